@@ -1,0 +1,100 @@
+"""Calibration: from an anomaly score to the share of normal records at least as strange."""
+
+import io
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle.errors import CalibrationTooSmall
+
+FILE_NAME = "calibration.npz"
+
+
+def records_needed(false_alarm_rate: float) -> int:
+    """The fewest calibration records n with which a p-value can be as low as the rate: 1 / (n + 1) <= rate.
+
+    >>> records_needed(0.01)
+    99
+    """
+    return math.ceil(1 / false_alarm_rate - 1e-9) - 1
+
+
+class Calibration:
+    """Sorted anomaly scores of held-out normal records, by score and number of draws.
+
+    The records were seen by neither the optimiser nor early stopping, so a p-value is one (split conformal,
+    Vovk, Gammerman & Shafer 2005).
+
+    Args:
+        scores: (n,) float32 anomaly scores, higher = stranger, by score's name and number of draws; in any order.
+    """
+
+    def __init__(self, scores: Mapping[tuple[str, int], npt.NDArray[np.float32]]) -> None:
+        self._sorted = {key: np.sort(np.asarray(values, np.float32)) for key, values in scores.items()}
+
+    @property
+    def records(self) -> int:
+        """Number of calibration records, n."""
+        return next(iter(self._sorted.values())).size
+
+    def scores(self, score: str, samples: int) -> npt.NDArray[np.float32]:
+        """The sorted (n,) anomaly scores of a score with a number of draws."""
+        return self._sorted[score, samples]
+
+    def p_values(self, score: str, samples: int, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Share of held-out normal records at least as strange: (1 + #{s_cal >= s}) / (n + 1).
+
+        Args:
+            score: The score's name.
+            samples: Number of draws that `values` were computed with.
+            values: (B,) anomaly scores, float32.
+
+        Returns:
+            (B,) float64 in (0, 1].
+
+        Raises:
+            KeyError: That score was not calibrated with that number of draws.
+        """
+        held_out = self._sorted[score, samples]
+        at_least = held_out.size - np.searchsorted(held_out, values, side="left")
+        return (1.0 + at_least.astype(np.float64)) / (held_out.size + 1.0)
+
+    def threshold(self, score: str, samples: int, false_alarm_rate: float) -> float:
+        """The anomaly score above which a record is an anomaly: p-value <= rate exactly when score > threshold.
+
+        Args:
+            score: The score's name.
+            samples: Number of draws.
+            false_alarm_rate: Share of normal records that may be flagged.
+
+        Raises:
+            CalibrationTooSmall: No p-value can be as low as the rate.
+        """
+        held_out = self._sorted[score, samples]
+        allowed = math.floor(false_alarm_rate * (held_out.size + 1) + 1e-9) - 1
+        if allowed < 0:
+            raise CalibrationTooSmall(
+                f"a false-alarm rate of {false_alarm_rate:g} takes {records_needed(false_alarm_rate)} calibration "
+                f"records; there are {held_out.size}"
+            )
+        return float(held_out[held_out.size - 1 - allowed])
+
+    def to_bytes(self) -> bytes:
+        """The content of `calibration.npz`: an array `SCORE-DRAWS` each."""
+        buffer = io.BytesIO()
+        arrays = {f"{score}-{samples}": values for (score, samples), values in self._sorted.items()}
+        np.savez(buffer, allow_pickle=False, **arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Calibration":
+        """Read `calibration.npz`.
+
+        Raises:
+            ValueError: Not such a file.
+        """
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            keys = [(name, *name.rsplit("-", 1)) for name in archive.files]
+            return cls({(score, int(samples)): archive[name] for name, score, samples in keys})

@@ -1,0 +1,97 @@
+"""What can be wrong with a bundle or with the records given to it.
+
+BundleError
+├── BundleNotFound         no such model, version or folder
+├── BundleRefused          a file of the bundle is not what the manifest promises
+│   ├── ManifestInvalid    manifest.json is damaged or not a manifest
+│   ├── SchemaTooNew       written by a later release than this one
+│   ├── FileMissing        a file that the manifest lists is not there
+│   ├── DigestMismatch     a file's bytes are not those that were written
+│   ├── ExternalData       an ONNX file keeps tensors outside itself
+│   └── GoldenMismatch     the golden records no longer score as they did at export
+├── CalibrationTooSmall    too few held-out records for the false-alarm rate asked for
+└── InvalidRecords         records that do not fit the bundle's fields
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class BundleError(Exception):
+    """Base of everything that `bundle` raises on purpose."""
+
+
+class BundleNotFound(BundleError):
+    """There is no such model, version or folder."""
+
+
+class BundleRefused(BundleError):
+    """A file of the bundle is not what the manifest promises.
+
+    Args:
+        file: The file's name inside the bundle's folder.
+        reason: One sentence: what is wrong and what to do.
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.file = file
+        self.reason = reason
+
+
+class ManifestInvalid(BundleRefused):
+    """`manifest.json` is damaged or is not a manifest."""
+
+
+class SchemaTooNew(BundleRefused):
+    """The bundle was written by a later release than this one."""
+
+
+class FileMissing(BundleRefused):
+    """A file that the manifest lists is not there."""
+
+
+class DigestMismatch(BundleRefused):
+    """A file's bytes are not those that were written."""
+
+
+class ExternalData(BundleRefused):
+    """An ONNX file keeps tensors outside itself, where no digest covers them."""
+
+
+class GoldenMismatch(BundleRefused):
+    """The golden records no longer score as they did at export."""
+
+
+class CalibrationTooSmall(BundleError):
+    """Too few held-out records for the false-alarm rate that was asked for."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with one record; it never holds the offending value.
+
+    Args:
+        row: The record's position, from 0.
+        field: The field's name, or None where the record as a whole is meant.
+        detail: What is wrong and what is expected.
+    """
+
+    row: int
+    field: str | None
+    detail: str
+
+
+class InvalidRecords(BundleError):
+    """Records that do not fit the bundle's fields.
+
+    Args:
+        problems: What is wrong, in the order of the records; at least one, and not necessarily all.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first = problems[0]
+        where = f"record {first.row}" + (f", field {first.field!r}" if first.field is not None else "")
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"{where}: {first.detail}{more}")
+        self.problems = tuple(problems)

@@ -1,0 +1,155 @@
+"""The fields of a record: their kinds, and the schema that fixes their order."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Tensors = Mapping[str, npt.NDArray[Any]]
+"""Named arrays that share their first dimension B (records); the graph's inputs or outputs."""
+
+UNKNOWN = 0
+"""Code of a category outside the vocabulary."""
+MISSING = -1
+"""Code of a missing boolean or category."""
+
+
+class Frozen(BaseModel):
+    """Base of everything that is read from a bundle: immutable, and strict about unknown members."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Derived(Frozen):
+    """A field that a client may leave to us: a part of a timestamp in the same record.
+
+    Args:
+        source: Name of the timestamp in the record.
+        part: `hour` (0 to 23) or `weekday` (`monday` to `sunday`), both in UTC.
+    """
+
+    source: str
+    part: Literal["hour", "weekday"]
+
+
+class _Field(Frozen):
+    name: str = Field(min_length=1)
+    missing_rate: float = Field(gt=0, lt=1, description="share of training rows without it, smoothed")
+
+
+class NumericField(_Field):
+    """A real number; the network sees (value - mean) / scale.
+
+    `minimum_scale` is the floor of the learned standard deviation (`gaussian`), `fixed_scale` the constant
+    one (`fixed-gaussian`, that is squared error); both in standardised units.
+    """
+
+    kind: Literal["numeric"] = "numeric"
+    likelihood: Literal["gaussian", "fixed-gaussian"] = "gaussian"
+    mean: float
+    scale: float = Field(gt=0)
+    minimum_scale: float = Field(default=0.05, gt=0)
+    fixed_scale: float = Field(default=1.0, gt=0)
+
+
+class BooleanField(_Field):
+    """True or false."""
+
+    kind: Literal["boolean"] = "boolean"
+    likelihood: Literal["bernoulli"] = "bernoulli"
+
+
+class CategoricalField(_Field):
+    """One text of a vocabulary, or *unknown*; code 0 is unknown, code i + 1 is `vocabulary[i]`."""
+
+    kind: Literal["categorical"] = "categorical"
+    likelihood: Literal["categorical"] = "categorical"
+    vocabulary: tuple[str, ...] = Field(min_length=1)
+    derived: Derived | None = None
+
+    @field_validator("vocabulary")
+    @classmethod
+    def _distinct(cls, vocabulary: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(vocabulary)) != len(vocabulary):
+            raise ValueError("a vocabulary lists each category once")
+        return vocabulary
+
+    @cached_property
+    def codes(self) -> dict[str | None, int]:
+        """Code of each known category, and of None (missing)."""
+        return {None: MISSING, **{text: code for code, text in enumerate(self.vocabulary, start=1)}}
+
+    @property
+    def size(self) -> int:
+        """Number of codes, unknown included."""
+        return len(self.vocabulary) + 1
+
+
+AnyField = Annotated[NumericField | BooleanField | CategoricalField, Field(discriminator="kind")]
+_FieldType = TypeVar("_FieldType", NumericField, BooleanField, CategoricalField)
+
+
+class RecordSchema(Frozen):
+    """The fields of a record, in the order of an array record.
+
+    Raises:
+        ValidationError: No field, or two of one name.
+    """
+
+    fields: tuple[AnyField, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> "RecordSchema":
+        names = [field.name for field in self.fields]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two fields are named {name!r}")
+        if taken := set(names) & set(self.timestamps):
+            raise ValueError(f"{sorted(taken)[0]!r} is both a field and the timestamp that others derive from")
+        return self
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Field names, in order."""
+        return tuple(field.name for field in self.fields)
+
+    @cached_property
+    def name_set(self) -> frozenset[str]:
+        """Field names, for look-up."""
+        return frozenset(self.names)
+
+    @cached_property
+    def timestamps(self) -> dict[str, tuple[CategoricalField, ...]]:
+        """Timestamps that a record may hold in place of the fields derived from them."""
+        sources: dict[str, tuple[CategoricalField, ...]] = {}
+        for field in self.categorical:
+            if field.derived is not None:
+                sources[field.derived.source] = (*sources.get(field.derived.source, ()), field)
+        return sources
+
+    @cached_property
+    def numeric(self) -> tuple[NumericField, ...]:
+        """Columns of the tensor `numeric` (B, F) float64, NaN = missing."""
+        return self._of(NumericField)
+
+    @cached_property
+    def boolean(self) -> tuple[BooleanField, ...]:
+        """Columns of the tensor `boolean` (B, G) int8, -1 = missing."""
+        return self._of(BooleanField)
+
+    @cached_property
+    def categorical(self) -> tuple[CategoricalField, ...]:
+        """Columns of the tensor `categorical` (B, C) int64, -1 = missing, 0 = unknown."""
+        return self._of(CategoricalField)
+
+    def _of(self, kind: type[_FieldType]) -> tuple[_FieldType, ...]:
+        return tuple(field for field in self.fields if isinstance(field, kind))
+
+    @cached_property
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """The graph's record inputs and their dtypes; a kind that no field has is no input."""
+        kinds = {"numeric": np.float64, "boolean": np.int8, "categorical": np.int64}
+        return {kind: np.dtype(dtype) for kind, dtype in kinds.items() if getattr(self, kind)}

@@ -1,0 +1,77 @@
+"""Golden records: raw records and every score they had at export, replayed whenever a bundle is loaded."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle.errors import GoldenMismatch
+from bundle.fields import Frozen, Tensors
+
+FILE_NAME = "golden.json"
+
+
+class GoldenCase(Frozen):
+    """One record, one number of draws, and what the scores were.
+
+    Args:
+        record: The record as a client would send it.
+        samples: Number of draws L.
+        expected: Graph outputs by name: a number, or the K latent means.
+        tolerance: How far a score may be off, in nats (DESIGN: 1e-4 a field plus 1e-5 of the largest term).
+    """
+
+    record: dict[str, Any] | list[Any]
+    samples: int
+    expected: dict[str, float | list[float]]
+    tolerance: float
+
+
+class Golden(Frozen):
+    """The content of `golden.json`."""
+
+    cases: tuple[GoldenCase, ...]
+
+    def verify(self, score: Callable[[Sequence[object], int], Tensors]) -> None:
+        """Score every golden record again and compare.
+
+        Args:
+            score: From records and a number of draws to the graph's outputs, by the path that a request takes.
+
+        Raises:
+            GoldenMismatch: A score is off by more than its tolerance, or an output is missing.
+        """
+        for samples in sorted({case.samples for case in self.cases}):
+            cases = [case for case in self.cases if case.samples == samples]
+            outputs = score([case.record for case in cases], samples)
+            for row, case in enumerate(cases):
+                for name, expected in case.expected.items():
+                    if name not in outputs:
+                        raise GoldenMismatch(FILE_NAME, f"scorer.onnx has no output {name!r}")
+                    off = _distance(outputs[name][row], expected)
+                    if not off <= case.tolerance:
+                        raise GoldenMismatch(
+                            FILE_NAME,
+                            f"record {self.cases.index(case)} with {samples} draws: {name} is off by {off:.3g}, "
+                            f"allowed are {case.tolerance:.3g}; the graph, the noise or this runtime computes "
+                            "something else than at export: train it again",
+                        )
+
+
+def _distance(actual: npt.NDArray[Any], expected: float | list[float]) -> float:
+    difference = np.asarray(actual, np.float64) - np.asarray(expected, np.float64)
+    return float(np.max(np.abs(difference)))
+
+
+def tolerance(fields: int, largest_term: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """How far two computations of one score may lie apart: 1e-4 nats a field plus 1e-5 of the largest term.
+
+    Args:
+        fields: Number of fields in the record.
+        largest_term: (B,) the largest absolute summand of each record's score, in nats.
+
+    Returns:
+        (B,) nats, float64.
+    """
+    return 1e-4 * fields + 1e-5 * np.abs(np.asarray(largest_term, np.float64))

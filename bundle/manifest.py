@@ -1,0 +1,184 @@
+"""The manifest: what a bundle holds and promises, in one JSON document."""
+
+import hashlib
+import json
+from typing import Final, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from bundle.errors import ManifestInvalid, SchemaTooNew
+from bundle.fields import Frozen, RecordSchema
+
+SCHEMA_VERSION: Final = 1
+FILE_NAME = "manifest.json"
+SAMPLE_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Numbers of draws that a request may ask for: powers of two keep Sobol points balanced."""
+
+_NO_DIGEST = "0" * 64
+
+AnomalyScore = Literal["reconstruction", "expected_log_likelihood", "elbo", "iwae"]
+
+
+class Score(Frozen):
+    """An anomaly score: `sign` times the graph's `output`, so that higher is stranger."""
+
+    name: AnomalyScore
+    output: str
+    sign: Literal[-1, 1]
+    unit: str
+    definition: str
+    source: str
+
+
+SCORES: tuple[Score, ...] = (
+    Score(
+        name="elbo",
+        output="elbo",
+        sign=-1,
+        unit="nats",
+        definition="-(1/L sum_l log p(x|z_l) - KL(q(z|x) || p(z)))",
+        source="Kingma & Welling 2014, eq. 10",
+    ),
+    Score(
+        name="reconstruction",
+        output="log_reconstruction_probability",
+        sign=-1,
+        unit="nats",
+        definition="-log(1/L sum_l p(x|z_l))",
+        source="An & Cho 2015, Algorithm 4",
+    ),
+    Score(
+        name="iwae",
+        output="iwae",
+        sign=-1,
+        unit="nats",
+        definition="-log(1/L sum_l p(x, z_l) / q(z_l|x))",
+        source="Burda et al. 2016, eq. 8",
+    ),
+    Score(
+        name="expected_log_likelihood",
+        output="expected_log_likelihood",
+        sign=-1,
+        unit="nats",
+        definition="-1/L sum_l log p(x|z_l)",
+        source="Kingma & Welling 2014, eq. 8, first term",
+    ),
+)
+"""Every score that `scorer.onnx` computes, from the same draws."""
+
+LIKELIHOODS = {
+    "gaussian": "density of the standardised value (value - mean) / scale; variance learned, from minimum_scale up",
+    "fixed-gaussian": "density of the standardised value (value - mean) / scale; standard deviation fixed_scale",
+    "bernoulli": "probability",
+    "categorical": "probability over the vocabulary and unknown",
+    "missing": "probability that the field is missing, missing_rate, added for every field",
+}
+"""What one nat means for each kind of likelihood."""
+
+
+class CalibrationSummary(Frozen):
+    """What the held-out normal records say.
+
+    Args:
+        records: How many there are, n; p-values are multiples of 1 / (n + 1).
+        thresholds: By number of draws (as text): the least anomaly score that is an anomaly at the bundle's rate.
+    """
+
+    records: int = Field(ge=1)
+    thresholds: dict[str, float]
+
+
+class TrainingFacts(Frozen):
+    """Where the model comes from.
+
+    Args:
+        data: The data file's name.
+        data_sha256: Digest of its bytes.
+        rows: Rows by part: `train`, `validation`, `calibration`, `anomalies` (evaluation only).
+        seed: Seed of the split, the network, the noise and the order of batches.
+        device: Where it was trained.
+        config: The whole configuration, as TOML would hold it.
+        metrics: Held-out figures: `validation_elbo` (nats), and AUROC and average precision with labels.
+        packages: Versions of what took part.
+    """
+
+    data: str
+    data_sha256: str
+    rows: dict[str, int]
+    seed: int
+    device: str
+    config: dict[str, object]
+    metrics: dict[str, float]
+    packages: dict[str, str]
+
+
+class Manifest(Frozen):
+    """What `manifest.json` holds.
+
+    `digest` is the SHA-256 of the document with its own 64 digits replaced by zeros, so that it stands for the
+    whole bundle: the document lists the digest of every other file.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    digest: str = Field(default=_NO_DIGEST, pattern="^[0-9a-f]{64}$")
+    created: str
+    record: RecordSchema
+    latent_size: int = Field(ge=1)
+    likelihoods: dict[str, str] = LIKELIHOODS
+    scores: tuple[Score, ...] = SCORES
+    anomaly_score: AnomalyScore
+    samples: int
+    sample_counts: tuple[int, ...] = SAMPLE_COUNTS
+    false_alarm_rate: float = Field(gt=0, lt=1)
+    calibration: CalibrationSummary
+    training: TrainingFacts
+    files: dict[str, str]
+
+    @field_validator("files")
+    @classmethod
+    def _plain_names(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            if not name or name.startswith(".") or "/" in name or "\\" in name or "\0" in name:
+                raise ValueError("a file's name must not leave the bundle's folder")
+        return files
+
+    @property
+    def score(self) -> Score:
+        """The score that `anomaly_score` names."""
+        return next(score for score in self.scores if score.name == self.anomaly_score)
+
+    def to_bytes(self) -> bytes:
+        """The document as it is written, its digest computed."""
+        blank = self.model_copy(update={"digest": _NO_DIGEST}).model_dump(mode="json")
+        document = json.dumps(blank, indent=2, ensure_ascii=False, allow_nan=False).encode()
+        return document.replace(_NO_DIGEST.encode(), hashlib.sha256(document).hexdigest().encode(), 1)
+
+    @classmethod
+    def from_bytes(cls, document: bytes) -> "Manifest":
+        """Read a manifest and check it against its own digest.
+
+        Args:
+            document: The bytes of `manifest.json`.
+
+        Raises:
+            SchemaTooNew: `schema_version` is above this release's.
+            ManifestInvalid: Damaged, or not a manifest.
+        """
+        try:
+            content = json.loads(document)
+            version = content["schema_version"]
+            digest = str(content["digest"])
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ManifestInvalid(FILE_NAME, "is not a manifest; restore the bundle or train it again") from error
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            reason = f"schema_version {version} is newer than {SCHEMA_VERSION}, the newest known here: upgrade"
+            raise SchemaTooNew(FILE_NAME, reason)
+        blank = document.replace(digest.encode(), _NO_DIGEST.encode(), 1)
+        if hashlib.sha256(blank).hexdigest() != digest:
+            raise ManifestInvalid(FILE_NAME, "does not match its own digest; restore the bundle or train it again")
+        try:
+            return cls.model_validate_json(document)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ManifestInvalid(FILE_NAME, f"{where}: {first['msg']}") from error

@@ -1,0 +1,254 @@
+"""From what a client sends to the graph's tensors: records (JSON) and columns (files, Arrow)."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle import timestamps
+from bundle.errors import InvalidRecords, Problem
+from bundle.fields import (
+    MISSING,
+    UNKNOWN,
+    AnyField,
+    BooleanField,
+    CategoricalField,
+    NumericField,
+    RecordSchema,
+)
+
+Column = Sequence[object] | npt.NDArray[Any]
+Tensor = npt.NDArray[Any]
+Report = Callable[[int, str], None]
+"""Called with the row and the detail of a value that does not fit."""
+
+MOST_PROBLEMS = 100
+"""Problems reported at most; a client that sends a million wrong rows needs to see only the first."""
+
+_BOOLEAN_CODES: dict[object, int] = {None: MISSING, False: 0, True: 1}  # 0, 1, 0.0 and 1.0 are equal keys
+
+
+def encode_records(schema: RecordSchema, records: Sequence[object]) -> dict[str, Tensor]:
+    """Turn records into tensors.
+
+    Args:
+        schema: The bundle's fields.
+        records: B records: each a mapping by field name (left out or None is missing) or a sequence in
+            field order; both may be mixed. A timestamp that fields derive from may stand in their place.
+
+    Returns:
+        `numeric` (B, F) float64, `boolean` (B, G) int8, `categorical` (B, C) int64, as far as the schema has them.
+
+    Raises:
+        InvalidRecords: Records that do not fit, with row and field, without the offending values.
+    """
+    problems: list[Problem] = []
+    rows = [_row(schema, index, record, problems) for index, record in enumerate(records)]
+    if problems:
+        raise InvalidRecords(problems[:MOST_PROBLEMS])
+    columns: list[Column] = list(zip(*rows, strict=True))
+    return _tensors(schema, dict(zip(schema.names, columns, strict=True)), len(records))
+
+
+def encode_columns(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> dict[str, Tensor]:
+    """Turn named columns into tensors.
+
+    Args:
+        schema: The bundle's fields.
+        columns: By field name, n values each: an array, or a sequence of values as a JSON client would send
+            them. None, NaN and NaT are missing; a field without a column is missing in every row. Columns
+            that are no field are ignored. A column of timestamps may stand in place of what derives from it.
+        rows: n.
+
+    Returns:
+        The same tensors as `encode_records`.
+
+    Raises:
+        InvalidRecords: Values that do not fit.
+    """
+    given = dict(columns)
+    problems: list[Problem] = []
+    for source, fields in schema.timestamps.items():
+        if source in columns:
+            for field in fields:
+                given.setdefault(field.name, _derive(field, columns[source], problems))
+    if problems:
+        raise InvalidRecords(problems[:MOST_PROBLEMS])
+    nothing = [None] * rows
+    return _tensors(schema, {name: given.get(name, nothing) for name in schema.names}, rows)
+
+
+def category_text(value: object) -> str | None:
+    """The text by which a category is known: numbers and booleans have one spelling each.
+
+    Args:
+        value: Text, an integer, a float, a boolean, or None.
+
+    Returns:
+        The text; None where the value is missing (None or NaN).
+
+    Raises:
+        TypeError: Another type.
+
+    >>> [category_text(v) for v in ("a", 7, 7.0, True, None)]
+    ['a', '7', '7', 'true', None]
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        if math.isnan(value):
+            return None
+        return str(int(value)) if float(value).is_integer() else repr(float(value))
+    raise TypeError(type(value).__name__)
+
+
+def _row(schema: RecordSchema, index: int, record: object, problems: list[Problem]) -> Sequence[object]:
+    if isinstance(record, Mapping):
+        if schema.timestamps:
+            record = _with_derived(schema, index, record, problems)
+        if not record.keys() <= schema.name_set:
+            unknown = [name for name in record if name not in schema.name_set]
+            problems += [Problem(index, str(name), "no such field") for name in unknown]
+        return [record.get(name) for name in schema.names]
+    if isinstance(record, list | tuple):
+        if len(record) != len(schema.names):
+            detail = f"an array record holds {len(schema.names)} values, one a field; this one has {len(record)}"
+            problems.append(Problem(index, None, detail))
+        return record
+    problems.append(Problem(index, None, "a record is an object by field name or an array in field order"))
+    return ()
+
+
+def _with_derived(
+    schema: RecordSchema, index: int, record: Mapping[str, object], problems: list[Problem]
+) -> dict[str, object]:
+    expanded = dict(record)
+    for source, fields in schema.timestamps.items():
+        if source not in record:
+            continue
+        value = expanded.pop(source)
+        for field in fields:
+            if field.name in record:
+                problems.append(Problem(index, field.name, f"given beside {source!r}, which it derives from"))
+                continue
+            assert field.derived is not None
+            try:
+                expanded[field.name] = timestamps.part(field.derived, value)
+            except ValueError:
+                problems.append(Problem(index, source, "a timestamp in ISO 8601 is expected"))
+                break
+    return expanded
+
+
+def _derive(field: CategoricalField, column: Column, problems: list[Problem]) -> Column:
+    assert field.derived is not None
+    if isinstance(column, np.ndarray) and column.dtype.kind == "M":
+        return timestamps.parts(field.derived, column)
+    values: list[object] = []
+    for row, value in enumerate(column):
+        try:
+            values.append(timestamps.part(field.derived, value))
+        except ValueError:
+            values.append(None)
+            problems.append(Problem(row, field.derived.source, "a timestamp in ISO 8601 is expected"))
+    return values
+
+
+def _tensors(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> dict[str, Tensor]:
+    problems: list[Problem] = []
+
+    def encoded(fields: Sequence[AnyField], dtype: npt.DTypeLike) -> Tensor:
+        tensor = np.empty((rows, len(fields)), dtype)
+        for position, field in enumerate(fields):
+
+            def report(row: int, detail: str, name: str = field.name) -> None:
+                problems.append(Problem(row, name, detail))
+
+            tensor[:, position] = _encode(field, columns[field.name], report)
+        return tensor
+
+    tensors = {kind: encoded(getattr(schema, kind), dtype) for kind, dtype in schema.dtypes.items()}
+    if not problems:
+        present = np.zeros(rows, bool)
+        for kind, tensor in tensors.items():
+            present |= (~np.isnan(tensor) if kind == "numeric" else tensor != MISSING).any(axis=1)
+        problems = [Problem(int(row), None, "no field is present") for row in np.flatnonzero(~present)]
+    if problems:
+        raise InvalidRecords(sorted(problems, key=lambda problem: problem.row)[:MOST_PROBLEMS])
+    return tensors
+
+
+def _encode(field: AnyField, column: Column, report: Report) -> Tensor:
+    match field:
+        case NumericField():
+            return _numbers(column, report)
+        case BooleanField():
+            return _booleans(column, report)
+        case CategoricalField():
+            return _categories(field, column, report)
+
+
+def _numbers(column: Column, report: Report) -> npt.NDArray[np.float64]:
+    if isinstance(column, np.ndarray) and column.dtype.kind in "fiu":
+        numbers = column.astype(np.float64)
+    elif set(map(type, column)) <= {float, int, type(None)}:
+        try:
+            numbers = np.array(column, np.float64)
+        except OverflowError:
+            numbers = _numbers_one_by_one(column, report)
+    else:
+        numbers = _numbers_one_by_one(column, report)
+    for row in np.flatnonzero(np.isinf(numbers)):
+        report(int(row), "a finite number is expected")
+    return numbers
+
+
+def _numbers_one_by_one(column: Column, report: Report) -> npt.NDArray[np.float64]:
+    numbers = np.full(len(column), np.nan)
+    for row, value in enumerate(column):
+        if value is None:
+            continue
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | Decimal | np.number):
+            report(row, "a number is expected")
+            continue
+        try:
+            numbers[row] = float(value)
+        except OverflowError:
+            numbers[row] = np.inf
+    return numbers
+
+
+def _booleans(column: Column, report: Report) -> npt.NDArray[np.int8]:
+    if isinstance(column, np.ndarray):
+        if column.dtype.kind == "b":
+            return column.astype(np.int8)
+        column = column.tolist()
+    codes = np.full(len(column), MISSING, np.int8)
+    for row, value in enumerate(column):
+        code = _BOOLEAN_CODES.get(value) if isinstance(value, bool | int | float | None) else None
+        if code is not None:
+            codes[row] = code
+        elif not (isinstance(value, float) and math.isnan(value)):
+            report(row, "true or false is expected")
+    return codes
+
+
+def _categories(field: CategoricalField, column: Column, report: Report) -> npt.NDArray[np.int64]:
+    values: Sequence[object] = column.tolist() if isinstance(column, np.ndarray) else column
+    if set(map(type, values)) <= {str, type(None)}:
+        known = field.codes
+        return np.fromiter((known.get(text, UNKNOWN) for text in values), np.int64, len(values))  # type: ignore[call-overload]
+    codes = np.full(len(values), MISSING, np.int64)
+    for row, value in enumerate(values):
+        try:
+            codes[row] = field.codes.get(category_text(value), UNKNOWN)
+        except TypeError:
+            report(row, "text or a whole number is expected")
+    return codes

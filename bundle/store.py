@@ -1,0 +1,188 @@
+"""Bundles on disk: `models/<name>/<version>/`, written beside, checked, then renamed into place."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle import manifest as manifests
+from bundle.errors import BundleNotFound, DigestMismatch, FileMissing, ManifestInvalid
+from bundle.manifest import Manifest
+from bundle.onnx_file import refuse_external_data
+
+SERVING = "serving.json"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_VERSION = re.compile(r"[1-9][0-9]*")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose every byte was compared with its manifest.
+
+    Args:
+        name: The model's name.
+        version: Its version.
+        manifest: What it promises.
+        files: Content of every file that the manifest lists.
+    """
+
+    name: str
+    version: int
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+
+def valid_name(name: str) -> bool:
+    """Whether a model may be called that: lower-case letters, digits, `.`, `_` and `-`, the first no sign."""
+    return _NAME.fullmatch(name) is not None
+
+
+def names(root: Path) -> list[str]:
+    """Models that have at least one version, sorted."""
+    if not root.is_dir():
+        return []
+    return sorted(path.name for path in root.iterdir() if valid_name(path.name) and versions(root, path.name))
+
+
+def versions(root: Path, name: str) -> list[int]:
+    """Versions of a model, lowest first."""
+    folder = root / name
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if _VERSION.fullmatch(path.name) and path.is_dir())
+
+
+def served_version(root: Path, name: str) -> int:
+    """The version that `serving.json` pins, else the newest.
+
+    Raises:
+        BundleNotFound: No such model, or the pinned version is not there.
+        ManifestInvalid: `serving.json` is not `{"version": N}`.
+    """
+    known = versions(root, name)
+    if not known:
+        raise BundleNotFound(f"there is no model {name!r} in {root}")
+    try:
+        pinned = json.loads((root / name / SERVING).read_bytes())["version"]
+    except FileNotFoundError:
+        return known[-1]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ManifestInvalid(SERVING, 'is not {"version": N}') from error
+    if not isinstance(pinned, int) or isinstance(pinned, bool):
+        raise ManifestInvalid(SERVING, 'is not {"version": N}')
+    if pinned not in known:
+        raise BundleNotFound(f"{root / name / SERVING} pins version {pinned}, which is not there")
+    return pinned
+
+
+def resolve(path: Path) -> tuple[Path, str, int]:
+    """Understand `models/<name>` (the served version) or `models/<name>/<version>`.
+
+    Returns:
+        The models folder, the name and the version.
+
+    Raises:
+        BundleNotFound: No such folder.
+    """
+    folder = path.absolute()
+    if _VERSION.fullmatch(folder.name) and (folder / manifests.FILE_NAME).exists():
+        return folder.parent.parent, folder.parent.name, int(folder.name)
+    if not versions(folder.parent, folder.name):
+        raise BundleNotFound(f"there is no bundle at {path}: models/NAME or models/NAME/VERSION is expected")
+    return folder.parent, folder.name, served_version(folder.parent, folder.name)
+
+
+def load(root: Path, name: str, version: int) -> Bundle:
+    """Read a bundle and verify every byte of it.
+
+    Raises:
+        BundleNotFound: No such version.
+        BundleRefused: A file is missing, damaged, too new, or keeps data elsewhere.
+    """
+    folder = root / name / str(version)
+    if not folder.is_dir():
+        raise BundleNotFound(f"there is no version {version} of {name!r} in {root}")
+    manifest = Manifest.from_bytes(_read(folder, manifests.FILE_NAME))
+    files = {}
+    for file, digest in manifest.files.items():
+        files[file] = _read(folder, file)
+        if hashlib.sha256(files[file]).hexdigest() != digest:
+            raise DigestMismatch(file, "its bytes are not those that were written; restore it or train again")
+        if file.endswith(".onnx"):
+            refuse_external_data(file, files[file])
+    return Bundle(name, version, manifest, files)
+
+
+def _read(folder: Path, file: str) -> bytes:
+    path = folder / file
+    if path.is_symlink() and path.resolve().parent != folder.resolve():
+        raise FileMissing(file, "is a link that leaves the bundle's folder")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileMissing(file, "is not there; restore it or train again") from error
+    except OSError as error:
+        raise FileMissing(file, f"cannot be read: {error.strerror}") from error
+
+
+def write(root: Path, name: str, manifest: Manifest, files: Mapping[str, bytes]) -> int:
+    """Write a new version, whole or not at all.
+
+    Args:
+        root: The models folder; made if need be.
+        name: The model's name.
+        manifest: Its `files` and `digest` are filled in here.
+        files: Content by file name.
+
+    Returns:
+        The version: one above the newest, or above whichever another writer took meanwhile.
+
+    Raises:
+        ValueError: Not a model's name.
+        OSError: The disk is full, or the folder cannot be written.
+    """
+    if not valid_name(name):
+        raise ValueError(f"{name!r} is no model name: lower-case letters, digits, '.', '_' and '-' are")
+    digests = {file: hashlib.sha256(content).hexdigest() for file, content in sorted(files.items())}
+    manifest = Manifest.model_validate(manifest.model_dump() | {"files": digests})
+    (root / name).mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=root / name))
+    try:
+        staging.chmod(0o755)
+        for file, content in {**files, manifests.FILE_NAME: manifest.to_bytes()}.items():
+            _write_durably(staging / file, content)
+        _sync_folder(staging)
+        version = (versions(root, name) or [0])[-1] + 1
+        while True:
+            try:
+                staging.rename(root / name / str(version))
+                break
+            except OSError:
+                if not (root / name / str(version)).exists():
+                    raise
+                version += 1
+        _sync_folder(root / name)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return version
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
