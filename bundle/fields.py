@@ -51,7 +51,7 @@ class NumericField(_Field):
     likelihood: Literal["gaussian", "fixed-gaussian"] = "gaussian"
     mean: float
     scale: float = Field(gt=0)
-    minimum_scale: float = Field(default=0.05, gt=0)
+    minimum_scale: float = Field(default=0.2, gt=0)
     fixed_scale: float = Field(default=1.0, gt=0)
 
 

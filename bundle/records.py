@@ -25,6 +25,8 @@ Tensor = npt.NDArray[Any]
 Report = Callable[[int, str], None]
 """Called with the row and the detail of a value that does not fit."""
 
+MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+"""What an empty cell of a CSV file may look like."""
 MOST_PROBLEMS = 100
 """Problems reported at most; a client that sends a million wrong rows needs to see only the first."""
 

@@ -1,0 +1,76 @@
+"""`surprisal demo`: simulate card payments, train on them, serve, and print what to try."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cli.failure import WORK_FAILED, fail
+
+FOLDER = Path("demo")
+NAME = "transactions"
+ROWS, SEED = 24_000, 7
+PAYMENT = {
+    "amount": 31.40, "hour": 17, "merchant_category": "groceries", "country": "SE", "channel": "contactless",
+    "card_present": True, "new_merchant": False, "distance_km": 3.2, "minutes_since_last": 410,
+    "transactions_24h": 2, "average_amount_30d": 29.80,
+}  # fmt: skip
+FRAUD = PAYMENT | {
+    "amount": 400.00, "merchant_category": "cash", "country": "PL", "channel": "atm", "distance_km": 210.0,
+    "minutes_since_last": 12, "transactions_24h": 8,
+}  # fmt: skip
+
+
+def demo(
+    port: Annotated[int, typer.Option(help="Port to serve on, on 127.0.0.1.")] = 8000,
+) -> None:
+    """Train on simulated card payments (once) and serve the model."""
+    from bundle import store
+    from service import server
+    from service.settings import Settings
+
+    console = Console(stderr=True, highlight=False)
+    models = FOLDER / "models"
+    if not store.versions(models, NAME):
+        _train(models, console)
+    _print_commands(port)
+    server.run(Settings(models=models, port=port, default_model=NAME))
+
+
+def _train(models: Path, console: Console) -> None:
+    try:
+        import pyarrow.parquet
+
+        from cli import train
+        from training import config, data, transactions
+        from training.errors import TrainingError
+    except ImportError as error:
+        fail(f"the demo trains a model and needs {error.name}: pip install 'surprisal[training]'", WORK_FAILED)
+    path = FOLDER / "transactions.parquet"
+    FOLDER.mkdir(exist_ok=True)
+    pyarrow.parquet.write_table(transactions.simulate(ROWS, SEED), path)
+    console.print(f"simulated {ROWS:,} card payments: {path}")
+    settings = config.build({"data": {"label": transactions.LABEL, "normal": transactions.NORMAL}})
+    try:
+        trained = train.run(data.read(path), models, NAME, settings, "auto", False, console)
+    except TrainingError as error:
+        fail(error, WORK_FAILED)
+    train.summarise(trained, models, console)
+
+
+def _print_commands(port: int) -> None:
+    url = f"http://127.0.0.1:{port}"
+    print("\nPaste into another terminal:\n")
+    for what, command in (
+        ("a normal payment", _curl(url, PAYMENT)),
+        ("a fraud: a cloned card at a foreign cash machine", _curl(url, FRAUD)),
+        ("the API's page", f"python3 -m webbrowser {url}/docs"),
+    ):
+        print(f"# {what}\n{command}\n", flush=True)
+
+
+def _curl(url: str, record: dict[str, Any]) -> str:
+    body = json.dumps({"records": [record]})
+    return f"curl -s {url}/score -H 'Content-Type: application/json' -d '{body}'"

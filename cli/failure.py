@@ -1,0 +1,18 @@
+"""How a command ends when it cannot do what it was asked: one paragraph on standard error, no traceback."""
+
+import sys
+from typing import NoReturn
+
+WORK_FAILED = 1
+CALL_WRONG = 2
+
+
+def fail(message: object, code: int) -> NoReturn:
+    """End the process.
+
+    Args:
+        message: What is wrong, where, and what to do.
+        code: WORK_FAILED or CALL_WRONG.
+    """
+    print(f"surprisal: {message}", file=sys.stderr)
+    raise SystemExit(code)

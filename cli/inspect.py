@@ -1,0 +1,59 @@
+"""`surprisal inspect`: what a bundle holds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from bundle.fields import AnyField
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="models/NAME (the served version) or models/NAME/VERSION.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the manifest itself.")] = False,
+) -> None:
+    """Verify a bundle's bytes and show its fields, scores, calibration and training facts."""
+    from bundle import store
+
+    opened = store.load(*store.resolve(bundle))
+    manifest = opened.manifest
+    if json:
+        print(manifest.to_bytes().decode())
+        return
+    facts = manifest.training
+    console = Console(highlight=False)
+    console.print(f"[bold]{opened.name}[/bold] version {opened.version}, written {manifest.created}")
+    console.print(f"digest {manifest.digest}", style="dim")
+    rows = ", ".join(f"{count:,} {part}" for part, count in facts.rows.items())
+    console.print(f"trained on {facts.data} ({rows} rows), seed {facts.seed}, on {facts.device}", markup=False)
+    console.print(
+        f"flags {manifest.false_alarm_rate:.2%} of normal records by {manifest.anomaly_score}, "
+        f"{manifest.samples} draws, calibrated on {manifest.calibration.records:,} records: "
+        f"above {manifest.calibration.thresholds[str(manifest.samples)]:.4f} nats"
+    )
+    fields = Table("field", "kind", "likelihood", "statistics", "missing", title="Fields", title_justify="left")
+    for field in manifest.record.fields:
+        fields.add_row(field.name, field.kind, field.likelihood, _statistics(field), f"{field.missing_rate:.2%}")
+    console.print(fields)
+    metrics = Table("metric", "value", title="Held-out metrics", title_justify="left")
+    for name, value in facts.metrics.items():
+        metrics.add_row(name, f"{value:.4f}")
+    console.print(metrics)
+    files = Table("file", "bytes", "sha256", title="Files", title_justify="left")
+    for name, digest in manifest.files.items():
+        files.add_row(name, f"{len(opened.files[name]):,}", digest[:16] + "…")
+    console.print(files)
+
+
+def _statistics(field: "AnyField") -> str:
+    match field.kind:
+        case "numeric":
+            return f"mean {field.mean:.6g}, scale {field.scale:.6g}"
+        case "boolean":
+            return ""
+        case "categorical":
+            shown = ", ".join(field.vocabulary[:4])
+            return f"{len(field.vocabulary)} categories: {shown}{', …' if len(field.vocabulary) > 4 else ''}"

@@ -1,0 +1,37 @@
+"""The command `surprisal`."""
+
+import typer
+
+from bundle.errors import BundleError, BundleNotFound
+from cli import demo, inspect, score, serve, train
+from cli.failure import CALL_WRONG, WORK_FAILED, fail
+
+app = typer.Typer(
+    name="surprisal",
+    help="Anomaly scores from variational autoencoders: train a model, score files, serve it over HTTP.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train.train)
+app.command("score")(score.score)
+app.command("serve")(serve.serve)
+app.command("inspect")(inspect.inspect)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run the command line; exit code 0 = done, 1 = the work failed, 2 = the call was wrong."""
+    try:
+        app()
+    except BundleNotFound as error:
+        fail(error, CALL_WRONG)
+    except BundleError as error:
+        fail(error, WORK_FAILED)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        fail(f"{place}{error.strerror or error}", WORK_FAILED)
+
+
+if __name__ == "__main__":
+    main()

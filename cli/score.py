@@ -1,0 +1,69 @@
+"""`surprisal score`: score a file with a bundle, in constant memory and without a server."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from cli.failure import CALL_WRONG, fail
+
+
+def score(
+    bundle: Annotated[Path, typer.Argument(help="models/NAME (the served version) or models/NAME/VERSION.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="CSV, Parquet or NDJSON file of records.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="CSV, Parquet or NDJSON file to write.")],
+    samples: Annotated[int | None, typer.Option(help="Draws a record: a power of two up to 256.")] = None,
+) -> None:
+    """Score every row of a file; OUT holds the columns of IN and the scores after them."""
+    from bundle import calibration as calibrations
+    from bundle import store
+    from bundle.calibration import Calibration
+    from service import files
+    from service.models import open_scorer
+    from service.settings import Settings
+    from service.verdicts import judge
+
+    console = Console(stderr=True, highlight=False)
+    for path in (source, target):
+        if path.suffix not in files.SUFFIXES:
+            fail(f"{path}: a file that ends in {', '.join(files.SUFFIXES)} is expected", CALL_WRONG)
+    if not source.is_file():
+        fail(f"{source}: there is no such file", CALL_WRONG)
+    opened = store.load(*store.resolve(bundle))
+    manifest, schema = opened.manifest, opened.manifest.record
+    draws = manifest.samples if samples is None else samples
+    if draws not in manifest.sample_counts:
+        fail(f"--samples {draws}: one of {', '.join(map(str, manifest.sample_counts))} is expected", CALL_WRONG)
+    present = set(files.columns(source))
+    derived = {field.name for name, fields in schema.timestamps.items() if name in present for field in fields}
+    if absent := [name for name in schema.names if name not in present | derived]:
+        if len(absent) == len(schema.names):
+            fail(f"{source}: none of the model's fields is a column: {', '.join(absent)}", CALL_WRONG)
+        console.print(f"{source} has no column {', '.join(absent)}; missing in every row", markup=False)
+    scorer = open_scorer(opened, Settings())
+    calibration = Calibration.from_bytes(opened.files[calibrations.FILE_NAME])
+    rows = anomalies = 0
+    bar = Progress(
+        TextColumn("{task.fields[rows]:,} rows"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=not console.is_terminal,
+    )
+    with bar, files.writer(target) as writer:
+        task = bar.add_task("score", total=1.0, rows=0)
+        for piece in files.read(source, schema):
+            verdicts = judge(manifest, calibration, scorer.run(piece.tensors, draws), draws)
+            writer.write_table(files.with_scores(piece.table, verdicts.columns(), flat=target.suffix == ".csv"))
+            rows += piece.table.num_rows
+            anomalies += int(verdicts.is_anomaly.sum())
+            bar.update(task, completed=piece.share, rows=rows)
+    share = anomalies / max(rows, 1)
+    console.print(
+        f"{rows:,} rows scored, {anomalies:,} ({share:.2%}) flagged at a false-alarm rate of "
+        f"{manifest.false_alarm_rate:.2%}; wrote {target}",
+        markup=False,
+    )

@@ -1,0 +1,35 @@
+"""`surprisal serve`: answer POST /score over HTTP."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from cli.failure import CALL_WRONG, WORK_FAILED, fail
+
+
+def serve(
+    models: Annotated[Path | None, typer.Option(help="Folder of the bundles; by default models.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; by default 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; by default 8000.")] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None, typer.Option(help="Where the graph runs; by default auto.")
+    ] = None,
+) -> None:
+    """Serve every model of a folder; SURPRISAL_* variables set the rest, a flag wins."""
+    from pydantic import ValidationError
+
+    from service import server
+    from service.scorer import DeviceUnavailable
+    from service.settings import Settings
+
+    flags: dict[str, Any] = {"models": models, "host": host, "port": port, "device": device}
+    try:
+        settings = Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        wrong = [f"SURPRISAL_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()]
+        fail("; ".join(wrong), CALL_WRONG)
+    try:
+        server.run(settings)
+    except DeviceUnavailable as error:
+        fail(error, WORK_FAILED)

@@ -1,0 +1,1 @@
+"""The scoring service: load a bundle, batch, score, answer, measure. It holds no torch."""

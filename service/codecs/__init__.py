@@ -1,0 +1,1 @@
+"""Bytes to tensors and scores to bytes, one file a format."""

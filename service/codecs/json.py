@@ -1,0 +1,110 @@
+"""application/json: a request object to tensors, scores to a response object."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from bundle.errors import InvalidRecords, Problem
+from bundle.fields import RecordSchema, Tensors
+from bundle.manifest import Manifest
+from bundle.records import encode_records
+from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords
+from service.verdicts import Verdicts
+
+MEDIA_TYPE = "application/json"
+_MEMBERS = ("records", "samples", "explain")
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What a client asks for.
+
+    Args:
+        tensors: The records as the graph's inputs.
+        records: How many there are.
+        samples: Number of draws.
+    """
+
+    tensors: Tensors
+    records: int
+    samples: int
+
+
+def decode(body: bytes, manifest: Manifest, max_records: int) -> ScoreRequest:
+    """Read a body of `POST /score`.
+
+    Args:
+        body: UTF-8 JSON.
+        manifest: Of the model that is asked.
+        max_records: Most records in a request.
+
+    Raises:
+        BodyMalformed: Not JSON (RFC 8259; NaN, Infinity and numbers beyond a double are none).
+        RequestInvalid: A member or a record that does not fit, by JSON pointer.
+        TooManyRecords: More records than allowed.
+    """
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        # The library's message may quote nothing of the body, but its position is enough.
+        raise BodyMalformed(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+    if not isinstance(content, dict):
+        raise RequestInvalid([Fault("", 'an object is expected: {"records": [...]}')])
+    faults = [Fault(_pointer(name), "no such member") for name in content if name not in _MEMBERS]
+    samples = content.get("samples", manifest.samples)
+    if type(samples) is not int or samples not in manifest.sample_counts:
+        faults.append(Fault("/samples", f"one of {', '.join(map(str, manifest.sample_counts))} is expected"))
+    explain = content.get("explain", False)
+    if explain is not False:
+        faults.append(Fault("/explain", "this bundle holds no explainer, so false is all that can be asked"))
+    records = content.get("records")
+    if not isinstance(records, list) or not records:
+        faults.append(Fault("/records", "an array of at least one record is expected"))
+    if faults:
+        raise RequestInvalid(faults)
+    assert isinstance(records, list)
+    if len(records) > max_records:
+        raise TooManyRecords(f"{len(records)} records; a request holds at most {max_records}, so send several")
+    try:
+        tensors = encode_records(manifest.record, records)
+    except InvalidRecords as error:
+        raise RequestInvalid([_fault(manifest.record, records[each.row], each) for each in error.problems]) from None
+    return ScoreRequest(tensors, len(records), samples)
+
+
+def encode(name: str, version: int, samples: int, verdicts: Verdicts) -> bytes:
+    """Write the answer of `POST /score`.
+
+    Args:
+        name: The model that answered.
+        version: Its version.
+        samples: Number of draws.
+        verdicts: Of B records.
+    """
+    # float64 throughout, so that a client reads back the very number that was computed; NaN becomes null.
+    columns = {
+        key: values.astype(np.float64).tolist() if values.dtype == np.float32 else values.tolist()
+        for key, values in verdicts.columns().items()
+    }
+    names = tuple(columns)
+    return orjson.dumps(
+        {
+            "model": {"name": name, "version": str(version)},
+            "samples": samples,
+            "results": [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)],
+        }
+    )
+
+
+def _fault(schema: RecordSchema, record: object, problem: Problem) -> Fault:
+    if problem.field is None:
+        return Fault(_pointer("records", problem.row), problem.detail)
+    if isinstance(record, list) and problem.field in schema.name_set:
+        return Fault(_pointer("records", problem.row, schema.names.index(problem.field)), problem.detail)
+    return Fault(_pointer("records", problem.row, problem.field), problem.detail)
+
+
+def _pointer(*parts: Any) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)

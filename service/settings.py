@@ -1,0 +1,42 @@
+"""Settings of the service: `SURPRISAL_*` environment variables; a flag of the command line wins."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; each field is the variable `SURPRISAL_` plus its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="SURPRISAL_", frozen=True)
+
+    models: Path = Field(default=Path("models"), description="Folder of the bundles, models/NAME/VERSION.")
+    default_model: str | None = Field(
+        default=None, description="Model that POST /score means; by default the only one."
+    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where the graph runs; cuda that cannot be had is an error at the start."
+    )
+    max_records: int = Field(default=10_000, ge=1, description="Most records in a request; more are answered 413.")
+    max_body_bytes: int = Field(
+        default=16 * 2**20, ge=1, description="Largest body in bytes; a larger one is answered 413."
+    )
+    max_batch_records: int = Field(default=1024, ge=1, description="Most records scored in one batch.")
+    max_queue_records: int = Field(
+        default=20_000, ge=1, description="Most records waiting for a batch, by model; beyond that requests get 429."
+    )
+    deadline_ms: int = Field(
+        default=10_000, ge=1, description="Milliseconds a request may take; X-Deadline-Ms shortens it; then 504."
+    )
+    drain_seconds: float = Field(
+        default=2.0, ge=0, description="Seconds between SIGTERM, when /readyz turns 503, and the end of listening."
+    )
+    grace_seconds: float = Field(
+        default=20.0, gt=0, description="Seconds that requests have to finish once listening has ended."
+    )
+    slow_ms: int = Field(default=1000, ge=0, description="Requests that take longer are logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")

@@ -1,0 +1,144 @@
+"""The configuration of a training run: one typed tree, read from TOML, saved in the bundle."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bundle.manifest import SAMPLE_COUNTS, AnomalyScore
+from training.errors import ConfigInvalid
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Section):
+    """What of the data file is used, and for what."""
+
+    label: str | None = Field(default=None, description="column that says what is normal; never a feature")
+    normal: str | None = Field(default=None, description="the label's value in normal rows; only those are trained on")
+    exclude: tuple[str, ...] = Field(default=(), description="columns that are no features")
+    vocabulary_size: int = Field(default=100, ge=1, description="most categories a field; rarer ones are unknown")
+    minimum_count: int = Field(default=2, ge=1, description="training rows that a category needs, else it is unknown")
+    validation_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of rows for early stopping")
+    calibration_share: float = Field(default=0.2, gt=0, lt=0.5, description="share of rows for p-values alone")
+    calibration_most: int = Field(default=10_000, ge=1, description="most rows used for p-values")
+
+
+class NetworkConfig(_Section):
+    """The encoder and, mirrored, the decoder."""
+
+    hidden: tuple[int, ...] = Field(default=(128, 64), min_length=1, description="widths of the encoder's layers")
+    latent_size: int | None = Field(default=None, ge=1, description="K; by default 1.5 times the root of the inputs")
+    activation: Literal["silu", "relu", "tanh"] = "silu"
+
+
+class ObjectiveConfig(_Section):
+    """The evidence lower bound."""
+
+    draws: int = Field(default=1, ge=1, description="draws of z a record in training, L")
+    kl_warm_up: float = Field(default=0.1, ge=0, lt=1, description="share of the epochs in which the KL's weight grows")
+
+
+class FitConfig(_Section):
+    """The optimiser."""
+
+    epochs: int | None = Field(default=None, ge=1, description="by default what gives about 5000 steps, 10 to 200")
+    batch_size: int | None = Field(default=None, ge=1, description="rows; by default a twentieth of them, 16 to 256")
+    learning_rate: float = Field(default=1e-3, gt=0, description="at the start; falls to zero along a cosine")
+    gradient_norm: float = Field(default=10.0, gt=0, description="longer gradients are shortened to this")
+    patience: int = Field(default=20, ge=1, description="epochs without a better validation ELBO before stopping")
+
+
+class ScoringConfig(_Section):
+    """What the service answers by default."""
+
+    anomaly_score: AnomalyScore = "elbo"
+    samples: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256] = Field(default=16, description="draws a record, L")
+    false_alarm_rate: float = Field(default=0.01, gt=0, lt=1, description="share of normal records that is flagged")
+
+
+class FieldConfig(_Section):
+    """One column as the user wants it; what is left out is inferred.
+
+    A `timestamp` becomes two categorical fields, `NAME_hour` and `NAME_weekday`, in UTC.
+    """
+
+    name: str = Field(min_length=1)
+    kind: Literal["numeric", "boolean", "categorical", "timestamp"]
+    likelihood: Literal["gaussian", "fixed-gaussian"] | None = None
+    minimum_scale: float | None = Field(default=None, gt=0)
+    fixed_scale: float | None = Field(default=None, gt=0)
+    vocabulary: tuple[str, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "FieldConfig":
+        numeric = (self.likelihood, self.minimum_scale, self.fixed_scale)
+        if self.kind != "numeric" and any(value is not None for value in numeric):
+            raise ValueError("likelihood, minimum_scale and fixed_scale belong to numeric fields")
+        if self.kind != "categorical" and self.vocabulary is not None:
+            raise ValueError("a vocabulary belongs to categorical fields")
+        return self
+
+
+class TrainingConfig(_Section):
+    """Everything that decides what a training run gives; the same configuration and data give the same bundle."""
+
+    preset: Literal["default", "kingma-welling", "an-cho"] = "default"
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    fit: FitConfig = FitConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    fields: tuple[FieldConfig, ...] | None = Field(default=None, description="by default inferred from the data")
+
+
+assert set(SAMPLE_COUNTS) == {1, 2, 4, 8, 16, 32, 64, 128, 256}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {},
+    # Kingma & Welling 2014, Appendix C.2 and section 5: one tanh layer on each side; 200 units where the
+    # decoder is a Gaussian.
+    "kingma-welling": {"network": {"hidden": (200,), "activation": "tanh"}, "objective": {"kl_warm_up": 0.0}},
+    # An & Cho 2015, section 4: 400 ReLU units on each side, 200 latent dimensions, several draws.
+    "an-cho": {
+        "network": {"hidden": (400,), "latent_size": 200, "activation": "relu"},
+        "objective": {"draws": 10, "kl_warm_up": 0.0},
+    },
+}
+
+
+def build(content: dict[str, Any]) -> TrainingConfig:
+    """Complete a configuration: what it says itself, else what its preset says, else the defaults.
+
+    Args:
+        content: The tree as TOML gives it.
+
+    Raises:
+        ConfigInvalid: An unknown key, a wrong type, or a value out of range, named by its place.
+    """
+    preset = PRESETS.get(str(content.get("preset", "default")), {})
+    merged: dict[str, Any] = {**content}
+    for section, values in preset.items():
+        given = content.get(section, {})
+        merged[section] = {**values, **given} if isinstance(given, dict) else given
+    try:
+        return TrainingConfig.model_validate(merged)
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
+        raise ConfigInvalid("the configuration is not right: " + "; ".join(lines)) from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a TOML file as a tree for `build`.
+
+    Raises:
+        ConfigInvalid: Not there, or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigInvalid(f"{path}: {error}") from error

@@ -1,0 +1,196 @@
+"""Data files: CSV, Parquet, NDJSON and npz, read into one Arrow table, and their split."""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from bundle.calibration import records_needed
+from bundle.records import MISSING_TEXTS, category_text
+from training.config import DataConfig
+from training.errors import ConfigInvalid, DataInvalid
+
+Rows = npt.NDArray[np.int64]
+
+SUFFIXES = (".csv", ".parquet", ".ndjson", ".jsonl", ".npz")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data file in memory.
+
+    Args:
+        name: The file's name, without its folder.
+        sha256: Digest of its bytes.
+        table: Its columns; decimals are float64, dictionaries their values.
+    """
+
+    name: str
+    sha256: str
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows serve what; each part is sorted, and no two share a row.
+
+    Args:
+        train: Rows that the optimiser sees.
+        validation: Rows that stop it.
+        calibration: Normal rows that nothing fitted has seen.
+        anomalies: Labelled anomalies, for evaluation only.
+    """
+
+    train: Rows
+    validation: Rows
+    calibration: Rows
+    anomalies: Rows
+
+    @property
+    def normal(self) -> Rows:
+        """Every normal row."""
+        return np.sort(np.concatenate([self.train, self.validation, self.calibration]))
+
+
+def read(path: Path, text_columns: Collection[str] = ()) -> Data:
+    """Read a data file whole.
+
+    Args:
+        path: A `.csv`, `.parquet`, `.ndjson`, `.jsonl` or `.npz` file; an npz holds `X` (n, d) and maybe `y` (n,),
+            which become the columns `x0`, `x1`, … and `y`.
+        text_columns: Columns of a CSV file to be kept as text, whatever they look like (leading zeros).
+
+    Raises:
+        ConfigInvalid: Not there, or of another kind.
+        DataInvalid: Damaged, without rows, or with two columns of one name.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ConfigInvalid(f"{path}: a file that ends in {', '.join(SUFFIXES)} is expected")
+    try:
+        content_digest = _digest(path)
+        match path.suffix:
+            case ".csv":
+                table = _read_csv(path, text_columns)
+            case ".parquet":
+                table = pyarrow.parquet.read_table(path)
+            case ".npz":
+                table = _read_npz(path)
+            case _:
+                table = pyarrow.json.read_json(path)
+    except FileNotFoundError as error:
+        raise ConfigInvalid(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise DataInvalid(f"{path}: {error}") from error
+    except (pa.ArrowException, BadZipFile, ValueError, KeyError) as error:
+        raise DataInvalid(f"{path}: {' '.join(str(error).split())}") from error
+    if table.num_rows == 0:
+        raise DataInvalid(f"{path}: holds no rows")
+    doubled = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if doubled:
+        raise DataInvalid(f"{path}: two columns are named {sorted(doubled)[0]!r}")
+    return Data(path.name, content_digest, _plain_types(table))
+
+
+def split(data: Data, config: DataConfig, false_alarm_rate: float, seed: int) -> Split:
+    """Divide the normal rows at random into train, validation and calibration.
+
+    Args:
+        data: The data.
+        config: The label and the shares.
+        false_alarm_rate: The calibration part is made large enough for it where the data allow.
+        seed: Seed of the shuffle.
+
+    Raises:
+        ConfigInvalid: The label is no column, or no row has the normal value.
+        DataInvalid: Too few normal rows for the rate.
+    """
+    normal, anomalies = _by_label(data.table, config)
+    shuffled = np.random.default_rng(seed).permutation(normal)
+    needed = records_needed(false_alarm_rate)
+    calibration = min(max(round(config.calibration_share * normal.size), needed), config.calibration_most)
+    validation = min(max(round(config.validation_share * normal.size), 1), config.calibration_most)
+    if calibration < needed or calibration + validation > 0.7 * normal.size:
+        raise DataInvalid(
+            f"{normal.size} normal rows are too few: a false-alarm rate of {false_alarm_rate:g} takes {needed} rows "
+            f"for calibration alone; give about {int(np.ceil((needed + validation) / 0.7))} rows, or ask for a rate "
+            f"of {1 / (0.2 * normal.size + 1):.2g}"
+        )
+    return Split(
+        train=np.sort(shuffled[calibration + validation :]),
+        validation=np.sort(shuffled[calibration : calibration + validation]),
+        calibration=np.sort(shuffled[:calibration]),
+        anomalies=anomalies,
+    )
+
+
+def _by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
+    every = np.arange(table.num_rows)
+    if config.label is None:
+        if config.normal is not None:
+            raise ConfigInvalid("which rows are normal takes a label column as well: --label COLUMN")
+        return every, every[:0]
+    if config.label not in table.column_names:
+        raise ConfigInvalid(f"there is no column {config.label!r} to be the label; there are {table.column_names}")
+    if config.normal is None:
+        return every, every[:0]
+    texts = np.array([category_text(value) for value in table[config.label].to_pylist()], object)
+    normal = texts == config.normal
+    if not normal.any():
+        values = sorted({text for text in texts if text is not None})[:10]
+        raise ConfigInvalid(f"no row has {config.label} = {config.normal}; its values are {', '.join(values)}")
+    known = np.array([text is not None for text in texts])
+    return every[normal], every[~normal & known]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_csv(path: Path, text_columns: Collection[str]) -> pa.Table:
+    options = pyarrow.csv.ConvertOptions(
+        null_values=list(MISSING_TEXTS),
+        strings_can_be_null=True,
+        column_types={name: pa.string() for name in text_columns},
+    )
+    return pyarrow.csv.read_csv(path, convert_options=options)
+
+
+def _read_npz(path: Path) -> pa.Table:
+    with np.load(path, allow_pickle=False) as archive:
+        if "X" not in archive.files:
+            raise DataInvalid(f"{path}: has no array X; there are {archive.files}")
+        features = archive["X"]
+        label = archive["y"] if "y" in archive.files else None
+    if features.ndim != 2 or features.dtype.kind not in "fiub":
+        raise DataInvalid(f"{path}: X is {features.dtype} of shape {features.shape}; a table of numbers is expected")
+    columns = {f"x{index}": np.ascontiguousarray(features[:, index]) for index in range(features.shape[1])}
+    if label is not None:
+        if label.shape != (len(features),):
+            raise DataInvalid(f"{path}: y has the shape {label.shape}; ({len(features)},) is expected")
+        columns["y"] = label
+    return pa.table(columns)
+
+
+def _plain_types(table: pa.Table) -> pa.Table:
+    for index, field in enumerate(table.schema):
+        plain = field.type
+        if pa.types.is_dictionary(plain):
+            plain = plain.value_type
+        if pa.types.is_decimal(plain):
+            plain = pa.float64()
+        if pa.types.is_timestamp(plain):
+            # Python's datetime ends at microseconds, and an hour does not need more.
+            plain = pa.timestamp("us", plain.tz)
+        if plain != field.type:
+            table = table.set_column(index, field.name, pc.cast(table.column(index), plain, safe=False))
+    return table

@@ -1,0 +1,253 @@
+"""From the trained network to ONNX graphs, and the proof that they score alike."""
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from bundle.fields import MISSING, RecordSchema
+from bundle.golden import tolerance
+from bundle.manifest import SAMPLE_COUNTS, SCORES
+from training.errors import ParityFailed
+from training.objectives import kl_to_prior
+from training.scores import SCORE_OUTPUTS, Decoder, Encoder, Scorer
+from training.vae import VAE
+
+Record = Mapping[str, npt.NDArray[np.generic]]
+Outputs = dict[str, npt.NDArray[np.float32]]
+
+PARITY_BATCHES = (1, 2, 1000)
+PARITY_SAMPLES = (1, 4, 16, 256)
+_LARGEST_RUN = 2**26
+"""Numbers that the widest layer of one run may hold; larger runs are cut."""
+_DECODED_ROWS = 1024
+"""Records times draws in one run when speed matters: larger runs leave the cache and are slower."""
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The three exported graphs, as bytes."""
+
+    scorer: bytes
+    encoder: bytes
+    decoder: bytes
+
+
+def export(vae: VAE, schema: RecordSchema) -> Graphs:
+    """Export the scorer, the encoder and the decoder; batch and number of draws stay free.
+
+    Args:
+        vae: The trained model, on the CPU.
+        schema: The bundle's fields.
+    """
+    record = {kind: torch.ones(3, len(getattr(schema, kind)), dtype=_TORCH[kind]) for kind in schema.dtypes}
+    records, draws = torch.export.Dim("records"), torch.export.Dim("draws")
+    free = {kind: {0: records} for kind in record}
+    latent = torch.zeros(3, vae.latent_size)
+    noise = torch.zeros(2, vae.latent_size)
+    decoder = Decoder(vae)
+    return Graphs(
+        scorer=_export(
+            Scorer(vae), {"record": record, "noise": noise}, SCORE_OUTPUTS, {"record": free, "noise": {0: draws}}
+        ),
+        encoder=_export(Encoder(vae), {"record": record}, ("latent_mean", "latent_log_variance"), {"record": free}),
+        decoder=_export(decoder, {"latent": latent}, decoder.names, {"latent": {0: records}}),
+    )
+
+
+def session(graph: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU.
+
+    Args:
+        graph: The model's bytes.
+        threads: Threads inside one run; 0 = as many as there are cores.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def score(
+    scorer: onnxruntime.InferenceSession, record: Record, noise: npt.NDArray[np.float32], rows_a_run: int | None = None
+) -> Outputs:
+    """Every score of many records, in pieces.
+
+    Args:
+        scorer: A session of `scorer.onnx`.
+        record: The record tensors, B records.
+        noise: eps, (L, K) float32.
+        rows_a_run: Records in one run; by default what keeps a run in the cache.
+
+    Returns:
+        The graph's outputs, B rows each.
+    """
+    step = rows_a_run or max(1, _DECODED_ROWS // len(noise))
+    pieces = [scorer.run(list(SCORE_OUTPUTS), {**piece, "noise": noise}) for piece in _pieces(record, step)]
+    return dict(zip(SCORE_OUTPUTS, (np.concatenate(parts) for parts in zip(*pieces, strict=True)), strict=True))
+
+
+def anomaly_scores(
+    scorer: onnxruntime.InferenceSession, record: Record, noise: npt.NDArray[np.float32]
+) -> dict[tuple[str, int], npt.NDArray[np.float32]]:
+    """Every anomaly score (higher = stranger) with every number of draws.
+
+    Returns:
+        (B,) float32 by score's name and number of draws.
+    """
+    scores: dict[tuple[str, int], npt.NDArray[np.float32]] = {}
+    for samples in SAMPLE_COUNTS:
+        outputs = score(scorer, record, noise[:samples])
+        scores |= {(each.name, samples): np.float32(each.sign) * outputs[each.output] for each in SCORES}
+    return scores
+
+
+@torch.no_grad()
+def largest_term(vae: VAE, record: Record, noise: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """The largest absolute summand of each record's scores: a field with one draw, or the KL.
+
+    Returns:
+        (B,) nats, float64.
+    """
+    largest = []
+    for piece in _pieces(record, _records_a_run(vae, len(noise))):
+        batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in piece.items()})
+        posterior = vae.posterior(batch)
+        fields = vae.likelihood.log_prob(batch, vae.decode(vae.draw(posterior, torch.from_numpy(noise))))
+        largest.append(torch.maximum(fields.abs().amax(dim=(1, 2)), kl_to_prior(posterior).abs()).double().numpy())
+    return np.concatenate(largest)
+
+
+def verify_parity(
+    vae: VAE, scorer: onnxruntime.InferenceSession, record: Record, noise: npt.NDArray[np.float32]
+) -> float:
+    """Compare ONNX Runtime with torch, on held-out records and on extreme ones made from them.
+
+    Args:
+        vae: The trained model, on the CPU.
+        scorer: A session of the exported `scorer.onnx`.
+        record: Held-out records.
+        noise: eps, (256, K) float32.
+
+    Returns:
+        The largest distance found, as a share of the tolerance.
+
+    Raises:
+        ParityFailed: A score is off by more than 1e-4 nats a field plus 1e-5 of the largest term, or not finite.
+    """
+    every = _with_extremes(record)
+    rows = len(next(iter(every.values())))
+    fields = len(vae.likelihood.names)
+    worst = 0.0
+    for samples in PARITY_SAMPLES:
+        for wanted in PARITY_BATCHES:
+            used = {kind: values[-wanted:] for kind, values in every.items()}
+            # The whole batch in one run, as far as memory allows: that is where a frozen dimension would show.
+            step = min(wanted, rows, _records_a_run(vae, samples))
+            actual = score(scorer, used, noise[:samples], rows_a_run=step)
+            expected = _score_with_torch(vae, used, noise[:samples], step)
+            allowed = tolerance(fields, largest_term(vae, used, noise[:samples]))
+            for name in SCORE_OUTPUTS:
+                off = np.abs(actual[name].astype(np.float64) - expected[name])
+                off = off.reshape(len(off), -1).max(axis=1)
+                share = float((off / allowed).max()) if np.isfinite(off).all() else math.inf
+                if share > 1.0:
+                    row = int(np.nanargmax(off / allowed)) if np.isfinite(share) else int(np.argmin(np.isfinite(off)))
+                    raise ParityFailed(
+                        f"{name} with {samples} draws in a batch of {wanted}: ONNX Runtime and torch are "
+                        f"{off[row]:.3g} apart, allowed are {allowed[row]:.3g}; please report this as a bug"
+                    )
+                worst = max(worst, share)
+    return worst
+
+
+_TORCH = {"numeric": torch.float64, "boolean": torch.int8, "categorical": torch.int64}
+
+
+def _export(
+    module: nn.Module,
+    arguments: dict[str, Any],
+    outputs: Sequence[str],
+    dynamic: dict[str, Any],
+) -> bytes:
+    # The exporter says, once per optional operator, that torchvision is absent; that concerns nobody here.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # It also warns about its own deprecated calls and about axes that share a name, as ours do on purpose.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module.eval(),
+            kwargs=arguments,
+            dynamo=True,
+            input_names=[*arguments.get("record", ()), *(name for name in arguments if name != "record")],
+            output_names=list(outputs),
+            dynamic_shapes=dynamic,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    # Stack traces of this machine's files are of no use in a bundle, and would make it differ from place to place.
+    del model.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info, model.graph):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _pieces(record: Record, step: int) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
+    rows = len(next(iter(record.values())))
+    for start in range(0, rows, step):
+        yield {kind: values[start : start + step] for kind, values in record.items()}
+
+
+def _records_a_run(vae: VAE, samples: int) -> int:
+    widest = max(layer.out_features for layer in vae.modules() if isinstance(layer, nn.Linear))
+    return max(1, _LARGEST_RUN // (widest * samples))
+
+
+@torch.no_grad()
+def _score_with_torch(vae: VAE, record: Record, noise: npt.NDArray[np.float32], step: int) -> Outputs:
+    pieces: list[tuple[Tensor, ...]] = [
+        Scorer(vae)({kind: torch.from_numpy(values) for kind, values in piece.items()}, torch.from_numpy(noise))
+        for piece in _pieces(record, step)
+    ]
+    joined = (torch.cat(parts).numpy() for parts in zip(*pieces, strict=True))
+    return dict(zip(SCORE_OUTPUTS, joined, strict=True))
+
+
+def _with_extremes(record: Record) -> dict[str, npt.NDArray[np.generic]]:
+    """Held-out records, and the first of them with each number far out, and with all but one field missing."""
+    kinds = {kind: values[:1000] for kind, values in record.items()}
+    positions = [(kind, column) for kind, values in kinds.items() for column in range(values.shape[1])][:64]
+    extremes: list[dict[str, npt.NDArray[np.generic]]] = []
+    for kind, column in positions:
+        first = {name: values[:1].copy() for name, values in kinds.items()}
+        alone = {
+            name: np.full_like(values[:1], np.nan if name == "numeric" else MISSING) for name, values in kinds.items()
+        }
+        alone[kind][0, column] = first[kind][0, column]
+        if kind == "numeric":
+            far = np.nanstd(kinds[kind][:, column].astype(np.float64)) or 1.0
+            first[kind][0, column] = np.float64(1e6 * far)
+            if np.isnan(alone[kind][0, column]):
+                alone[kind][0, column] = np.float64(0.0)
+            extremes += [first, alone]
+        else:
+            first[kind][0, column] = np.int64(0)
+            if alone[kind][0, column] == MISSING:
+                alone[kind][0, column] = np.int64(0)
+            extremes += [first, alone]
+    return {
+        kind: np.concatenate([values, *(each[kind] for each in extremes)])[-1000:] for kind, values in kinds.items()
+    }

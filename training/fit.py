@@ -1,0 +1,239 @@
+"""The optimisation loop: schedule, early stopping, checkpoints; the only place that averages over a batch."""
+
+import copy
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.config import FitConfig, ObjectiveConfig
+from training.errors import ConfigInvalid, NotANumber
+from training.objectives import elbo
+from training.preprocess import Standardised
+from training.vae import VAE
+
+CHECKPOINT_SECONDS = 2.0
+"""Least time between two checkpoints, so that short epochs are not spent on writing."""
+_STEPS = 5000
+_VALIDATION_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One finished epoch; the terms are means over records, in nats.
+
+    Args:
+        epoch: From 1.
+        epochs: How many there will be at most.
+        log_likelihood: Of the training records (the reconstruction term).
+        kl: Of the training records.
+        validation_elbo: Of the held-out records.
+        best: Whether that is the best so far.
+    """
+
+    epoch: int
+    epochs: int
+    log_likelihood: float
+    kl: float
+    validation_elbo: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, decided from the number of rows."""
+
+    epochs: int
+    batch_size: int
+    batches: int
+
+    @classmethod
+    def of(cls, rows: int, config: FitConfig) -> "Plan":
+        """Complete what the configuration leaves open.
+
+        Args:
+            rows: Training rows.
+            config: The optimiser's settings.
+        """
+        batch_size = min(config.batch_size or min(256, max(16, rows // 20)), rows)
+        batches = math.ceil(rows / batch_size)
+        return cls(config.epochs or min(200, max(10, _STEPS // batches)), batch_size, batches)
+
+
+class Fit:
+    """Trains a VAE on records that are already standardised and in memory.
+
+    Args:
+        vae: The model; trained in place.
+        train: Training records.
+        validation: Held-out records that stop the training.
+        objective: Draws and warm-up.
+        config: The optimiser's settings.
+        seed: Seed of the order of batches and of the noise.
+        checkpoint: Where the state is kept between epochs, or None.
+        fingerprint: What a checkpoint must have been made from to be resumed (data and configuration).
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        train: Standardised,
+        validation: Standardised,
+        objective: ObjectiveConfig,
+        config: FitConfig,
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        self.vae = vae
+        self.train = train
+        self.objective = objective
+        self.config = config
+        self.checkpoint = checkpoint
+        self.fingerprint = fingerprint
+        self.rows = train.numeric.shape[0]
+        self.plan = Plan.of(self.rows, config)
+        self.device = train.numeric.device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.validation = validation
+        self.validation_noise = torch.randn(
+            validation.numeric.shape[0], 1, vae.latent_size, generator=self.generator, device=self.device
+        )
+        self.optimiser = torch.optim.Adam(vae.parameters(), lr=config.learning_rate, fused=True)
+        steps = self.plan.epochs * self.plan.batches
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, steps)
+        self.epoch = 0
+        self.best_elbo = -math.inf
+        self.best_epoch = 0
+        self.best_state = copy.deepcopy(vae.state_dict())
+
+    def run(self, report: Callable[[Progress], None] = lambda progress: None) -> float:
+        """Train until the validation ELBO no longer rises, and leave the best weights in the model.
+
+        Args:
+            report: Called after every epoch.
+
+        Returns:
+            The best validation ELBO, in nats a record.
+
+        Raises:
+            NotANumber: A NaN or an infinity, named by epoch, batch and field; the best weights so far are back in
+                the model and the last checkpoint stays where it is.
+        """
+        saved = time.monotonic()
+        warm_up = math.ceil(self.objective.kl_warm_up * self.plan.epochs)
+        try:
+            while self.epoch < self.plan.epochs and self.epoch - self.best_epoch < self.config.patience:
+                self.epoch += 1
+                log_likelihood, kl = self._one_epoch(min(1.0, self.epoch / (warm_up + 1)))
+                validation_elbo = self._validate()
+                # Until the KL has its full weight, a high ELBO is a matter of chance.
+                best = validation_elbo > self.best_elbo or self.epoch <= warm_up
+                if best:
+                    self.best_elbo, self.best_epoch = validation_elbo, self.epoch
+                    self.best_state = copy.deepcopy(self.vae.state_dict())
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+                report(Progress(self.epoch, self.plan.epochs, log_likelihood, kl, validation_elbo, best))
+        finally:
+            self.vae.load_state_dict(self.best_state)
+        return self.best_elbo
+
+    def _one_epoch(self, kl_weight: float) -> tuple[float, float]:
+        order = torch.randperm(self.rows, generator=self.generator, device=self.device)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        shape = (self.objective.draws, self.vae.latent_size)
+        for number, rows in enumerate(torch.split(order, self.plan.batch_size), start=1):
+            batch = self.train.take(rows)
+            noise = torch.randn(len(rows), *shape, generator=self.generator, device=self.device)
+            terms = elbo(self.vae, batch, noise, kl_weight)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss = -terms.bound.mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm: Tensor = torch.nn.utils.clip_grad_norm_(self.vae.parameters(), self.config.gradient_norm)
+            if not math.isfinite(norm.item()):
+                self._refuse(number, batch, noise)
+            self.optimiser.step()
+            self.schedule.step()
+            sums += torch.stack([terms.log_likelihood.detach().sum(), terms.kl.detach().sum()])
+        log_likelihood, kl = (sums / self.rows).tolist()
+        return log_likelihood, kl
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        total = 0.0
+        every = torch.arange(self.validation_noise.shape[0], device=self.device)
+        for rows in torch.split(every, _VALIDATION_ROWS):
+            batch = self.validation.take(rows)
+            total += elbo(self.vae, batch, self.validation_noise[rows]).bound.double().sum().item()
+        mean = total / self.validation_noise.shape[0]
+        if not math.isfinite(mean):
+            raise NotANumber(f"epoch {self.epoch}: the ELBO of the validation records is {mean}; {_ADVICE}")
+        return mean
+
+    @torch.no_grad()
+    def _refuse(self, number: int, batch: Standardised, noise: Tensor) -> None:
+        parameters = self.vae.decode(self.vae.draw(self.vae.posterior(batch), noise))
+        broken = ~torch.isfinite(self.vae.likelihood.log_prob(batch, parameters)).all(dim=0).all(dim=0)
+        names = [name for name, bad in zip(self.vae.likelihood.names, broken.tolist(), strict=True) if bad]
+        where = f"field {', '.join(names)}" if names else "the gradient, though every field's likelihood is finite"
+        raise NotANumber(f"epoch {self.epoch}, batch {number}: a NaN or an infinity in {where}; {_ADVICE}")
+
+    def _save(self) -> None:
+        if self.checkpoint is None:
+            return
+        state = {
+            "fingerprint": self.fingerprint,
+            "model": self.vae.state_dict(),
+            "best_state": self.best_state,
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "epoch": self.epoch,
+            "best_elbo": self.best_elbo,
+            "best_epoch": self.best_epoch,
+        }
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.checkpoint.with_suffix(".writing")
+        torch.save(state, beside)
+        beside.replace(self.checkpoint)
+
+    def forget_checkpoint(self) -> None:
+        """Remove the checkpoint once its run has ended well."""
+        if self.checkpoint is not None and self.checkpoint.parent.is_dir():
+            shutil.rmtree(self.checkpoint.parent)
+
+    def resume(self) -> int:
+        """Take up where the checkpoint left off.
+
+        Returns:
+            The epoch that the checkpoint was made after.
+
+        Raises:
+            ConfigInvalid: No checkpoint, or one of other data or another configuration.
+        """
+        if self.checkpoint is None or not self.checkpoint.exists():
+            raise ConfigInvalid("there is no checkpoint to resume from; train without --resume")
+        state: dict[str, Any] = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        if state["fingerprint"] != self.fingerprint:
+            raise ConfigInvalid(
+                "the checkpoint was made from other data or another configuration; train without --resume"
+            )
+        self.vae.load_state_dict(state["model"])
+        self.best_state = state["best_state"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"].cpu())
+        self.epoch, self.best_elbo, self.best_epoch = state["epoch"], state["best_elbo"], state["best_epoch"]
+        return self.epoch
+
+
+_ADVICE = "a lower fit.learning_rate, or data without extreme values, usually helps"

@@ -1,0 +1,273 @@
+"""The whole of a training run: data, schema, fit, export, parity, calibration, golden records, bundle."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bundle import calibration as calibrations
+from bundle import golden as goldens
+from bundle import store
+from bundle.calibration import Calibration
+from bundle.fields import RecordSchema
+from bundle.golden import Golden, GoldenCase
+from bundle.manifest import SAMPLE_COUNTS, SCORES, CalibrationSummary, Manifest, TrainingFacts
+from bundle.records import encode_records
+from training import export, schema
+from training.config import FieldConfig, TrainingConfig
+from training.data import Data, Split, split
+from training.errors import ConfigInvalid
+from training.evaluate import detection
+from training.fit import Fit, Progress
+from training.noise import noise_table
+from training.vae import VAE
+
+Say = Callable[[str], None]
+_PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "pyarrow", "surprisal", "torch")
+_GOLDEN_NORMAL, _GOLDEN_ANOMALIES = 6, 2
+_GOLDEN_SAMPLES = (1, 16, 256)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run gave.
+
+    Args:
+        name: The model's name.
+        version: The version that was written.
+        folder: Where it stands.
+        manifest: What it promises.
+    """
+
+    name: str
+    version: int
+    folder: Path
+    manifest: Manifest
+
+
+def train(
+    data: Data,
+    out: Path,
+    name: str,
+    config: TrainingConfig,
+    *,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    resume: bool = False,
+    say: Say = lambda line: None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Trained:
+    """Train a model on a table and write its bundle.
+
+    Args:
+        data: The table.
+        out: The models folder.
+        name: The model's name in it.
+        config: Everything that decides the result.
+        device: Where to train; `auto` takes a GPU if there is one.
+        resume: Take up the checkpoint that an interrupted run of the same data and configuration left.
+        say: Told, in a sentence, what was decided and what comes next.
+        report: Told about every epoch.
+
+    Returns:
+        The bundle's place and manifest.
+
+    Raises:
+        ConfigInvalid: The configuration, the name or the device asks for what does not exist.
+        DataInvalid: The data cannot be trained on.
+        NotANumber: The training met a NaN.
+        ParityFailed: The exported graph scores otherwise than the network.
+        OSError: The bundle cannot be written.
+    """
+    if not store.valid_name(name):
+        raise ConfigInvalid(f"{name!r} is no model name: lower-case letters, digits, '.', '_' and '-' are")
+    target = _device(device)
+    parts = split(data, config.data, config.scoring.false_alarm_rate, config.seed)
+    fields = choose_fields(data, parts, config, say)
+    record = schema.fit(data, parts.train, fields, config)
+    say(
+        f"{len(record.fields)} fields; {parts.train.size} rows to train on, {parts.validation.size} to stop by, "
+        f"{parts.calibration.size} for calibration, {parts.anomalies.size} labelled anomalies for evaluation"
+    )
+    vae, best_elbo = _fit(data, record, parts, config, target, out / name / ".checkpoint" / "last.pt", resume, report)
+    say("exporting to ONNX and comparing with torch")
+    graphs = export.export(vae, record)
+    scorer = export.session(graphs.scorer)
+    noise = noise_table(vae.latent_size, config.seed)
+    held_out = schema.tensors(record, data, parts.calibration)
+    worst = export.verify_parity(vae, scorer, held_out, noise)
+    say(f"ONNX Runtime and torch agree to within {worst:.1%} of the tolerance; calibrating")
+    calibration = Calibration(export.anomaly_scores(scorer, held_out, noise))
+    metrics = {"validation_elbo": best_elbo}
+    if parts.anomalies.size:
+        metrics |= _detection(scorer, record, data, parts, noise[: config.scoring.samples], calibration)
+    manifest = Manifest(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        record=record,
+        latent_size=vae.latent_size,
+        anomaly_score=config.scoring.anomaly_score,
+        samples=config.scoring.samples,
+        false_alarm_rate=config.scoring.false_alarm_rate,
+        calibration=_summary(calibration, config),
+        training=TrainingFacts(
+            data=data.name,
+            data_sha256=data.sha256,
+            rows={part: len(getattr(parts, part)) for part in ("train", "validation", "calibration", "anomalies")},
+            seed=config.seed,
+            device=str(target),
+            config=config.model_dump(mode="json", exclude_none=True),
+            metrics=metrics,
+            packages={package: version(package) for package in _PACKAGES},
+        ),
+        files={},
+    )
+    golden = _golden(vae, scorer, record, data, parts, noise)
+    files = {
+        "scorer.onnx": graphs.scorer,
+        "encoder.onnx": graphs.encoder,
+        "decoder.onnx": graphs.decoder,
+        "noise.npy": _npy(noise),
+        calibrations.FILE_NAME: calibration.to_bytes(),
+        goldens.FILE_NAME: golden.model_dump_json(indent=1).encode(),
+    }
+    number = store.write(out, name, manifest, files)
+    return Trained(name, number, out / name / str(number), store.load(out, name, number).manifest)
+
+
+def choose_fields(data: Data, parts: Split, config: TrainingConfig, say: Say) -> tuple[FieldConfig, ...]:
+    """The configuration's fields, else what the columns seem to be; says which columns are left out, and why.
+
+    Raises:
+        ConfigInvalid: A field that is also the label or excluded.
+        DataInvalid: No column is left, or one holds an infinity.
+    """
+    if config.fields is None:
+        inferred = schema.infer(data, parts.normal, config)
+        for column, reason in inferred.left_out.items():
+            say(f"column {column!r} {reason}; left out")
+        return inferred.fields
+    for field in config.fields:
+        if field.name == config.data.label:
+            raise ConfigInvalid(f"{field.name!r} is the label and cannot be a field as well")
+    return tuple(field for field in config.fields if field.name not in config.data.exclude)
+
+
+def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigInvalid("--device cuda was asked for, and torch sees no GPU here; use --device cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _fit(
+    data: Data,
+    record: RecordSchema,
+    parts: Split,
+    config: TrainingConfig,
+    target: torch.device,
+    checkpoint: Path,
+    resume: bool,
+    report: Callable[[Progress], None],
+) -> tuple[VAE, float]:
+    def on_device(rows: npt.NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        tensors = schema.tensors(record, data, rows)
+        return {kind: torch.from_numpy(values).to(target) for kind, values in tensors.items()}
+
+    torch.manual_seed(config.seed)
+    vae = VAE(record, config.network).to(target)
+    made_from = json.dumps([data.sha256, config.model_dump(mode="json")], sort_keys=True)
+    fit = Fit(
+        vae,
+        vae.standardise(on_device(parts.train)),
+        vae.standardise(on_device(parts.validation)),
+        config.objective,
+        config.fit,
+        seed=config.seed,
+        checkpoint=checkpoint,
+        fingerprint=hashlib.sha256(made_from.encode()).hexdigest(),
+    )
+    if resume:
+        fit.resume()
+    best_elbo = fit.run(report)
+    fit.forget_checkpoint()
+    return vae.cpu().eval(), best_elbo
+
+
+def _detection(
+    scorer: Any,
+    record: RecordSchema,
+    data: Data,
+    parts: Split,
+    noise: npt.NDArray[np.float32],
+    calibration: Calibration,
+) -> dict[str, float]:
+    outputs = export.score(scorer, schema.tensors(record, data, parts.anomalies), noise)
+    metrics: dict[str, float] = {}
+    for each in SCORES:
+        found = detection(calibration.scores(each.name, len(noise)), np.float32(each.sign) * outputs[each.output])
+        metrics |= {f"{each.name}_{measure}": value for measure, value in found.items()}
+    return metrics
+
+
+def _summary(calibration: Calibration, config: TrainingConfig) -> CalibrationSummary:
+    rate = config.scoring.false_alarm_rate
+    thresholds = {
+        str(samples): calibration.threshold(config.scoring.anomaly_score, samples, rate) for samples in SAMPLE_COUNTS
+    }
+    return CalibrationSummary(records=calibration.records, thresholds=thresholds)
+
+
+def _golden(
+    vae: VAE, scorer: Any, record: RecordSchema, data: Data, parts: Split, noise: npt.NDArray[np.float32]
+) -> Golden:
+    rows = [*parts.calibration[:_GOLDEN_NORMAL].tolist(), *parts.anomalies[:_GOLDEN_ANOMALIES].tolist()]
+    raw: list[dict[str, Any] | list[Any]] = [_raw_record(record, data, row) for row in rows]
+    raw += _contrived_records(record)
+    tensors = encode_records(record, raw)
+    cases = []
+    for samples in _GOLDEN_SAMPLES:
+        outputs = export.score(scorer, tensors, noise[:samples])
+        allowed = goldens.tolerance(len(record.fields), export.largest_term(vae, tensors, noise[:samples]))
+        for index, each in enumerate(raw):
+            expected = {name: values[index].tolist() for name, values in outputs.items()}
+            cases.append(GoldenCase(record=each, samples=samples, expected=expected, tolerance=float(allowed[index])))
+    return Golden(cases=tuple(cases))
+
+
+def _raw_record(record: RecordSchema, data: Data, row: int) -> dict[str, Any]:
+    """A row as a client would send it: numbers, booleans and text, timestamps in ISO 8601, null where missing."""
+    wanted = [name for name in data.table.column_names if name in record.name_set or name in record.timestamps]
+    (values,) = data.table.select(wanted).slice(row, 1).to_pylist()
+    for name, value in values.items():
+        if isinstance(value, date):
+            values[name] = value.isoformat()
+        elif isinstance(value, float) and np.isnan(value):
+            values[name] = None
+    return dict(values)
+
+
+def _contrived_records(record: RecordSchema) -> list[dict[str, Any] | list[Any]]:
+    """Far out and unknown in every field, as an array; and one field present, as an object."""
+    strange: list[Any] = []
+    for field in record.fields:
+        match field.kind:
+            case "numeric":
+                strange.append(field.mean + 1e6 * field.scale)
+            case "boolean":
+                strange.append(True)
+            case "categorical":
+                strange.append("no such category")
+    return [strange, {record.fields[0].name: strange[0]}]
+
+
+def _npy(array: npt.NDArray[np.float32]) -> bytes:
+    buffer = BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

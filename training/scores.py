@@ -1,0 +1,102 @@
+"""What is served: every score of a record from the same draws, as modules that become the exported graphs."""
+
+import torch
+from torch import Tensor, nn
+
+from training.objectives import kl_to_prior, log_likelihood
+from training.vae import VAE
+
+SCORE_OUTPUTS = ("log_reconstruction_probability", "elbo", "iwae", "expected_log_likelihood", "latent_mean")
+
+
+def log_mean_exp(values: Tensor) -> Tensor:
+    """log(1/L sum_l exp(values_l)) over the last dimension, without underflow.
+
+    Args:
+        values: (…, L).
+
+    Returns:
+        (…,)
+    """
+    largest = values.amax(dim=-1, keepdim=True)
+    return largest.squeeze(-1) + torch.exp(values - largest).mean(dim=-1).log()
+
+
+class Scorer(nn.Module):
+    """Every score of a record; the hot path.
+
+    Args:
+        vae: The trained model.
+    """
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, record: dict[str, Tensor], noise: Tensor) -> tuple[Tensor, ...]:
+        """Score B records with L draws.
+
+        Args:
+            record: The bundle's record tensors, B records.
+            noise: eps, (L, K) float32.
+
+        Returns:
+            In the order of SCORE_OUTPUTS, nats, (B,) float32 each, and the latent mean (B, K):
+            log(1/L sum_l p(x|z_l)) (An & Cho 2015, Algorithm 4), the ELBO (Kingma & Welling 2014, eq. 10),
+            log(1/L sum_l p(x, z_l) / q(z_l|x)) (Burda et al. 2016, eq. 8), and 1/L sum_l log p(x|z_l).
+        """
+        batch = self.vae.standardise(record)
+        posterior = self.vae.posterior(batch)
+        latent = self.vae.draw(posterior, noise)
+        likelihood = log_likelihood(self.vae, batch, latent)
+        expected = likelihood.mean(dim=-1)
+        # log p(z_l) - log q(z_l|x): the constants cancel, and (z_l - mu) / sigma is the noise itself.
+        ratio = 0.5 * (noise.square() - latent.square()).sum(dim=-1) + 0.5 * posterior.log_variance.sum(
+            -1, keepdim=True
+        )
+        return (
+            log_mean_exp(likelihood),
+            expected - kl_to_prior(posterior),
+            log_mean_exp(likelihood + ratio),
+            expected,
+            posterior.mean,
+        )
+
+
+class Encoder(nn.Module):
+    """From record tensors to `latent_mean` and `latent_log_variance`, (B, K) each."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, record: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """q(z|x) of B records."""
+        posterior = self.vae.posterior(self.vae.standardise(record))
+        return posterior.mean, posterior.log_variance
+
+
+class Decoder(nn.Module):
+    """From `latent` (B, K) to the parameters of p(x|z), as far as the schema has such fields."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
+        likelihood = vae.likelihood
+        self.names = tuple(
+            name
+            for name, there in (
+                ("numeric_mean", likelihood.numeric.fields),
+                ("numeric_log_variance", likelihood.numeric.fields),
+                ("boolean_logits", likelihood.booleans),
+                ("categorical_logits", len(likelihood.sizes)),
+            )
+            if there
+        )
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, ...]:
+        """Parameters in the order of `names`; a variance that is fixed is repeated for every record."""
+        parameters = self.vae.decode(latent)
+        by_name = parameters._asdict()
+        by_name["numeric_log_variance"] = parameters.numeric_log_variance.expand_as(parameters.numeric_mean)
+        return tuple(by_name[name] for name in self.names)

@@ -1,0 +1,75 @@
+"""The variational autoencoder: encoder, decoder and likelihood held together; it draws z from given noise."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bundle.fields import RecordSchema
+from training.config import NetworkConfig
+from training.likelihoods import JointLikelihood, Parameters
+from training.networks import dense
+from training.preprocess import Preprocess, Standardised
+
+LOG_VARIANCE_BOUND = 12.0
+"""The posterior's log-variance is bounded smoothly to this on either side, so that no run ends in NaN."""
+
+
+class Posterior(NamedTuple):
+    """q(z|x) = N(mean, diag exp(log_variance)); both (B, K) float32."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+
+class VAE(nn.Module):
+    """A variational autoencoder of tabular records (Kingma & Welling 2014).
+
+    Args:
+        schema: The fields with their statistics.
+        config: Widths and activation; the decoder mirrors the encoder.
+    """
+
+    def __init__(self, schema: RecordSchema, config: NetworkConfig) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(schema)
+        self.likelihood = JointLikelihood(schema)
+        self.latent_size = config.latent_size or math.ceil(1.5 * math.sqrt(self.preprocess.width))
+        self.encoder = dense(self.preprocess.width, config.hidden, 2 * self.latent_size, config.activation)
+        self.decoder = dense(self.latent_size, config.hidden[::-1], self.likelihood.outputs, config.activation)
+        last = self.decoder[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.bias.copy_(self.likelihood.initial_bias())
+
+    def standardise(self, record: Mapping[str, Tensor]) -> Standardised:
+        """See `Preprocess.standardise`."""
+        return self.preprocess.standardise(record)
+
+    def posterior(self, batch: Standardised) -> Posterior:
+        """q(z|x) of B records."""
+        mean, free = self.encoder(self.preprocess(batch)).chunk(2, dim=-1)
+        return Posterior(mean, LOG_VARIANCE_BOUND * torch.tanh(free / LOG_VARIANCE_BOUND))
+
+    @staticmethod
+    def draw(posterior: Posterior, noise: Tensor) -> Tensor:
+        """z_l = mu + sigma * eps_l.
+
+        Args:
+            posterior: Of B records.
+            noise: eps, (L, K) shared by all records or (B, L, K).
+
+        Returns:
+            (B, L, K)
+
+        Reference:
+            Kingma & Welling 2014, section 2.4.
+        """
+        return posterior.mean.unsqueeze(1) + torch.exp(0.5 * posterior.log_variance).unsqueeze(1) * noise
+
+    def decode(self, latent: Tensor) -> Parameters:
+        """Parameters of p(x|z) for latents of shape (…, K)."""
+        parameters: Parameters = self.likelihood(self.decoder(latent))
+        return parameters
