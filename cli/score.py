@@ -17,11 +17,9 @@ def score(
     samples: Annotated[int | None, typer.Option(help="Draws a record: a power of two up to 256.")] = None,
 ) -> None:
     """Score every row of a file; OUT holds the columns of IN and the scores after them."""
-    from bundle import calibration as calibrations
     from bundle import store
-    from bundle.calibration import Calibration
     from service import files
-    from service.models import open_scorer
+    from service.models import open_calibration, open_scorer
     from service.settings import Settings
     from service.verdicts import judge
 
@@ -43,7 +41,7 @@ def score(
             fail(f"{source}: none of the model's fields is a column: {', '.join(absent)}", CALL_WRONG)
         console.print(f"{source} has no column {', '.join(absent)}; missing in every row", markup=False)
     scorer = open_scorer(opened, Settings())
-    calibration = Calibration.from_bytes(opened.files[calibrations.FILE_NAME])
+    calibration = open_calibration(opened)
     rows = anomalies = 0
     bar = Progress(
         TextColumn("{task.fields[rows]:,} rows"),

@@ -1,12 +1,5 @@
 """Joins concurrent requests into batches for a blocking backend: bounded in rows, first come first served.
 
-    BatcherError
-    ├── ShuttingDown
-    ├── QueueFull
-    ├── TooManyRows
-    ├── DeadlineExceeded
-    └── BackendFailed
-
 State is touched only on the event loop, so there are no locks.
 """
 
@@ -22,32 +15,10 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, ServiceError, ShuttingDown, TooManyRecords
+
 Rows: TypeAlias = Mapping[str, npt.NDArray[Any]]  # arrays (n, ...); row i of a request is row i of each
 _NEWEST_RUN = 0.2  # weight of the newest run in the running estimate of seconds per draw
-
-
-class BatcherError(Exception):
-    """Base of the errors of `Batcher.submit`."""
-
-
-class ShuttingDown(BatcherError):
-    """The batcher takes no new work, or closed before the answer."""
-
-
-class QueueFull(BatcherError):
-    """The rows do not fit into the queue now; later they may."""
-
-
-class TooManyRows(BatcherError):
-    """The request has more rows than any request may have."""
-
-
-class DeadlineExceeded(BatcherError):
-    """The deadline passed before the answer."""
-
-
-class BackendFailed(BatcherError):
-    """The run of these rows failed, or the batcher's own loop did; `__cause__` says why."""
 
 
 class Backend(Protocol):
@@ -98,7 +69,7 @@ class _Entry:
     samples: int
     arrived: float
     deadline: float
-    outcome: asyncio.Future[Answer | BatcherError]
+    outcome: asyncio.Future[Answer | ServiceError]
 
 
 @dataclass(eq=False)
@@ -143,7 +114,7 @@ class Batcher:
         self._seconds_per_draw = math.inf  # of the backend; not known yet
         self._closing = False
         self._loop_task: asyncio.Task[None] | None = None
-        self._loop_error: BackendFailed | None = None
+        self._loop_error: InferenceFailed | None = None
 
     @property
     def queued_rows(self) -> int:
@@ -165,10 +136,10 @@ class Batcher:
 
         Raises:
             ShuttingDown: the batcher is closing, or closed before the answer.
-            TooManyRows: n is above `max_request_rows`.
+            TooManyRecords: n is above `max_request_rows`.
             QueueFull: n rows more would be above `max_queue_rows`.
             DeadlineExceeded: the deadline has passed, now or before the answer.
-            BackendFailed: the run failed, or the batcher's loop has died.
+            InferenceFailed: the run failed, or the batcher's loop has died.
             ValueError: n is 0, or not the same for all arrays.
         """
         due = math.inf if deadline is None else deadline
@@ -185,11 +156,13 @@ class Batcher:
         self._queue.update(dict.fromkeys(entries))
         self._count(size)
         self._wake.set()
-        alarm = loop.call_later(due - now, self._fail, entries, DeadlineExceeded("too late for an answer"))
+        late = DeadlineExceeded("the deadline passed before the answer")
+        alarm = None if deadline is None else loop.call_later(deadline - now, self._fail, entries, late)
         try:
             answers = [_answered(await entry.outcome) for entry in entries]
         finally:
-            alarm.cancel()
+            if alarm is not None:
+                alarm.cancel()
             for entry in entries:
                 self._withdraw(entry)
             self._unanswered.difference_update(entries)
@@ -218,17 +191,17 @@ class Batcher:
         if self._closing:
             raise ShuttingDown("the service is shutting down")
         if self._loop_error is not None:
-            raise BackendFailed(*self._loop_error.args) from self._loop_error.__cause__
+            raise InferenceFailed(*self._loop_error.args) from self._loop_error.__cause__
         sizes = {len(array) for array in rows.values()}
         if len(sizes) != 1 or 0 in sizes:
             raise ValueError(f"a request needs arrays of one length above 0, not {sorted(sizes)}")
         (size,) = sizes
         if size > self.max_request_rows:
-            raise TooManyRows(f"{size} rows, a request may have {self.max_request_rows}")
+            raise TooManyRecords(f"{size} records; a request holds at most {self.max_request_rows}, so send several")
         if self._queued_rows + size > self.max_queue_rows:
-            raise QueueFull(f"{size} rows do not fit, {self._queued_rows} of {self.max_queue_rows} are queued")
+            raise QueueFull(f"{self._queued_rows} of {self.max_queue_rows} records are waiting already; try again soon")
         if due <= self.clock():
-            raise DeadlineExceeded("too late on arrival")
+            raise DeadlineExceeded("the deadline had passed on arrival")
         return size
 
     def _count(self, rows: int) -> None:
@@ -241,7 +214,7 @@ class Batcher:
             self._count(-entry.size)
             self.observer.abandoned(entry.size)
 
-    def _fail(self, entries: Iterable[_Entry], error: BatcherError) -> None:
+    def _fail(self, entries: Iterable[_Entry], error: ServiceError) -> None:
         for entry in entries:
             if not entry.outcome.done():
                 entry.outcome.set_result(error)
@@ -272,7 +245,7 @@ class Batcher:
         room, now = self.max_batch_rows, self.clock()
         for entry in list(self._queue):
             if entry.outcome.done() or entry.deadline <= now:  # done: cancelled in this turn, not gone yet
-                self._fail([entry], DeadlineExceeded("too late for a run"))
+                self._fail([entry], DeadlineExceeded("the deadline passed in the queue"))
             elif not batch or entry.samples == batch[0].samples:
                 if entry.size > room:
                     room = 0
@@ -305,7 +278,7 @@ class Batcher:
                 first += entry.size
         except Exception as error:  # noqa: BLE001 - every member is told, and the loop lives on
             self._seconds_per_draw = math.inf  # what fails slowly must not do so on the event loop
-            failure = BackendFailed(f"a batch of {_size(batch)} rows failed: {error!r}")
+            failure = InferenceFailed(f"a batch of {_size(batch)} records failed; the log says why")
             failure.__cause__ = error
             self._fail(batch, failure)
         finally:
@@ -325,13 +298,13 @@ class Batcher:
     def _loop_ended(self, loop_task: asyncio.Task[None]) -> None:
         if not self._closing:
             cause = asyncio.CancelledError() if loop_task.cancelled() else loop_task.exception()
-            self._loop_error = BackendFailed("the batcher's loop has died")
+            self._loop_error = InferenceFailed("the batcher's loop has died")
             self._loop_error.__cause__ = cause
             self._fail(self._unanswered, self._loop_error)
 
 
-def _answered(outcome: Answer | BatcherError) -> Answer:
-    if isinstance(outcome, BatcherError):
+def _answered(outcome: Answer | ServiceError) -> Answer:
+    if isinstance(outcome, ServiceError):
         raise type(outcome)(*outcome.args) from outcome.__cause__  # callers of one batch share no instance
     return outcome
 

@@ -1,14 +1,16 @@
 """The models in service: found in the models folder, verified, warmed up, swapped without a lost request."""
 
 import asyncio
+import io
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import orjson
-from pydantic import ValidationError
 
 from bundle import calibration as calibrations
 from bundle import golden as goldens
@@ -34,6 +36,8 @@ POLL_SECONDS = 1.0
 
 log = logging.getLogger("surprisal.models")
 
+_Content = TypeVar("_Content")
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -58,7 +62,7 @@ class ServedModel:
         self.version = bundle.version
         self.manifest: Manifest = bundle.manifest
         self.schema: RecordSchema = bundle.manifest.record
-        self.calibration = Calibration.from_bytes(bundle.files[calibrations.FILE_NAME])
+        self.calibration = open_calibration(bundle)
         self.scorer = scorer
         self.loaded_at = time.time()
         self._metrics = metrics
@@ -117,22 +121,39 @@ def open_scorer(bundle: Bundle, settings: Settings) -> Scorer:
         BundleRefused: The graph cannot be loaded, or the golden records score differently.
         DeviceUnavailable: The device asked for cannot be had.
     """
-    try:
-        scorer = Scorer(bundle, settings.device)
-    except DeviceUnavailable:
-        raise
-    except Exception as error:
-        raise BundleRefused("scorer.onnx", f"cannot be loaded: {' '.join(str(error).split())}") from error
+    noise = _read(bundle, "noise.npy", lambda content: np.load(io.BytesIO(content), allow_pickle=False))
+    scorer = _read(bundle, "scorer.onnx", lambda content: Scorer(content, noise, settings.device))
+    golden = _read(bundle, goldens.FILE_NAME, Golden.model_validate_json)
 
     def score(records: Sequence[object], samples: int) -> Tensors:
         body = orjson.dumps({"records": records, "samples": samples})
         return scorer.run(decode(body, bundle.manifest, len(records)).tensors, samples)
 
     try:
-        Golden.model_validate_json(bundle.files[goldens.FILE_NAME]).verify(score)
-    except (ServiceError, ValidationError, KeyError) as error:
-        raise GoldenMismatch(goldens.FILE_NAME, f"cannot be replayed: {error}") from error
+        golden.verify(score)
+    except ServiceError as error:
+        raise GoldenMismatch(goldens.FILE_NAME, f"does not fit the manifest's fields: {error}") from error
     return scorer
+
+
+def open_calibration(bundle: Bundle) -> Calibration:
+    """A bundle's calibration.
+
+    Raises:
+        BundleRefused: The file is none.
+    """
+    return _read(bundle, calibrations.FILE_NAME, Calibration.from_bytes)
+
+
+def _read(bundle: Bundle, file: str, parse: Callable[[bytes], _Content]) -> _Content:
+    try:
+        return parse(bundle.files[file])
+    except KeyError as error:
+        raise BundleRefused(file, "is not in the manifest; train it again") from error
+    except DeviceUnavailable:
+        raise
+    except Exception as error:
+        raise BundleRefused(file, f"cannot be read: {' '.join(str(error).split())}") from error
 
 
 class Models:

@@ -1,6 +1,5 @@
 """ONNX Runtime on one bundle's scoring graph: tensors in, scores out, split so that each run stays in the cache."""
 
-import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -8,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from bundle.store import Bundle
 from service import cpus
 from service.batcher import Rows
 
@@ -45,16 +43,17 @@ class Scorer:
     """The backend of one model version.
 
     Args:
-        bundle: A verified bundle.
+        graph: The bytes of `scorer.onnx`.
+        noise: The noise table, (256, K) float32.
         device: `cuda` that cannot be had is an error; `auto` takes it where it can.
 
     Raises:
         DeviceUnavailable: `cuda` was asked for and cannot be had.
     """
 
-    def __init__(self, bundle: Bundle, device: Device = "auto") -> None:
-        self._noise: npt.NDArray[np.float32] = np.load(io.BytesIO(bundle.files["noise.npy"]), allow_pickle=False)
-        self._session = _session(bundle.files["scorer.onnx"], device)
+    def __init__(self, graph: bytes, noise: npt.NDArray[np.float32], device: Device = "auto") -> None:
+        self._noise = noise
+        self._session = _session(graph, device)
         self.provider: str = self._session.get_providers()[0]
         self.device = "cuda" if self.provider == _PROVIDERS["cuda"] else "cpu"
         self._outputs = [output.name for output in self._session.get_outputs()]

@@ -51,7 +51,7 @@ def run(settings: Settings) -> None:
 
     Raises:
         DeviceUnavailable: The device asked for cannot be had.
-        SystemExit: The port is taken, or the lifespan failed; the log says why.
+        SystemExit: 1; the port is taken, or the start failed otherwise, and the log says why.
     """
     scorer.require(settings.device)
     logs.configure(settings.log_level)
@@ -65,4 +65,7 @@ def run(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=round(settings.grace_seconds),
     )
-    Server(config, app.state.models, settings.drain_seconds).run()
+    try:
+        Server(config, app.state.models, settings.drain_seconds).run()
+    except SystemExit as error:
+        raise SystemExit(1) from error  # uvicorn's own code for a failed start is 3

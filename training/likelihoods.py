@@ -15,8 +15,9 @@ from torch.nn.functional import softplus
 from bundle.fields import NumericField, RecordSchema
 from training.preprocess import Standardised
 
-LARGEST_SCALE = 3.0
-"""Ceiling of the learned standard deviation, in standardised units: no spread excuses a value ten deviations out."""
+LARGEST_SCALE = 1.0
+"""Ceiling of the learned standard deviation, in standardised units: what z explains cannot spread wider than the whole
+field does, and no spread excuses a value ten deviations out."""
 
 
 class Parameters(NamedTuple):

@@ -10,7 +10,7 @@ from bundle.fields import RecordSchema
 
 FURTHEST = 1e12
 """Standardised values are clipped here: squares, divided by the least variance, summed over fields, stay finite."""
-BOUND = 5.0
+BOUND = 3.0
 """The network sees BOUND * tanh(x / BOUND): what lies further out changes the likelihood, not the latent."""
 
 

@@ -15,15 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batcher import (
-    Answer,
-    BackendFailed,
-    Batcher,
-    DeadlineExceeded,
-    QueueFull,
-    ShuttingDown,
-    TooManyRows,
-)
+from service.batcher import Answer, Batcher
+from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, ShuttingDown, TooManyRecords
 
 PATIENCE = 60.0  # seconds until a test counts as hanging; no result depends on it
 
@@ -182,11 +175,11 @@ async def test_a_failed_run_is_told_to_each_member_and_the_next_one_works(fault:
         await score(batcher, [0])  # now the speed is known
         backend.fault = fault
         tasks = [send(batcher, [1]), send(batcher, [2, 3])]
-        assert await kinds(tasks) == [BackendFailed] * 2
+        assert await kinds(tasks) == [InferenceFailed] * 2
         error, other = (task.exception() for task in tasks)
         assert error is not other
         causes = (error.__cause__, error.__cause__.__cause__)  # type: ignore[union-attr]
-        assert fault in causes or "expected 3 rows of 'id', got 2" in str(error)
+        assert fault in causes or "expected 3 rows of 'id', got 2" in str(causes)
         backend.fault = 0
         await score(batcher, [4])
         assert backend.runs[-1].thread != threading.get_ident()  # its speed is not trusted any more
@@ -199,7 +192,7 @@ async def test_what_does_not_fit_is_refused() -> None:
         tasks += [send(batcher, range(9))]
         await turns()
         others = [send(batcher, range(11)), send(batcher, [1, 2], deadline=0.0), send(batcher, [1], deadline=0.0)]
-        assert await kinds(others) == [TooManyRows, QueueFull, DeadlineExceeded]
+        assert await kinds(others) == [TooManyRecords, QueueFull, DeadlineExceeded]
         for rows in ({}, {"id": np.zeros(0)}, {"id": np.zeros(2), "x": np.zeros((3, 1))}):
             with pytest.raises(ValueError, match="one length above 0"):
                 await batcher.submit(rows, 1)
@@ -287,7 +280,7 @@ async def test_a_failed_piece_fails_the_request_and_the_others_are_not_run() -> 
         await backend.started(2)
         backend.runs[1].fault = RuntimeError("no memory")
         backend.open()
-        assert await kinds([large]) == [BackendFailed]
+        assert await kinds([large]) == [InferenceFailed]
         await score(batcher, [7])
     assert backend.log["batch"] == [8, 8, 1]
     assert backend.log["abandoned"] == [8, 6]
@@ -359,7 +352,7 @@ async def test_the_death_of_the_loop_is_told_to_everyone(way: str) -> None:
         tasks += [send(batcher, [i] * 8) for i in (1, 2)]
         await until(lambda: not batcher.healthy)
         for doomed in [*tasks, score(batcher, [3])]:
-            with pytest.raises(BackendFailed, match="loop has died") as caught:
+            with pytest.raises(InferenceFailed, match="loop has died") as caught:
                 await doomed
             assert isinstance(caught.value.__cause__, asyncio.CancelledError) == (way == "cancelled")
         assert batcher.queued_rows == 0
@@ -371,8 +364,7 @@ STEP = st.tuples(st.sampled_from(["submit", "cancel", "finish"]), st.integers(0,
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEP, max_size=40), st.integers(1, 2), st.booleans())
 async def test_every_submit_ends_once_whatever_happens(steps: list[Any], in_flight: int, stuck: bool) -> None:
-    asked, tasks = list[range](), list[asyncio.Task[Answer]]()
-    cancelled = finished = 0
+    asked, tasks, cancelled, finished = list[range](), list[asyncio.Task[Answer]](), 0, 0
     async with serving(in_flight=in_flight, max_batch_rows=5, max_queue_rows=16) as (backend, batcher):
         for step, number, samples in steps:
             if step == "submit":
@@ -391,11 +383,11 @@ async def test_every_submit_ends_once_whatever_happens(steps: list[Any], in_flig
             await batcher.aclose(0.0)
         backend.open()
         ends = await kinds(tasks)
-    assert set(ends) <= {Answer, BackendFailed, QueueFull, asyncio.CancelledError, ShuttingDown}
+    assert set(ends) <= {Answer, InferenceFailed, QueueFull, asyncio.CancelledError, ShuttingDown}
     assert ends.count(asyncio.CancelledError) == cancelled
     assert stuck or ShuttingDown not in ends
     failed = {i for run in backend.runs if run.fault for i in run.ids}
-    assert all(failed & set(ids) for ids, end in zip(asked, ends, strict=True) if end is BackendFailed)
+    assert all(failed & set(ids) for ids, end in zip(asked, ends, strict=True) if end is InferenceFailed)
     admitted = sum(len(ids) for ids, end in zip(asked, ends, strict=True) if end is not QueueFull)
     assert sum(backend.log["batch"]) + sum(backend.log["abandoned"]) == admitted
     assert max(backend.log["batch"], default=0) <= 5

@@ -1,0 +1,117 @@
+"""What tests of several packages share: one small bundle, trained for real, and services on it."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pytest
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.settings import Settings
+from training import config, data, pipeline, transactions
+
+NAME = "transactions"
+FAST = {
+    "network": {"hidden": (32,)},
+    "fit": {"epochs": 12},
+    "data": {"label": transactions.LABEL, "normal": transactions.NORMAL},
+}
+
+
+def as_data(table: pa.Table, name: str = "table.parquet") -> data.Data:
+    """A table as if it had been read from a file."""
+    return data.Data(name, "0" * 64, table)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Trained:
+    """A small model of simulated card payments."""
+    table = transactions.simulate(8000, seed=1)
+    out = tmp_path_factory.mktemp("trained") / "models"
+    return pipeline.train(as_data(table), out, NAME, config.build(FAST), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def models(trained: pipeline.Trained) -> Path:
+    """The models folder that holds it; not to be changed."""
+    return trained.folder.parents[1]
+
+
+@pytest.fixture(scope="session")
+def payments() -> list[dict[str, Any]]:
+    """Fresh normal payments as a client would send them."""
+    table = transactions.simulate(1000, seed=2, fraud_share=0.0).drop_columns([transactions.LABEL])
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+@contextlib.asynccontextmanager
+async def in_process(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
+    """The service and a client of it, in this process."""
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://service") as client,
+    ):
+        yield client, app
+
+
+@pytest.fixture
+async def client(models: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a service on the small model."""
+    async with in_process(Settings(models=models)) as (client, _):
+        yield client
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(models: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`surprisal serve` as a process of its own, once it is ready, and its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models), "--port", str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_answering(url, process)
+        yield process, url
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def wait_until_answering(url: str, process: subprocess.Popen[str]) -> None:
+    """Return once `/healthz` answers."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise AssertionError(f"the service ended with {process.returncode}: {process.communicate()[1]}")
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/healthz").status_code == 200:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the service did not answer within 30 seconds")
+
+
+@pytest.fixture(scope="session")
+def server(models: Path) -> Iterator[str]:
+    """The address of a running service on the small model."""
+    with running(models) as (_, url):
+        yield url

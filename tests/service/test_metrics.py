@@ -1,0 +1,53 @@
+"""Metrics say what happened."""
+
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.settings import Settings
+from tests.conftest import NAME, in_process
+
+
+async def samples(client: httpx.AsyncClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    text = (await client.get("/metrics")).text
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return f"surprisal_{name}", frozenset(labels.items())
+
+
+async def test_requests_records_and_verdicts_are_counted(models: Path) -> None:
+    async with in_process(Settings(models=models)) as (client, _):
+        normal, strange = {"amount": 20.0, "country": "SE"}, {"amount": 1e6}
+        for _ in range(3):
+            answer = (await client.post("/score", json={"records": [normal, strange, strange]})).json()
+        assert (await client.post("/score", json={"records": []})).status_code == 422
+        assert (await client.get("/nowhere")).status_code == 404
+        found = await samples(client)
+    model = {"model": NAME, "version": "1"}
+    assert found[key("http_requests_total", route="/score", method="POST", status="200")] == 3
+    assert found[key("http_requests_total", route="/score", method="POST", status="422")] == 1
+    assert found[key("http_requests_total", route="unmatched", method="GET", status="404")] == 1
+    assert found[key("http_request_duration_seconds_count", route="/score")] == 4
+    assert found[key("rejected_total", reason="invalid-request")] == 1
+    assert found[key("records_total", **model)] == 9
+    flagged = sum(result["is_anomaly"] for result in answer["results"])
+    assert found[key("anomalies_total", **model)] == 3 * flagged
+    assert found[key("p_value_count", **model)] == 9
+    assert found[key("p_value_bucket", le="0.1", **model)] == 3 * sum(r["p_value"] <= 0.1 for r in answer["results"])
+    assert found[key("queue_records", **model)] == 0
+    assert found[key("batch_records_sum")] == 9
+    assert found[key("requests_in_progress")] == 1  # the one that reads the metrics
+    assert found[key("resident_memory_bytes")] > 10_000_000
+    for stage in ("decode", "queue", "infer", "encode"):
+        assert found[key("stage_duration_seconds_count", stage=stage)] == 3
+    (info,) = [labels for name, labels in found if name == "surprisal_model_info"]
+    assert ("device", "cpu") in info
+    assert found[key("reloads_total", model=NAME, result="loaded")] == 1
+    assert found[key("model_loaded_timestamp_seconds", **model)] > 1.7e9

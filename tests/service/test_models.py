@@ -1,0 +1,194 @@
+"""Loading: what is refused and why, and that what was serving goes on serving."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from bundle.errors import BundleRefused, DigestMismatch, ExternalData, FileMissing, GoldenMismatch, SchemaTooNew
+from bundle.manifest import Manifest
+from bundle.store import write
+from service.metrics import Metrics
+from service.models import Models, load
+from service.settings import Settings
+from tests.conftest import NAME, in_process
+
+FILES = ("manifest.json", "scorer.onnx", "encoder.onnx", "decoder.onnx", "noise.npy", "calibration.npz", "golden.json")
+
+
+@pytest.fixture
+def root(models: Path, tmp_path: Path) -> Path:
+    """A models folder of its own, with one good version."""
+    shutil.copytree(models, tmp_path / "models")
+    return tmp_path / "models"
+
+
+def seal(folder: Path) -> None:
+    """Make the manifest agree with the files as they are now, as a faulty or malicious exporter would."""
+    manifest = Manifest.from_bytes((folder / "manifest.json").read_bytes())
+    digests = {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in manifest.files}
+    (folder / "manifest.json").write_bytes(manifest.model_copy(update={"files": digests}).to_bytes())
+
+
+def flip(folder: Path, file: str) -> None:
+    content = bytearray((folder / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / file).write_bytes(content)
+
+
+def external(folder: Path) -> None:
+    model = onnx.load(folder / "scorer.onnx")
+    onnx.save(model, folder / "scorer.onnx", save_as_external_data=True, location="weights.bin", size_threshold=64)
+    seal(folder)
+
+
+def disagree(folder: Path) -> None:
+    golden = json.loads((folder / "golden.json").read_bytes())
+    golden["cases"][0]["expected"]["elbo"] += 1.0
+    (folder / "golden.json").write_text(json.dumps(golden))
+    seal(folder)
+
+
+def renamed_field(folder: Path) -> None:
+    golden = json.loads((folder / "golden.json").read_bytes())
+    golden["cases"][0]["record"]["no such field"] = 1
+    (folder / "golden.json").write_text(json.dumps(golden))
+    seal(folder)
+
+
+def newer(folder: Path) -> None:
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
+
+
+def no_graph(folder: Path) -> None:
+    (folder / "scorer.onnx").write_bytes(b"\x08\x0a")
+    seal(folder)
+
+
+def wrong_noise(folder: Path) -> None:
+    (folder / "noise.npy").write_bytes(b"not an array")
+    seal(folder)
+
+
+def wrong_calibration(folder: Path) -> None:
+    (folder / "calibration.npz").write_bytes(b"not an archive")
+    seal(folder)
+
+
+BREAKS: list[tuple[str, Callable[[Path], None], type[BundleRefused], str]] = [
+    *[
+        (f"a flipped byte in {file}", lambda f, file=file: flip(f, file), BundleRefused, file)  # type: ignore[misc]
+        for file in FILES
+    ],
+    *[
+        (f"no {file}", lambda f, file=file: (f / file).unlink(), FileMissing, file)  # type: ignore[misc]
+        for file in FILES
+    ],
+    ("a newer schema", newer, SchemaTooNew, "manifest.json"),
+    ("external data", external, ExternalData, "scorer.onnx"),
+    ("golden records that disagree", disagree, GoldenMismatch, "golden.json"),
+    ("a golden record that does not fit", renamed_field, GoldenMismatch, "golden.json"),
+    ("a scorer that is no graph", no_graph, BundleRefused, "scorer.onnx"),
+    ("noise that is no array", wrong_noise, BundleRefused, "noise.npy"),
+    ("a calibration that is no archive", wrong_calibration, BundleRefused, "calibration.npz"),
+]
+
+
+@pytest.mark.parametrize(("breaks", "kind", "file"), [case[1:] for case in BREAKS], ids=[case[0] for case in BREAKS])
+def test_a_broken_bundle_is_refused_with_the_file_and_the_reason(
+    root: Path, breaks: Callable[[Path], None], kind: type[BundleRefused], file: str
+) -> None:
+    breaks(root / NAME / "1")
+    with pytest.raises(kind) as refusal:
+        load(root, NAME, 1, Settings(models=root), Metrics())
+    assert refusal.value.file == file
+    assert len(refusal.value.reason) > 10
+
+
+def test_a_flipped_byte_in_a_listed_file_is_a_digest_mismatch(root: Path) -> None:
+    flip(root / NAME / "1", "noise.npy")
+    with pytest.raises(DigestMismatch):
+        load(root, NAME, 1, Settings(models=root), Metrics())
+
+
+async def test_a_broken_new_version_leaves_the_old_one_serving(root: Path) -> None:
+    async with in_process(Settings(models=root)) as (client, app):
+        models: Models = app.state.models
+        shutil.copytree(root / NAME / "1", root / NAME / "2")
+        disagree(root / NAME / "2")
+        await models.refresh()
+        (served,) = (await client.get("/models")).json()["models"]
+        assert served["version"] == "1"
+        assert "golden.json" in (await client.get("/models")).json()["refused"][NAME]
+        assert (await client.get("/readyz")).status_code == 200
+        await models.refresh()
+        text = (await client.get("/metrics")).text
+        assert f'surprisal_reloads_total{{model="{NAME}",result="refused"}} 1.0' in text
+
+
+async def test_a_new_version_takes_over_and_the_old_one_retires(root: Path) -> None:
+    async with in_process(Settings(models=root)) as (client, app):
+        shutil.copytree(root / NAME / "1", root / NAME / "2")
+        await app.state.models.refresh()
+        assert (await client.get(f"/models/{NAME}")).json()["version"] == "2"
+        text = (await client.get("/metrics")).text
+        infos = [line for line in text.splitlines() if line.startswith("surprisal_model_info")]
+        assert sorted(line.rsplit(" ", 1)[1] for line in infos) == ["0.0", "1.0"]
+
+
+async def test_serving_json_pins_a_version_and_lets_go_of_it(root: Path) -> None:
+    shutil.copytree(root / NAME / "1", root / NAME / "2")
+    (root / NAME / "serving.json").write_text('{"version": 1}')
+    async with in_process(Settings(models=root)) as (client, app):
+        assert (await client.get(f"/models/{NAME}")).json()["version"] == "1"
+        (root / NAME / "serving.json").unlink()
+        await app.state.models.refresh()
+        assert (await client.get(f"/models/{NAME}")).json()["version"] == "2"
+
+
+async def test_with_no_model_the_service_waits_for_one(root: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    async with in_process(Settings(models=empty)) as (client, app):
+        ready = await client.get("/readyz")
+        assert ready.status_code == 503
+        assert "no model" in ready.json()["reason"]
+        assert (await client.get("/healthz")).status_code == 200
+        refused = await client.post("/score", content=b'{"records": [[1]]}')
+        assert (refused.status_code, refused.json()["type"]) == (503, "not-ready")
+        assert "retry-after" in refused.headers
+        assert (await client.get("/openapi.json")).status_code == 200
+        shutil.copytree(root, empty)
+        await app.state.models.refresh()
+        assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_a_refused_only_model_is_the_reason_for_not_being_ready(root: Path) -> None:
+    disagree(root / NAME / "1")
+    async with in_process(Settings(models=root)) as (client, _):
+        ready = await client.get("/readyz")
+        assert ready.status_code == 503
+        assert "golden.json" in ready.json()["reason"]
+
+
+async def test_among_several_models_the_default_is_set_or_the_names_are_listed(root: Path) -> None:
+    shutil.copytree(root / NAME, root / "other")
+    body = b'{"records": [{"amount": 3}]}'
+    async with in_process(Settings(models=root)) as (client, _):
+        response = await client.post("/score", content=body)
+        assert response.status_code == 404
+        assert "other" in response.json()["detail"]
+        assert NAME in response.json()["detail"]
+    async with in_process(Settings(models=root, default_model="other")) as (client, _):
+        assert (await client.post("/score", content=body)).json()["model"]["name"] == "other"
+
+
+def test_a_copy_under_another_name_is_the_same_bundle(root: Path, tmp_path: Path) -> None:
+    loaded = load(root, NAME, 1, Settings(models=root), Metrics())
+    bundle_files = {file: (root / NAME / "1" / file).read_bytes() for file in loaded.manifest.files}
+    version = write(tmp_path / "copy", "renamed", loaded.manifest, bundle_files)
+    assert load(tmp_path / "copy", "renamed", version, Settings(), Metrics()).manifest == loaded.manifest

@@ -1,0 +1,73 @@
+"""The service as a process: start, drain, end."""
+
+import concurrent.futures
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.conftest import NAME, free_port, running
+
+BODY = {"records": [{"amount": 12.5, "country": "SE"}]}
+
+
+def test_sigterm_turns_readiness_off_answers_everything_and_exits_with_0(models: Path) -> None:
+    with running(models, SURPRISAL_DRAIN_SECONDS="1.0") as (process, url), httpx.Client() as kept:
+        assert kept.post(f"{url}/score", json=BODY).status_code == 200
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            heavy = {"records": BODY["records"] * 4000, "samples": 64}
+            answers = [pool.submit(httpx.post, f"{url}/score", json=heavy, timeout=30) for _ in range(4)]
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            fresh = httpx.get(f"{url}/readyz", timeout=30)
+            assert (fresh.status_code, fresh.json()["reason"]) == (503, "the service is shutting down")
+            assert httpx.post(f"{url}/score", json=BODY, timeout=30).status_code == 200
+            assert [answer.result().status_code for answer in answers] == [200] * 4
+        assert process.wait(timeout=30) == 0
+
+
+def test_ctrl_c_ends_it_at_once_with_0(models: Path) -> None:
+    with running(models, SURPRISAL_DRAIN_SECONDS="60") as (process, _):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+
+
+def test_logs_are_json_lines(models: Path) -> None:
+    with running(models) as (process, url):
+        httpx.get(f"{url}/models")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert any(f"serving {NAME} version 1" in line["message"] for line in lines)
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+
+
+def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli.main", "serve", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_taken_port_is_a_failure_with_its_reason(models: Path) -> None:
+    with running(models) as (_, url):
+        port = url.rsplit(":", 1)[1]
+        result = serve("--models", str(models), "--port", port)
+    assert result.returncode == 1
+    assert "address already in use" in result.stderr
+
+
+def test_a_gpu_that_is_not_there_is_a_failure_at_the_start(models: Path) -> None:
+    result = serve("--models", str(models), "--port", str(free_port()), "--device", "cuda")
+    assert result.returncode == 1
+    assert result.stderr.startswith("surprisal: device cuda was asked for")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_setting_is_a_wrong_call(models: Path) -> None:
+    result = serve("--models", str(models), "--port", "70000")
+    assert result.returncode == 2
+    assert "PORT" in result.stderr
