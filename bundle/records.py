@@ -252,5 +252,5 @@ def _categories(field: CategoricalField, column: Column, report: Report) -> npt.
         try:
             codes[row] = field.codes.get(category_text(value), UNKNOWN)
         except TypeError:
-            report(row, "text or a whole number is expected")
+            report(row, "text or a number is expected")
     return codes

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from bundle.fields import NumericField
 from service import errors
@@ -99,7 +100,12 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
         served = [_summary(model) for model in models.served]
         return _json({"models": served, "refused": models.refused})
 
-    @routes.get("/models/{name}", tags=["models"], summary="A model's fields, scores, calibration and training facts")
+    @routes.get(
+        "/models/{name}",
+        tags=["models"],
+        summary="A model's fields, scores, calibration and training facts",
+        responses=_problems({404: "no such model in service", 503: "no model is loaded yet"}),
+    )
     async def describe_model(name: str) -> Response:
         return _json(_details(models.get(name)))
 
@@ -119,9 +125,14 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
             return _json({"status": "ready"})
         return _json({"status": "not ready", "reason": reason}, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
-    @routes.get("/metrics", tags=["operation"], summary="Metrics in Prometheus' text format")
+    @routes.get(
+        "/metrics",
+        tags=["operation"],
+        summary="Metrics in Prometheus' text format",
+        response_class=PlainTextResponse,
+    )
     async def expose() -> Response:
-        return Response(metrics.expose(), media_type="text/plain; version=1.0.0; charset=utf-8")
+        return PlainTextResponse(metrics.expose(), media_type="text/plain; version=1.0.0; charset=utf-8")
 
     return routes
 
@@ -228,6 +239,11 @@ def _details(model: ServedModel) -> dict[str, Any]:
         "calibration": manifest.calibration.model_dump(mode="json"),
         "training": manifest.training.model_dump(mode="json"),
     }
+
+
+def _problems(reasons: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": reason, "content": content} for status, reason in reasons.items()}
 
 
 def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

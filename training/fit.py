@@ -181,9 +181,13 @@ class Fit:
 
     @torch.no_grad()
     def _refuse(self, number: int, batch: Standardised, noise: Tensor) -> None:
-        parameters = self.vae.decode(self.vae.draw(self.vae.posterior(batch), noise))
-        broken = ~torch.isfinite(self.vae.likelihood.log_prob(batch, parameters)).all(dim=0).all(dim=0)
-        names = [name for name, bad in zip(self.vae.likelihood.names, broken.tolist(), strict=True) if bad]
+        names = self.vae.likelihood.names
+        # What is broken on the way in breaks every field on the way out, so the way in is asked first.
+        broken = ~torch.isfinite(batch.numeric).all(dim=0)
+        if not broken.any():
+            parameters = self.vae.decode(self.vae.draw(self.vae.posterior(batch), noise))
+            broken = ~torch.isfinite(self.vae.likelihood.log_prob(batch, parameters)).all(dim=0).all(dim=0)
+        names = tuple(name for name, bad in zip(names, broken.tolist(), strict=False) if bad)
         where = f"field {', '.join(names)}" if names else "the gradient, though every field's likelihood is finite"
         raise NotANumber(f"epoch {self.epoch}, batch {number}: a NaN or an infinity in {where}; {_ADVICE}")
 

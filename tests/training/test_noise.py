@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from bundle.manifest import SAMPLE_COUNTS
@@ -48,12 +49,16 @@ def test_each_first_power_of_two_rows_has_one_point_in_each_stratum(seed: int) -
 
 @pytest.mark.parametrize("latent_size", LATENT_SIZES)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_columns_are_standard_normal_and_uncorrelated(latent_size: int, seed: int) -> None:
+def test_every_column_is_standard_normal(latent_size: int, seed: int) -> None:
     table = noise_table(latent_size, seed).astype(np.float64)
     np.testing.assert_allclose(table.mean(axis=0), 0.0, atol=0.02)
-    np.testing.assert_allclose(table.var(axis=0), 1.0, atol=0.06)
-    correlation = np.corrcoef(table, rowvar=False).reshape(latent_size, latent_size) - np.eye(latent_size)
-    assert np.abs(correlation).max() < 0.35
+    np.testing.assert_allclose(table.var(axis=0), 1.0, atol=0.1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_columns_are_uncorrelated(seed: int) -> None:
+    correlation = np.corrcoef(noise_table(9, seed).astype(np.float64), rowvar=False)
+    np.testing.assert_allclose(correlation, np.eye(9), atol=0.2)
 
 
 def test_points_fill_the_plane_more_evenly_than_chance() -> None:
@@ -63,8 +68,6 @@ def test_points_fill_the_plane_more_evenly_than_chance() -> None:
 
 
 def test_the_table_leaves_the_global_generators_alone() -> None:
-    import torch
-
     torch.manual_seed(3)
     before = torch.get_rng_state()
     noise_table(5, 0)

@@ -1,0 +1,93 @@
+"""The OpenAPI document is complete and true."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from service.routes import STATUS
+from service.settings import Settings
+from tests.conftest import NAME, in_process
+
+
+@pytest.fixture(scope="module")
+def document(server: str) -> dict[str, Any]:
+    content: dict[str, Any] = httpx.get(f"{server}/openapi.json").json()
+    return content
+
+
+def record_schema(document: dict[str, Any]) -> Any:
+    return document["components"]["schemas"][f"Request_{NAME}"]["properties"]["records"]["items"]
+
+
+def test_it_lists_every_route(document: dict[str, Any]) -> None:
+    assert set(document["paths"]) == {
+        "/score",
+        f"/models/{NAME}/score",
+        f"/models/{NAME}/versions/1/score",
+        "/models",
+        "/models/{name}",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    }
+
+
+def test_it_lists_every_status_of_scoring(document: dict[str, Any]) -> None:
+    listed = {int(status) for status in document["paths"]["/score"]["post"]["responses"]}
+    assert listed == ({*STATUS.values()} | {200}) - {405}
+
+
+@pytest.mark.parametrize(
+    ("record", "fits"),
+    [
+        ({"amount": 3.5}, True),
+        ({"amount": None, "country": "XX", "card_present": 1}, True),
+        ([1, 2, "a", "b", "c", True, None, None, 3, 4, 5.5], True),
+        ({}, False),
+        ({"amount": None}, False),
+        ([None] * 11, False),
+        ([1], False),
+        ({"amount": "3"}, False),
+        ({"card_present": 2}, False),
+        ({"nothing": 1}, False),
+        (7, False),
+    ],
+)
+async def test_the_record_schema_says_what_the_service_does(
+    server: str, document: dict[str, Any], record: Any, fits: bool
+) -> None:
+    assert jsonschema_rs.is_valid(record_schema(document), record) is fits
+    assert (httpx.post(f"{server}/score", json={"records": [record]}).status_code == 200) is fits
+
+
+async def test_it_changes_with_what_is_loaded(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models, tmp_path / "models")
+    async with in_process(Settings(models=tmp_path / "models")) as (client, app):
+        shutil.copytree(tmp_path / "models" / NAME, tmp_path / "models" / "other")
+        await app.state.models.refresh()
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        assert "/models/other/score" in paths
+
+
+def test_the_documentation_page_needs_no_network(server: str) -> None:
+    page = httpx.get(f"{server}/docs")
+    assert page.status_code == 200
+    assert "https://" not in page.text
+    for asset in ("swagger-ui-bundle.js", "swagger-ui.css"):
+        assert asset in page.text
+        assert httpx.get(f"{server}/static-offline-docs/{asset}").status_code == 200
+
+
+def test_requests_made_from_the_document_are_answered_as_it_says(server: str) -> None:
+    """A schemathesis run over every operation, with data that fits and data that does not."""
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server}/openapi.json", "--checks", "all"]
+    limits = ["--max-examples", "25", "--seed", "1", "--suppress-health-check", "filter_too_much"]
+    result = subprocess.run([*command, *limits], capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stdout
+    assert "Tested: 8" in result.stdout, result.stdout

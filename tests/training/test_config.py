@@ -1,0 +1,59 @@
+"""The configuration: presets, TOML, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from training import config
+from training.errors import ConfigInvalid
+
+
+def test_what_is_said_wins_over_the_preset_and_that_over_the_default() -> None:
+    plain = config.build({})
+    preset = config.build({"preset": "an-cho"})
+    said = config.build({"preset": "an-cho", "network": {"latent_size": 5}})
+    assert plain.network.hidden == (128, 64)
+    assert (preset.network.hidden, preset.network.latent_size, preset.objective.draws) == ((400,), 200, 10)
+    assert (said.network.hidden, said.network.latent_size) == ((400,), 5)
+
+
+def test_kingma_wellings_network_has_one_tanh_layer() -> None:
+    network = config.build({"preset": "kingma-welling"}).network
+    assert (len(network.hidden), network.activation) == (1, "tanh")
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ({"networks": {}}, "networks"),
+        ({"network": {"width": 3}}, "network.width"),
+        ({"network": {"activation": "sigmoid"}}, "network.activation"),
+        ({"network": 5}, "network"),
+        ({"fit": {"epochs": 0}}, "fit.epochs"),
+        ({"scoring": {"samples": 3}}, "scoring.samples"),
+        ({"scoring": {"false_alarm_rate": 1.5}}, "scoring.false_alarm_rate"),
+        ({"preset": "best"}, "preset"),
+        ({"seed": -1}, "seed"),
+        ({"fields": [{"name": "a", "kind": "text"}]}, "fields.0.kind"),
+        ({"fields": [{"name": "a", "kind": "boolean", "minimum_scale": 0.1}]}, "fields.0"),
+        ({"fields": [{"name": "a", "kind": "numeric", "vocabulary": ["x"]}]}, "fields.0"),
+    ],
+)
+def test_what_does_not_exist_is_named_by_its_place(content: dict[str, object], place: str) -> None:
+    with pytest.raises(ConfigInvalid, match=place.replace(".", r"\.")):
+        config.build(content)
+
+
+def test_a_file_that_is_no_toml_is_refused_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    with pytest.raises(ConfigInvalid, match=r"config\.toml"):
+        config.read(path)
+    path.write_text("seed = ")
+    with pytest.raises(ConfigInvalid, match=r"config\.toml"):
+        config.read(path)
+
+
+def test_a_configuration_survives_its_own_dump() -> None:
+    content = {"preset": "an-cho", "seed": 3, "fields": [{"name": "a", "kind": "numeric", "minimum_scale": 0.1}]}
+    built = config.build(content)
+    assert config.build(built.model_dump(mode="json", exclude_none=True)) == built

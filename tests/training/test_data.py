@@ -1,0 +1,133 @@
+"""Data files and their split."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from tests.conftest import as_data
+from tests.training.conftest import mixed_table
+from training.config import DataConfig
+from training.data import Data, read, split
+from training.errors import ConfigInvalid, DataInvalid
+
+
+def test_one_table_reads_the_same_from_every_format(tmp_path: Path) -> None:
+    table = mixed_table(50).select(["height", "visits", "colour", "member"])
+    pyarrow.csv.write_csv(table, tmp_path / "a.csv")
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    (tmp_path / "a.ndjson").write_text("\n".join(json.dumps(row) for row in table.to_pylist()))
+    expected = table.to_pydict()
+    for suffix in ("csv", "parquet", "ndjson"):
+        assert read(tmp_path / f"a.{suffix}").table.to_pydict() == expected
+
+
+def test_an_npz_gives_numbered_columns_and_the_label(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", X=np.arange(6.0).reshape(3, 2), y=np.array([0, 1, 0]))
+    table = read(tmp_path / "a.npz").table
+    assert table.to_pydict() == {"x0": [0.0, 2.0, 4.0], "x1": [1.0, 3.0, 5.0], "y": [0, 1, 0]}
+
+
+def test_text_columns_keep_their_leading_zeros(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("zip,n\n00123,1\n00456,2\n")
+    assert read(tmp_path / "a.csv", ["zip"]).table["zip"].to_pylist() == ["00123", "00456"]
+
+
+def test_empty_cells_are_missing_whatever_the_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("n,t,b\n1,x,true\n,,\nNA,null,NaN\n")
+    assert read(tmp_path / "a.csv").table.to_pydict() == {
+        "n": [1, None, None],
+        "t": ["x", None, None],
+        "b": [True, None, None],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "words"),
+    [
+        ("a.csv", b"", DataInvalid, "a.csv"),
+        ("a.csv", b"a,b\n", DataInvalid, "no rows"),
+        ("a.csv", b"a,a\n1,2\n", DataInvalid, "'a'"),
+        ("a.csv", b"a,b\n1\n1,2,3\n", DataInvalid, "a.csv"),
+        ("a.parquet", b"PAR1", DataInvalid, "a.parquet"),
+        ("a.ndjson", b'{"a": 1}\n{"a"', DataInvalid, "a.ndjson"),
+        ("a.npz", b"PK", DataInvalid, "a.npz"),
+        ("a.xlsx", b"", ConfigInvalid, ".csv"),
+    ],
+)
+def test_what_is_no_table_is_refused_by_name(
+    tmp_path: Path, name: str, content: bytes, kind: type[Exception], words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(kind, match=words):
+        read(tmp_path / name)
+
+
+def test_a_file_that_is_not_there_is_a_wrong_call(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="no such file"):
+        read(tmp_path / "nothing.csv")
+
+
+def test_a_pickled_npz_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", X=np.array([[{}]], object))
+    with pytest.raises(DataInvalid):
+        read(tmp_path / "a.npz")
+
+
+def test_the_parts_share_no_row_and_leave_none_out(mixed: Data) -> None:
+    parts = split(mixed, DataConfig(label="label", normal="ok"), 0.01, seed=0)
+    every = np.concatenate([parts.train, parts.validation, parts.calibration, parts.anomalies])
+    assert sorted(every) == list(range(mixed.table.num_rows))
+    labels = np.array(mixed.table["label"].to_pylist())
+    assert set(labels[parts.normal]) == {"ok"}
+    assert set(labels[parts.anomalies]) == {"bad"}
+    assert parts.calibration.size >= 99
+
+
+def test_the_split_follows_its_seed(mixed: Data) -> None:
+    one, same, other = (split(mixed, DataConfig(), 0.01, seed).train.tolist() for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_the_calibration_part_grows_with_the_rate_asked_for() -> None:
+    data = as_data(pa.table({"x": np.arange(3000.0)}))
+    assert split(data, DataConfig(), 0.01, 0).calibration.size == 600
+    assert split(data, DataConfig(), 0.001, 0).calibration.size == 999
+
+
+def test_too_few_rows_for_the_rate_say_how_many_it_takes() -> None:
+    data = as_data(pa.table({"x": np.arange(100.0)}))
+    with pytest.raises(DataInvalid, match="99 rows"):
+        split(data, DataConfig(), 0.01, 0)
+    assert split(data, DataConfig(), 0.05, 0).calibration.size == 20
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (DataConfig(label="nothing", normal="0"), "no column 'nothing'"),
+        (DataConfig(label="label", normal="good"), "its values are bad, ok"),
+        (DataConfig(normal="ok"), "--label"),
+    ],
+)
+def test_a_label_that_is_not_there_is_a_wrong_call(mixed: Data, config: DataConfig, words: str) -> None:
+    with pytest.raises(ConfigInvalid, match=words):
+        split(mixed, config, 0.01, 0)
+
+
+@pytest.mark.parametrize("label", [pa.array([0, 1] * 300), pa.array([0.0, 1.0] * 300), pa.array([False, True] * 300)])
+def test_labels_of_any_type_are_told_by_their_text(label: pa.Array) -> None:
+    data = as_data(pa.table({"x": np.arange(600.0), "y": label}))
+    normal = "false" if pa.types.is_boolean(label.type) else "0"
+    parts = split(data, DataConfig(label="y", normal=normal), 0.01, 0)
+    assert parts.normal.tolist() == list(range(0, 600, 2))
+
+
+def test_rows_without_a_label_are_neither_normal_nor_anomalies() -> None:
+    data = as_data(pa.table({"x": np.arange(600.0), "y": pa.array([0, None, 1] * 200)}))
+    parts = split(data, DataConfig(label="y", normal="0"), 0.05, 0)
+    assert (parts.normal.size, parts.anomalies.size) == (200, 200)

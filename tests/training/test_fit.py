@@ -1,0 +1,137 @@
+"""The optimisation loop: it learns, repeats itself, takes up its checkpoint, and stops at a NaN."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bundle.fields import NumericField, RecordSchema
+from training import fit
+from training.config import FitConfig, NetworkConfig, ObjectiveConfig
+from training.errors import ConfigInvalid, NotANumber
+from training.fit import Fit, Plan, Progress
+from training.objectives import elbo
+from training.preprocess import Standardised
+from training.vae import VAE
+
+FIELDS = 4
+
+
+def model(seed: int = 0) -> VAE:
+    fields = tuple(NumericField(name=f"x{i}", mean=0.0, scale=1.0, missing_rate=1e-3) for i in range(FIELDS))
+    torch.manual_seed(seed)
+    return VAE(RecordSchema(fields=fields), NetworkConfig(hidden=(16,), latent_size=2))
+
+
+def batch(vae: VAE, rows: int, seed: int) -> Standardised:
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(rows, 2)) @ np.array([[1.0, 0.8, 0.0, 0.3], [0.0, 0.5, 1.0, -0.7]])
+    return vae.standardise({"numeric": torch.from_numpy(values)})
+
+
+def fitting(
+    vae: VAE, checkpoint: Path | None = None, epochs: int = 6, fingerprint: str = "a", patience: int = 20
+) -> Fit:
+    config = FitConfig(epochs=epochs, batch_size=32, patience=patience, learning_rate=1e-2)
+    parts = batch(vae, 400, 1), batch(vae, 100, 2)
+    options = {"seed": 3, "checkpoint": checkpoint, "fingerprint": fingerprint}
+    return Fit(vae, *parts, ObjectiveConfig(), config, **options)  # type: ignore[arg-type]
+
+
+def weights(vae: VAE) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in vae.parameters()]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_elbo_rises_and_the_best_weights_stay() -> None:
+    vae = model()
+    seen: list[Progress] = []
+    fitted = fitting(vae, epochs=40)
+    best = fitted.run(seen.append)
+    assert best > seen[0].validation_elbo + 0.3
+    assert best == max(epoch.validation_elbo for epoch in seen[5:])
+    with torch.no_grad():
+        again = elbo(vae, fitted.validation, fitted.validation_noise).bound.double().mean().item()
+    assert again == pytest.approx(best, abs=1e-9)
+
+
+def test_one_seed_gives_one_result() -> None:
+    results = []
+    for seed in (0, 0, 1):
+        vae = model(seed)
+        fitting(vae).run()
+        results.append(weights(vae))
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
+
+
+def interrupt_at(epoch: int) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        if progress.epoch == epoch:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", -1.0)
+    whole = model()
+    expected = fitting(whole).run()
+    checkpoint = tmp_path / "checkpoint" / "last.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fitting(model(), checkpoint).run(interrupt_at(3))
+    resumed = model(seed=99)
+    second = fitting(resumed, checkpoint)
+    assert second.resume() == 3
+    assert second.run() == expected
+    assert same(weights(whole), weights(resumed))
+    second.forget_checkpoint()
+    assert not checkpoint.parent.exists()
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", -1.0)
+    checkpoint = tmp_path / "last.pt"
+    with pytest.raises(ConfigInvalid, match="no checkpoint"):
+        fitting(model(), checkpoint).resume()
+    fitting(model(), checkpoint, epochs=1).run()
+    with pytest.raises(ConfigInvalid, match="other data or another configuration"):
+        fitting(model(), checkpoint, fingerprint="b").resume()
+
+
+def test_a_nan_names_epoch_batch_and_field_and_keeps_what_was_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", -1.0)
+    vae = model()
+    fitted = fitting(vae, tmp_path / "last.pt")
+
+    def spoil(progress: Progress) -> None:
+        if progress.epoch == 2:
+            fitted.train.numeric[:, 2] = torch.nan
+
+    with pytest.raises(NotANumber, match=r"epoch 3, batch 1: .* field x2"):
+        fitted.run(spoil)
+    assert all(torch.isfinite(parameter).all() for parameter in vae.parameters())
+    assert (tmp_path / "last.pt").exists()
+    assert torch.isfinite(elbo(vae, fitted.validation, fitted.validation_noise).bound).all()
+
+
+def test_it_stops_once_the_validation_elbo_no_longer_rises() -> None:
+    vae = model()
+    fitted = fitting(vae, epochs=500, patience=3)
+    fitted.run()
+    assert fitted.epoch < 500
+    assert fitted.epoch - fitted.best_epoch == 3
+
+
+@pytest.mark.parametrize(("rows", "batch_size", "epochs"), [(80, 16, 200), (5000, 250, 200), (1_000_000, 256, 10)])
+def test_the_plan_follows_the_number_of_rows(rows: int, batch_size: int, epochs: int) -> None:
+    plan = Plan.of(rows, FitConfig())
+    assert (plan.batch_size, plan.epochs) == (batch_size, epochs)
+    assert plan.batches * plan.batch_size >= rows

@@ -1,0 +1,89 @@
+"""A whole run: what stands in the bundle, and that the same run gives the same scores."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bundle import store
+from bundle.calibration import Calibration
+from bundle.golden import Golden
+from tests.conftest import as_data
+from tests.training.conftest import mixed_table
+from training import config, pipeline
+from training.errors import ConfigInvalid
+
+TINY = {"network": {"hidden": (8,), "latent_size": 2}, "fit": {"epochs": 2}}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[pipeline.Trained, list[str]]:
+    said: list[str] = []
+    fields = [
+        {"name": "when", "kind": "timestamp"},
+        {"name": "height", "kind": "numeric", "likelihood": "fixed-gaussian"},
+        {"name": "visits", "kind": "numeric", "minimum_scale": 0.5},
+        {"name": "member", "kind": "boolean"},
+        {"name": "colour", "kind": "categorical"},
+    ]
+    settings = config.build(TINY | {"data": {"label": "label", "normal": "ok"}, "fields": fields})
+    out = tmp_path_factory.mktemp("run") / "models"
+    return pipeline.train(as_data(mixed_table()), out, "mixed", settings, device="cpu", say=said.append), said
+
+
+def test_the_bundle_holds_what_the_design_promises(run: tuple[pipeline.Trained, list[str]]) -> None:
+    trained, said = run
+    assert {path.name for path in trained.folder.iterdir()} == {
+        "manifest.json",
+        "scorer.onnx",
+        "encoder.onnx",
+        "decoder.onnx",
+        "noise.npy",
+        "calibration.npz",
+        "golden.json",
+    }
+    facts = trained.manifest.training
+    assert sum(facts.rows.values()) == 600
+    assert 0.0 <= facts.metrics["elbo_auroc"] <= 1.0
+    assert config.build(dict(facts.config)).network.hidden == (8,)
+    assert any("agree" in line for line in said)
+    assert not (trained.folder.parent / ".checkpoint").exists()
+
+
+def test_golden_records_are_raw_and_of_every_shape(run: tuple[pipeline.Trained, list[str]]) -> None:
+    folder = run[0].folder
+    golden = Golden.model_validate_json((folder / "golden.json").read_bytes())
+    objects = [case.record for case in golden.cases if isinstance(case.record, dict)]
+    assert any(isinstance(record.get("when"), str) for record in objects)
+    assert any(isinstance(case.record, list) for case in golden.cases)
+    assert {case.samples for case in golden.cases} == {1, 16, 256}
+    assert all(np.isfinite(case.expected["elbo"]) for case in golden.cases)
+
+
+def test_every_score_is_calibrated_for_every_number_of_draws(run: tuple[pipeline.Trained, list[str]]) -> None:
+    trained = run[0]
+    calibration = Calibration.from_bytes((trained.folder / "calibration.npz").read_bytes())
+    for score in trained.manifest.scores:
+        for samples in trained.manifest.sample_counts:
+            assert calibration.scores(score.name, samples).size == trained.manifest.training.rows["calibration"]
+
+
+def test_the_same_run_gives_the_same_scores(tmp_path: Path) -> None:
+    table = pa.table({"x": np.random.default_rng(0).normal(size=300), "y": ["a", "b", "c"] * 100})
+    digests = []
+    for _ in range(2):
+        trained = pipeline.train(as_data(table), tmp_path, "twice", config.build(TINY), device="cpu")
+        files = store.load(tmp_path, "twice", trained.version).files
+        digests.append({name: files[name] for name in ("calibration.npz", "noise.npy", "golden.json")})
+    assert digests[0] == digests[1]
+    assert store.versions(tmp_path, "twice") == [1, 2]
+
+
+def test_a_bad_name_and_a_missing_gpu_are_wrong_calls(tmp_path: Path) -> None:
+    data = as_data(mixed_table())
+    with pytest.raises(ConfigInvalid, match="no model name"):
+        pipeline.train(data, tmp_path, "No Name", config.build(TINY))
+    with pytest.raises(ConfigInvalid, match="no GPU"):
+        pipeline.train(data, tmp_path, "name", config.build(TINY), device="cuda")
+    assert list(tmp_path.iterdir()) == []
