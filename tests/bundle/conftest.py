@@ -1,9 +1,13 @@
 """What several tests of `bundle` start from."""
 
 import pytest
+from hypothesis import settings
 
 from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
 from bundle.manifest import CalibrationSummary, Manifest, TrainingFacts
+
+settings.register_profile("untimed", settings(), deadline=None)  # no result depends on a machine's speed
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

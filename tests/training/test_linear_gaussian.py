@@ -7,7 +7,6 @@ its KL to z | x is half the log of prod diag(P) / det(P), for every x.
 
 import itertools
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -199,27 +198,32 @@ def test_more_draws_bring_the_iwae_closer(scrambled: dict[int, dict[str, Array]]
     assert (bounds[-1] - bounds[0]).mean() > 0.8 * GAP
 
 
-@pytest.fixture(params=[11, 12, 13])
-def many(request: pytest.FixtureRequest) -> Iterator[Array]:
-    return records(300, seed=request.param)
+@pytest.fixture(scope="module")
+def many() -> Array:
+    return records(300, seed=11)
 
 
-def test_with_256_draws_the_iwae_is_log_p_of_x(vae: VAE, many: Array) -> None:
-    distance = log_evidence(many) - scores(vae, many, noise_table(2, 5))["iwae"]
+@pytest.fixture(scope="module")
+def averaged(vae: VAE, many: Array) -> dict[str, Array]:
+    """Scores of 300 records with 256 draws, averaged over 16 scramblings, as all records share one."""
+    each = [scores(vae, many, noise_table(2, 1000 + seed)) for seed in range(16)]
+    return {name: np.mean([outputs[name] for outputs in each], axis=0) for name in SCORE_OUTPUTS}
+
+
+def test_with_256_draws_the_iwae_is_log_p_of_x(averaged: dict[str, Array], many: Array) -> None:
+    distance = log_evidence(many) - averaged["iwae"]
     assert abs(distance.mean()) < 0.05
-    assert np.abs(distance).max() < 0.2
+    assert np.abs(distance).max() < 0.05
 
 
-def test_with_256_draws_every_other_score_is_its_closed_form(vae: VAE, many: Array) -> None:
-    outputs = scores(vae, many, noise_table(2, 5))
+def test_with_256_draws_every_other_score_is_its_closed_form(averaged: dict[str, Array], many: Array) -> None:
     for name, expected in (
         ("elbo", expected_log_likelihood(many) - kl(many)),
         ("expected_log_likelihood", expected_log_likelihood(many)),
         ("log_reconstruction_probability", log_mean_density(many)),
     ):
-        assert abs((outputs[name] - expected).mean()) < 0.02, name
-        assert np.abs(outputs[name] - expected).max() < 0.2, name
-    np.testing.assert_allclose(outputs["latent_mean"], (many - BIAS) @ GAIN.T, atol=1e-5)
+        np.testing.assert_allclose(averaged[name], expected, atol=0.02, err_msg=name)
+    np.testing.assert_allclose(averaged["latent_mean"], (many - BIAS) @ GAIN.T, atol=1e-5)
 
 
 def test_the_objective_of_training_is_the_served_elbo(vae: VAE, few: Array) -> None:

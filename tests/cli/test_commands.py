@@ -1,0 +1,186 @@
+"""The command line, as processes: what it writes, prints and returns."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from bundle import store
+from tests.conftest import NAME
+from training import transactions
+
+
+def surprisal(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, **environment}
+    )
+
+
+@pytest.fixture(scope="module")
+def table() -> pa.Table:
+    return transactions.simulate(700, seed=3)
+
+
+@pytest.fixture(scope="module")
+def csv(table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "payments.csv"
+    pyarrow.csv.write_csv(table, path)
+    return path
+
+
+def test_a_schema_is_printed_edited_and_trained_with(csv: Path, tmp_path: Path) -> None:
+    label = ("--label", "fraud", "--normal", "no")
+    printed = surprisal("train", csv, "--schema-only", *label)
+    assert printed.returncode == 0, printed.stderr
+    content = tomllib.loads(printed.stdout)
+    assert {field["name"]: field["kind"] for field in content["fields"]}["country"] == "categorical"
+    assert not (tmp_path / "models").exists()
+    edited = printed.stdout.replace("[network]", "[network]\nlatent_size = 3").replace(
+        "hidden = [128, 64]", "hidden = [8]"
+    )
+    edited = edited.replace("[fit]", "[fit]\nepochs = 2").replace(
+        'name = "country"', 'name = "country"\nvocabulary = ["SE"]'
+    )
+    (tmp_path / "config.toml").write_text(edited)
+    trained = surprisal("train", csv, "--out", tmp_path / "models", "--config", tmp_path / "config.toml")
+    assert trained.returncode == 0, trained.stderr
+    assert "wrote" in trained.stderr
+    assert "AUROC" in trained.stderr
+    manifest = store.load(tmp_path / "models", "payments", 1).manifest
+    assert manifest.latent_size == 3
+    (country,) = [field for field in manifest.record.categorical if field.name == "country"]
+    assert country.vocabulary == ("SE",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("train", "nothing.csv"), 2, "no such file"),
+        (("train", "{csv}", "--label", "nothing", "--normal", "0"), 2, "no column 'nothing'"),
+        (("train", "{csv}", "--normal", "no"), 2, "--label"),
+        (("train", "{csv}", "--preset", "best"), 2, "preset"),
+        (("train", "{csv}", "--config", "nothing.toml"), 2, "nothing.toml"),
+        (("train", "{csv}", "--device", "cuda"), 2, "no GPU"),
+        (("train", "{csv}", "--name", "A B"), 2, "no model name"),
+        (("train", "{csv}", "--resume", "--out", "{tmp}/m"), 2, "no checkpoint"),
+        (("train", "{bad}"), 1, "column 'x', row 3: an infinity"),
+        (("score", "models/none", "{csv}", "out.csv"), 2, "no bundle"),
+        (("score", "{model}", "nothing.csv", "out.csv"), 2, "no such file"),
+        (("score", "{model}", "{csv}", "out.xlsx"), 2, "out.xlsx"),
+        (("score", "{model}", "{csv}", "{tmp}/out.csv", "--samples", "3"), 2, "--samples 3"),
+        (("score", "{model}", "{bad}", "{tmp}/out.csv"), 2, "none of the model's fields"),
+        (("score", "{model}", "{text}", "{tmp}/out.csv"), 1, "amount"),
+        (("inspect", "models/none"), 2, "no bundle"),
+        (("flirt",), 2, "flirt"),
+    ],
+)
+def test_what_goes_wrong_is_one_paragraph_and_an_exit_code(
+    arguments: tuple[str, ...], code: int, words: str, csv: Path, models: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.csv").write_text("x\n1\n2\ninf\n" + "4\n" * 400)
+    (tmp_path / "text.csv").write_text("amount,country\n1.5,SE\nmuch,SE\n")
+    places = {"csv": csv, "tmp": tmp_path, "model": models / NAME}
+    places |= {"bad": tmp_path / "bad.csv", "text": tmp_path / "text.csv"}
+    result = surprisal(*(argument.format(**places) for argument in arguments))
+    assert result.returncode == code, result.stderr
+    assert words in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out.csv").exists()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".csv":
+        return pyarrow.csv.read_csv(path).to_pylist()  # type: ignore[no-any-return]
+    if path.suffix == ".parquet":
+        return pyarrow.parquet.read_table(path).to_pylist()  # type: ignore[no-any-return]
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write(table: pa.Table, path: Path) -> None:
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(table, path)
+    elif path.suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+
+
+@pytest.mark.parametrize(("source", "target"), [("csv", "ndjson"), ("parquet", "csv"), ("ndjson", "parquet")])
+def test_a_file_gets_the_scores_that_the_service_gives(
+    table: pa.Table, models: Path, server: str, tmp_path: Path, source: str, target: str
+) -> None:
+    write(table, tmp_path / f"in.{source}")
+    result = surprisal("score", models / NAME, tmp_path / f"in.{source}", tmp_path / f"out.{target}")
+    assert result.returncode == 0, result.stderr
+    assert "700 rows scored" in result.stderr
+    rows = read(tmp_path / f"out.{target}")
+    assert [row["fraud"] for row in rows] == table["fraud"].to_pylist()
+    records = table.drop_columns(["fraud"]).to_pylist()
+    answers = httpx.post(f"{server}/score", json={"records": records}).json()["results"]
+    for row, answer in zip(rows, answers, strict=True):
+        assert row["elbo"] == pytest.approx(answer["elbo"], rel=1e-4, abs=1e-3)
+        assert row["p_value"] == pytest.approx(answer["p_value"], abs=2e-3)
+        assert row["is_anomaly"] == answer["is_anomaly"]
+        mean = (
+            row["latent_mean"]
+            if target != "csv"
+            else [row[f"latent_mean_{k}"] for k in range(len(answer["latent_mean"]))]
+        )
+        assert mean == pytest.approx(answer["latent_mean"], abs=1e-4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"in.{source}", f"out.{target}"])
+
+
+def test_a_column_that_is_not_there_is_said_to_be_missing(table: pa.Table, models: Path, tmp_path: Path) -> None:
+    write(table.drop_columns(["distance_km"]), tmp_path / "in.csv")
+    result = surprisal("score", models / NAME, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert result.returncode == 0
+    assert "distance_km" in result.stderr
+
+
+def test_an_output_column_is_never_overwritten(table: pa.Table, models: Path, tmp_path: Path) -> None:
+    write(table.append_column("elbo", pa.array(np.zeros(700))), tmp_path / "in.parquet")
+    result = surprisal("score", models / NAME, tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert result.returncode == 1
+    assert "'elbo'" in result.stderr
+
+
+def test_200_000_rows_are_scored_in_under_600_mib(models: Path, tmp_path: Path) -> None:
+    write(transactions.simulate(200_000, seed=4), tmp_path / "in.parquet")
+    code = (
+        "import resource, subprocess, sys; "
+        "status = subprocess.run(sys.argv[1:]).returncode; "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(status)"
+    )
+    arguments = ["score", models / NAME, tmp_path / "in.parquet", tmp_path / "out.parquet", "--samples", "1"]
+    command = [sys.executable, "-c", code, sys.executable, "-m", "cli.main", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) < 600 * 1024  # kilobytes
+    assert pyarrow.parquet.read_metadata(tmp_path / "out.parquet").num_rows == 200_000
+
+
+def test_inspect_shows_and_verifies(models: Path) -> None:
+    shown = surprisal("inspect", models / NAME, COLUMNS="120")
+    assert shown.returncode == 0
+    for words in ("transactions", "merchant_category", "gaussian", "calibrated on", "scorer.onnx", "elbo_auroc"):
+        assert words in shown.stdout
+    manifest = json.loads(surprisal("inspect", models / NAME / "1", "--json").stdout)
+    assert manifest["anomaly_score"] == "elbo"
+
+
+def test_help_names_every_command() -> None:
+    shown = surprisal("--help")
+    assert shown.returncode == 0
+    for command in ("train", "score", "serve", "inspect", "demo"):
+        assert command in shown.stdout

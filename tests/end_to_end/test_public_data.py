@@ -1,0 +1,75 @@
+"""Real inputs from file to `/score`, and detection above scikit-learn's IsolationForest."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from benchmarks.tabular import TASKS, compare
+from service.settings import Settings
+from tests.conftest import FAST, in_process
+from training import config, data, pipeline
+
+PUBLIC = Path(__file__).parents[3] / "shared" / "data"
+pytestmark = pytest.mark.skipif(not PUBLIC.is_dir(), reason=f"the public data sets are not at {PUBLIC}")
+
+Records = list[dict[str, Any]]
+
+
+def train(path: Path, out: Path, label: str, normal: str, exclude: list[str]) -> pipeline.Trained:
+    settings = FAST | {"fit": {"epochs": 4}, "data": {"label": label, "normal": normal, "exclude": exclude}}
+    return pipeline.train(data.read(path), out, "model", config.build(settings), device="cpu")
+
+
+def records(path: Path, trained: pipeline.Trained, rows: int = 2000) -> Records:
+    table = pyarrow.parquet.read_table(path, columns=list(trained.manifest.record.names))
+    return table.slice(0, rows).to_pylist()  # type: ignore[no-any-return]
+
+
+async def score(models: Path, body: Records) -> Records:
+    async with in_process(Settings(models=models)) as (client, _):
+        response = await client.post("/score", json={"records": body, "samples": 4})
+        assert response.status_code == 200, response.text
+        results: Records = response.json()["results"]
+        assert len(results) == len(body)
+        assert all(np.isfinite(result["anomaly_score"]) for result in results)
+        return results
+
+
+async def test_card_fraud(tmp_path: Path) -> None:
+    path = PUBLIC / "creditcard_subset.parquet"
+    trained = train(path, tmp_path, "Class", "0", ["Time", "source"])
+    assert len(trained.manifest.record.numeric) == 29
+    assert trained.manifest.training.metrics["elbo_auroc"] > 0.9
+    await score(tmp_path, records(path, trained))
+
+
+async def test_network_flows_with_categories_unseen_in_training(tmp_path: Path) -> None:
+    trained = train(PUBLIC / "nslkdd_train20.parquet", tmp_path, "label", "0", ["attack", "difficulty"])
+    body = records(PUBLIC / "nslkdd_test.parquet", trained, rows=9000)
+    vocabularies = {field.name: set(field.vocabulary) for field in trained.manifest.record.categorical}
+    unseen = [r for r in body if any(r[name] not in known for name, known in vocabularies.items())]
+    assert unseen
+    await score(tmp_path, unseen)
+    known = [result["anomaly_score"] for result in await score(tmp_path, body[:500])]
+    unknown = [record | {"service": "no such service"} for record in body[:500]]
+    stranger = np.array([result["anomaly_score"] for result in await score(tmp_path, unknown)]) > known
+    assert stranger.mean() > 0.95
+    await score(tmp_path, body)
+
+
+async def test_people_with_missing_values(tmp_path: Path) -> None:
+    path = PUBLIC / "adult_train.parquet"
+    trained = train(path, tmp_path, "income", "<=50K", ["label"])
+    body = records(path, trained)
+    assert any(value is None for record in body for value in record.values())
+    await score(tmp_path, body)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_elbo_detects_more_than_an_isolation_forest(task: str) -> None:
+    found = compare(PUBLIC, TASKS[task], seed=0)
+    assert found["elbo"]["auroc"] > found["forest"]["auroc"]
+    assert found["elbo"]["average_precision"] > found["forest"]["average_precision"]
