@@ -31,7 +31,7 @@ def demo(
     from service import server
     from service.settings import Settings
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     models = FOLDER / "models"
     if not store.versions(models, NAME):
         _train(models, console)

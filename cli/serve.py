@@ -27,7 +27,10 @@ def serve(
     try:
         settings = Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        wrong = [f"SURPRISAL_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()]
+        wrong = (
+            ": ".join([*(f"SURPRISAL_{str(name).upper()}" for name in each["loc"]), each["msg"]])
+            for each in error.errors()
+        )
         fail("; ".join(wrong), CALL_WRONG)
     try:
         server.run(settings)

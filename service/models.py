@@ -69,7 +69,7 @@ class ServedModel:
         self._batcher = Batcher(
             scorer,
             max_batch_rows=settings.max_batch_records,
-            max_queue_rows=max(settings.max_queue_records, settings.max_records),
+            max_queue_rows=settings.max_queue_records,
             max_request_rows=settings.max_records,
             inline_seconds=INLINE_SECONDS,
             observer=BatchObserver(metrics, self.name, self.version),
@@ -240,13 +240,13 @@ class Models:
                 self._refuse(name, seen, str(error))
 
     async def watch(self) -> None:
-        """Refresh for ever; a folder that cannot be read for a while ends nothing."""
+        """Refresh for ever; what goes wrong is logged and ends nothing."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 await self.refresh()
-            except OSError as error:
-                log.error("the models folder cannot be read: %s", error)
+            except Exception:
+                log.exception("the models folder could not be looked at")
 
     async def aclose(self, grace: float) -> None:
         """Answer what is queued everywhere, then end."""

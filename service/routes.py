@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from bundle.fields import NumericField
 from service import errors
@@ -132,7 +133,7 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
         response_class=PlainTextResponse,
     )
     async def expose() -> Response:
-        return PlainTextResponse(metrics.expose(), media_type="text/plain; version=1.0.0; charset=utf-8")
+        return PlainTextResponse(metrics.expose(), media_type=CONTENT_TYPE_LATEST)
 
     return routes
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -40,3 +40,9 @@ class Settings(BaseSettings):
     )
     slow_ms: int = Field(default=1000, ge=0, description="Requests that take longer are logged.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+
+    @model_validator(mode="after")
+    def _largest_request_fits_the_queue(self) -> "Settings":
+        if self.max_queue_records < self.max_records:
+            raise ValueError("max_queue_records is less than max_records: the largest request could never be queued")
+        return self

@@ -106,7 +106,9 @@ class Fit:
         self.validation_noise = torch.randn(
             validation.numeric.shape[0], 1, vae.latent_size, generator=self.generator, device=self.device
         )
-        self.optimiser = torch.optim.Adam(vae.parameters(), lr=config.learning_rate, fused=True)
+        # Listed once: walking the modules costs more than the norm that it is for.
+        self.parameters = list(vae.parameters())
+        self.optimiser = torch.optim.Adam(self.parameters, lr=config.learning_rate, fused=True)
         steps = self.plan.epochs * self.plan.batches
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, steps)
         self.epoch = 0
@@ -158,7 +160,7 @@ class Fit:
             self.optimiser.zero_grad(set_to_none=True)
             loss = -terms.bound.mean()
             loss.backward()  # type: ignore[no-untyped-call]
-            norm: Tensor = torch.nn.utils.clip_grad_norm_(self.vae.parameters(), self.config.gradient_norm)
+            norm: Tensor = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_norm)
             if not math.isfinite(norm.item()):
                 self._refuse(number, batch, noise)
             self.optimiser.step()

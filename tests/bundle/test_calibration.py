@@ -14,7 +14,7 @@ from bundle.calibration import Calibration, records_needed
 from bundle.errors import CalibrationTooSmall
 
 KEY = ("elbo", 16)
-FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
+FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 FEW_VALUES = st.integers(-3, 3).map(float)  # so that ties are common
 SCORES = st.lists(FINITE | FEW_VALUES, min_size=1, max_size=40)
 ROUND_RATES = st.builds(lambda parts, share: (1 + share % parts) / (1 + parts), st.integers(1, 400), st.integers(0))
@@ -117,6 +117,10 @@ def test_one_record_too_few_is_an_error_that_names_the_number_needed(rate: float
 )
 def test_usual_rates_need_one_record_less_than_their_inverse(rate: float, records: int) -> None:
     assert records_needed(rate) == records
+
+
+def test_rounding_never_asks_for_one_record_more() -> None:
+    assert [records_needed(1 / parts) for parts in range(1, 3000)] == list(range(2999))
 
 
 def test_a_score_that_was_not_calibrated_is_a_key_error() -> None:

@@ -186,6 +186,7 @@ def test_branches_nested_as_deep_as_real_models_go_are_searched() -> None:
     [
         *[b"\x3a", b"\x3a\x05abc", b"\x3a\xff", b"\x08", b"\x09\x00", b"\x0d\x00", b"\xff" * 20],
         *[b"\x0b", b"\x0e\x00", b"\x0f", b"\x3a" + b"\xff" * 9 + b"\x01", b"\x3a" + b"\xff" * 10 + b"\x00"],
+        b"\x08" + b"\xff" * 10 + b"\x00",
     ],
     ids=bytes.hex,
 )
@@ -198,9 +199,17 @@ def test_what_breaks_the_wire_format_is_refused(content: bytes) -> None:
 def test_numbers_of_every_width_are_passed_over() -> None:
     most = b"\x08" + b"\xff" * 9 + b"\x01"
     wide = b"\x09" + b"\xff" * 8 + b"\x0d" + b"\xff" * 4
-    refuse_external_data(NAME, most + wide + model(inside(), "function").SerializeToString())
+    refuse_external_data(NAME, most + wide + model(inside(), "function").SerializeToString() + wide)
     with pytest.raises(ExternalData, match=ELSEWHERE):
         refuse_external_data(NAME, most + wide + model(outside(), "function").SerializeToString())
+
+
+@pytest.mark.parametrize("size", [0, 127, 128, 129, 255, 256, 16_383, 16_384, 2**21])
+def test_texts_of_every_length_are_passed_over(size: int) -> None:
+    text = field(6, b"\x01" * size)
+    refuse_external_data(NAME, text + model(inside(), "initializer").SerializeToString())
+    with pytest.raises(ExternalData, match=ELSEWHERE):
+        refuse_external_data(NAME, text + model(outside(), "initializer").SerializeToString())
 
 
 @given(st.binary() | st.binary(min_size=1).map(lambda content: field(7, content)))

@@ -208,7 +208,10 @@ def test_large_numbers_keep_their_digits(schema: RecordSchema, value: float) -> 
 
 @pytest.mark.parametrize("value", [Decimal("12.25"), np.float32(12.25), np.float64(12.25)])
 def test_numbers_of_other_libraries_are_numbers(schema: RecordSchema, value: object) -> None:
-    assert encode_records(schema, [{"amount": value}])["numeric"].tolist() == [[12.25]]
+    records = [[None, each, True] for each in (value, None, math.nan, 1, 1.5)]
+    assert np.array_equal(
+        encode_records(schema, records)["numeric"][:, 0], [12.25, math.nan, math.nan, 1, 1.5], equal_nan=True
+    )
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 10**400, -(10**400), Decimal("1e400"), np.float64("inf")])
@@ -228,7 +231,10 @@ DETAILS = {
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *[("amount", value) for value in (MARK, "777", "", True, False, [777], {"a": 777}, b"MARK", Decimal("sNaN"))],
+        *[
+            ("amount", value)
+            for value in (MARK, "777", "", True, False, [777], {"a": 777}, b"MARK", Decimal("sNaN"), np.True_)
+        ],
         *[("paid", value) for value in (7777, 2, -1, 0.5, 10**400, MARK, "true", "", [True], {}, b"MARK")],
         *[("colour", value) for value in ([MARK], {MARK: 1}, [], b"MARK", {MARK})],
     ],

@@ -1,6 +1,7 @@
 """Timestamps: the parts that fields derive from, in records and in columns, always in UTC."""
 
 import math
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -47,6 +48,20 @@ def test_a_timestamp_without_an_offset_is_utc(instant: datetime) -> None:
     for value in (instant, instant.isoformat(), instant.isoformat(" "), instant.isoformat() + "Z"):
         assert part(HOUR, value) == str(instant.hour)
         assert part(WEEKDAY, value) == WEEKDAYS[instant.isoweekday() - 1]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "NPT-5:45", "EST+5"])
+def test_the_zone_of_the_machine_is_of_no_account(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        try:
+            for value in ("2024-01-05T03:30", "2024-01-05T03:30Z", datetime(2024, 1, 5, 3, 30)):
+                assert (part(HOUR, value), part(WEEKDAY, value)) == ("3", "friday")
+            assert parts(HOUR, np.array(["2024-01-05T03:30"], "datetime64[s]")) == ["3"]
+        finally:
+            patch.undo()
+            time.tzset()
 
 
 @given(INSTANTS, OFFSETS)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.conftest import NAME, free_port, running
 
@@ -70,4 +71,11 @@ def test_a_gpu_that_is_not_there_is_a_failure_at_the_start(models: Path) -> None
 def test_a_wrong_setting_is_a_wrong_call(models: Path) -> None:
     result = serve("--models", str(models), "--port", "70000")
     assert result.returncode == 2
-    assert "PORT" in result.stderr
+    assert "SURPRISAL_PORT" in result.stderr
+
+
+def test_settings_that_contradict_each_other_are_a_wrong_call(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SURPRISAL_MAX_QUEUE_RECORDS", "10")
+    result = serve("--models", str(models))
+    assert result.returncode == 2
+    assert "max_queue_records is less than max_records" in result.stderr
