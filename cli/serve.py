@@ -27,12 +27,13 @@ def serve(
     try:
         settings = Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        wrong = (
-            ": ".join([*(f"SURPRISAL_{str(name).upper()}" for name in each["loc"]), each["msg"]])
-            for each in error.errors()
-        )
+        wrong = [": ".join([*map(_variable, each["loc"]), each["msg"]]) for each in error.errors()]
         fail("; ".join(wrong), CALL_WRONG)
     try:
         server.run(settings)
     except DeviceUnavailable as error:
         fail(error, WORK_FAILED)
+
+
+def _variable(setting: int | str) -> str:
+    return f"SURPRISAL_{str(setting).upper()}"

@@ -90,6 +90,7 @@ def document(app: FastAPI, models: Models, settings: Settings) -> Schema:
         settings: Whose limits are stated.
     """
     content = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
+    content["tags"] = [{"name": name} for name in ("score", "models", "operation")]
     components = content.setdefault("components", {}).setdefault("schemas", {})
     components |= {"Result": _RESULT, "Answer": _ANSWER, "Problem": PROBLEM}
     by_name: dict[str, str] = {}
@@ -169,6 +170,7 @@ def _request(model: ServedModel, settings: Settings) -> Schema:
         },
         "required": ["records"],
         "additionalProperties": False,
+        "examples": [{"records": [{field.name: _example(field) for field in model.schema.fields}]}],
     }
 
 
@@ -184,6 +186,16 @@ def _field(field: AnyField) -> Schema:
                 "examples": list(field.vocabulary[:10]),
                 "description": "any text; what is not in the vocabulary counts as unknown",
             }
+
+
+def _example(field: AnyField) -> object:
+    match field:
+        case NumericField():
+            return float(f"{field.mean:.4g}")
+        case BooleanField():
+            return True
+        case CategoricalField():
+            return field.vocabulary[0]
 
 
 def _operation(summary: str, identifier: str, component: str | None, settings: Settings) -> Schema:
