@@ -2,6 +2,7 @@
 
 import io
 import math
+import zipfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -79,7 +80,7 @@ class Calibration:
                 f"a false-alarm rate of {false_alarm_rate:g} takes {records_needed(false_alarm_rate)} calibration "
                 f"records; there are {held_out.size}"
             )
-        return float(held_out[held_out.size - 1 - allowed])
+        return float(held_out[max(0, held_out.size - 1 - allowed)])
 
     def to_bytes(self) -> bytes:
         """The content of `calibration.npz`: an array `SCORE-DRAWS` each."""
@@ -95,6 +96,9 @@ class Calibration:
         Raises:
             ValueError: Not such a file.
         """
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            keys = [(name, *name.rsplit("-", 1)) for name in archive.files]
-            return cls({(score, int(samples)): archive[name] for name, score, samples in keys})
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                keys = [(name, *name.rsplit("-", 1)) for name in archive.files]
+                return cls({(score, int(samples)): archive[name] for name, score, samples in keys})
+        except (EOFError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{FILE_NAME} is not an archive of scores") from error

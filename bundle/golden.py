@@ -49,6 +49,8 @@ class Golden(Frozen):
                 for name, expected in case.expected.items():
                     if name not in outputs:
                         raise GoldenMismatch(FILE_NAME, f"scorer.onnx has no output {name!r}")
+                    if np.shape(outputs[name]) != (len(cases), *np.shape(expected)):
+                        raise GoldenMismatch(FILE_NAME, f"{name} has the shape {np.shape(outputs[name])}")
                     off = _distance(outputs[name][row], expected)
                     if not off <= case.tolerance:
                         raise GoldenMismatch(

@@ -81,7 +81,7 @@ class CalibrationSummary(Frozen):
 
     Args:
         records: How many there are, n; p-values are multiples of 1 / (n + 1).
-        thresholds: By number of draws (as text): the least anomaly score that is an anomaly at the bundle's rate.
+        thresholds: By number of draws (as text): an anomaly score above it is an anomaly at the bundle's rate.
     """
 
     records: int = Field(ge=1)
@@ -167,14 +167,14 @@ class Manifest(Frozen):
         try:
             content = json.loads(document)
             version = content["schema_version"]
-            digest = str(content["digest"])
+            digest = str(content["digest"]).encode()
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ManifestInvalid(FILE_NAME, "is not a manifest; restore the bundle or train it again") from error
         if isinstance(version, int) and version > SCHEMA_VERSION:
             reason = f"schema_version {version} is newer than {SCHEMA_VERSION}, the newest known here: upgrade"
             raise SchemaTooNew(FILE_NAME, reason)
-        blank = document.replace(digest.encode(), _NO_DIGEST.encode(), 1)
-        if hashlib.sha256(blank).hexdigest() != digest:
+        blank = document.replace(digest, _NO_DIGEST.encode(), 1)
+        if hashlib.sha256(blank).hexdigest().encode() != digest:
             raise ManifestInvalid(FILE_NAME, "does not match its own digest; restore the bundle or train it again")
         try:
             return cls.model_validate_json(document)

@@ -34,7 +34,7 @@ def refuse_external_data(file: str, content: bytes) -> None:
     """
     try:
         external = _has_external_data("Model", memoryview(content))
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, RecursionError) as error:
         raise ExternalData(file, "is not an ONNX model; restore the bundle or export it again") from error
     if external:
         raise ExternalData(file, "keeps tensors in another file; export it again with its data inside")

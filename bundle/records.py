@@ -30,6 +30,7 @@ MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 MOST_PROBLEMS = 100
 """Problems reported at most; a client that sends a million wrong rows needs to see only the first."""
 
+_NUMBERS = int | float | Decimal | np.integer | np.floating
 _BOOLEAN_CODES: dict[object, int] = {None: MISSING, False: 0, True: 1}  # 0, 1, 0.0 and 1.0 are equal keys
 
 
@@ -48,6 +49,8 @@ def encode_records(schema: RecordSchema, records: Sequence[object]) -> dict[str,
         InvalidRecords: Records that do not fit, with row and field, without the offending values.
     """
     problems: list[Problem] = []
+    if not records:
+        return encode_columns(schema, {}, 0)
     rows = [_row(schema, index, record, problems) for index, record in enumerate(records)]
     if problems:
         raise InvalidRecords(problems[:MOST_PROBLEMS])
@@ -78,7 +81,8 @@ def encode_columns(schema: RecordSchema, columns: Mapping[str, Column], rows: in
             for field in fields:
                 given.setdefault(field.name, _derive(field, columns[source], problems))
     if problems:
-        raise InvalidRecords(problems[:MOST_PROBLEMS])
+        # One timestamp may have several parts.
+        raise InvalidRecords(sorted(set(problems), key=lambda problem: problem.row)[:MOST_PROBLEMS])
     nothing = [None] * rows
     return _tensors(schema, {name: given.get(name, nothing) for name in schema.names}, rows)
 
@@ -102,7 +106,7 @@ def category_text(value: object) -> str | None:
         return value
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
-    if isinstance(value, int | np.integer):
+    if isinstance(value, int | np.integer) and not isinstance(value, np.timedelta64):
         return str(int(value))
     if isinstance(value, float | np.floating):
         if math.isnan(value):
@@ -133,11 +137,11 @@ def _with_derived(
 ) -> dict[str, object]:
     expanded = dict(record)
     for source, fields in schema.timestamps.items():
-        if source not in record:
+        value = expanded.pop(source, None)
+        if value is None:
             continue
-        value = expanded.pop(source)
         for field in fields:
-            if field.name in record:
+            if record.get(field.name) is not None:
                 problems.append(Problem(index, field.name, f"given beside {source!r}, which it derives from"))
                 continue
             assert field.derived is not None
@@ -161,6 +165,11 @@ def _derive(field: CategoricalField, column: Column, problems: list[Problem]) ->
             values.append(None)
             problems.append(Problem(row, field.derived.source, "a timestamp in ISO 8601 is expected"))
     return values
+
+
+def _objects(column: npt.NDArray[Any]) -> list[object]:
+    # numpy gives durations and times as plain integers where Python's types cannot hold them
+    return list(column) if column.dtype.kind in "mM" else column.tolist()
 
 
 def _tensors(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> dict[str, Tensor]:
@@ -217,13 +226,15 @@ def _numbers_one_by_one(column: Column, report: Report) -> npt.NDArray[np.float6
     for row, value in enumerate(column):
         if value is None:
             continue
-        if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | Decimal | np.number):
+        if isinstance(value, bool | np.bool_ | np.timedelta64) or not isinstance(value, _NUMBERS):
             report(row, "a number is expected")
             continue
         try:
             numbers[row] = float(value)
         except OverflowError:
             numbers[row] = np.inf
+        except ValueError:  # a signalling NaN
+            report(row, "a number is expected")
     return numbers
 
 
@@ -231,7 +242,7 @@ def _booleans(column: Column, report: Report) -> npt.NDArray[np.int8]:
     if isinstance(column, np.ndarray):
         if column.dtype.kind == "b":
             return column.astype(np.int8)
-        column = column.tolist()
+        column = _objects(column)
     codes = np.full(len(column), MISSING, np.int8)
     for row, value in enumerate(column):
         code = _BOOLEAN_CODES.get(value) if isinstance(value, bool | int | float | None) else None
@@ -243,7 +254,7 @@ def _booleans(column: Column, report: Report) -> npt.NDArray[np.int8]:
 
 
 def _categories(field: CategoricalField, column: Column, report: Report) -> npt.NDArray[np.int64]:
-    values: Sequence[object] = column.tolist() if isinstance(column, np.ndarray) else column
+    values: Sequence[object] = _objects(column) if isinstance(column, np.ndarray) else column
     if set(map(type, values)) <= {str, type(None)}:
         known = field.codes
         return np.fromiter((known.get(text, UNKNOWN) for text in values), np.int64, len(values))  # type: ignore[call-overload]
@@ -251,6 +262,8 @@ def _categories(field: CategoricalField, column: Column, report: Report) -> npt.
     for row, value in enumerate(values):
         try:
             codes[row] = field.codes.get(category_text(value), UNKNOWN)
+        except ValueError:  # more digits than Python spells
+            codes[row] = UNKNOWN
         except TypeError:
             report(row, "text or a number is expected")
     return codes

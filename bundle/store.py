@@ -71,7 +71,7 @@ def served_version(root: Path, name: str) -> int:
         pinned = json.loads((root / name / SERVING).read_bytes())["version"]
     except FileNotFoundError:
         return known[-1]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ManifestInvalid(SERVING, 'is not {"version": N}') from error
     if not isinstance(pinned, int) or isinstance(pinned, bool):
         raise ManifestInvalid(SERVING, 'is not {"version": N}')
@@ -89,7 +89,7 @@ def resolve(path: Path) -> tuple[Path, str, int]:
     Raises:
         BundleNotFound: No such folder.
     """
-    folder = path.absolute()
+    folder = Path(os.path.abspath(path))  # noqa: PTH100 - unlike resolve, it keeps the name that a link was given
     if _VERSION.fullmatch(folder.name) and (folder / manifests.FILE_NAME).exists():
         return folder.parent.parent, folder.parent.name, int(folder.name)
     if not versions(folder.parent, folder.name):
@@ -120,7 +120,11 @@ def load(root: Path, name: str, version: int) -> Bundle:
 
 def _read(folder: Path, file: str) -> bytes:
     path = folder / file
-    if path.is_symlink() and path.resolve().parent != folder.resolve():
+    try:
+        leaves = path.is_symlink() and path.resolve().parent != folder.resolve()
+    except RuntimeError as error:
+        raise FileMissing(file, "is a link that leads to itself") from error
+    if leaves:
         raise FileMissing(file, "is a link that leaves the bundle's folder")
     try:
         return path.read_bytes()
@@ -148,10 +152,13 @@ def write(root: Path, name: str, manifest: Manifest, files: Mapping[str, bytes])
     """
     if not valid_name(name):
         raise ValueError(f"{name!r} is no model name: lower-case letters, digits, '.', '_' and '-' are")
+    if manifests.FILE_NAME in files:
+        raise ValueError(f"{manifests.FILE_NAME} is written here")
     digests = {file: hashlib.sha256(content).hexdigest() for file, content in sorted(files.items())}
     manifest = Manifest.model_validate(manifest.model_dump() | {"files": digests})
     (root / name).mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=root / name))
+    visible = staging
     try:
         staging.chmod(0o755)
         for file, content in {**files, manifests.FILE_NAME: manifest.to_bytes()}.items():
@@ -160,7 +167,7 @@ def write(root: Path, name: str, manifest: Manifest, files: Mapping[str, bytes])
         version = (versions(root, name) or [0])[-1] + 1
         while True:
             try:
-                staging.rename(root / name / str(version))
+                visible = staging.rename(root / name / str(version))
                 break
             except OSError:
                 if not (root / name / str(version)).exists():
@@ -168,7 +175,7 @@ def write(root: Path, name: str, manifest: Manifest, files: Mapping[str, bytes])
                 version += 1
         _sync_folder(root / name)
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(visible, ignore_errors=True)
         raise
     return version
 

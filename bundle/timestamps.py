@@ -22,7 +22,7 @@ def part(derived: Derived, value: object) -> str | None:
 
     Args:
         derived: Which part.
-        value: ISO 8601 text or a datetime, taken as UTC where it names no offset; None is missing.
+        value: ISO 8601 text or a datetime, taken as UTC where it names no offset; None, NaN and NaT are missing.
 
     Returns:
         A member of `vocabulary(derived)`, or None.
@@ -30,14 +30,17 @@ def part(derived: Derived, value: object) -> str | None:
     Raises:
         ValueError: Not a timestamp.
     """
-    if value is None:
+    if value is None or value != value:  # NaN and NaT differ from themselves
         return None
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
     if not isinstance(value, datetime):
         raise ValueError("not a timestamp")
     if value.tzinfo is not None:
-        value = value.astimezone(UTC)
+        try:
+            value = value.astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError("not a timestamp in UTC") from error
     return HOURS[value.hour] if derived.part == "hour" else WEEKDAYS[value.weekday()]
 
 
