@@ -10,10 +10,14 @@ frauds of the file, NSL-KDD on its own test file.
 
 import argparse
 import platform
+import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+# As a script, its neighbour training.py would stand in for the package of that name.
+sys.path[0] = str(Path(__file__).parents[1])
 
 import numpy as np
 import numpy.typing as npt

@@ -18,11 +18,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import torch
-
 # As a script, this file would stand in for the package of its name.
 sys.path[0] = str(Path(__file__).parents[1])
+
+import training  # noqa: F401, I001 - before torch, whose threads it sets
+
+import numpy as np
+import torch
 
 from bundle.fields import NumericField, RecordSchema
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
@@ -30,7 +32,7 @@ from training.fit import Fit
 from training.preprocess import Standardised
 from training.vae import VAE
 
-BATCH = 256
+BATCH = 512
 
 
 def make(rows: int, fields: int) -> tuple[VAE, Standardised, Standardised]:

@@ -15,6 +15,8 @@ UNKNOWN = 0
 """Code of a category outside the vocabulary."""
 MISSING = -1
 """Code of a missing boolean or category."""
+SMALLEST_SCALE = 1e-3
+"""Least standard deviation of a likelihood, in standardised units: below it, far values would overflow float32."""
 
 
 class Frozen(BaseModel):
@@ -51,8 +53,8 @@ class NumericField(_Field):
     likelihood: Literal["gaussian", "fixed-gaussian"] = "gaussian"
     mean: float
     scale: float = Field(gt=0)
-    minimum_scale: float = Field(default=0.2, gt=0)
-    fixed_scale: float = Field(default=1.0, gt=0)
+    minimum_scale: float = Field(default=0.2, ge=SMALLEST_SCALE)
+    fixed_scale: float = Field(default=1.0, ge=SMALLEST_SCALE)
 
 
 class BooleanField(_Field):

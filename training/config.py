@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bundle.fields import SMALLEST_SCALE
 from bundle.manifest import SAMPLE_COUNTS, AnomalyScore
 from training.errors import ConfigInvalid
 
@@ -46,7 +47,7 @@ class FitConfig(_Section):
     """The optimiser."""
 
     epochs: int | None = Field(default=None, ge=1, description="by default what gives about 5000 steps, 10 to 200")
-    batch_size: int | None = Field(default=None, ge=1, description="rows; by default a twentieth of them, 16 to 256")
+    batch_size: int | None = Field(default=None, ge=1, description="rows; by default a twentieth of them, 16 to 512")
     learning_rate: float = Field(default=1e-3, gt=0, description="at the start; falls to zero along a cosine")
     gradient_norm: float = Field(default=10.0, gt=0, description="longer gradients are shortened to this")
     patience: int = Field(default=20, ge=1, description="epochs without a better validation ELBO before stopping")
@@ -69,8 +70,8 @@ class FieldConfig(_Section):
     name: str = Field(min_length=1)
     kind: Literal["numeric", "boolean", "categorical", "timestamp"]
     likelihood: Literal["gaussian", "fixed-gaussian"] | None = None
-    minimum_scale: float | None = Field(default=None, gt=0)
-    fixed_scale: float | None = Field(default=None, gt=0)
+    minimum_scale: float | None = Field(default=None, ge=SMALLEST_SCALE)
+    fixed_scale: float | None = Field(default=None, ge=SMALLEST_SCALE)
     vocabulary: tuple[str, ...] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")

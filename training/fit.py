@@ -61,7 +61,7 @@ class Plan:
             rows: Training rows.
             config: The optimiser's settings.
         """
-        batch_size = min(config.batch_size or min(256, max(16, rows // 20)), rows)
+        batch_size = min(config.batch_size or min(512, max(16, rows // 20)), rows)
         batches = math.ceil(rows / batch_size)
         return cls(config.epochs or min(200, max(10, _STEPS // batches)), batch_size, batches)
 
@@ -160,9 +160,13 @@ class Fit:
             self.optimiser.zero_grad(set_to_none=True)
             loss = -terms.bound.mean()
             loss.backward()  # type: ignore[no-untyped-call]
-            norm: Tensor = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_norm)
-            if not math.isfinite(norm.item()):
+            gradient = [parameter.grad.flatten() for parameter in self.parameters if parameter.grad is not None]
+            norm = torch.linalg.vector_norm(torch.cat(gradient))
+            length = norm.item()
+            if not math.isfinite(length):
                 self._refuse(number, batch, noise)
+            if length > self.config.gradient_norm:
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.gradient_norm, norm)
             self.optimiser.step()
             self.schedule.step()
             sums += torch.stack([terms.log_likelihood.detach().sum(), terms.kl.detach().sum()])

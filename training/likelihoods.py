@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from bundle.fields import NumericField, RecordSchema
-from training.preprocess import Standardised
+from training.preprocess import Standardised, join
 
 LARGEST_SCALE = 1.0
 """Ceiling of the learned standard deviation, in standardised units: what z explains cannot spread wider than the whole
@@ -84,7 +84,7 @@ class GaussianHead(nn.Module):
         self.register_buffer("low", low)
         high = torch.tensor([2 * math.log(max(LARGEST_SCALE, 2 * field.minimum_scale)) for field in fields])
         self.register_buffer("span", high - low)
-        self.register_buffer("learned", torch.tensor(learned))
+        self.register_buffer("learned", torch.tensor(learned, dtype=torch.bool))
         self.register_buffer("source", torch.cumsum(torch.tensor(learned, dtype=torch.int64), 0).sub(1).clamp(min=0))
         self.register_buffer("constant", torch.tensor([2 * math.log(field.fixed_scale) for field in fields]))
         self.learns = sum(learned)
@@ -104,13 +104,12 @@ class GaussianHead(nn.Module):
         Returns:
             Mean (…, F) and log-variance (…, F), or (F,) where none is learned; standardised units.
         """
-        mean = raw[..., : self.fields]
+        mean, free = torch.split(raw, [self.fields, self.learns], dim=-1)
         if not self.learns:
             return mean, self.constant
-        free = raw[..., self.fields :]
         if self.any_fixed:
             free = free.index_select(-1, self.source)
-        log_variance = self.low + self.span * torch.sigmoid(free)
+        log_variance = torch.addcmul(self.low, self.span, torch.sigmoid(free))
         return mean, torch.where(self.learned, log_variance, self.constant) if self.any_fixed else log_variance
 
 
@@ -157,9 +156,10 @@ class JointLikelihood(nn.Module):
         Args:
             raw: (…, outputs) of the decoder's last layer.
         """
-        ends = (self.numeric.outputs, self.numeric.outputs + self.booleans)
-        mean, log_variance = self.numeric(raw[..., : ends[0]])
-        return Parameters(mean, log_variance, raw[..., ends[0] : ends[1]], raw[..., ends[1] :])
+        sizes = [self.numeric.outputs, self.booleans, sum(self.sizes)]
+        numeric, booleans, categories = torch.split(raw, sizes, dim=-1)
+        mean, log_variance = self.numeric(numeric)
+        return Parameters(mean, log_variance, booleans, categories)
 
     def log_prob(self, batch: Standardised, parameters: Parameters) -> Tensor:
         """log p(x_j | z_l) of each field.
@@ -185,7 +185,7 @@ class JointLikelihood(nn.Module):
             mass = categorical(batch.categorical[:, column].unsqueeze(1), logits)
             columns.append((mass * batch.categorical_present[:, column].unsqueeze(1)).unsqueeze(-1))
             start += size
-        return torch.cat(columns, dim=-1)
+        return join(columns)
 
     def log_prob_of_gaps(self, batch: Standardised) -> Tensor:
         """log p(missing or not) of each field.

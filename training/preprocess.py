@@ -37,11 +37,16 @@ class Standardised(NamedTuple):
     def present(self) -> Tensor:
         """(B, fields) float32, 1 = present, by kind: numeric, boolean, categorical."""
         parts = (self.numeric_present, self.boolean_present, self.categorical_present)
-        return torch.cat([part for part in parts if part.shape[1]], dim=1)
+        return join([part for part in parts if part.shape[1]])
 
     def take(self, rows: Tensor) -> "Standardised":
         """The records at the positions `rows` (n,) int64."""
         return Standardised(*(part.index_select(0, rows) for part in self))
+
+
+def join(columns: list[Tensor]) -> Tensor:
+    """Columns of several kinds side by side, along the last dimension; a single part is not copied."""
+    return columns[0] if len(columns) == 1 else torch.cat(columns, dim=-1)
 
 
 class Preprocess(nn.Module):
@@ -120,7 +125,7 @@ class Preprocess(nn.Module):
             columns.append((codes == self.slot_code).float() * present)
         if self.gaps.numel():
             columns.append(1.0 - batch.present.index_select(1, self.gaps))
-        return torch.cat(columns, dim=1)
+        return join(columns)
 
 
 _NEVER_MISSING = 1e-4

@@ -14,7 +14,7 @@ from training.networks import dense
 from training.preprocess import Preprocess, Standardised
 
 LOG_VARIANCE_BOUND = 12.0
-"""The posterior's log-variance is bounded smoothly to this on either side, so that no run ends in NaN."""
+"""The posterior's log-variance is clipped to this on either side, so that no run ends in NaN."""
 
 
 class Posterior(NamedTuple):
@@ -51,7 +51,7 @@ class VAE(nn.Module):
     def posterior(self, batch: Standardised) -> Posterior:
         """q(z|x) of B records."""
         mean, free = self.encoder(self.preprocess(batch)).chunk(2, dim=-1)
-        return Posterior(mean, LOG_VARIANCE_BOUND * torch.tanh(free / LOG_VARIANCE_BOUND))
+        return Posterior(mean, free.clamp(-LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND))
 
     @staticmethod
     def draw(posterior: Posterior, noise: Tensor) -> Tensor:
@@ -71,5 +71,7 @@ class VAE(nn.Module):
 
     def decode(self, latent: Tensor) -> Parameters:
         """Parameters of p(x|z) for latents of shape (…, K)."""
-        parameters: Parameters = self.likelihood(self.decoder(latent))
+        # Flat, because each layer would otherwise flatten and unflatten for itself.
+        raw = self.decoder(latent.reshape(-1, self.latent_size)).reshape(*latent.shape[:-1], -1)
+        parameters: Parameters = self.likelihood(raw)
         return parameters

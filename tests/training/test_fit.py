@@ -130,7 +130,7 @@ def test_it_stops_once_the_validation_elbo_no_longer_rises() -> None:
     assert fitted.epoch - fitted.best_epoch == 3
 
 
-@pytest.mark.parametrize(("rows", "batch_size", "epochs"), [(80, 16, 200), (5000, 250, 200), (1_000_000, 256, 10)])
+@pytest.mark.parametrize(("rows", "batch_size", "epochs"), [(80, 16, 200), (5000, 250, 200), (1_000_000, 512, 10)])
 def test_the_plan_follows_the_number_of_rows(rows: int, batch_size: int, epochs: int) -> None:
     plan = Plan.of(rows, FitConfig())
     assert (plan.batch_size, plan.epochs) == (batch_size, epochs)

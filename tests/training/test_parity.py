@@ -310,7 +310,7 @@ def test_float64_stands_only_where_numbers_are_standardised(mixed: Exported) -> 
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(mixed.graphs.scorer))
     of = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.value_info, *model.graph.input)}
     double = {name for name, kind in of.items() if kind == onnx.TensorProto.DOUBLE}
-    touched = {node.op_type for node in nodes(model.graph) if double & {*node.input, *node.output}}
+    touched = {node.op_type for node in nodes(model.graph) if double & {*node.input, *node.output}} - {"Shape"}
     assert {"IsNaN", "Sub", "Div", "Cast"} <= touched <= {"IsNaN", "Where", "Sub", "Div", "Cast"}
 
 

@@ -1,6 +1,7 @@
 """What is served: no underflow, no neighbour, no order, finite for every record, and stranger the further out."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,15 @@ def records(rows: int, seed: int = 0) -> Arrays:
         "boolean": rng.integers(-1, 2, (rows, 2)).astype(np.int8),
         "categorical": np.stack([rng.integers(-1, field.size, rows) for field in CATEGORICAL], axis=1),
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A thousand small runs, in which threads would mostly wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @torch.no_grad()
