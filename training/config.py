@@ -40,7 +40,7 @@ class ObjectiveConfig(_Section):
     """The evidence lower bound."""
 
     draws: int = Field(default=1, ge=1, description="draws of z a record in training, L")
-    kl_warm_up: float = Field(default=0.1, ge=0, lt=1, description="share of the epochs in which the KL's weight grows")
+    kl_warm_up: float = Field(default=0.3, ge=0, lt=1, description="share of the epochs in which the KL's weight grows")
 
 
 class FitConfig(_Section):
