@@ -110,7 +110,7 @@ def _normal(random: np.random.Generator, rows: int) -> Columns:
     amount = np.exp(
         np.array(_LOG_AMOUNT)[category] + wealth[customer] + random.normal(0, np.array(_LOG_SPREAD)[category])
     )
-    distance = np.where(abroad, random.gamma(9.0, 15.0, rows), random.gamma(1.6, 4.0, rows))
+    distance = np.where(abroad, random.gamma(36.0, 3.0, rows), random.gamma(1.6, 4.0, rows))
     busy = random.poisson(pace[customer])
     pause = random.exponential(1440.0 / (pace[customer] + 0.5 * busy))
     usual = np.exp(3.35 + wealth[customer] + random.normal(0, 0.12, rows))
