@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,11 @@ def encode_records(schema: RecordSchema, records: Sequence[object]) -> dict[str,
     problems: list[Problem] = []
     if not records:
         return encode_columns(schema, {}, 0)
-    rows = [_row(schema, index, record, problems) for index, record in enumerate(records)]
+    rows = []
+    for index, record in enumerate(records):
+        rows.append(_row(schema, index, record, problems))
+        if len(problems) >= MOST_PROBLEMS:
+            break
     if problems:
         raise InvalidRecords(problems[:MOST_PROBLEMS])
     columns: list[Column] = list(zip(*rows, strict=True))
@@ -120,7 +125,7 @@ def _row(schema: RecordSchema, index: int, record: object, problems: list[Proble
         if schema.timestamps:
             record = _with_derived(schema, index, record, problems)
         if not record.keys() <= schema.name_set:
-            unknown = [name for name in record if name not in schema.name_set]
+            unknown = islice((name for name in record if name not in schema.name_set), MOST_PROBLEMS)
             problems += [Problem(index, str(name), "no such field") for name in unknown]
         return [record.get(name) for name in schema.names]
     if isinstance(record, list | tuple):

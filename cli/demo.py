@@ -18,7 +18,7 @@ PAYMENT = {
     "transactions_24h": 2, "average_amount_30d": 29.80,
 }  # fmt: skip
 FRAUD = PAYMENT | {
-    "amount": 400.00, "merchant_category": "cash", "country": "PL", "channel": "atm", "distance_km": 210.0,
+    "amount": 400.00, "merchant_category": "cash", "country": "PL", "channel": "atm", "distance_km": 84.0,
     "minutes_since_last": 12, "transactions_24h": 8,
 }  # fmt: skip
 
@@ -31,7 +31,7 @@ def demo(
     from service import server
     from service.settings import Settings
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     models = FOLDER / "models"
     if not store.versions(models, NAME):
         _train(models, console)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def inspect(
     )
     fields = Table("field", "kind", "likelihood", "statistics", "missing", title="Fields", title_justify="left")
     for field in manifest.record.fields:
-        fields.add_row(field.name, field.kind, field.likelihood, _statistics(field), f"{field.missing_rate:.2%}")
+        fields.add_row(
+            escape(field.name), field.kind, field.likelihood, escape(_statistics(field)), f"{field.missing_rate:.2%}"
+        )
     console.print(fields)
     metrics = Table("metric", "value", title="Held-out metrics", title_justify="left")
     for name, value in facts.metrics.items():

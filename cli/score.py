@@ -23,7 +23,7 @@ def score(
     from service.settings import Settings
     from service.verdicts import judge
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     for path in (source, target):
         if path.suffix not in files.SUFFIXES:
             fail(f"{path}: a file that ends in {', '.join(files.SUFFIXES)} is expected", CALL_WRONG)

@@ -35,7 +35,7 @@ def train(
         from training.errors import ConfigInvalid, TrainingError
     except ImportError as error:
         fail(f"training needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
         settings = _settings(config, label, normal, exclude, preset, seed)
         table = _read(data, settings)

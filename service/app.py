@@ -47,6 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("surprisal"),
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.models, app.state.metrics = models, metrics
     for path in SCORE_PATHS:

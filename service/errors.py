@@ -2,17 +2,21 @@
 
 ServiceError
 ├── BodyMalformed          malformed-body
+├── BodyTooSlow            body-too-slow
 ├── BodyTooLarge           body-too-large
 ├── TooManyRecords         too-many-records
 ├── MediaTypeUnsupported   unsupported-media-type
 ├── NotAcceptable          not-acceptable
 ├── RequestInvalid         invalid-request
+├── RouteNotFound          not-found
+├── MethodNotAllowed       method-not-allowed
 ├── ModelNotFound          model-not-found
 ├── NotReady               not-ready
 ├── ShuttingDown           shutting-down
 ├── QueueFull              queue-full
 ├── DeadlineExceeded       deadline-exceeded
-└── InferenceFailed        inference-failed
+├── InferenceFailed        inference-failed
+└── Unexpected             internal-error
 """
 
 from collections.abc import Sequence
@@ -50,6 +54,13 @@ class BodyMalformed(ServiceError):
 
     slug = "malformed-body"
     title = "The body is not what its media type says"
+
+
+class BodyTooSlow(ServiceError):
+    """The body did not arrive in time."""
+
+    slug = "body-too-slow"
+    title = "The body did not arrive in time"
 
 
 class BodyTooLarge(ServiceError):

@@ -55,6 +55,13 @@ def columns(path: Path) -> list[str]:
         FileInvalid: Damaged, empty, or of another kind.
         OSError: It cannot be read.
     """
+    names = _columns(path)
+    if doubled := {name for name in names if names.count(name) > 1}:
+        raise FileInvalid(f"{path}: two columns are named {sorted(doubled)[0]!r}")
+    return names
+
+
+def _columns(path: Path) -> list[str]:
     with _refusals(path):
         match _suffix(path):
             case ".parquet":
@@ -64,7 +71,10 @@ def columns(path: Path) -> list[str]:
                     return list(reader.schema.names)
             case _:
                 with path.open("rb") as lines:
-                    return list(_object(next(iter(lines), b""), 1))
+                    first = next((line for line in lines if not line.isspace()), None)
+                    if first is None:
+                        raise FileInvalid(f"{path}: holds no rows")
+                    return list(_object(first, 1))
 
 
 def read(path: Path, schema: RecordSchema) -> Iterator[Piece]:
@@ -101,7 +111,8 @@ def writer(path: Path) -> Iterator[Writer]:
     beside = path.with_name(f".{path.name}.writing")
     opened = makers.get(_suffix(path), _LineWriter)(beside)
     try:
-        yield opened
+        with _refusals(path):
+            yield opened
         opened.close()
         beside.replace(path)
     finally:
@@ -178,15 +189,26 @@ def _read_csv(path: Path, schema: RecordSchema) -> _Read:
     types = {name: pa.string() for name in columns(path)}
     for field in schema.fields:
         if field.name in types:
-            types[field.name] = _CSV_TYPES[type(field)]
+            types[field.name] = pa.float64() if isinstance(field, NumericField) else pa.string()
+    flags = [field.name for field in schema.boolean if field.name in types]
     options = pyarrow.csv.ConvertOptions(null_values=list(MISSING_TEXTS), strings_can_be_null=True, column_types=types)
     total = max(1, path.stat().st_size)
     with pa.OSFile(str(path)) as file, pyarrow.csv.open_csv(file, convert_options=options) as reader:
         for batch in reader:
-            yield pa.Table.from_batches([batch]), None, min(1.0, file.tell() / total)
+            table = pa.Table.from_batches([batch])
+            for name in flags:
+                values = [_FLAGS.get(text, text) for text in table[name].to_pylist()]
+                if set(map(type, values)) <= {bool, type(None)}:
+                    table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.bool_()))
+            yield table, None, min(1.0, file.tell() / total)
 
 
-_CSV_TYPES = {NumericField: pa.float64(), BooleanField: pa.bool_(), CategoricalField: pa.string()}
+_FLAGS = {
+    text: value
+    for value, texts in ((True, ("true", "True", "TRUE", "1", "1.0")), (False, ("false", "False", "FALSE", "0", "0.0")))
+    for text in texts
+}
+_TYPES = {NumericField: pa.float64(), BooleanField: pa.bool_(), CategoricalField: pa.string()}
 
 
 def _read_lines(path: Path, schema: RecordSchema) -> _Read:
@@ -223,7 +245,7 @@ def _table(
     """Objects as a table; the first piece fixes the columns and their types for those that follow."""
     if not types:
         types |= {name: None for each in objects for name in each}
-        types |= {field.name: _CSV_TYPES[type(field)] for field in schema.fields if field.name in types}
+        types |= {field.name: _TYPES[type(field)] for field in schema.fields if field.name in types}
     elif late := {name for each in objects for name in each} - types.keys():
         last = first + len(objects) - 1
         raise FileInvalid(f"column {sorted(late)[0]!r} appears between row {first} and {last} and not before")
@@ -233,12 +255,14 @@ def _table(
         if kind == pa.string():
             values = [category_text(value) if not isinstance(value, list | dict) else value for value in values]
         try:
-            array = pa.array(values, kind)
+            # Inferred first and cast then: an array made of floats with an integer type would lose their fractions.
+            array = pa.array(values)
+            # A column that is empty so far may hold anything later; text holds most.
+            types[name] = kind or (pa.string() if pa.types.is_null(array.type) else array.type)
+            arrays[name] = array.cast(types[name])
         except (pa.ArrowException, OverflowError) as error:
-            raise FileInvalid(f"column {name!r} changes its type after row {first}: {error}") from error
-        # A column that is empty so far may hold anything later; text holds most.
-        types[name] = pa.string() if pa.types.is_null(array.type) else array.type
-        arrays[name] = array.cast(types[name])
+            last = first + len(objects) - 1
+            raise FileInvalid(f"column {name!r} holds values of several types up to row {last}: {error}") from error
     return pa.table(arrays)
 
 

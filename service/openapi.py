@@ -71,6 +71,7 @@ _REFUSALS = {
     "400": "the body is not JSON",
     "404": "no such model or version",
     "406": "the client accepts no media type that is written here",
+    "408": "the body did not arrive within the deadline",
     "413": "the body or the number of records is over the limit",
     "415": "the body is not application/json",
     "422": "a member or a record does not fit",

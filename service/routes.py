@@ -1,5 +1,6 @@
 """The HTTP surface: scoring as a plain ASGI endpoint, the rest through FastAPI, and the one error -> status table."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -28,6 +29,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.ModelNotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.NotAcceptable: 406,
+    errors.BodyTooSlow: 408,
     errors.BodyTooLarge: 413,
     errors.TooManyRecords: 413,
     errors.MediaTypeUnsupported: 415,
@@ -65,7 +67,11 @@ class ScoreEndpoint:
         headers = dict(scope["headers"])
         deadline = time.monotonic() + self._seconds_allowed(headers)
         _check_media_types(headers)
-        body = await read_body(headers, receive, self._settings.max_body_bytes)
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                body = await read_body(headers, receive, self._settings.max_body_bytes)
+        except TimeoutError:
+            raise errors.BodyTooSlow("the body did not arrive within the deadline", close=True) from None
         parameters = scope["path_params"]
         model = self._models.get(parameters.get("name"), parameters.get("version"))
         started = time.perf_counter()
@@ -81,7 +87,7 @@ class ScoreEndpoint:
     def _seconds_allowed(self, headers: dict[bytes, bytes]) -> float:
         milliseconds = float(self._settings.deadline_ms)
         if (wanted := headers.get(b"x-deadline-ms")) is not None:
-            if not wanted.isdigit() or int(wanted) < 1:
+            if not wanted.isdigit() or len(wanted) > 9 or int(wanted) < 1:
                 raise RequestInvalid([errors.Fault("", "X-Deadline-Ms: a whole number of milliseconds is expected")])
             milliseconds = min(milliseconds, float(wanted))
         return milliseconds / 1e3
@@ -150,7 +156,8 @@ async def read_body(headers: dict[bytes, bytes], receive: Receive, limit: int) -
         BodyTooLarge: Over the limit; a body a little over it has been read to its end, so that the client sees the
             answer, and one far over is left to the closing of the connection.
     """
-    announced = int(headers.get(b"content-length", b"0"))
+    # The parser lets any number of digits through; Python refuses to read more than some thousands.
+    announced = int(headers.get(b"content-length", b"0").lstrip(b"0")[:18] or b"0")
     refused = announced > limit
     if announced > 2 * limit:
         raise BodyTooLarge(f"the body is over {limit} bytes; send fewer records at a time", close=True)

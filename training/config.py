@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -31,7 +31,9 @@ class DataConfig(_Section):
 class NetworkConfig(_Section):
     """The encoder and, mirrored, the decoder."""
 
-    hidden: tuple[int, ...] = Field(default=(128, 64), min_length=1, description="widths of the encoder's layers")
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(128, 64), min_length=1, description="widths of the encoder's layers"
+    )
     latent_size: int | None = Field(default=None, ge=1, description="K; by default 1.5 times the root of the inputs")
     activation: Literal["silu", "relu", "tanh"] = "silu"
 
@@ -94,7 +96,9 @@ class TrainingConfig(_Section):
     objective: ObjectiveConfig = ObjectiveConfig()
     fit: FitConfig = FitConfig()
     scoring: ScoringConfig = ScoringConfig()
-    fields: tuple[FieldConfig, ...] | None = Field(default=None, description="by default inferred from the data")
+    fields: tuple[FieldConfig, ...] | None = Field(
+        default=None, min_length=1, description="by default inferred from the data"
+    )
 
 
 assert set(SAMPLE_COUNTS) == {1, 2, 4, 8, 16, 32, 64, 128, 256}

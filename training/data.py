@@ -142,7 +142,12 @@ def _by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
         raise ConfigInvalid(f"there is no column {config.label!r} to be the label; there are {table.column_names}")
     if config.normal is None:
         return every, every[:0]
-    texts = np.array([category_text(value) for value in table[config.label].to_pylist()], object)
+    try:
+        texts = np.array([category_text(value) for value in table[config.label].to_pylist()], object)
+    except TypeError as error:
+        raise ConfigInvalid(
+            f"the label {config.label!r} holds {error}; text, numbers or booleans can be one"
+        ) from error
     normal = texts == config.normal
     if not normal.any():
         values = sorted({text for text in texts if text is not None})[:10]

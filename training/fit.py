@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 import shutil
 import time
 from collections.abc import Callable
@@ -232,7 +233,10 @@ class Fit:
         """
         if self.checkpoint is None or not self.checkpoint.exists():
             raise ConfigInvalid("there is no checkpoint to resume from; train without --resume")
-        state: dict[str, Any] = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ConfigInvalid(f"the checkpoint {self.checkpoint} is damaged; train without --resume") from error
         if state["fingerprint"] != self.fingerprint:
             raise ConfigInvalid(
                 "the checkpoint was made from other data or another configuration; train without --resume"

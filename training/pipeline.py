@@ -97,7 +97,9 @@ def train(
         f"{len(record.fields)} fields; {parts.train.size} rows to train on, {parts.validation.size} to stop by, "
         f"{parts.calibration.size} for calibration, {parts.anomalies.size} labelled anomalies for evaluation"
     )
-    vae, best_elbo = _fit(data, record, parts, config, target, out / name / ".checkpoint" / "last.pt", resume, report)
+    vae, best_elbo, fit = _fit(
+        data, record, parts, config, target, out / name / ".checkpoint" / "last.pt", resume, report
+    )
     say("exporting to ONNX and comparing with torch")
     graphs = export.export(vae, record)
     scorer = export.session(graphs.scorer)
@@ -139,6 +141,7 @@ def train(
         goldens.FILE_NAME: golden.model_dump_json(indent=1).encode(),
     }
     number = store.write(out, name, manifest, files)
+    fit.forget_checkpoint()
     return Trained(name, number, out / name / str(number), store.load(out, name, number).manifest)
 
 
@@ -175,7 +178,7 @@ def _fit(
     checkpoint: Path,
     resume: bool,
     report: Callable[[Progress], None],
-) -> tuple[VAE, float]:
+) -> tuple[VAE, float, Fit]:
     def on_device(rows: npt.NDArray[np.int64]) -> dict[str, torch.Tensor]:
         tensors = schema.tensors(record, data, rows)
         return {kind: torch.from_numpy(values).to(target) for kind, values in tensors.items()}
@@ -196,8 +199,7 @@ def _fit(
     if resume:
         fit.resume()
     best_elbo = fit.run(report)
-    fit.forget_checkpoint()
-    return vae.cpu().eval(), best_elbo
+    return vae.cpu().eval(), best_elbo, fit
 
 
 def _detection(

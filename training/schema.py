@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import tomlkit
+from pydantic import ValidationError
 
 from bundle import timestamps
 from bundle.errors import InvalidRecords
@@ -63,6 +64,9 @@ def infer(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
     for name in columns:
         if name in apart:
             continue
+        if not name:
+            left_out["(a column without a name)"] = "cannot be a field; name it"
+            continue
         kind, reason = _kind(name, data.table[name], data.table[name].take(pa.array(rows)))
         if kind is None:
             left_out[name] = reason
@@ -105,7 +109,10 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
                 fitted += _fit_timestamp(field, column)
             case _:
                 assert_never(field.kind)
-    return RecordSchema(fields=tuple(fitted))
+    try:
+        return RecordSchema(fields=tuple(fitted))
+    except ValidationError as error:
+        raise ConfigInvalid(f"the fields do not go together: {error.errors()[0]['msg']}") from error
 
 
 def tensors(schema: RecordSchema, data: Data, rows: Rows) -> dict[str, npt.NDArray[np.generic]]:

@@ -110,7 +110,8 @@ def _normal(random: np.random.Generator, rows: int) -> Columns:
     amount = np.exp(
         np.array(_LOG_AMOUNT)[category] + wealth[customer] + random.normal(0, np.array(_LOG_SPREAD)[category])
     )
-    distance = np.where(abroad, random.gamma(36.0, 3.0, rows), random.gamma(1.6, 4.0, rows))
+    # Abroad is across the next border: everybody's journeys end somewhere, and so do the fields' tails.
+    distance = np.where(abroad, 45 + 30 * random.beta(2, 2, rows), 30 * random.beta(1.5, 4, rows))
     busy = random.poisson(pace[customer])
     pause = random.exponential(1440.0 / (pace[customer] + 0.5 * busy))
     usual = np.exp(3.35 + wealth[customer] + random.normal(0, 0.12, rows))
@@ -141,7 +142,7 @@ def _steal_card(random: np.random.Generator, columns: Columns, rows: npt.NDArray
     columns["channel"][rows] = random.choice(["contactless", "chip"], size)
     columns["hour"][rows] = random.choice([22, 23, 0, 1, 2, 3], size)
     columns["amount"][rows] = columns["average_amount_30d"][rows] * random.uniform(4.0, 9.0, size)
-    columns["distance_km"][rows] = random.gamma(9.0, 10.0, size)
+    columns["distance_km"][rows] = random.uniform(25.0, 80.0, size)
     columns["new_merchant"][rows] = True
     columns["minutes_since_last"][rows] = random.uniform(5.0, 60.0, size)
 
@@ -172,7 +173,7 @@ def _clone_card(random: np.random.Generator, columns: Columns, rows: npt.NDArray
     columns["channel"][rows] = "atm"
     columns["country"][rows] = random.choice(["ES", "IT", "PL"], size)
     columns["amount"][rows] = random.choice([200.0, 300.0, 400.0, 500.0], size)
-    columns["distance_km"][rows] = random.gamma(9.0, 20.0, size)
+    columns["distance_km"][rows] = random.uniform(60.0, 110.0, size)
     columns["minutes_since_last"][rows] = random.uniform(3.0, 40.0, size)
     columns["transactions_24h"][rows] = random.integers(5, 12, size)
 

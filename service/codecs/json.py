@@ -1,6 +1,7 @@
 """application/json: a request object to tensors, scores to a response object."""
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import orjson
 from bundle.errors import InvalidRecords, Problem
 from bundle.fields import RecordSchema, Tensors
 from bundle.manifest import Manifest
-from bundle.records import encode_records
+from bundle.records import MOST_PROBLEMS, encode_records
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords
 from service.verdicts import Verdicts
 
@@ -23,12 +24,10 @@ class ScoreRequest:
 
     Args:
         tensors: The records as the graph's inputs.
-        records: How many there are.
         samples: Number of draws.
     """
 
     tensors: Tensors
-    records: int
     samples: int
 
 
@@ -48,11 +47,12 @@ def decode(body: bytes, manifest: Manifest, max_records: int) -> ScoreRequest:
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        # The library's message may quote nothing of the body, but its position is enough.
+        # The library's message names what it expected and where, never what it found.
         raise BodyMalformed(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     if not isinstance(content, dict):
         raise RequestInvalid([Fault("", 'an object is expected: {"records": [...]}')])
-    faults = [Fault(_pointer(name), "no such member") for name in content if name not in _MEMBERS]
+    unknown = islice((name for name in content if name not in _MEMBERS), MOST_PROBLEMS)
+    faults = [Fault(_pointer(name), "no such member") for name in unknown]
     samples = content.get("samples", manifest.samples)
     if type(samples) is not int or samples not in manifest.sample_counts:
         faults.append(Fault("/samples", f"one of {', '.join(map(str, manifest.sample_counts))} is expected"))
@@ -71,7 +71,7 @@ def decode(body: bytes, manifest: Manifest, max_records: int) -> ScoreRequest:
         tensors = encode_records(manifest.record, records)
     except InvalidRecords as error:
         raise RequestInvalid([_fault(manifest.record, records[each.row], each) for each in error.problems]) from None
-    return ScoreRequest(tensors, len(records), samples)
+    return ScoreRequest(tensors, samples)
 
 
 def encode(name: str, version: int, samples: int, verdicts: Verdicts) -> bytes:

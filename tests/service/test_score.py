@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -221,8 +222,18 @@ async def test_a_deadline_that_cannot_be_met_is_504(client: httpx.AsyncClient) -
     many = {"records": [PAYMENT] * 5000, "samples": 256}
     response = await post(client, many, **{"X-Deadline-Ms": "1"})
     assert (response.status_code, response.json()["type"]) == (504, "deadline-exceeded")
-    for wrong in ("0", "-1", "soon"):
+    for wrong in ("0", "-1", "soon", "9" * 5000):
         assert (await post(client, {"records": [PAYMENT]}, **{"X-Deadline-Ms": wrong})).status_code == 422
+
+
+async def test_a_body_that_does_not_come_is_408(client: httpx.AsyncClient) -> None:
+    async def half() -> AsyncIterator[bytes]:
+        yield b'{"records": ['
+        await asyncio.Event().wait()
+
+    response = await client.post("/score", content=half(), headers={"X-Deadline-Ms": "50"})
+    assert (response.status_code, response.json()["type"]) == (408, "body-too-slow")
+    assert response.headers["connection"] == "close"
 
 
 async def test_a_full_queue_is_429_with_retry_after(models: Path) -> None:
