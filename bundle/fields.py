@@ -1,6 +1,6 @@
 """The fields of a record: their kinds, and the schema that fixes their order."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,6 +15,8 @@ UNKNOWN = 0
 """Code of a category outside the vocabulary."""
 MISSING = -1
 """Code of a missing boolean or category."""
+INPUT_BOUND = 5.0
+"""Standardised values are held to this by the network's input, wherever training went further."""
 SMALLEST_SCALE = 1e-3
 """Least standard deviation of a likelihood, in standardised units: below it, far values would overflow float32."""
 
@@ -46,7 +48,8 @@ class NumericField(_Field):
     """A real number; the network sees (value - mean) / scale.
 
     `minimum_scale` is the floor of the learned standard deviation (`gaussian`), `fixed_scale` the constant
-    one (`fixed-gaussian`, that is squared error); both in standardised units.
+    one (`fixed-gaussian`, that is squared error); both in standardised units. So are `lowest` and `highest`, the
+    range to which the network's input is held: that of the training rows, and at most `INPUT_BOUND`.
     """
 
     kind: Literal["numeric"] = "numeric"
@@ -55,6 +58,8 @@ class NumericField(_Field):
     scale: float = Field(gt=0)
     minimum_scale: float = Field(default=0.2, ge=SMALLEST_SCALE)
     fixed_scale: float = Field(default=1.0, ge=SMALLEST_SCALE)
+    lowest: float = Field(default=-INPUT_BOUND, ge=-INPUT_BOUND, le=0)
+    highest: float = Field(default=INPUT_BOUND, ge=0, le=INPUT_BOUND)
 
 
 class BooleanField(_Field):
@@ -122,6 +127,15 @@ class RecordSchema(Frozen):
     def name_set(self) -> frozenset[str]:
         """Field names, for look-up."""
         return frozenset(self.names)
+
+    def takes(self, name: str) -> bool:
+        """Whether a record may hold this name: a field's, or that of a timestamp which fields derive from."""
+        return name in self.name_set or name in self.timestamps
+
+    def absent(self, columns: Collection[str]) -> list[str]:
+        """The fields that such columns neither hold nor let us derive, in order."""
+        derived = {field.name for source, fields in self.timestamps.items() if source in columns for field in fields}
+        return [name for name in self.names if name not in columns and name not in derived]
 
     @cached_property
     def timestamps(self) -> dict[str, tuple[CategoricalField, ...]]:

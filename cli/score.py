@@ -34,12 +34,6 @@ def score(
     draws = manifest.samples if samples is None else samples
     if draws not in manifest.sample_counts:
         fail(f"--samples {draws}: one of {', '.join(map(str, manifest.sample_counts))} is expected", CALL_WRONG)
-    present = set(files.columns(source))
-    derived = {field.name for name, fields in schema.timestamps.items() if name in present for field in fields}
-    if absent := [name for name in schema.names if name not in present | derived]:
-        if len(absent) == len(schema.names):
-            fail(f"{source}: none of the model's fields is a column: {', '.join(absent)}", CALL_WRONG)
-        console.print(f"{source} has no column {', '.join(absent)}; missing in every row", markup=False)
     scorer = open_scorer(opened, Settings())
     calibration = open_calibration(opened)
     rows = anomalies = 0
@@ -51,17 +45,21 @@ def score(
         console=console,
         transient=not console.is_terminal,
     )
-    with bar, files.writer(target) as writer:
-        task = bar.add_task("score", total=1.0, rows=0)
-        for piece in files.read(source, schema):
-            verdicts = judge(manifest, calibration, scorer.run(piece.tensors, draws), draws)
-            writer.write_table(files.with_scores(piece.table, verdicts.columns(), flat=target.suffix == ".csv"))
-            rows += piece.table.num_rows
-            anomalies += int(verdicts.is_anomaly.sum())
-            bar.update(task, completed=piece.share, rows=rows)
+    with files.open_records(source, schema) as file:
+        if absent := schema.absent(file.columns):
+            if len(absent) == len(schema.names):
+                fail(f"{source}: none of the model's fields is a column: {', '.join(absent)}", CALL_WRONG)
+            console.print(f"{source} has no column {', '.join(absent)}; missing in every row")
+        with bar, files.writer(target) as writer:
+            task = bar.add_task("score", total=1.0, rows=0)
+            for piece in file.pieces():
+                verdicts = judge(manifest, calibration, scorer.run(piece.tensors, draws), draws)
+                writer.write_table(files.with_scores(piece.table, verdicts.columns(), flat=target.suffix == ".csv"))
+                rows += piece.table.num_rows
+                anomalies += int(verdicts.is_anomaly.sum())
+                bar.update(task, completed=piece.share, rows=rows)
     share = anomalies / max(rows, 1)
     console.print(
         f"{rows:,} rows scored, {anomalies:,} ({share:.2%}) flagged at a false-alarm rate of "
-        f"{manifest.false_alarm_rate:.2%}; wrote {target}",
-        markup=False,
+        f"{manifest.false_alarm_rate:.2%}; wrote {target}"
     )

@@ -27,7 +27,8 @@ def serve(
     try:
         settings = Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        wrong = [": ".join([*map(_variable, each["loc"]), each["msg"]]) for each in error.errors()]
+        given = {name for name, value in flags.items() if value is not None}
+        wrong = [": ".join([*(_place(part, given) for part in each["loc"]), each["msg"]]) for each in error.errors()]
         fail("; ".join(wrong), CALL_WRONG)
     try:
         server.run(settings)
@@ -35,5 +36,5 @@ def serve(
         fail(error, WORK_FAILED)
 
 
-def _variable(setting: int | str) -> str:
-    return f"SURPRISAL_{str(setting).upper()}"
+def _place(setting: int | str, given: set[str]) -> str:
+    return f"--{setting}" if setting in given else f"SURPRISAL_{str(setting).upper()}"

@@ -108,8 +108,14 @@ def _settings(
     seed: int | None,
 ) -> "TrainingConfig":
     from training import config as configs
+    from training.errors import ConfigInvalid
 
     content: dict[str, Any] = configs.read(config) if config is not None else {}
+    if preset is not None and content.get("preset", preset) != preset:
+        raise ConfigInvalid(
+            f"{config} sets preset = {content['preset']!r} and --preset {preset}: their settings would be mixed; "
+            "leave one out (--schema-only --preset PRESET prints a file for another)"
+        )
     content |= {key: value for key, value in (("preset", preset), ("seed", seed)) if value is not None}
     flags = {"label": label, "normal": normal, "exclude": exclude}
     given = {key: value for key, value in flags.items() if value}

@@ -37,6 +37,8 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)  # type: ignore[operator]
             return
+        # A server leaves the body of the answer to a HEAD away by itself.
+        routed = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         started = time.perf_counter()
         request_id = _request_id(scope)
         status = 0
@@ -50,7 +52,7 @@ class Gate:
 
         self._metrics.in_progress.inc()
         try:
-            await self._app(scope, receive, send_with_id)  # type: ignore[operator]
+            await self._app(routed, receive, send_with_id)  # type: ignore[operator]
         except ClientGone:
             status = 499
         except Exception as error:
@@ -60,7 +62,7 @@ class Gate:
             await self._refuse(refusal, request_id, send_with_id, error)
         finally:
             self._metrics.in_progress.dec()
-            self._count(scope, status, time.perf_counter() - started, request_id)
+            self._count(routed, scope["method"], status, time.perf_counter() - started, request_id)
 
     async def _refuse(self, refusal: ServiceError, request_id: bytes, send: Send, cause: Exception) -> None:
         status = STATUS[type(refusal)]
@@ -77,12 +79,11 @@ class Gate:
             headers.append((b"connection", b"close"))
         await respond(send, status, problem(refusal, status, request_id.decode()), MEDIA_TYPE, headers)
 
-    def _count(self, scope: Scope, status: int, seconds: float, request_id: bytes) -> None:
+    def _count(self, scope: Scope, method: str, status: int, seconds: float, request_id: bytes) -> None:
         # What has no path of its own is the documentation: its page, its assets, openapi.json.
         other = "unmatched" if status == 404 else "documentation"
         route = getattr(scope.get("route") or scope.get("endpoint"), "path", other)
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.requests.labels(route, method, str(status)).inc()
+        self._metrics.requests.labels(route, method if method in _METHODS else "other", str(status)).inc()
         self._metrics.duration.labels(route).observe(seconds)
         if seconds > self._slow_seconds:
             fields = {"request_id": request_id.decode(), "route": route, "status": status, "seconds": round(seconds, 4)}

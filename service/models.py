@@ -225,7 +225,9 @@ class Models:
             DeviceUnavailable: The device asked for cannot be had, so that no model can ever be served.
         """
         root = self._settings.models
-        for name in await asyncio.to_thread(store.names, root):
+        names = await asyncio.to_thread(store.names, root)
+        self._refused = {name: refused for name, refused in self._refused.items() if name in names}
+        for name in names:
             seen: object = None
             try:
                 version = store.served_version(root, name)
@@ -233,11 +235,13 @@ class Models:
                     self._refused.pop(name, None)
                     continue
                 seen = await asyncio.to_thread(_fingerprint, root / name / str(version))
-                if name in self._refused and self._refused[name][0] == seen:
+                if name in self._refused and seen is not None and self._refused[name][0] == seen:
                     continue
                 self._serve(await asyncio.to_thread(load, root, name, version, self._settings, self._metrics))
             except (BundleError, OSError) as error:
-                self._refuse(name, seen, str(error))
+                # What the file system refuses today it may give in a second; a bundle's own fault stays.
+                passing = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+                self._refuse(name, None if passing else seen, str(error))
 
     async def watch(self) -> None:
         """Refresh for ever; what goes wrong is logged and ends nothing."""

@@ -56,7 +56,10 @@ class Scorer:
         self._session = _session(graph, device)
         self.provider: str = self._session.get_providers()[0]
         self.device = "cuda" if self.provider == _PROVIDERS["cuda"] else "cpu"
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        shapes = {output.name: output.shape[1:] for output in self._session.get_outputs()}
+        self._outputs = list(shapes)
+        # Operators disagree on tensors without rows.
+        self._nothing = {name: np.empty((0, *shape), np.float32) for name, shape in shapes.items()}
         threads = cpus.available()
         self._pool = ThreadPoolExecutor(threads, "scorer") if self.device == "cpu" and threads > 1 else None
 
@@ -71,6 +74,10 @@ class Scorer:
             The graph's outputs by name, B rows each, float32.
         """
         total = len(next(iter(rows.values())))
+        if not total:
+            return self._nothing
+        if not total:
+            return self._nothing
         step = total if self.device == "cuda" else max(1, DECODED_ROWS // samples)
         if total <= step:
             return self._run_piece(rows, samples)

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bundle.fields import SMALLEST_SCALE
 from bundle.manifest import SAMPLE_COUNTS, AnomalyScore
@@ -59,8 +59,15 @@ class ScoringConfig(_Section):
     """What the service answers by default."""
 
     anomaly_score: AnomalyScore = "elbo"
-    samples: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256] = Field(default=16, description="draws a record, L")
+    samples: int = Field(default=16, description="draws a record, L: a power of two up to 256")
     false_alarm_rate: float = Field(default=0.01, gt=0, lt=1, description="share of normal records that is flagged")
+
+    @field_validator("samples")
+    @classmethod
+    def _is_calibrated(cls, samples: int) -> int:
+        if samples not in SAMPLE_COUNTS:
+            raise ValueError(f"one of {', '.join(map(str, SAMPLE_COUNTS))} is expected")
+        return samples
 
 
 class FieldConfig(_Section):
@@ -100,8 +107,6 @@ class TrainingConfig(_Section):
         default=None, min_length=1, description="by default inferred from the data"
     )
 
-
-assert set(SAMPLE_COUNTS) == {1, 2, 4, 8, 16, 32, 64, 128, 256}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},

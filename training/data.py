@@ -148,7 +148,8 @@ def _by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
         raise ConfigInvalid(
             f"the label {config.label!r} holds {error}; text, numbers or booleans can be one"
         ) from error
-    normal = texts == config.normal
+    wanted = config.normal.lower() if pa.types.is_boolean(table[config.label].type) else config.normal
+    normal = texts == wanted
     if not normal.any():
         values = sorted({text for text in texts if text is not None})[:10]
         raise ConfigInvalid(f"no row has {config.label} = {config.normal}; its values are {', '.join(values)}")

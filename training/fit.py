@@ -3,7 +3,6 @@
 import copy
 import math
 import pickle
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,7 +129,7 @@ class Fit:
             NotANumber: A NaN or an infinity, named by epoch, batch and field; the best weights so far are back in
                 the model and the last checkpoint stays where it is.
         """
-        saved = time.monotonic()
+        saved = -math.inf
         warm_up = math.ceil(self.objective.kl_warm_up * self.plan.epochs)
         try:
             while self.epoch < self.plan.epochs and self.epoch - self.best_epoch < self.config.patience:
@@ -218,9 +217,11 @@ class Fit:
         beside.replace(self.checkpoint)
 
     def forget_checkpoint(self) -> None:
-        """Remove the checkpoint once its run has ended well."""
-        if self.checkpoint is not None and self.checkpoint.parent.is_dir():
-            shutil.rmtree(self.checkpoint.parent)
+        """Remove the checkpoint once its run has ended well, and its folder unless other runs keep theirs there."""
+        if self.checkpoint is not None:
+            self.checkpoint.unlink(missing_ok=True)
+            if self.checkpoint.parent.is_dir() and not any(self.checkpoint.parent.iterdir()):
+                self.checkpoint.parent.rmdir()
 
     def resume(self) -> int:
         """Take up where the checkpoint left off.
@@ -232,7 +233,9 @@ class Fit:
             ConfigInvalid: No checkpoint, or one of other data or another configuration.
         """
         if self.checkpoint is None or not self.checkpoint.exists():
-            raise ConfigInvalid("there is no checkpoint to resume from; train without --resume")
+            raise ConfigInvalid(
+                "there is no checkpoint of this data and configuration to resume from; train without --resume"
+            )
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:

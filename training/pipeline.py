@@ -88,8 +88,13 @@ def train(
         OSError: The bundle cannot be written.
     """
     if not store.valid_name(name):
-        raise ConfigInvalid(f"{name!r} is no model name: lower-case letters, digits, '.', '_' and '-' are")
+        raise ConfigInvalid(f"{name!r} is no model name; --name takes lower-case letters, digits, '.', '_' and '-'")
     target = _device(device)
+    if config.data.label is not None and config.data.normal is None:
+        say(
+            f"no --normal value was given: every row counts as normal, whatever its {config.data.label!r}, "
+            "which is only kept out of the features"
+        )
     parts = split(data, config.data, config.scoring.false_alarm_rate, config.seed)
     fields = choose_fields(data, parts, config, say)
     record = schema.fit(data, parts.train, fields, config)
@@ -97,9 +102,7 @@ def train(
         f"{len(record.fields)} fields; {parts.train.size} rows to train on, {parts.validation.size} to stop by, "
         f"{parts.calibration.size} for calibration, {parts.anomalies.size} labelled anomalies for evaluation"
     )
-    vae, best_elbo, fit = _fit(
-        data, record, parts, config, target, out / name / ".checkpoint" / "last.pt", resume, report
-    )
+    vae, best_elbo, fit = _fit(data, record, parts, config, target, out / name / ".checkpoints", resume, report)
     say("exporting to ONNX and comparing with torch")
     graphs = export.export(vae, record)
     scorer = export.session(graphs.scorer)
@@ -175,7 +178,7 @@ def _fit(
     parts: Split,
     config: TrainingConfig,
     target: torch.device,
-    checkpoint: Path,
+    checkpoints: Path,
     resume: bool,
     report: Callable[[Progress], None],
 ) -> tuple[VAE, float, Fit]:
@@ -186,6 +189,7 @@ def _fit(
     torch.manual_seed(config.seed)
     vae = VAE(record, config.network).to(target)
     made_from = json.dumps([data.sha256, config.model_dump(mode="json")], sort_keys=True)
+    fingerprint = hashlib.sha256(made_from.encode()).hexdigest()
     fit = Fit(
         vae,
         vae.standardise(on_device(parts.train)),
@@ -193,8 +197,9 @@ def _fit(
         config.objective,
         config.fit,
         seed=config.seed,
-        checkpoint=checkpoint,
-        fingerprint=hashlib.sha256(made_from.encode()).hexdigest(),
+        # Runs of one name may go on side by side, each with its own.
+        checkpoint=checkpoints / f"{fingerprint[:16]}.pt",
+        fingerprint=fingerprint,
     )
     if resume:
         fit.resume()
@@ -245,7 +250,7 @@ def _golden(
 
 def _raw_record(record: RecordSchema, data: Data, row: int) -> dict[str, Any]:
     """A row as a client would send it: numbers, booleans and text, timestamps in ISO 8601, null where missing."""
-    wanted = [name for name in data.table.column_names if name in record.name_set or name in record.timestamps]
+    wanted = [name for name in data.table.column_names if record.takes(name)]
     (values,) = data.table.select(wanted).slice(row, 1).to_pylist()
     for name, value in values.items():
         if isinstance(value, date):

@@ -15,7 +15,15 @@ from pydantic import ValidationError
 
 from bundle import timestamps
 from bundle.errors import InvalidRecords
-from bundle.fields import AnyField, BooleanField, CategoricalField, Derived, NumericField, RecordSchema
+from bundle.fields import (
+    INPUT_BOUND,
+    AnyField,
+    BooleanField,
+    CategoricalField,
+    Derived,
+    NumericField,
+    RecordSchema,
+)
 from bundle.records import category_text, encode_columns
 from training.config import FieldConfig, TrainingConfig
 from training.data import Data, Rows
@@ -23,8 +31,10 @@ from training.errors import ConfigInvalid, DataInvalid
 
 RARE_FLAG = 0.01
 """A column of 0 and 1 is a flag if both are at least this common; a rarer 1 may be the start of a count."""
-IDENTIFIER = 0.95
+IDENTIFIER = 0.5
 """A text column with more distinct values than this share of its rows names rows; it does not describe them."""
+_FEW = 20
+"""In so few rows every text may be another one by chance."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +131,7 @@ def tensors(schema: RecordSchema, data: Data, rows: Rows) -> dict[str, npt.NDArr
     Raises:
         DataInvalid: A value that does not fit its field, named by column and row (the first data row is 1).
     """
-    columns = {
-        name: np.asarray(data.table[name])[rows]
-        for name in data.table.column_names
-        if name in schema.name_set or name in schema.timestamps
-    }
+    columns = {name: np.asarray(data.table[name])[rows] for name in data.table.column_names if schema.takes(name)}
     try:
         return encode_columns(schema, columns, len(rows))
     except InvalidRecords as error:
@@ -150,9 +156,13 @@ def to_toml(config: TrainingConfig, inferred: Inferred) -> str:
     for section in ("data", "network", "objective", "fit", "scoring"):
         table = tomlkit.table()
         model = getattr(config, section)
-        for key, value in model.model_dump(mode="json", exclude_none=True).items():
+        for key, value in model.model_dump(mode="json").items():
+            description = type(model).model_fields[key].description
+            if value is None:
+                table.add(tomlkit.comment(f"{key} =  # {description}"))
+                continue
             table.add(key, value)
-            if description := type(model).model_fields[key].description:
+            if description:
                 table[key].comment(description)
         document[section] = table
     fields = tomlkit.aot()
@@ -178,6 +188,8 @@ def _kind(name: str, column: pa.ChunkedArray, normal: pa.ChunkedArray) -> tuple[
         infinite = np.flatnonzero(np.isinf(np.asarray(column)))
         if infinite.size:
             raise DataInvalid(f"column {name!r}, row {infinite[0] + 1}: an infinity; remove the row or leave it empty")
+    if pa.types.is_time(column.type) or pa.types.is_duration(column.type):
+        return None, "is a time without a date; give the hour, or seconds, as a number"
     if pa.types.is_temporal(column.type):
         return None, 'is a timestamp; kind = "timestamp" turns it into its hour and weekday (UTC)'
     present = normal.drop_null()
@@ -195,8 +207,8 @@ def _kind(name: str, column: pa.ChunkedArray, normal: pa.ChunkedArray) -> tuple[
     texts: list[str] = pc.unique(present).to_pylist()
     if all(map(_is_timestamp, texts)):
         return None, 'is a timestamp; kind = "timestamp" turns it into its hour and weekday (UTC)'
-    if distinct > IDENTIFIER * len(present) and len(present) > 1 / (1 - IDENTIFIER):
-        return None, "is another text in nearly every row, so it names rows and does not describe them"
+    if distinct > IDENTIFIER * len(present) and len(present) > _FEW:
+        return None, f"holds {distinct} texts in {len(present)} rows, so it names rows and does not describe them"
     return "categorical", ""
 
 
@@ -244,7 +256,16 @@ def _fit_numeric(field: FieldConfig, column: npt.NDArray[np.generic], rows: Rows
     # A column that hardly varies for its size is constant but for rounding.
     scale = deviation if deviation > 1e-9 * max(abs(mean), 1e-290) else max(abs(mean), 1.0)
     given = field.model_dump(include={"likelihood", "minimum_scale", "fixed_scale"}, exclude_none=True)
-    return NumericField(name=field.name, mean=mean, scale=scale, missing_rate=_missing_rate(column), **given)
+    lowest, highest = np.clip((np.array([values.min(), values.max()]) - mean) / scale, -INPUT_BOUND, INPUT_BOUND)
+    return NumericField(
+        name=field.name,
+        mean=mean,
+        scale=scale,
+        lowest=min(float(lowest), 0.0),
+        highest=max(float(highest), 0.0),
+        missing_rate=_missing_rate(column),
+        **given,
+    )
 
 
 def _vocabulary(name: str, column: npt.NDArray[np.generic], config: TrainingConfig) -> tuple[str, ...]:

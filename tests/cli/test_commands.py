@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -125,7 +126,9 @@ def test_a_file_gets_the_scores_that_the_service_gives(
     assert result.returncode == 0, result.stderr
     assert "700 rows scored" in result.stderr
     rows = read(tmp_path / f"out.{target}")
-    assert [row["fraud"] for row in rows] == table["fraud"].to_pylist()
+    for name in ("fraud", "merchant_category", "country"):
+        assert [row[name] or None for row in rows] == table[name].to_pylist()
+    assert [row["amount"] for row in rows] == pytest.approx(table["amount"].to_pylist())
     records = table.drop_columns(["fraud"]).to_pylist()
     answers = httpx.post(f"{server}/score", json={"records": records}).json()["results"]
     for row, answer in zip(rows, answers, strict=True):
@@ -177,6 +180,39 @@ def test_inspect_shows_and_verifies(models: Path) -> None:
         assert words in shown.stdout
     manifest = json.loads(surprisal("inspect", models / NAME / "1", "--json").stdout)
     assert manifest["anomaly_score"] == "elbo"
+
+
+def test_inspect_refuses_a_damaged_bundle_and_names_the_file(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / NAME / "1", tmp_path / NAME / "1")
+    file = tmp_path / NAME / "1" / "decoder.onnx"
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+    shown = surprisal("inspect", tmp_path / NAME)
+    assert shown.returncode == 1
+    assert "decoder.onnx" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_a_preset_is_not_mixed_into_a_file_of_another(csv: Path, tmp_path: Path) -> None:
+    printed = surprisal("train", csv, "--schema-only", "--preset", "an-cho")
+    assert "# epochs =" in printed.stdout
+    (tmp_path / "config.toml").write_text(printed.stdout)
+    mixed = surprisal("train", csv, "--config", tmp_path / "config.toml", "--preset", "kingma-welling")
+    assert mixed.returncode == 2
+    assert "an-cho" in mixed.stderr
+
+
+def test_a_file_without_rows_gives_one_with_the_scores_columns(models: Path, table: pa.Table, tmp_path: Path) -> None:
+    write(table.slice(0, 0), tmp_path / "in.csv")
+    for suffix in ("csv", "parquet", "ndjson"):
+        result = surprisal("score", models / NAME, tmp_path / "in.csv", tmp_path / f"out.{suffix}")
+        assert result.returncode == 0, result.stderr
+    assert pyarrow.csv.read_csv(tmp_path / "out.csv").column_names[: table.num_columns + 1] == [
+        *table.column_names,
+        pyarrow.parquet.read_schema(tmp_path / "out.parquet").names[table.num_columns],
+    ]
+    assert (tmp_path / "out.ndjson").read_bytes() == b""
 
 
 def test_help_names_every_command() -> None:

@@ -1,5 +1,6 @@
 """Loading: what is refused and why, and that what was serving goes on serving."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -129,6 +130,39 @@ async def test_a_broken_new_version_leaves_the_old_one_serving(root: Path) -> No
         await models.refresh()
         text = (await client.get("/metrics")).text
         assert f'surprisal_reloads_total{{model="{NAME}",result="refused"}} 1.0' in text
+
+
+async def test_what_the_file_system_refuses_for_a_while_is_loaded_once_it_gives_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with in_process(Settings(models=root)) as (client, app):
+        shutil.copytree(root / NAME / "1", root / NAME / "2")
+        read_bytes = Path.read_bytes
+
+        def refuse(path: Path) -> bytes:
+            if path.name == "scorer.onnx":
+                raise OSError(errno.EIO, "Input/output error")
+            return read_bytes(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "read_bytes", refuse)
+            await app.state.models.refresh()
+            assert "Input/output error" in (await client.get("/models")).json()["refused"][NAME]
+        await app.state.models.refresh()
+        assert (await client.get(f"/models/{NAME}")).json()["version"] == "2"
+
+
+async def test_a_vanished_model_goes_on_serving_and_a_vanished_refused_one_is_forgotten(root: Path) -> None:
+    shutil.copytree(root / NAME, root / "broken")
+    disagree(root / "broken" / "1")
+    async with in_process(Settings(models=root)) as (client, app):
+        assert "broken" in (await client.get("/models")).json()["refused"]
+        shutil.rmtree(root)
+        await app.state.models.refresh()
+        shown = (await client.get("/models")).json()
+        assert shown["refused"] == {}
+        assert [model["name"] for model in shown["models"]] == [NAME]
+        assert (await client.post("/score", content=b'{"records": [{"amount": 3}]}')).status_code == 200
 
 
 async def test_a_new_version_takes_over_and_the_old_one_retires(root: Path) -> None:

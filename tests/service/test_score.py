@@ -70,6 +70,11 @@ async def test_a_record_gets_every_score(client: httpx.AsyncClient, models: Path
     assert result["is_anomaly"] is False
 
 
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Equal but for the last digits: the rows of a batch go through different lanes of the processor."""
+    return all(one[name] == pytest.approx(other[name], rel=1e-5) for name in one)
+
+
 async def test_objects_arrays_and_gaps_mean_the_same_record(client: httpx.AsyncClient) -> None:
     partial = {name: value for name, value in PAYMENT.items() if name != "distance_km"}
     records = [
@@ -81,8 +86,11 @@ async def test_objects_arrays_and_gaps_mean_the_same_record(client: httpx.AsyncC
         [None if name == "distance_km" else value for name, value in PAYMENT.items()],
     ]
     results = (await post(client, {"records": records})).json()["results"]
-    assert results[0] == results[1] == results[2]
-    assert results[3] == results[4] == results[5] != results[0]
+    assert same(results[0], results[1])
+    assert same(results[0], results[2])
+    assert same(results[3], results[4])
+    assert same(results[3], results[5])
+    assert not same(results[0], results[3])
 
 
 async def test_a_density_that_a_double_cannot_hold_is_null(client: httpx.AsyncClient) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,17 +17,30 @@ from tests.conftest import NAME, free_port, running
 BODY = {"records": [{"amount": 12.5, "country": "SE"}]}
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Look again and again; a condition that never comes ends in a failure."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+def in_progress(client: httpx.Client, url: str) -> float:
+    """Requests that the service is working on, this one included."""
+    text = client.get(f"{url}/metrics", timeout=30).text
+    (line,) = [line for line in text.splitlines() if line.startswith("surprisal_requests_in_progress ")]
+    return float(line.split()[1])
+
+
 def test_sigterm_turns_readiness_off_answers_everything_and_exits_with_0(models: Path) -> None:
     with running(models, SURPRISAL_DRAIN_SECONDS="1.0") as (process, url), httpx.Client() as kept:
         assert kept.post(f"{url}/score", json=BODY).status_code == 200
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             heavy = {"records": BODY["records"] * 4000, "samples": 64}
             answers = [pool.submit(httpx.post, f"{url}/score", json=heavy, timeout=30) for _ in range(4)]
-            time.sleep(0.3)
+            until(lambda: in_progress(kept, url) > 1)
             process.send_signal(signal.SIGTERM)
-            time.sleep(0.2)
-            fresh = httpx.get(f"{url}/readyz", timeout=30)
-            assert (fresh.status_code, fresh.json()["reason"]) == (503, "the service is shutting down")
+            until(lambda: httpx.get(f"{url}/readyz", timeout=30).status_code == 503)
+            assert httpx.get(f"{url}/readyz", timeout=30).json()["reason"] == "the service is shutting down"
             assert httpx.post(f"{url}/score", json=BODY, timeout=30).status_code == 200
             assert [answer.result().status_code for answer in answers] == [200] * 4
         assert process.wait(timeout=30) == 0
@@ -36,6 +50,16 @@ def test_ctrl_c_ends_it_at_once_with_0(models: Path) -> None:
     with running(models, SURPRISAL_DRAIN_SECONDS="60") as (process, _):
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 0
+
+
+def test_head_is_a_get_without_its_body(models: Path) -> None:
+    with running(models) as (_, url):
+        head, get = httpx.head(f"{url}/models"), httpx.get(f"{url}/models")
+        assert head.status_code == 200
+        assert head.content == b""
+        assert head.headers["content-length"] == get.headers["content-length"]
+        refused = httpx.head(f"{url}/score")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
 
 
 def test_logs_are_json_lines(models: Path) -> None:
@@ -70,6 +94,14 @@ def test_a_gpu_that_is_not_there_is_a_failure_at_the_start(models: Path) -> None
 
 def test_a_wrong_setting_is_a_wrong_call(models: Path) -> None:
     result = serve("--models", str(models), "--port", "70000")
+    assert result.returncode == 2
+    assert "--port" in result.stderr
+    assert "SURPRISAL" not in result.stderr
+
+
+def test_a_wrong_variable_is_named(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SURPRISAL_PORT", "70000")
+    result = serve("--models", str(models))
     assert result.returncode == 2
     assert "SURPRISAL_PORT" in result.stderr
 

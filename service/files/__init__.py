@@ -1,0 +1,7 @@
+"""Files of records, a piece at a time: CSV, Parquet and NDJSON in and out, in constant memory."""
+
+from service.files.piece import FileInvalid, Piece
+from service.files.source import SUFFIXES, RecordFile, open_records
+from service.files.target import Writer, with_scores, writer
+
+__all__ = ["SUFFIXES", "FileInvalid", "Piece", "RecordFile", "Writer", "open_records", "with_scores", "writer"]

@@ -1,0 +1,59 @@
+"""Some rows of a file of records, as they stand there and as tensors."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from bundle.errors import BundleError, InvalidRecords
+from bundle.fields import RecordSchema, Tensors
+from bundle.records import encode_columns
+
+ROWS = 8192
+"""Rows in a piece of a Parquet or NDJSON file."""
+
+
+class FileInvalid(BundleError):
+    """A file cannot be read as records, or what is in it does not fit the bundle's fields."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a file.
+
+    Args:
+        table: All their columns, as they stand in the file.
+        tensors: The same rows as the graph's inputs.
+        share: How much of the file has been read, 0 to 1.
+    """
+
+    table: pa.Table
+    tensors: Tensors
+    share: float
+
+
+def encode_table(path: Path, schema: RecordSchema, table: pa.Table, first: int) -> Tensors:
+    """The graph's inputs for a table.
+
+    Args:
+        path: Where it comes from, for the message.
+        schema: The bundle's fields.
+        table: Columns that are no field are ignored.
+        first: Number of its first row in the file.
+
+    Raises:
+        FileInvalid: A value that does not fit its field, named by row and column.
+    """
+    columns = {name: np.asarray(table[name]) for name in table.column_names if schema.takes(name)}
+    try:
+        return encode_columns(schema, columns, table.num_rows)
+    except InvalidRecords as error:
+        raise at_row(path, error, f"row {first + error.problems[0].row}") from error
+
+
+def at_row(path: Path, error: InvalidRecords, place: str) -> FileInvalid:
+    """The first of some problems, which stands at `place`, as a sentence."""
+    problem = error.problems[0]
+    column = f", column {problem.field!r}" if problem.field is not None else ""
+    return FileInvalid(f"{path}: {place}{column}: {problem.detail}")

@@ -1,0 +1,106 @@
+"""A file of scored records to write."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from service.files.piece import FileInvalid
+from service.files.source import kind, refusals
+
+
+class Writer(Protocol):
+    """Takes tables of one schema, one after another."""
+
+    def write_table(self, table: pa.Table) -> None:
+        """Append a table."""
+
+
+@contextlib.contextmanager
+def writer(path: Path) -> Iterator[Writer]:
+    """Open a file to write tables to; it appears under its name when all has been written.
+
+    Args:
+        path: `.csv`, `.parquet`, `.ndjson` or `.jsonl`.
+
+    Raises:
+        FileInvalid: Of another kind, or it cannot hold such a table.
+        OSError: It cannot be written.
+    """
+    kind(path)
+    beside = path.with_name(f".{path.name}.writing")
+    opened = {".csv": _CsvWriter, ".parquet": _ParquetWriter}.get(path.suffix, _LineWriter)(beside)
+    try:
+        with refusals(path):
+            yield opened
+        opened.close()
+        beside.replace(path)
+    finally:
+        opened.close()
+        beside.unlink(missing_ok=True)
+
+
+def with_scores(table: pa.Table, scores: Mapping[str, np.ndarray[Any, Any]], flat: bool) -> pa.Table:
+    """Append scores to a table as columns.
+
+    Args:
+        table: n rows.
+        scores: (n,) or (n, K) arrays by name.
+        flat: Whether (n, K) becomes K columns, as CSV needs it, and not one of lists.
+
+    Raises:
+        FileInvalid: The table has such a column already.
+    """
+    for name, values in scores.items():
+        if values.ndim == 1:
+            added = {name: pa.array(values)}
+        elif flat:
+            added = {f"{name}_{index}": pa.array(values[:, index]) for index in range(values.shape[1])}
+        else:
+            items = pa.array(np.ascontiguousarray(values).reshape(-1))
+            added = {name: pa.FixedSizeListArray.from_arrays(items, values.shape[1])}
+        for column, array in added.items():
+            if column in table.column_names:
+                raise FileInvalid(f"the input has a column {column!r} already; rename it")
+            table = table.append_column(column, array)
+    return table
+
+
+class _ParquetWriter:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: Any = None
+
+    def write_table(self, table: pa.Table) -> None:
+        if self._writer is None:
+            self._writer = pyarrow.parquet.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class _CsvWriter(_ParquetWriter):
+    def write_table(self, table: pa.Table) -> None:
+        if self._writer is None:
+            self._writer = pyarrow.csv.CSVWriter(self._path, table.schema)
+        self._writer.write_table(table)
+
+
+class _LineWriter:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+
+    def write_table(self, table: pa.Table) -> None:
+        for row in table.to_pylist():
+            self._file.write(orjson.dumps(row, default=str, option=orjson.OPT_APPEND_NEWLINE))
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,162 @@
+"""Files of records: every row arrives, nothing that is no field changes, and what is wrong is named by its place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from bundle.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
+from service import files
+from service.files.piece import ROWS
+
+SCHEMA = RecordSchema(
+    fields=(
+        NumericField(name="amount", missing_rate=0.1, mean=0.0, scale=1.0),
+        BooleanField(name="new", missing_rate=0.1),
+        CategoricalField(name="country", missing_rate=0.1, vocabulary=("NO", "SE")),
+        CategoricalField(
+            name="at_hour", missing_rate=0.1, vocabulary=("7", "8"), derived=Derived(source="at", part="hour")
+        ),
+    )
+)
+Rows = list[dict[str, Any]]
+
+
+def read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """All pieces of a file, joined."""
+    with files.open_records(path, SCHEMA) as file:
+        pieces = list(file.pieces())
+        assert all(piece.table.column_names == file.columns for piece in pieces)
+    tensors = {kind: np.concatenate([piece.tensors[kind] for piece in pieces]) for kind in pieces[0].tensors}
+    assert pieces[-1].share == pytest.approx(1.0, abs=0.01)
+    return pa.concat_tables([piece.table for piece in pieces]), tensors
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_csv_cells_become_values_and_what_is_no_field_stays_as_it_is(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "in.csv",
+        "\ufeffamount,note,new,country,at\n"
+        "1.5,NA,1,NO,2024-01-01T07:30:00\n"
+        "NA,,0.0,XX,2024-01-01T08:30:00\n"
+        '-2,"a, b",True,,\n'
+        "1e3,007,,NA,NA\n",
+    )
+    table, tensors = read(path)
+    assert table["note"].to_pylist() == ["NA", "", "a, b", "007"]
+    np.testing.assert_array_equal(tensors["numeric"][:, 0], [1.5, np.nan, -2, 1e3])
+    assert tensors["boolean"][:, 0].tolist() == [1, 0, 1, -1]
+    assert tensors["categorical"].tolist() == [[1, 1], [0, 2], [-1, -1], [-1, -1]]
+
+
+LINES = """{"amount": 1, "note": 1}
+
+{"new": true, "note": 2.5, "late": "x"}
+{"country": "SE", "at": "2024-01-01T08:00:00Z"}
+"""
+
+
+def test_lines_need_not_have_the_same_members(tmp_path: Path) -> None:
+    table, tensors = read(written(tmp_path / "in.ndjson", "\ufeff" + LINES))
+    assert table.column_names == ["amount", "note", "new", "late", "country", "at"]
+    assert table["note"].to_pylist() == [1.0, 2.5, None]
+    assert table["late"].to_pylist() == [None, "x", None]
+    np.testing.assert_array_equal(tensors["numeric"][:, 0], [1, np.nan, np.nan])
+    assert tensors["boolean"][:, 0].tolist() == [-1, 1, -1]
+    assert tensors["categorical"].tolist() == [[-1, -1], [-1, -1], [2, 2]]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "ndjson"])
+def test_every_row_of_a_file_of_several_pieces_arrives_once_and_in_order(tmp_path: Path, suffix: str) -> None:
+    rows = 2 * ROWS + 7
+    table = pa.table({"amount": np.arange(rows, dtype=np.float64), "note": [f"n{i}" * 9 for i in range(rows)]})
+    path = tmp_path / f"in.{suffix}"
+    with files.writer(path) as target:
+        target.write_table(table)
+    if suffix == "ndjson":  # A column that the first two pieces lack.
+        with path.open("a") as more:
+            more.write('{"amount": 5, "country": "NO", "extra": 3}\n')
+    read_back, tensors = read(path)
+    assert tensors["numeric"][:rows, 0].tolist() == list(range(rows))
+    assert read_back["note"].to_pylist()[:rows] == table["note"].to_pylist()
+    if suffix == "ndjson":
+        assert tensors["categorical"][-1, 0] == 1
+        assert read_back["extra"].to_pylist()[-2:] == [None, 3]
+
+
+def test_files_without_rows_give_one_piece_without_rows(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pa.table({"amount": pa.array([], pa.float64())}), tmp_path / "in.parquet")
+    written(tmp_path / "in.csv", "amount,note\n")
+    for suffix, columns in (("parquet", ["amount"]), ("csv", ["amount", "note"])):
+        table, tensors = read(tmp_path / f"in.{suffix}")
+        assert (table.num_rows, table.column_names) == (0, columns)
+        assert tensors["numeric"].shape == (0, 1)
+        assert tensors["categorical"].shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("empty.csv", "", "mpty"),
+        ("twice.csv", "a,a\n1,2\n", "two columns are named 'a'"),
+        ("text.csv", "amount,note\n1,a\n2,b\nmuch,c\n", "row 3, column 'amount': a number is expected"),
+        ("infinite.csv", "amount\n1\ninf\n", "row 2, column 'amount': a finite number"),
+        ("flag.csv", "new\ntrue\nperhaps\n", "row 2, column 'new': true or false"),
+        ("time.csv", "amount,at\n1,soon\n", "row 1, column 'at': a timestamp"),
+        ("ragged.csv", "amount,note\n1,a\n2\n", "line 3 has 1 cells, the header 2"),
+        ("nothing.csv", "amount,note\n1,a\n,b\n", "row 2: no field is present"),
+        ("late.csv", "amount\n" + "1\n" * 700_000 + "much\n", "row 700001, column 'amount': a number"),
+        ("empty.ndjson", "\n \n", "holds no rows"),
+        ("broken.ndjson", '{"amount": 1}\n\n{"amount": \n', "line 3 is not JSON"),
+        ("list.ndjson", '{"amount": 1}\n[1]\n', "line 2 is not an object"),
+        ("text.ndjson", '{"amount": 1}\n\n{"amount": "much"}\n', "line 3, column 'amount': a number"),
+        ("mixed.ndjson", '{"amount": 1, "note": 1}\n{"amount": 1, "note": "a"}\n', "column 'note' holds values"),
+        ("in.parquet", "no parquet", "arquet"),
+        ("in.xlsx", "", ".csv, .parquet"),
+    ],
+)
+def test_what_is_wrong_is_named_by_file_and_place(tmp_path: Path, name: str, text: str, words: str) -> None:
+    path = written(tmp_path / name, text)
+    with pytest.raises(files.FileInvalid) as refusal:
+        read(path)
+    assert str(path) in str(refusal.value)
+    assert words in str(refusal.value)
+    assert "much" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "ndjson"])
+def test_a_file_that_cannot_be_finished_does_not_appear(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out.{suffix}"
+    with pytest.raises(RuntimeError), files.writer(path) as target:  # noqa: PT012
+        target.write_table(pa.table({"x": [1]}))
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_list_cannot_be_written_as_csv(tmp_path: Path) -> None:
+    with pytest.raises(files.FileInvalid, match="list"), files.writer(tmp_path / "out.csv") as target:
+        target.write_table(pa.table({"x": [[1, 2]]}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_become_columns_and_overwrite_none() -> None:
+    table = pa.table({"amount": [1.0, 2.0]})
+    scores = {"elbo": np.array([3.0, 4.0]), "latent_mean": np.array([[1.0, 2.0], [3.0, 4.0]])}
+    assert files.with_scores(table, scores, flat=True).to_pylist()[1] == {
+        "amount": 2.0,
+        "elbo": 4.0,
+        "latent_mean_0": 3.0,
+        "latent_mean_1": 4.0,
+    }
+    nested = files.with_scores(table, scores, flat=False)
+    assert json.dumps(nested["latent_mean"].to_pylist()) == "[[1.0, 2.0], [3.0, 4.0]]"
+    with pytest.raises(files.FileInvalid, match="'elbo'"):
+        files.with_scores(nested, scores, flat=False)
