@@ -15,8 +15,6 @@ UNKNOWN = 0
 """Code of a category outside the vocabulary."""
 MISSING = -1
 """Code of a missing boolean or category."""
-INPUT_BOUND = 5.0
-"""Standardised values are held to this by the network's input, wherever training went further."""
 SMALLEST_SCALE = 1e-3
 """Least standard deviation of a likelihood, in standardised units: below it, far values would overflow float32."""
 
@@ -48,8 +46,7 @@ class NumericField(_Field):
     """A real number; the network sees (value - mean) / scale.
 
     `minimum_scale` is the floor of the learned standard deviation (`gaussian`), `fixed_scale` the constant
-    one (`fixed-gaussian`, that is squared error); both in standardised units. So are `lowest` and `highest`, the
-    range to which the network's input is held: that of the training rows, and at most `INPUT_BOUND`.
+    one (`fixed-gaussian`, that is squared error); both in standardised units.
     """
 
     kind: Literal["numeric"] = "numeric"
@@ -58,8 +55,6 @@ class NumericField(_Field):
     scale: float = Field(gt=0)
     minimum_scale: float = Field(default=0.2, ge=SMALLEST_SCALE)
     fixed_scale: float = Field(default=1.0, ge=SMALLEST_SCALE)
-    lowest: float = Field(default=-INPUT_BOUND, ge=-INPUT_BOUND, le=0)
-    highest: float = Field(default=INPUT_BOUND, ge=0, le=INPUT_BOUND)
 
 
 class BooleanField(_Field):

@@ -76,8 +76,6 @@ class Scorer:
         total = len(next(iter(rows.values())))
         if not total:
             return self._nothing
-        if not total:
-            return self._nothing
         step = total if self.device == "cuda" else max(1, DECODED_ROWS // samples)
         if total <= step:
             return self._run_piece(rows, samples)

@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from bundle.fields import RecordSchema
 
 FURTHEST = 1e12
 """Standardised values are clipped here: squares, divided by the least variance, summed over fields, stay finite."""
+BOUND = 3.0
+"""The network sees BOUND * tanh(x / BOUND): what lies further out changes the likelihood, not the latent."""
 
 
 class Standardised(NamedTuple):
@@ -57,8 +58,6 @@ class Preprocess(nn.Module):
 
     mean: Tensor
     scale: Tensor
-    lowest: Tensor
-    highest: Tensor
     slot_column: Tensor
     slot_code: Tensor
     gaps: Tensor
@@ -69,8 +68,6 @@ class Preprocess(nn.Module):
         self.categorical = len(schema.categorical)
         self.register_buffer("mean", torch.tensor([field.mean for field in schema.numeric], dtype=torch.float64))
         self.register_buffer("scale", torch.tensor([field.scale for field in schema.numeric], dtype=torch.float64))
-        self.register_buffer("lowest", torch.tensor([field.lowest for field in schema.numeric]))
-        self.register_buffer("highest", torch.tensor([field.highest for field in schema.numeric]))
         slots = [(c, code) for c, field in enumerate(schema.categorical) for code in range(1, field.size)]
         self.register_buffer("slot_column", torch.tensor([column for column, _ in slots], dtype=torch.int64))
         self.register_buffer("slot_code", torch.tensor([code for _, code in slots], dtype=torch.int64))
@@ -107,18 +104,6 @@ class Preprocess(nn.Module):
             categorical_present = (record["categorical"] >= 0).float()
         return Standardised(numeric, numeric_present, boolean, boolean_present, categorical, categorical_present)
 
-    def bounded(self, numeric: Tensor) -> Tensor:
-        """Hold standardised numbers to the range that training saw: what lies further out changes the likelihood alone.
-
-        Args:
-            numeric: (B, F) float32.
-
-        Returns:
-            (B, F) float32; nearly `numeric` well inside the range, within it or little below it everywhere.
-        """
-        raised = self.lowest + softplus(numeric - self.lowest)
-        return self.highest - softplus(self.highest - raised)
-
     def forward(self, batch: Standardised) -> Tensor:
         """The network's input.
 
@@ -131,7 +116,7 @@ class Preprocess(nn.Module):
         """
         columns = []
         if self.numeric:
-            columns.append(self.bounded(batch.numeric) * batch.numeric_present)
+            columns.append(BOUND * torch.tanh(batch.numeric / BOUND))
         if self.boolean:
             columns.append((2.0 * batch.boolean - 1.0) * batch.boolean_present)
         if self.categorical:

@@ -15,15 +15,7 @@ from pydantic import ValidationError
 
 from bundle import timestamps
 from bundle.errors import InvalidRecords
-from bundle.fields import (
-    INPUT_BOUND,
-    AnyField,
-    BooleanField,
-    CategoricalField,
-    Derived,
-    NumericField,
-    RecordSchema,
-)
+from bundle.fields import AnyField, BooleanField, CategoricalField, Derived, NumericField, RecordSchema
 from bundle.records import category_text, encode_columns
 from training.config import FieldConfig, TrainingConfig
 from training.data import Data, Rows
@@ -256,16 +248,7 @@ def _fit_numeric(field: FieldConfig, column: npt.NDArray[np.generic], rows: Rows
     # A column that hardly varies for its size is constant but for rounding.
     scale = deviation if deviation > 1e-9 * max(abs(mean), 1e-290) else max(abs(mean), 1.0)
     given = field.model_dump(include={"likelihood", "minimum_scale", "fixed_scale"}, exclude_none=True)
-    lowest, highest = np.clip((np.array([values.min(), values.max()]) - mean) / scale, -INPUT_BOUND, INPUT_BOUND)
-    return NumericField(
-        name=field.name,
-        mean=mean,
-        scale=scale,
-        lowest=min(float(lowest), 0.0),
-        highest=max(float(highest), 0.0),
-        missing_rate=_missing_rate(column),
-        **given,
-    )
+    return NumericField(name=field.name, mean=mean, scale=scale, missing_rate=_missing_rate(column), **given)
 
 
 def _vocabulary(name: str, column: npt.NDArray[np.generic], config: TrainingConfig) -> tuple[str, ...]:

@@ -16,10 +16,11 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from bundle.fields import INPUT_BOUND, NumericField, RecordSchema
+from bundle.fields import NumericField, RecordSchema
 from training.config import NetworkConfig
 from training.noise import noise_table
 from training.objectives import elbo
+from training.preprocess import BOUND
 from training.scores import SCORE_OUTPUTS, Scorer
 from training.vae import VAE
 
@@ -49,8 +50,7 @@ class ExactEncoder(nn.Module):
 
     def forward(self, bounded: Tensor) -> Tensor:
         # The last five columns say that nothing is missing.
-        raised = INPUT_BOUND - torch.log(torch.expm1(INPUT_BOUND - bounded[:, :5].double()))
-        value = torch.log(torch.expm1(raised + INPUT_BOUND)) - INPUT_BOUND
+        value = BOUND * torch.atanh(bounded[:, :5].double() / BOUND)
         mean = (value - torch.from_numpy(BIAS)) @ torch.from_numpy(GAIN).T
         return torch.cat([mean, self.free.expand_as(mean)], dim=-1)
 
