@@ -41,7 +41,8 @@ class Standardised(NamedTuple):
 
     def take(self, rows: Tensor) -> "Standardised":
         """The records at the positions `rows` (n,) int64."""
-        return Standardised(*(part.index_select(0, rows) for part in self))
+        # Indexing costs as much for a kind that no field has.
+        return Standardised(*(part.index_select(0, rows) if part.shape[1] else part[: len(rows)] for part in self))
 
 
 def join(columns: list[Tensor]) -> Tensor:
