@@ -9,13 +9,13 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
 
 from service import openapi
 from service.gate import Gate
 from service.metrics import Metrics
 from service.models import Models
-from service.routes import SCORE_PATHS, ScoreEndpoint, router
+from service.routes import router
+from service.score import ScoreEndpoint
 from service.settings import Settings
 
 
@@ -48,16 +48,13 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,
+        # Starlette would answer these itself, as plain text; the gate makes problem documents of them.
+        exception_handlers={HTTPException: _leave_to_the_gate},
     )
     app.state.models, app.state.metrics = models, metrics
-    for path in SCORE_PATHS:
-        app.router.routes.append(
-            Route(path, ScoreEndpoint(path, models, settings, metrics), methods=["POST"], name=path)
-        )
     app.include_router(router(models, metrics))
-    app.add_middleware(Gate, metrics=metrics, slow_seconds=settings.slow_ms / 1e3)
-    # Starlette would answer these itself, as plain text; the gate makes problem documents of them.
-    app.add_exception_handler(HTTPException, _leave_to_the_gate)
+    score = ScoreEndpoint(models, settings, metrics)
+    app.add_middleware(Gate, score=score, metrics=metrics, slow_seconds=settings.slow_ms / 1e3)
 
     def document() -> dict[str, Any]:
         return openapi.document(app, models, settings)

@@ -1,47 +1,53 @@
-"""The outermost layer: request ids, timing, and every error as a problem document."""
+"""The outermost layer: request ids, timing, every error as a problem document, and the short way to scoring."""
 
 import logging
 import os
 import re
 import time
+from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from service.asgi import ClientGone, Headers, Message, Receive, Scope, Send, respond
 from service.errors import MethodNotAllowed, RouteNotFound, ServiceError, Unexpected
 from service.metrics import Metrics
-from service.problems import MEDIA_TYPE, problem
-from service.routes import RETRY_AFTER_SECONDS, STATUS, ClientGone, Message, Receive, Scope, Send, respond
+from service.problems import MEDIA_TYPE, RETRY_AFTER_SECONDS, STATUS, problem
+from service.score import ScoreEndpoint
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_SCORE = re.compile(r"(?:/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)?/score")
+_SCORE_ROUTES = ("/score", "/models/{name}/score", "/models/{name}/versions/{version}/score")
 
 log = logging.getLogger("surprisal.http")
 
 
 class Gate:
-    """Wraps the application.
+    """Answers every request, one way or another.
 
     Args:
-        app: What answers.
+        app: What answers all but scoring: the framework's router costs more than the rest of a small request.
+        score: What answers `POST /score` and its kin.
         metrics: Where requests are counted.
         slow_seconds: Requests that take longer are logged.
     """
 
-    def __init__(self, app: object, metrics: Metrics, slow_seconds: float) -> None:
+    def __init__(self, app: Any, score: ScoreEndpoint, metrics: Metrics, slow_seconds: float) -> None:
         self._app = app
+        self._score = score
         self._metrics = metrics
         self._slow_seconds = slow_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and see to it that it is answered, counted and, if need be, logged."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)  # type: ignore[operator]
+            await self._app(scope, receive, send)
             return
-        # A server leaves the body of the answer to a HEAD away by itself.
-        routed = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         started = time.perf_counter()
-        request_id = _request_id(scope)
+        headers: Headers = dict(scope["headers"])
+        request_id = _request_id(headers)
         status = 0
+        route = "unmatched"
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -52,17 +58,26 @@ class Gate:
 
         self._metrics.in_progress.inc()
         try:
-            await self._app(routed, receive, send_with_id)  # type: ignore[operator]
+            matched = _SCORE.fullmatch(scope["path"])
+            if matched is not None:
+                route = _SCORE_ROUTES[matched.lastindex or 0]
+                if scope["method"] != "POST":
+                    raise MethodNotAllowed("this path takes POST", allow="POST")
+                await self._score(scope, headers, receive, send_with_id, *matched.groups())
+            else:
+                # A server leaves the body of the answer to a HEAD away by itself.
+                routed = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+                await self._app(routed, receive, send_with_id)
+                route = _route(routed)
         except ClientGone:
             status = 499
         except Exception as error:
             if status:  # the answer has begun; all that is left is to break it off
                 raise
-            refusal = _as_service_error(error)
-            await self._refuse(refusal, request_id, send_with_id, error)
+            await self._refuse(_as_service_error(error), request_id, send_with_id, error)
         finally:
             self._metrics.in_progress.dec()
-            self._count(routed, scope["method"], status, time.perf_counter() - started, request_id)
+            self._count(route, scope["method"], status, time.perf_counter() - started, request_id)
 
     async def _refuse(self, refusal: ServiceError, request_id: bytes, send: Send, cause: Exception) -> None:
         status = STATUS[type(refusal)]
@@ -77,12 +92,9 @@ class Gate:
             headers.append((b"allow", refusal.allow.encode()))
         if refusal.close:
             headers.append((b"connection", b"close"))
-        await respond(send, status, problem(refusal, status, request_id.decode()), MEDIA_TYPE, headers)
+        await respond(send, status, problem(refusal, request_id.decode()), MEDIA_TYPE, headers)
 
-    def _count(self, scope: Scope, method: str, status: int, seconds: float, request_id: bytes) -> None:
-        # What has no path of its own is the documentation: its page, its assets, openapi.json.
-        other = "unmatched" if status == 404 else "documentation"
-        route = getattr(scope.get("route") or scope.get("endpoint"), "path", other)
+    def _count(self, route: str, method: str, status: int, seconds: float, request_id: bytes) -> None:
         self._metrics.requests.labels(route, method if method in _METHODS else "other", str(status)).inc()
         self._metrics.duration.labels(route).observe(seconds)
         if seconds > self._slow_seconds:
@@ -90,11 +102,16 @@ class Gate:
             log.warning("a request was slow", extra={"fields": fields})
 
 
-def _request_id(scope: Scope) -> bytes:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return bytes(value)
+def _request_id(headers: Headers) -> bytes:
+    given = headers.get(b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
     return os.urandom(16).hex().encode()
+
+
+def _route(scope: Scope) -> str:
+    # What has no path of its own is the documentation: its page, its assets, openapi.json.
+    return getattr(scope.get("route") or scope.get("endpoint"), "path", "documentation")
 
 
 def _as_service_error(error: Exception) -> ServiceError:

@@ -127,7 +127,7 @@ def open_scorer(bundle: Bundle, settings: Settings) -> Scorer:
 
     def score(records: Sequence[object], samples: int) -> Tensors:
         body = orjson.dumps({"records": records, "samples": samples})
-        return scorer.run(decode(body, bundle.manifest, len(records)).tensors, samples)
+        return scorer.run(decode(body, bundle.manifest, len(records), samples).tensors, samples)
 
     try:
         golden.verify(score)

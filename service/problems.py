@@ -1,24 +1,43 @@
-"""Refusals as `application/problem+json` (RFC 9457); they never echo a value of the request."""
+"""Refusals as `application/problem+json` (RFC 9457), and the one table from error to status; no value is echoed."""
 
 import orjson
 
+from service import errors
 from service.errors import RequestInvalid, ServiceError
 
 MEDIA_TYPE = b"application/problem+json"
+STATUS: dict[type[ServiceError], int] = {
+    errors.BodyMalformed: 400,
+    errors.RouteNotFound: 404,
+    errors.ModelNotFound: 404,
+    errors.MethodNotAllowed: 405,
+    errors.NotAcceptable: 406,
+    errors.BodyTooSlow: 408,
+    errors.BodyTooLarge: 413,
+    errors.TooManyRecords: 413,
+    errors.MediaTypeUnsupported: 415,
+    errors.RequestInvalid: 422,
+    errors.QueueFull: 429,
+    errors.InferenceFailed: 500,
+    errors.Unexpected: 500,
+    errors.NotReady: 503,
+    errors.ShuttingDown: 503,
+    errors.DeadlineExceeded: 504,
+}
+RETRY_AFTER_SECONDS = 1
 
 
-def problem(error: ServiceError, status: int, request_id: str) -> bytes:
+def problem(error: ServiceError, request_id: str) -> bytes:
     """The body of a refusal.
 
     Args:
         error: Why.
-        status: The HTTP status that it is sent with.
         request_id: Of the request.
     """
     content: dict[str, object] = {
         "type": error.slug,
         "title": error.title,
-        "status": status,
+        "status": STATUS[type(error)],
         "detail": error.detail,
         "request_id": request_id,
     }

@@ -1,6 +1,5 @@
 """application/json: a request object to tensors, scores to a response object."""
 
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -8,9 +7,10 @@ import numpy as np
 import orjson
 
 from bundle.errors import InvalidRecords, Problem
-from bundle.fields import RecordSchema, Tensors
+from bundle.fields import RecordSchema
 from bundle.manifest import Manifest
 from bundle.records import MOST_PROBLEMS, encode_records
+from service.codecs.request import ScoreRequest
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords
 from service.verdicts import Verdicts
 
@@ -18,26 +18,14 @@ MEDIA_TYPE = "application/json"
 _MEMBERS = ("records", "samples", "explain")
 
 
-@dataclass(frozen=True)
-class ScoreRequest:
-    """What a client asks for.
-
-    Args:
-        tensors: The records as the graph's inputs.
-        samples: Number of draws.
-    """
-
-    tensors: Tensors
-    samples: int
-
-
-def decode(body: bytes, manifest: Manifest, max_records: int) -> ScoreRequest:
+def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> ScoreRequest:
     """Read a body of `POST /score`.
 
     Args:
         body: UTF-8 JSON.
         manifest: Of the model that is asked.
         max_records: Most records in a request.
+        samples: Number of draws unless the body asks for another.
 
     Raises:
         BodyMalformed: Not JSON (RFC 8259; NaN, Infinity and numbers beyond a double are none).
@@ -53,7 +41,7 @@ def decode(body: bytes, manifest: Manifest, max_records: int) -> ScoreRequest:
         raise RequestInvalid([Fault("", 'an object is expected: {"records": [...]}')])
     unknown = islice((name for name in content if name not in _MEMBERS), MOST_PROBLEMS)
     faults = [Fault(_pointer(name), "no such member") for name in unknown]
-    samples = content.get("samples", manifest.samples)
+    samples = content.get("samples", samples)
     if type(samples) is not int or samples not in manifest.sample_counts:
         faults.append(Fault("/samples", f"one of {', '.join(map(str, manifest.sample_counts))} is expected"))
     explain = content.get("explain", False)

@@ -10,7 +10,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from service.routes import STATUS
+from service.problems import STATUS
 from service.settings import Settings
 from tests.conftest import NAME, in_process
 

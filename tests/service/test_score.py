@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bundle import store
 from bundle.calibration import Calibration
 from service.errors import ServiceError
-from service.routes import STATUS
+from service.problems import STATUS
 from service.settings import Settings
 from tests.conftest import NAME, in_process
 
