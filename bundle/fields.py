@@ -1,7 +1,8 @@
 """The fields of a record: their kinds, and the schema that fixes their order."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
+from operator import itemgetter
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -117,6 +118,14 @@ class RecordSchema(Frozen):
     def names(self) -> tuple[str, ...]:
         """Field names, in order."""
         return tuple(field.name for field in self.fields)
+
+    @cached_property
+    def values_of(self) -> Callable[[Mapping[str, object]], tuple[object, ...]]:
+        """Takes the values of all fields out of a mapping, in order; KeyError where one is left out."""
+        if len(self.names) == 1:
+            (name,) = self.names
+            return lambda record: (record[name],)
+        return itemgetter(*self.names)
 
     @cached_property
     def name_set(self) -> frozenset[str]:

@@ -1,10 +1,11 @@
 """From what a client sends to the graph's tensors: records (JSON) and columns (files, Arrow)."""
 
 import math
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -52,13 +53,15 @@ def encode_records(schema: RecordSchema, records: Sequence[object]) -> dict[str,
     problems: list[Problem] = []
     if not records:
         return encode_columns(schema, {}, 0)
-    rows = []
-    for index, record in enumerate(records):
-        rows.append(_row(schema, index, record, problems))
-        if len(problems) >= MOST_PROBLEMS:
-            break
-    if problems:
-        raise InvalidRecords(problems[:MOST_PROBLEMS])
+    rows = _whole_rows(schema, records)
+    if rows is None:
+        rows = []
+        for index, record in enumerate(records):
+            rows.append(_row(schema, index, record, problems))
+            if len(problems) >= MOST_PROBLEMS:
+                break
+        if problems:
+            raise InvalidRecords(problems[:MOST_PROBLEMS])
     columns: list[Column] = list(zip(*rows, strict=True))
     return _tensors(schema, dict(zip(schema.names, columns, strict=True)), len(records))
 
@@ -120,6 +123,21 @@ def category_text(value: object) -> str | None:
     raise TypeError(type(value).__name__)
 
 
+def _whole_rows(schema: RecordSchema, records: Sequence[object]) -> list[Sequence[object]] | None:
+    """The records' values in field order, if each record is plain and has a member for every field; else None."""
+    if set(map(type, records)) == {list}:
+        rows = cast(list[Sequence[object]], records)
+        return rows if set(map(len, rows)) == {len(schema.names)} else None
+    if set(map(type, records)) == {dict} and not schema.timestamps:
+        objects = cast(Sequence[dict[str, object]], records)
+        if set(map(len, objects)) == {len(schema.names)}:
+            try:
+                return list(map(schema.values_of, objects))
+            except KeyError:
+                return None
+    return None
+
+
 def _row(schema: RecordSchema, index: int, record: object, problems: list[Problem]) -> Sequence[object]:
     if isinstance(record, Mapping):
         if schema.timestamps:
@@ -179,19 +197,13 @@ def _objects(column: npt.NDArray[Any]) -> list[object]:
 
 def _tensors(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> dict[str, Tensor]:
     problems: list[Problem] = []
-
-    def encoded(fields: Sequence[AnyField], dtype: npt.DTypeLike) -> Tensor:
-        tensor = np.empty((rows, len(fields)), dtype)
-        for position, field in enumerate(fields):
-
-            def report(row: int, detail: str, name: str = field.name) -> None:
-                problems.append(Problem(row, name, detail))
-
-            tensor[:, position] = _encode(field, columns[field.name], report)
-        return tensor
-
-    tensors = {kind: encoded(getattr(schema, kind), dtype) for kind, dtype in schema.dtypes.items()}
-    if not problems:
+    tensors: dict[str, Tensor] = {}
+    for kind, dtype in schema.dtypes.items():
+        fields: Sequence[AnyField] = getattr(schema, kind)
+        given = [columns[field.name] for field in fields]
+        matrix = _matrix(given, rows) if kind == "numeric" else None
+        tensors[kind] = _column_by_column(fields, given, rows, dtype, problems) if matrix is None else matrix
+    if not problems and not all(_is_whole(kind, tensor) for kind, tensor in tensors.items()):
         present = np.zeros(rows, bool)
         for kind, tensor in tensors.items():
             present |= (~np.isnan(tensor) if kind == "numeric" else tensor != MISSING).any(axis=1)
@@ -199,6 +211,43 @@ def _tensors(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> 
     if problems:
         raise InvalidRecords(sorted(problems, key=lambda problem: problem.row)[:MOST_PROBLEMS])
     return tensors
+
+
+def _matrix(columns: Sequence[Column], rows: int) -> Tensor | None:
+    """Columns of Python's own finite numbers as (rows, columns) float64; None if any value is something else.
+
+    `struct` reads them several times faster than numpy does, and refuses text and None, which numpy would convert.
+    """
+    if set(map(type, columns)) != {tuple}:
+        return None
+    try:
+        packed = struct.pack(f"{rows * len(columns)}d", *chain.from_iterable(columns))
+    except (struct.error, OverflowError):
+        return None
+    matrix = np.frombuffer(packed).reshape(len(columns), rows)
+    if not np.isfinite(matrix).all():
+        return None
+    # A boolean passes for 0 or 1, and is no number here.
+    if ((matrix == 0.0) | (matrix == 1.0)).any() and not set(map(type, chain.from_iterable(columns))) <= {float, int}:
+        return None
+    return np.ascontiguousarray(matrix.T)
+
+
+def _is_whole(kind: str, tensor: Tensor) -> bool:
+    return not (np.isnan(tensor) if kind == "numeric" else tensor == MISSING).any()
+
+
+def _column_by_column(
+    fields: Sequence[AnyField], columns: Sequence[Column], rows: int, dtype: npt.DTypeLike, problems: list[Problem]
+) -> Tensor:
+    tensor = np.empty((rows, len(fields)), dtype)
+    for position, (field, column) in enumerate(zip(fields, columns, strict=True)):
+
+        def report(row: int, detail: str, name: str = field.name) -> None:
+            problems.append(Problem(row, name, detail))
+
+        tensor[:, position] = _encode(field, column, report)
+    return tensor
 
 
 def _encode(field: AnyField, column: Column, report: Report) -> Tensor:

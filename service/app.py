@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -11,56 +12,67 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service import openapi
+from service.asgi import Receive, Scope, Send
 from service.gate import Gate
-from service.metrics import Metrics
+from service.metrics import FLUSH_SECONDS, Metrics
 from service.models import Models
 from service.routes import router
 from service.score import ScoreEndpoint
 from service.settings import Settings
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Build the service; nothing is loaded before its lifespan begins.
+class Application:
+    """The ASGI application: FastAPI, and a short way around it for what is asked thousands of times a second.
+
+    Nothing is loaded before its lifespan begins.
 
     Args:
         settings: Read once, here.
-
-    Returns:
-        The ASGI application; `app.state.models` are its models, `app.state.metrics` its metrics.
     """
-    metrics = Metrics()
-    models = Models(settings, metrics)
+
+    def __init__(self, settings: Settings) -> None:
+        self.metrics = Metrics()
+        self.models = Models(settings, self.metrics)
+        self._grace_seconds = settings.grace_seconds
+        self.api = FastAPIOffline(
+            title="Surprisal",
+            version=version("surprisal"),
+            lifespan=self._lifespan,
+            redoc_url=None,
+            redirect_slashes=False,
+            # Starlette would answer these itself, as plain text; the gate makes problem documents of them.
+            exception_handlers={HTTPException: _leave_to_the_gate},
+        )
+        self.api.include_router(router(self.models, self.metrics))
+        self.api.openapi = lambda: openapi.document(self.api, self.models, settings)  # type: ignore[method-assign]
+        score = ScoreEndpoint(self.models, settings, self.metrics)
+        gate = partial(Gate, score=score, metrics=self.metrics, slow_seconds=settings.slow_ms / 1e3)
+        self.api.add_middleware(gate)
+        self._short_way = gate(self.api)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or live through the lifespan."""
+        hot = scope["type"] == "http" and scope["path"].endswith("/score")
+        await (self._short_way if hot else self.api)(scope, receive, send)
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await models.refresh()
-        watching = asyncio.create_task(models.watch())
+    async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
+        await self.models.refresh()
+        background = [asyncio.create_task(self.models.watch()), asyncio.create_task(_flush(self.metrics))]
         try:
             yield
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-            await models.aclose(settings.grace_seconds)
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await self.models.aclose(self._grace_seconds)
+            self.metrics.flush()
 
-    app = FastAPIOffline(
-        title="Surprisal",
-        version=version("surprisal"),
-        lifespan=lifespan,
-        redoc_url=None,
-        redirect_slashes=False,
-        # Starlette would answer these itself, as plain text; the gate makes problem documents of them.
-        exception_handlers={HTTPException: _leave_to_the_gate},
-    )
-    app.state.models, app.state.metrics = models, metrics
-    app.include_router(router(models, metrics))
-    score = ScoreEndpoint(models, settings, metrics)
-    app.add_middleware(Gate, score=score, metrics=metrics, slow_seconds=settings.slow_ms / 1e3)
 
-    def document() -> dict[str, Any]:
-        return openapi.document(app, models, settings)
-
-    app.openapi = document  # type: ignore[method-assign]
-    return app
+async def _flush(metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_SECONDS)
+        metrics.flush()
 
 
 def _leave_to_the_gate(request: Request, error: Exception) -> Any:

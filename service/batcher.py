@@ -47,6 +47,9 @@ class Observer(Protocol):
     def ran(self, seconds: float) -> None:
         """A batch ran this long and did not fail."""
 
+    def answered(self, rows: Rows) -> None:
+        """What the batch gave, all its requests together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -267,6 +270,7 @@ class Batcher:
             self.observer.batch(_size(batch))
             rows, seconds = self._run(batch) if inline else await in_thread(self._executor, self._run, batch)
             self.observer.ran(seconds)
+            self.observer.answered(rows)
             newest = seconds / draws
             past = self._seconds_per_draw if math.isfinite(self._seconds_per_draw) else newest
             self._seconds_per_draw = past + _NEWEST_RUN * (newest - past)

@@ -56,7 +56,7 @@ class Gate:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
-        self._metrics.in_progress.inc()
+        self._metrics.in_progress += 1
         try:
             matched = _SCORE.fullmatch(scope["path"])
             if matched is not None:
@@ -76,7 +76,7 @@ class Gate:
                 raise
             await self._refuse(_as_service_error(error), request_id, send_with_id, error)
         finally:
-            self._metrics.in_progress.dec()
+            self._metrics.in_progress -= 1
             self._count(route, scope["method"], status, time.perf_counter() - started, request_id)
 
     async def _refuse(self, refusal: ServiceError, request_id: bytes, send: Send, cause: Exception) -> None:

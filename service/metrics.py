@@ -1,13 +1,21 @@
-"""Every metric of the service, on a registry of its own (`surprisal_…`, base units)."""
+"""Every metric of the service (`surprisal_…`, base units), right across workers where several share a folder."""
 
+import os
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
-from service.verdicts import Verdicts
+from service.batcher import Rows
+from service.tally import Tally, TallyCounter, TallyHistogram
+
+FLUSH_SECONDS = 1.0
+"""Counts are at most this old where another worker exposes them."""
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable: the folder that workers share their counts in. prometheus_client reads it as it is imported."""
 
 _SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+_RECORDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0)
 _P_VALUES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 # A second series beside every counter, for its birthday, is of no use to Prometheus.
@@ -15,85 +23,83 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """The service's metrics.
+    """The service's metrics, on a registry of their own, so that services in one process do not share counts."""
 
-    Args:
-        registry: Where they are registered; each service has its own, so that tests do not share counts.
-    """
-
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry()
-        self.requests = Counter(
-            "surprisal_http_requests", "Requests answered.", ("route", "method", "status"), registry=self.registry
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._tallies: list[Tally] = []
+        self.requests = self._counter("http_requests", "Requests answered.", "route", "method", "status")
+        self.duration = self._histogram(
+            "http_request_duration_seconds", "Seconds from head to answer.", _SECONDS, "route"
         )
-        self.duration = Histogram(
-            "surprisal_http_request_duration_seconds",
-            "Seconds from head to answer.",
-            ("route",),
-            buckets=_SECONDS,
-            registry=self.registry,
+        self.rejected = self._counter("rejected", "Requests refused, by the error's slug.", "reason")
+        self.records = self._counter("records", "Records scored.", "model", "version")
+        self.anomalies = self._counter(
+            "anomalies", "Records flagged at the bundle's false-alarm rate.", "model", "version"
         )
-        self.in_progress = Gauge("surprisal_requests_in_progress", "Requests being answered.", registry=self.registry)
-        self.rejected = Counter(
-            "surprisal_rejected", "Requests refused, by the error's slug.", ("reason",), registry=self.registry
+        self.stage = self._histogram("stage_duration_seconds", "Seconds by stage of a request.", _SECONDS, "stage")
+        self.batch_records = self._histogram("batch_records", "Records in a batch.", _RECORDS)
+        self.p_value = self._histogram("p_value", "P-values; flat = calibrated.", _P_VALUES, "model", "version")
+        self.reloads = self._counter("reloads", "Attempts to load a version.", "model", "result")
+        self.in_progress = 0
+        """Requests being answered by this worker."""
+        self.queued: dict[tuple[str, str], int] = {}
+        """Records that wait for a batch in this worker, by model and version."""
+        self._in_progress = self._gauge("requests_in_progress", "Requests being answered.", "livesum")
+        self._queue_records = self._gauge(
+            "queue_records", "Records waiting for a batch.", "livesum", "model", "version"
         )
-        self.memory = Gauge("surprisal_resident_memory_bytes", "Resident memory of the worker.", registry=self.registry)
-        self.records = Counter("surprisal_records", "Records scored.", ("model", "version"), registry=self.registry)
-        self.anomalies = Counter(
-            "surprisal_anomalies",
-            "Records flagged at the bundle's false-alarm rate.",
-            ("model", "version"),
-            registry=self.registry,
-        )
-        self.stage = Histogram(
-            "surprisal_stage_duration_seconds",
-            "Seconds by stage of a request.",
-            ("stage",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.batch_records = Histogram(
-            "surprisal_batch_records", "Records in a batch.", buckets=_RECORDS, registry=self.registry
-        )
-        self.queue_records = Gauge(
-            "surprisal_queue_records", "Records waiting for a batch.", ("model", "version"), registry=self.registry
-        )
-        self.p_value = Histogram(
-            "surprisal_p_value",
-            "P-values; flat = calibrated.",
-            ("model", "version"),
-            buckets=_P_VALUES,
-            registry=self.registry,
-        )
-        self.model_info = Gauge(
-            "surprisal_model_info",
+        self._memory = self._gauge("resident_memory_bytes", "Resident memory of the largest worker.", "livemax")
+        self.model_info = self._gauge(
+            "model_info",
             "1 for a version in service, 0 for a retired one.",
-            ("model", "version", "digest", "device", "provider"),
-            registry=self.registry,
+            "livemax",
+            "model",
+            "version",
+            "digest",
+            "device",
+            "provider",
         )
-        self.model_loaded = Gauge(
-            "surprisal_model_loaded_timestamp_seconds",
-            "When the version was loaded.",
-            ("model", "version"),
-            registry=self.registry,
-        )
-        self.reloads = Counter(
-            "surprisal_reloads", "Attempts to load a version.", ("model", "result"), registry=self.registry
+        self.model_loaded = self._gauge(
+            "model_loaded_timestamp_seconds", "When the version was loaded.", "livemax", "model", "version"
         )
 
-    def count(self, model: str, version: int, verdicts: Verdicts) -> None:
-        """Count scored records, their verdicts and their p-values."""
-        labels = (model, str(version))
-        self.records.labels(*labels).inc(verdicts.p_value.size)
-        self.anomalies.labels(*labels).inc(int(verdicts.is_anomaly.sum()))
-        histogram = self.p_value.labels(*labels)
-        for p_value in verdicts.p_value.tolist():
-            histogram.observe(p_value)
+    def flush(self) -> None:
+        """Hand what was counted to prometheus_client."""
+        for tally in self._tallies:
+            tally.flush()
+        self._in_progress.set(self.in_progress)
+        for labels, rows in self.queued.items():
+            self._queue_records.labels(*labels).set(rows)
+        self._memory.set(_resident_bytes())
 
     def expose(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        self.memory.set(_resident_bytes())
-        return generate_latest(self.registry)
+        """All metrics of all workers in Prometheus' text format."""
+        self.flush()
+        return generate_latest(self._shared() or self.registry)
+
+    def _shared(self) -> CollectorRegistry | None:
+        folder = os.environ.get(FOLDER)
+        if folder is None:
+            return None
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+        return registry
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> TallyCounter:
+        counter = TallyCounter(Counter(f"surprisal_{name}", help_text, labels, registry=self.registry))
+        self._tallies.append(counter)
+        return counter
+
+    def _histogram(self, name: str, help_text: str, bounds: tuple[float, ...], *labels: str) -> TallyHistogram:
+        histogram = Histogram(f"surprisal_{name}", help_text, labels, buckets=bounds, registry=self.registry)
+        tally = TallyHistogram(histogram, bounds)
+        self._tallies.append(tally)
+        return tally
+
+    def _gauge(self, name: str, help_text: str, mode: str, *labels: str) -> Gauge:
+        # By mode, what workers that have died once said is left out.
+        return Gauge(f"surprisal_{name}", help_text, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]
 
 
 class BatchObserver:
@@ -106,14 +112,18 @@ class BatchObserver:
     """
 
     def __init__(self, metrics: Metrics, model: str, version: int) -> None:
-        self._queue = metrics.queue_records.labels(model, str(version))
-        self._batch = metrics.batch_records
+        self._labels = (model, str(version))
+        self._queued = metrics.queued
+        self._batch = metrics.batch_records.labels()
         self._waited = metrics.stage.labels("queue")
         self._ran = metrics.stage.labels("infer")
+        self._records = metrics.records.labels(*self._labels)
+        self._anomalies = metrics.anomalies.labels(*self._labels)
+        self._p_value = metrics.p_value.labels(*self._labels)
 
     def queued(self, rows: int) -> None:
         """Rows queued now."""
-        self._queue.set(rows)
+        self._queued[self._labels] = rows
 
     def abandoned(self, rows: int) -> None:
         """Rows that left the queue unscored; their request's own error is counted where it is answered."""
@@ -130,10 +140,16 @@ class BatchObserver:
         """Seconds that a batch ran."""
         self._ran.observe(seconds)
 
+    def answered(self, rows: Rows) -> None:
+        """What is said of a batch's records."""
+        self._records.inc(len(rows["p_value"]))
+        self._anomalies.inc(int(rows["is_anomaly"].sum()))
+        self._p_value.observe_all(rows["p_value"])
+
 
 def _resident_bytes() -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
         return 0
-    return pages * 4096
+    return pages * os.sysconf("SC_PAGE_SIZE")

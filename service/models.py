@@ -47,6 +47,25 @@ class Timing:
     infer: float
 
 
+class Judge:
+    """The batcher's backend: scores a batch and says what it means, once for all its requests.
+
+    Args:
+        manifest: Of the bundle.
+        calibration: Of the bundle.
+        scorer: Its graph.
+    """
+
+    def __init__(self, manifest: Manifest, calibration: Calibration, scorer: Scorer) -> None:
+        self._manifest = manifest
+        self._calibration = calibration
+        self._scorer = scorer
+
+    def run(self, rows: Tensors, samples: int) -> Tensors:
+        """See `service.batcher.Backend`; the columns of `Verdicts`."""
+        return judge(self._manifest, self._calibration, self._scorer.run(rows, samples), samples).columns()
+
+
 class ServedModel:
     """One version of one model, ready to score.
 
@@ -65,9 +84,8 @@ class ServedModel:
         self.calibration = open_calibration(bundle)
         self.scorer = scorer
         self.loaded_at = time.time()
-        self._metrics = metrics
         self._batcher = Batcher(
-            scorer,
+            Judge(self.manifest, self.calibration, scorer),
             max_batch_rows=settings.max_batch_records,
             max_queue_rows=settings.max_queue_records,
             max_request_rows=settings.max_records,
@@ -92,9 +110,7 @@ class ServedModel:
             BatcherError: See `service.batcher`.
         """
         answer = await self._batcher.submit(tensors, samples, deadline)
-        verdicts = judge(self.manifest, self.calibration, answer.rows, samples)
-        self._metrics.count(self.name, self.version, verdicts)
-        return verdicts, Timing(answer.waited, answer.ran)
+        return Verdicts(answer.rows), Timing(answer.waited, answer.ran)
 
     async def aclose(self, grace: float) -> None:
         """Answer what is queued, then end; see `Batcher.aclose`."""

@@ -7,7 +7,7 @@ from types import FrameType
 import uvicorn
 
 from service import logs, scorer
-from service.app import create_app
+from service.app import Application
 from service.models import Models
 from service.settings import Settings
 
@@ -55,7 +55,7 @@ def run(settings: Settings) -> None:
     """
     scorer.require(settings.device)
     logs.configure(settings.log_level)
-    app = create_app(settings)
+    app = Application(settings)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -66,6 +66,6 @@ def run(settings: Settings) -> None:
         timeout_graceful_shutdown=round(settings.grace_seconds),
     )
     try:
-        Server(config, app.state.models, settings.drain_seconds).run()
+        Server(config, app.models, settings.drain_seconds).run()
     except SystemExit as error:
         raise SystemExit(1) from error  # uvicorn's own code for a failed start is 3

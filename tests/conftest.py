@@ -13,9 +13,8 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
-from fastapi import FastAPI
 
-from service.app import create_app
+from service.app import Application
 from service.settings import Settings
 from training import config, data, pipeline, transactions
 
@@ -55,12 +54,12 @@ def payments() -> list[dict[str, Any]]:
 
 
 @contextlib.asynccontextmanager
-async def in_process(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
+async def in_process(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, Application]]:
     """The service and a client of it, in this process."""
-    app = create_app(settings)
+    app = Application(settings)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
-        app.router.lifespan_context(app),
+        app.api.router.lifespan_context(app.api),
         httpx.AsyncClient(transport=transport, base_url="http://service") as client,
     ):
         yield client, app

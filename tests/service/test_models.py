@@ -119,7 +119,7 @@ def test_a_flipped_byte_in_a_listed_file_is_a_digest_mismatch(root: Path) -> Non
 
 async def test_a_broken_new_version_leaves_the_old_one_serving(root: Path) -> None:
     async with in_process(Settings(models=root)) as (client, app):
-        models: Models = app.state.models
+        models: Models = app.models
         shutil.copytree(root / NAME / "1", root / NAME / "2")
         disagree(root / NAME / "2")
         await models.refresh()
@@ -146,9 +146,9 @@ async def test_what_the_file_system_refuses_for_a_while_is_loaded_once_it_gives_
 
         with monkeypatch.context() as patched:
             patched.setattr(Path, "read_bytes", refuse)
-            await app.state.models.refresh()
+            await app.models.refresh()
             assert "Input/output error" in (await client.get("/models")).json()["refused"][NAME]
-        await app.state.models.refresh()
+        await app.models.refresh()
         assert (await client.get(f"/models/{NAME}")).json()["version"] == "2"
 
 
@@ -158,7 +158,7 @@ async def test_a_vanished_model_goes_on_serving_and_a_vanished_refused_one_is_fo
     async with in_process(Settings(models=root)) as (client, app):
         assert "broken" in (await client.get("/models")).json()["refused"]
         shutil.rmtree(root)
-        await app.state.models.refresh()
+        await app.models.refresh()
         shown = (await client.get("/models")).json()
         assert shown["refused"] == {}
         assert [model["name"] for model in shown["models"]] == [NAME]
@@ -168,7 +168,7 @@ async def test_a_vanished_model_goes_on_serving_and_a_vanished_refused_one_is_fo
 async def test_a_new_version_takes_over_and_the_old_one_retires(root: Path) -> None:
     async with in_process(Settings(models=root)) as (client, app):
         shutil.copytree(root / NAME / "1", root / NAME / "2")
-        await app.state.models.refresh()
+        await app.models.refresh()
         assert (await client.get(f"/models/{NAME}")).json()["version"] == "2"
         text = (await client.get("/metrics")).text
         infos = [line for line in text.splitlines() if line.startswith("surprisal_model_info")]
@@ -181,7 +181,7 @@ async def test_serving_json_pins_a_version_and_lets_go_of_it(root: Path) -> None
     async with in_process(Settings(models=root)) as (client, app):
         assert (await client.get(f"/models/{NAME}")).json()["version"] == "1"
         (root / NAME / "serving.json").unlink()
-        await app.state.models.refresh()
+        await app.models.refresh()
         assert (await client.get(f"/models/{NAME}")).json()["version"] == "2"
 
 
@@ -197,7 +197,7 @@ async def test_with_no_model_the_service_waits_for_one(root: Path, tmp_path: Pat
         assert "retry-after" in refused.headers
         assert (await client.get("/openapi.json")).status_code == 200
         shutil.copytree(root, empty)
-        await app.state.models.refresh()
+        await app.models.refresh()
         assert (await client.get("/readyz")).status_code == 200
 
 

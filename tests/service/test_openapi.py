@@ -70,7 +70,7 @@ async def test_it_changes_with_what_is_loaded(models: Path, tmp_path: Path) -> N
     shutil.copytree(models, tmp_path / "models")
     async with in_process(Settings(models=tmp_path / "models")) as (client, app):
         shutil.copytree(tmp_path / "models" / NAME, tmp_path / "models" / "other")
-        await app.state.models.refresh()
+        await app.models.refresh()
         paths = (await client.get("/openapi.json")).json()["paths"]
         assert "/models/other/score" in paths
 
