@@ -36,7 +36,7 @@ def demo(
     if not store.versions(models, NAME):
         _train(models, console)
     _print_commands(port)
-    server.run(Settings(models=models, port=port, default_model=NAME))
+    server.run(Settings(models=models, port=port, default_model=NAME, workers=1))
 
 
 def _train(models: Path, console: Console) -> None:

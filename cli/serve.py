@@ -12,6 +12,9 @@ def serve(
     models: Annotated[Path | None, typer.Option(help="Folder of the bundles; by default models.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; by default 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; by default 8000.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that answer; by default one for each processor of the quota.")
+    ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"] | None, typer.Option(help="Where the graph runs; by default auto.")
     ] = None,
@@ -23,7 +26,7 @@ def serve(
     from service.scorer import DeviceUnavailable
     from service.settings import Settings
 
-    flags: dict[str, Any] = {"models": models, "host": host, "port": port, "device": device}
+    flags: dict[str, Any] = {"models": models, "host": host, "port": port, "workers": workers, "device": device}
     try:
         settings = Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
@@ -31,9 +34,12 @@ def serve(
         wrong = [": ".join([*(_place(part, given) for part in each["loc"]), each["msg"]]) for each in error.errors()]
         fail("; ".join(wrong), CALL_WRONG)
     try:
-        server.run(settings)
+        code = server.run(settings)
     except DeviceUnavailable as error:
         fail(error, WORK_FAILED)
+    except OSError as error:
+        fail(f"{settings.host}:{settings.port}: {(error.strerror or str(error)).lower()}", WORK_FAILED)
+    raise SystemExit(code)
 
 
 def _place(setting: int | str, given: set[str]) -> str:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service.batcher import Rows
 from service.tally import Tally, TallyCounter, TallyHistogram
@@ -45,11 +45,16 @@ class Metrics:
         """Requests being answered by this worker."""
         self.queued: dict[tuple[str, str], int] = {}
         """Records that wait for a batch in this worker, by model and version."""
-        self._in_progress = self._gauge("requests_in_progress", "Requests being answered.", "livesum")
+        self._in_progress = self._gauge(
+            "requests_in_progress", "Requests being answered, those for metrics apart.", "livesum"
+        )
         self._queue_records = self._gauge(
             "queue_records", "Records waiting for a batch.", "livesum", "model", "version"
         )
         self._memory = self._gauge("resident_memory_bytes", "Resident memory of the largest worker.", "livemax")
+        if FOLDER not in os.environ:
+            self._gauge("workers", "Workers that answer.", "livesum").set(1)
+            Counter("surprisal_worker_restarts", "Workers that were replaced.", registry=self.registry)
         self.model_info = self._gauge(
             "model_info",
             "1 for a version in service, 0 for a retired one.",
@@ -75,7 +80,10 @@ class Metrics:
 
     def expose(self) -> bytes:
         """All metrics of all workers in Prometheus' text format."""
+        # The request that asks for them is no load, and would stay on show in the eyes of the other workers.
+        self.in_progress -= 1
         self.flush()
+        self.in_progress += 1
         return generate_latest(self._shared() or self.registry)
 
     def _shared(self) -> CollectorRegistry | None:
@@ -100,6 +108,28 @@ class Metrics:
     def _gauge(self, name: str, help_text: str, mode: str, *labels: str) -> Gauge:
         # By mode, what workers that have died once said is left out.
         return Gauge(f"surprisal_{name}", help_text, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]
+
+
+class WorkerMetrics:
+    """What is known of workers where they are several: kept by their supervisor, exposed by each of them."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self.workers = Gauge(
+            "surprisal_workers", "Workers that answer.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.restarts = Counter("surprisal_worker_restarts", "Workers that were replaced.", registry=registry)
+        self.workers.set(0)
+
+    def dead(self, pid: int, left: int) -> None:
+        """Leave out what a worker said of its own state, and keep what it counted.
+
+        Args:
+            pid: The worker.
+            left: How many still answer.
+        """
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        self.workers.set(left)
 
 
 class BatchObserver:

@@ -1,14 +1,15 @@
 """uvicorn with our own shutdown: not ready first, then deaf, then done, with exit code 0."""
 
+import asyncio
 import signal
+import socket
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
-from service import logs, scorer
-from service.app import Application
-from service.models import Models
+from service import cpus, logs, scorer, supervisor
 from service.settings import Settings
 
 
@@ -17,24 +18,43 @@ class Server(uvicorn.Server):
 
     Args:
         config: uvicorn's.
-        models: Told that the service drains.
+        drain: Told that the service drains.
         drain_seconds: How long it goes on.
+        started: Told that connections are accepted.
+        lifeline: File descriptor whose end means SIGTERM, or None.
     """
 
-    def __init__(self, config: uvicorn.Config, models: Models, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain: Callable[[], None],
+        drain_seconds: float,
+        started: Callable[[], None],
+        lifeline: int | None,
+    ) -> None:
         super().__init__(config)
-        self._models = models
+        self._drain = drain
         self._drain_seconds = drain_seconds
+        self._started = started
+        self._lifeline = lifeline
         self._stop_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; at a second signal, or at Ctrl-C, stop listening at once."""
-        self._models.draining = True
+        self._drain()
         if sig == signal.SIGINT or self._stop_at is not None:
             self.force_exit = self.should_exit
             self.should_exit = True
         else:
             self._stop_at = time.monotonic() + self._drain_seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Load, listen, and say so."""
+        await super().startup(sockets)
+        if self._lifeline is not None:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._lifeline, self._orphaned, loop, self._lifeline)
+        self._started()
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; true once it is time to stop listening."""
@@ -42,19 +62,55 @@ class Server(uvicorn.Server):
             self.should_exit = True
         return await super().on_tick(counter)
 
+    def _orphaned(self, loop: asyncio.AbstractEventLoop, lifeline: int) -> None:
+        loop.remove_reader(lifeline)
+        self.handle_exit(signal.SIGTERM, None)
 
-def run(settings: Settings) -> None:
-    """Serve until a signal ends it.
+
+def run(settings: Settings) -> int:
+    """Serve until a signal ends it, with as many workers as the settings or the processors say.
 
     Args:
         settings: Of the service.
 
+    Returns:
+        The exit code.
+
     Raises:
         DeviceUnavailable: The device asked for cannot be had.
-        SystemExit: 1; the port is taken, or the start failed otherwise, and the log says why.
+        OSError: The address cannot be listened on.
+        SystemExit: 1; the start failed, and the log says why.
     """
     scorer.require(settings.device)
+    # A GPU is kept busy by one worker, and each would hold its own copy of every model.
+    workers = settings.workers or (cpus.available() if settings.device != "cuda" else 1)
+    if workers > 1:
+        return supervisor.run(settings, workers)
     logs.configure(settings.log_level)
+    serve(settings)
+    return 0
+
+
+def serve(
+    settings: Settings,
+    listening: socket.socket | None = None,
+    started: Callable[[], None] = lambda: None,
+    lifeline: int | None = None,
+) -> None:
+    """Serve in this process until a signal ends it.
+
+    Args:
+        settings: Of the service.
+        listening: The socket to accept from; None opens one.
+        started: Told that connections are accepted.
+        lifeline: File descriptor whose end means SIGTERM, or None.
+
+    Raises:
+        SystemExit: 1; the port is taken, or the start failed otherwise, and the log says why.
+    """
+    # Only now: a worker of several has been told by now where they share their counts.
+    from service.app import Application
+
     app = Application(settings)
     config = uvicorn.Config(
         app,
@@ -65,7 +121,11 @@ def run(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=round(settings.grace_seconds),
     )
+
+    def drain() -> None:
+        app.models.draining = True
+
     try:
-        Server(config, app.models, settings.drain_seconds).run()
+        Server(config, drain, settings.drain_seconds, started, lifeline).run([listening] if listening else None)
     except SystemExit as error:
         raise SystemExit(1) from error  # uvicorn's own code for a failed start is 3

@@ -18,6 +18,15 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int | None = Field(
+        default=None, ge=1, description="Processes that answer; by default one for each processor of the quota."
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="Threads that score in a worker; by default its share of the processors."
+    )
+    metrics_folder: Path | None = Field(
+        default=None, description="Folder in which several workers share their counts; by default a temporary one."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the graph runs; cuda that cannot be had is an error at the start."
     )
@@ -25,12 +34,23 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=16 * 2**20, ge=1, description="Largest body in bytes; a larger one is answered 413."
     )
+    max_expanded_bytes: int = Field(
+        default=64 * 2**20,
+        ge=1,
+        description="Largest gzip or deflate body once inflated; a larger one is answered 413.",
+    )
+    max_line_bytes: int = Field(
+        default=2**20, ge=1, description="Longest line of an NDJSON stream; a longer one is answered by an error line."
+    )
     max_batch_records: int = Field(default=1024, ge=1, description="Most records scored in one batch.")
     max_queue_records: int = Field(
         default=20_000, ge=1, description="Most records waiting for a batch, by model; beyond that requests get 429."
     )
     deadline_ms: int = Field(
         default=10_000, ge=1, description="Milliseconds a request may take; X-Deadline-Ms shortens it; then 504."
+    )
+    write_idle_seconds: float = Field(
+        default=30.0, gt=0, description="Seconds that a streamed answer waits for its client to read on; then it ends."
     )
     drain_seconds: float = Field(
         default=2.0, ge=0, description="Seconds between SIGTERM, when /readyz turns 503, and the end of listening."

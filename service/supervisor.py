@@ -1,0 +1,183 @@
+"""Several workers on one listening socket, each a process: started, watched, replaced when one dies, ended together."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from service import cpus, logs
+from service.settings import Settings
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
+SOON_SECONDS = 5.0
+"""A worker that dies sooner than this after its start is replaced only after a pause."""
+PAUSE_SECONDS = 1.0
+_MARGIN_SECONDS = 5.0
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # service.metrics.FOLDER, which cannot be imported before it is set
+
+log = logging.getLogger("surprisal.supervisor")
+
+
+def run(settings: Settings, workers: int) -> int:
+    """Serve with several workers until a signal ends them.
+
+    Args:
+        settings: Of the service.
+        workers: How many.
+
+    Returns:
+        The exit code: 0, or 1 where a worker could not start or did not end well.
+
+    Raises:
+        OSError: The address cannot be listened on.
+    """
+    logs.configure(settings.log_level)
+    with _listening(settings) as listening, _metrics_folder(settings) as folder:
+        # prometheus_client reads it once, when it is imported: in the workers, and here for the counts of workers.
+        os.environ[_FOLDER] = str(folder)
+        return asyncio.run(Supervisor(settings, workers, listening).run())
+
+
+class Supervisor:
+    """Keeps a number of workers alive.
+
+    Args:
+        settings: Of the service; the workers get them as environment variables.
+        workers: How many.
+        listening: The socket that all of them accept from.
+    """
+
+    def __init__(self, settings: Settings, workers: int, listening: socket.socket) -> None:
+        from service.metrics import WorkerMetrics
+
+        self._workers = workers
+        self._listening = listening
+        self._patience = settings.drain_seconds + settings.grace_seconds + _MARGIN_SECONDS
+        self._environment = {**os.environ, **_as_environment(settings, workers)}
+        self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._ready: set[int] = set()
+        self._stopping = False
+        self._exit_code = 0
+        self._metrics = WorkerMetrics()
+        # Workers see its end when this process is gone, however it went.
+        self._lifeline, self._lifeline_here = os.pipe()
+
+    async def run(self) -> int:
+        """Start the workers, and return when all have ended."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        address = "http://{}:{}".format(*self._listening.getsockname()[:2])
+        log.info("%d workers answer on %s (Press CTRL+C to quit)", self._workers, address)
+        await asyncio.gather(*(self._keep_one() for _ in range(self._workers)))
+        return self._exit_code
+
+    async def _keep_one(self) -> None:
+        first = True
+        while not self._stopping:
+            started = time.monotonic()
+            process, code = await self._live_one()
+            was_ready = process.pid in self._ready
+            self._ready.discard(process.pid)
+            self._metrics.dead(process.pid, len(self._ready))
+            if self._stopping:
+                self._exit_code = self._exit_code or min(1, abs(code))
+                return
+            if first and not was_ready:
+                log.error("a worker could not start (exit code %d)", code)
+                self._exit_code = 1
+                self._stop(signal.SIGTERM)
+                return
+            first = False
+            log.error("worker %d ended with %d; another takes its place", process.pid, code)
+            self._metrics.restarts.inc()
+            if time.monotonic() - started < SOON_SECONDS:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _live_one(self) -> tuple[asyncio.subprocess.Process, int]:
+        """Start a worker and wait for its end."""
+        ready, ready_there = os.pipe()
+        inherited = (self._listening.fileno(), ready_there, self._lifeline)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "service.worker",
+                *map(str, inherited),
+                pass_fds=inherited,
+                stdin=asyncio.subprocess.DEVNULL,
+                env=self._environment,
+            )
+        finally:
+            os.close(ready_there)
+        self._running[process.pid] = process
+        loop = asyncio.get_running_loop()
+        loop.add_reader(ready, self._on_ready, ready, process.pid)
+        try:
+            return process, await process.wait()
+        finally:
+            loop.remove_reader(ready)
+            os.close(ready)
+            del self._running[process.pid]
+
+    def _on_ready(self, ready: int, pid: int) -> None:
+        asyncio.get_running_loop().remove_reader(ready)
+        if os.read(ready, 1):
+            self._ready.add(pid)
+            self._metrics.workers.set(len(self._ready))
+
+    def _stop(self, number: int) -> None:
+        """Pass the signal on; at the first one also see to it that nobody waits for ever."""
+        for process in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+        if not self._stopping:
+            self._stopping = True
+            # The workers hold it as well, and go on accepting for as long as they drain.
+            self._listening.close()
+            asyncio.get_running_loop().call_later(self._patience, self._kill)
+
+    def _kill(self) -> None:
+        for process in self._running.values():
+            log.error("worker %d does not end; it is killed", process.pid)
+            process.kill()
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.create_server(
+        (settings.host, settings.port), family=family, backlog=BACKLOG, reuse_port=False
+    ) as listening:
+        yield listening
+
+
+@contextlib.contextmanager
+def _metrics_folder(settings: Settings) -> Iterator[Path]:
+    if settings.metrics_folder is None:
+        folder = Path(tempfile.mkdtemp(prefix="surprisal-metrics-"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
+    settings.metrics_folder.mkdir(parents=True, exist_ok=True)
+    for left_over in settings.metrics_folder.glob("*.db"):
+        left_over.unlink()
+    yield settings.metrics_folder
+
+
+def _as_environment(settings: Settings, workers: int) -> dict[str, str]:
+    given = {"threads": max(1, cpus.available() // workers)} | settings.model_dump(exclude_none=True)
+    variables = {f"SURPRISAL_{name.upper()}": str(value) for name, value in given.items()}
+    # Without it, the worker that wakes first accepts every connection that waits, and the others get none.
+    return variables | {"UV_TCP_SINGLE_ACCEPT": "1"}

@@ -1,0 +1,135 @@
+"""Several workers: counted together, replaced when they die, ended together."""
+
+import concurrent.futures
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import NAME, running
+
+RECORD = {"amount": 12.5, "country": "SE"}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Look again and again; a condition that never comes ends in a failure."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """The workers' process ids."""
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def total(url: str, name: str, **labels: str) -> float:
+    """The sum of a metric's samples that have these labels."""
+    found = 0.0
+    for family in text_string_to_metric_families(httpx.get(f"{url}/metrics", timeout=30).text):
+        for sample in family.samples:
+            assert "pid" not in sample.labels
+            if sample.name == f"surprisal_{name}" and labels.items() <= sample.labels.items():
+                found += sample.value
+    return found
+
+
+def score(url: str, requests: int = 1) -> list[int]:
+    """Statuses of some requests, each over a connection of its own."""
+    body = {"records": [RECORD] * 3}
+    return [httpx.post(f"{url}/score", json=body, timeout=30).status_code for _ in range(requests)]
+
+
+def test_counts_are_those_of_all_workers(models: Path) -> None:
+    with running(models, workers=2) as (process, url):
+        until(lambda: total(url, "workers") == 2)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            statuses = [status for each in pool.map(lambda _: score(url, 25), range(8)) for status in each]
+        assert statuses == [200] * 200
+        # Another worker's counts are at most a second old.
+        until(lambda: total(url, "http_requests_total", route="/score", status="200") == 200)
+        assert total(url, "records_total", model=NAME, version="1") == 600
+        assert total(url, "p_value_count", model=NAME) == 600
+        assert total(url, "p_value_bucket", model=NAME, le="1.0") == 600
+        assert total(url, "stage_duration_seconds_count", stage="encode") == 200
+        assert total(url, "model_info", model=NAME) == 1
+        until(lambda: total(url, "requests_in_progress") == 0)
+        assert total(url, "resident_memory_bytes") < 150e6
+        assert len(workers_of(process)) == 2
+
+
+def test_a_worker_that_is_killed_is_replaced(models: Path) -> None:
+    with running(models, workers=2) as (process, url):
+        until(lambda: total(url, "workers") == 2)
+        assert score(url) == [200]
+        until(lambda: total(url, "records_total") == 3)
+        victim, survivor = workers_of(process)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in workers_of(process) and len(workers_of(process)) == 2)
+        until(lambda: total(url, "workers") == 2)
+        assert survivor in workers_of(process)
+        assert total(url, "worker_restarts_total") == 1
+        assert score(url, 20) == [200] * 20
+        # What the dead worker counted stays counted.
+        until(lambda: total(url, "records_total") == 63)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+
+
+def test_sigterm_drains_all_workers_and_ends_with_0(models: Path) -> None:
+    with running(models, workers=2, SURPRISAL_DRAIN_SECONDS="1.0") as (process, url):
+        until(lambda: total(url, "workers") == 2)
+        pids = workers_of(process)
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            heavy = {"records": [RECORD] * 4000, "samples": 64}
+            answers = [pool.submit(httpx.post, f"{url}/score", json=heavy, timeout=30) for _ in range(4)]
+            until(lambda: total(url, "requests_in_progress") > 1)
+            process.send_signal(signal.SIGTERM)
+            until(lambda: httpx.get(f"{url}/readyz", timeout=30).status_code == 503)
+            assert [answer.result().status_code for answer in answers] == [200] * 4
+        assert process.wait(timeout=30) == 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_workers_end_when_their_supervisor_is_gone(models: Path) -> None:
+    with running(models, workers=2, SURPRISAL_DRAIN_SECONDS="0") as (process, url):
+        until(lambda: total(url, "workers") == 2)
+        pids = workers_of(process)
+        process.kill()
+        process.wait()
+        try:
+            until(lambda: not any(alive(pid) for pid in pids))
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody waits for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_workers_that_cannot_start_end_it_with_1(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "uvicorn.py").write_text("raise ImportError('broken on purpose')\n")
+    code = "import sys; sys.argv = ['surprisal', 'serve', '--workers', '2', '--port', '0', '--models', sys.argv[1]]"
+    code += "; from cli.main import main; import service.server, os; os.environ['PYTHONPATH'] = sys.path[-1]; main()"
+    result = subprocess.run(
+        ["python", "-c", f"import sys; sys.path.append({str(tmp_path)!r}); {code}", str(models)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 1, result.stderr
+    assert "a worker could not start" in result.stderr
