@@ -32,6 +32,8 @@ MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 MOST_PROBLEMS = 100
 """Problems reported at most; a client that sends a million wrong rows needs to see only the first."""
 
+_FEW = 256
+_PLAIN = {float, int}
 _NUMBERS = int | float | Decimal | np.integer | np.floating
 _BOOLEAN_CODES: dict[object, int] = {None: MISSING, False: 0, True: 1}  # 0, 1, 0.0 and 1.0 are equal keys
 
@@ -62,6 +64,10 @@ def encode_records(schema: RecordSchema, records: Sequence[object]) -> dict[str,
                 break
         if problems:
             raise InvalidRecords(problems[:MOST_PROBLEMS])
+    if len(schema.numeric) == len(schema.names):
+        matrix = _matrix(rows, len(schema.names))
+        if matrix is not None:
+            return {"numeric": matrix}
     columns: list[Column] = list(zip(*rows, strict=True))
     return _tensors(schema, dict(zip(schema.names, columns, strict=True)), len(records))
 
@@ -202,7 +208,10 @@ def _tensors(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> 
         fields: Sequence[AnyField] = getattr(schema, kind)
         given = [columns[field.name] for field in fields]
         matrix = _matrix(given, rows) if kind == "numeric" else None
-        tensors[kind] = _column_by_column(fields, given, rows, dtype, problems) if matrix is None else matrix
+        if matrix is None:
+            tensors[kind] = _column_by_column(fields, given, rows, dtype, problems)
+        else:
+            tensors[kind] = np.ascontiguousarray(matrix.T)
     if not problems and not all(_is_whole(kind, tensor) for kind, tensor in tensors.items()):
         present = np.zeros(rows, bool)
         for kind, tensor in tensors.items():
@@ -213,24 +222,25 @@ def _tensors(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> 
     return tensors
 
 
-def _matrix(columns: Sequence[Column], rows: int) -> Tensor | None:
-    """Columns of Python's own finite numbers as (rows, columns) float64; None if any value is something else.
+def _matrix(lines: Sequence[Column], width: int) -> Tensor | None:
+    """Lines of `width` finite numbers of Python's own, as a float64 matrix; None if any value is something else.
 
     `struct` reads them several times faster than numpy does, and refuses text and None, which numpy would convert.
     """
-    if set(map(type, columns)) != {tuple}:
+    if not set(map(type, lines)) <= {list, tuple}:
         return None
+    values = list(chain.from_iterable(lines))
     try:
-        packed = struct.pack(f"{rows * len(columns)}d", *chain.from_iterable(columns))
+        matrix = np.frombuffer(struct.pack(f"{len(values)}d", *values)).reshape(len(lines), width)
     except (struct.error, OverflowError):
         return None
-    matrix = np.frombuffer(packed).reshape(len(columns), rows)
-    if not np.isfinite(matrix).all():
-        return None
-    # A boolean passes for 0 or 1, and is no number here.
-    if ((matrix == 0.0) | (matrix == 1.0)).any() and not set(map(type, chain.from_iterable(columns))) <= {float, int}:
-        return None
-    return np.ascontiguousarray(matrix.T)
+    # Booleans pass for 0 and 1, and are no numbers here. Numpy is the faster one only from some hundred values on.
+    if len(values) <= _FEW:
+        good = set(map(type, values)) <= _PLAIN and math.isfinite(sum(values, 0.0))
+    else:
+        good = bool(np.isfinite(matrix).all())
+        good = good and (not (matrix * matrix == matrix).any() or set(map(type, values)) <= _PLAIN)
+    return matrix if good else None
 
 
 def _is_whole(kind: str, tensor: Tensor) -> bool:

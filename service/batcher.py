@@ -51,7 +51,7 @@ class Observer(Protocol):
         """What the batch gave, all its requests together."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would double the time that one takes to make
 class Answer:
     """The backend's arrays `(n, ...)` for one request, and where its time went.
 
@@ -151,16 +151,18 @@ class Batcher:
         if self._loop_task is None:
             self._loop_task = loop.create_task(self._form_batches())
             self._loop_task.add_done_callback(self._loop_ended)
-        entries = [
-            _Entry(_part(rows, i, step), min(step, size - i), samples, now, due, loop.create_future())
-            for i in range(0, size, step)
-        ]
+        if size <= step:
+            entries = [_Entry(rows, size, samples, now, due, loop.create_future())]
+        else:
+            entries = [
+                _Entry(_part(rows, i, step), min(step, size - i), samples, now, due, loop.create_future())
+                for i in range(0, size, step)
+            ]
         self._unanswered.update(entries)
         self._queue.update(dict.fromkeys(entries))
         self._count(size)
         self._wake.set()
-        late = DeadlineExceeded("the deadline passed before the answer")
-        alarm = None if deadline is None else loop.call_later(deadline - now, self._fail, entries, late)
+        alarm = None if deadline is None else loop.call_later(deadline - now, self._too_late, entries)
         try:
             answers = [_answered(await entry.outcome) for entry in entries]
         finally:
@@ -169,6 +171,8 @@ class Batcher:
             for entry in entries:
                 self._withdraw(entry)
             self._unanswered.difference_update(entries)
+        if len(answers) == 1:
+            return answers[0]
         joined = _joined([answer.rows for answer in answers])
         return Answer(joined, max(answer.waited for answer in answers), sum(answer.ran for answer in answers))
 
@@ -195,7 +199,7 @@ class Batcher:
             raise ShuttingDown("the service is shutting down")
         if self._loop_error is not None:
             raise InferenceFailed(*self._loop_error.args) from self._loop_error.__cause__
-        sizes = {len(array) for array in rows.values()}
+        sizes = set(map(len, rows.values()))
         if len(sizes) != 1 or 0 in sizes:
             raise ValueError(f"a request needs arrays of one length above 0, not {sorted(sizes)}")
         (size,) = sizes
@@ -216,6 +220,9 @@ class Batcher:
             del self._queue[entry]
             self._count(-entry.size)
             self.observer.abandoned(entry.size)
+
+    def _too_late(self, entries: Iterable[_Entry]) -> None:
+        self._fail(entries, DeadlineExceeded("the deadline passed before the answer"))
 
     def _fail(self, entries: Iterable[_Entry], error: ServiceError) -> None:
         for entry in entries:
@@ -246,15 +253,20 @@ class Batcher:
         """Takes the next batch out of the queue; empty when there is none, or when it may still wait for more."""
         batch: list[_Entry] = []
         room, now = self.max_batch_rows, self.clock()
-        for entry in list(self._queue):
+        late: list[_Entry] = []
+        for entry in self._queue:
             if entry.outcome.done() or entry.deadline <= now:  # done: cancelled in this turn, not gone yet
-                self._fail([entry], DeadlineExceeded("the deadline passed in the queue"))
+                late.append(entry)
             elif not batch or entry.samples == batch[0].samples:
                 if entry.size > room:
                     room = 0
                     break
                 room -= entry.size
                 batch.append(entry)
+                if not room:
+                    break
+        if late:
+            self._fail(late, DeadlineExceeded("the deadline passed in the queue"))
         if batch and room and not self._closing and (wait := batch[0].arrived + self.max_wait - now) > 0:
             asyncio.get_running_loop().call_later(wait, self._wake.set)
             return []

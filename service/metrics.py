@@ -1,6 +1,8 @@
 """Every metric of the service (`surprisal_…`, base units), right across workers where several share a folder."""
 
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -8,6 +10,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from service.batcher import Rows
 from service.tally import Tally, TallyCounter, TallyHistogram
+from service.verdicts import Verdicts
 
 FLUSH_SECONDS = 1.0
 """Counts are at most this old where another worker exposes them."""
@@ -41,6 +44,18 @@ class Metrics:
         self.batch_records = self._histogram("batch_records", "Records in a batch.", _RECORDS)
         self.p_value = self._histogram("p_value", "P-values; flat = calibrated.", _P_VALUES, "model", "version")
         self.reloads = self._counter("reloads", "Attempts to load a version.", "model", "result")
+        self.batches = self._counter("batches", "Batches that ran.", "model", "version")
+        self.infer_requests = self._counter(
+            "infer_requests", "Requests to infer of the Open Inference Protocol.", "model", "version", "result"
+        )
+        self.infer_seconds = self._counter(
+            "infer_seconds", "Seconds that these requests took, by phase.", "model", "version", "phase"
+        )
+        self.last_batch: dict[tuple[str, str], float] = {}
+        """Unix time of the last batch in this worker, in seconds, by model and version."""
+        self._last_batch = self._gauge(
+            "last_batch_timestamp_seconds", "When the last batch ran.", "max", "model", "version"
+        )
         self.in_progress = 0
         """Requests being answered by this worker."""
         self.queued: dict[tuple[str, str], int] = {}
@@ -76,6 +91,8 @@ class Metrics:
         self._in_progress.set(self.in_progress)
         for labels, rows in self.queued.items():
             self._queue_records.labels(*labels).set(rows)
+        for labels, seconds in self.last_batch.items():
+            self._last_batch.labels(*labels).set(seconds)
         self._memory.set(_resident_bytes())
 
     def expose(self) -> bytes:
@@ -85,6 +102,24 @@ class Metrics:
         self.flush()
         self.in_progress += 1
         return generate_latest(self._shared() or self.registry)
+
+    def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        """What `expose` shows, of all workers: each sample's name, labels and value."""
+        self.flush()
+        for family in (self._shared() or self.registry).collect():
+            for sample in family.samples:
+                yield sample.name, sample.labels, sample.value
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples of all workers.
+
+        Args:
+            name: As it is exposed, `surprisal_records_total` for example.
+            labels: Those that the samples must have, among others; samples that lack one are left out.
+        """
+        return sum(
+            value for sample, given, value in self.samples() if sample == name and labels.items() <= given.items()
+        )
 
     def _shared(self) -> CollectorRegistry | None:
         folder = os.environ.get(FOLDER)
@@ -150,6 +185,8 @@ class BatchObserver:
         self._records = metrics.records.labels(*self._labels)
         self._anomalies = metrics.anomalies.labels(*self._labels)
         self._p_value = metrics.p_value.labels(*self._labels)
+        self._batches = metrics.batches.labels(*self._labels)
+        self._last_batch = metrics.last_batch
 
     def queued(self, rows: int) -> None:
         """Rows queued now."""
@@ -169,12 +206,15 @@ class BatchObserver:
     def ran(self, seconds: float) -> None:
         """Seconds that a batch ran."""
         self._ran.observe(seconds)
+        self._batches.inc()
+        self._last_batch[self._labels] = time.time()
 
     def answered(self, rows: Rows) -> None:
         """What is said of a batch's records."""
-        self._records.inc(len(rows["p_value"]))
-        self._anomalies.inc(int(rows["is_anomaly"].sum()))
-        self._p_value.observe_all(rows["p_value"])
+        verdicts = Verdicts(rows["verdicts"])
+        self._records.inc(len(verdicts.table))
+        self._anomalies.inc(int(verdicts.is_anomaly.sum()))
+        self._p_value.observe_all(verdicts.p_value)
 
 
 def _resident_bytes() -> int:

@@ -62,8 +62,8 @@ class Judge:
         self._scorer = scorer
 
     def run(self, rows: Tensors, samples: int) -> Tensors:
-        """See `service.batcher.Backend`; the columns of `Verdicts`."""
-        return judge(self._manifest, self._calibration, self._scorer.run(rows, samples), samples).columns()
+        """See `service.batcher.Backend`; `verdicts` is the table of `Verdicts`."""
+        return {"verdicts": judge(self._manifest, self._calibration, self._scorer.run(rows, samples), samples).table}
 
 
 class ServedModel:
@@ -110,7 +110,7 @@ class ServedModel:
             BatcherError: See `service.batcher`.
         """
         answer = await self._batcher.submit(tensors, samples, deadline)
-        return Verdicts(answer.rows), Timing(answer.waited, answer.ran)
+        return Verdicts(answer.rows["verdicts"]), Timing(answer.waited, answer.ran)
 
     async def aclose(self, grace: float) -> None:
         """Answer what is queued, then end; see `Batcher.aclose`."""

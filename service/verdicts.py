@@ -10,6 +10,21 @@ from bundle.calibration import Calibration
 from bundle.fields import Tensors
 from bundle.manifest import Manifest
 
+Table = npt.NDArray[np.float64]
+
+NAMES = (
+    "reconstruction_probability",
+    "log_reconstruction_probability",
+    "elbo",
+    "iwae",
+    "expected_log_likelihood",
+    "anomaly_score",
+    "p_value",
+    "is_anomaly",
+)
+"""Columns of a table of verdicts; those after them are the latent mean. All float64, which holds float32 exactly."""
+_P_VALUE, _IS_ANOMALY = NAMES.index("p_value"), NAMES.index("is_anomaly")
+_FLOAT32 = frozenset(NAMES[1:6])
 _LEAST, _GREATEST = -745.0, 709.0  # beyond these a density in float64 is 0 or infinite
 
 
@@ -18,24 +33,41 @@ class Verdicts:
     """What is said of B records.
 
     Args:
-        said: Everything by its name in the API; see `judge`.
+        table: (B, 8 + K) float64, the columns of `NAMES` and the latent mean. One array, because that is what the
+            batcher joins and cuts for every request.
     """
 
-    said: Tensors
-
-    def columns(self) -> Tensors:
-        """Everything by its name in the API; (B,) each, but for the (B, K) latent means."""
-        return self.said
+    table: Table
 
     @property
-    def p_value(self) -> npt.NDArray[np.float64]:
-        """(B,) float64, share of held-out normal records at least as strange."""
-        return self.said["p_value"]
+    def p_value(self) -> Table:
+        """(B,) share of held-out normal records at least as strange."""
+        return self.table[:, _P_VALUE]
 
     @property
     def is_anomaly(self) -> npt.NDArray[np.bool_]:
         """(B,) bool, p-value at most the bundle's false-alarm rate."""
-        return self.said["is_anomaly"]
+        return self.table[:, _IS_ANOMALY] == 1.0
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything by its name in the API and in its own dtype; (B,) each, but for the (B, K) latent means."""
+        columns: dict[str, npt.NDArray[Any]] = {}
+        for index, name in enumerate(NAMES):
+            column = self.table[:, index]
+            columns[name] = column.astype(np.float32) if name in _FLOAT32 else column
+        columns["is_anomaly"] = self.is_anomaly
+        columns["latent_mean"] = self.table[:, len(NAMES) :].astype(np.float32)
+        return columns
+
+    def objects(self) -> list[dict[str, Any]]:
+        """An object for each record, as JSON has it; NaN where there is no number."""
+        objects = []
+        for row in self.table.tolist():
+            said = dict(zip(NAMES, row, strict=False))
+            said["is_anomaly"] = row[_IS_ANOMALY] == 1.0
+            said["latent_mean"] = row[len(NAMES) :]
+            objects.append(said)
+        return objects
 
 
 def judge(manifest: Manifest, calibration: Calibration, outputs: Tensors, samples: int) -> Verdicts:
@@ -48,22 +80,20 @@ def judge(manifest: Manifest, calibration: Calibration, outputs: Tensors, sample
         samples: Number of draws that they were computed with.
 
     Returns:
-        The outputs; before them `reconstruction_probability` (B,) float64, NaN where a double cannot hold the density;
-        after them `anomaly_score` (B,) float32, higher = stranger, `p_value` and `is_anomaly`.
+        Of B records; `reconstruction_probability` is NaN where a double cannot hold the density.
     """
     score: npt.NDArray[Any] = manifest.score.sign * outputs[manifest.score.output]
     p_value = calibration.p_values(manifest.anomaly_score, samples, score)
-    log_density = outputs["log_reconstruction_probability"].astype(np.float64)
-    density = np.exp(np.clip(log_density, _LEAST, _GREATEST))
-    density[(log_density < _LEAST) | (log_density > _GREATEST)] = np.nan
+    log_density = outputs["log_reconstruction_probability"]
+    latent_mean = outputs["latent_mean"]
+    table = np.empty((len(score), len(NAMES) + latent_mean.shape[1]))
+    table[:, 0] = np.where((log_density < _LEAST) | (log_density > _GREATEST), np.nan, log_density)
+    np.exp(table[:, 0], out=table[:, 0])
+    for index, name in enumerate(NAMES[1:5], start=1):
+        table[:, index] = outputs[name]
+    table[:, 5] = score
+    table[:, _P_VALUE] = p_value
     # The tolerance is for rates such as 0.29 whose multiple of n + 1 a double misses by a hair.
-    is_anomaly = p_value <= manifest.false_alarm_rate + 1e-12
-    return Verdicts(
-        {
-            "reconstruction_probability": density,
-            **outputs,
-            "anomaly_score": score,
-            "p_value": p_value,
-            "is_anomaly": is_anomaly,
-        }
-    )
+    table[:, _IS_ANOMALY] = p_value <= manifest.false_alarm_rate + 1e-12
+    table[:, len(NAMES) :] = latent_mean
+    return Verdicts(table)

@@ -3,7 +3,6 @@
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import orjson
 
 from bundle.errors import InvalidRecords, Problem
@@ -72,18 +71,8 @@ def encode(name: str, version: int, samples: int, verdicts: Verdicts) -> bytes:
         verdicts: Of B records.
     """
     # float64 throughout, so that a client reads back the very number that was computed; NaN becomes null.
-    columns = {
-        key: values.astype(np.float64).tolist() if values.dtype == np.float32 else values.tolist()
-        for key, values in verdicts.columns().items()
-    }
-    names = tuple(columns)
-    return orjson.dumps(
-        {
-            "model": {"name": name, "version": str(version)},
-            "samples": samples,
-            "results": [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)],
-        }
-    )
+    answer = {"model": {"name": name, "version": str(version)}, "samples": samples, "results": verdicts.objects()}
+    return orjson.dumps(answer)
 
 
 def _fault(schema: RecordSchema, record: object, problem: Problem) -> Fault:
