@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 
 from service import cpus, logs, scorer, supervisor
+from service.acceptor import Acceptor
 from service.settings import Settings
 
 
@@ -37,6 +38,7 @@ class Server(uvicorn.Server):
         self._drain_seconds = drain_seconds
         self._started = started
         self._lifeline = lifeline
+        self._acceptor: Acceptor | None = None
         self._stop_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -49,12 +51,32 @@ class Server(uvicorn.Server):
             self._stop_at = time.monotonic() + self._drain_seconds
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Load, listen, and say so."""
-        await super().startup(sockets)
+        """Load, listen, and say so.
+
+        Args:
+            sockets: One that is shared with other workers, or None.
+        """
+        if sockets is None:
+            await super().startup()
+        else:
+            await super().startup([])
+            self._acceptor = Acceptor(sockets[0], self._protocol, self.server_state.connections)
         if self._lifeline is not None:
             loop = asyncio.get_running_loop()
             loop.add_reader(self._lifeline, self._orphaned, loop, self._lifeline)
         self._started()
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and wait for what was begun."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; true once it is time to stop listening."""

@@ -178,6 +178,4 @@ def _metrics_folder(settings: Settings) -> Iterator[Path]:
 
 def _as_environment(settings: Settings, workers: int) -> dict[str, str]:
     given = {"threads": max(1, cpus.available() // workers)} | settings.model_dump(exclude_none=True)
-    variables = {f"SURPRISAL_{name.upper()}": str(value) for name, value in given.items()}
-    # Without it, the worker that wakes first accepts every connection that waits, and the others get none.
-    return variables | {"UV_TCP_SINGLE_ACCEPT": "1"}
+    return {f"SURPRISAL_{name.upper()}": str(value) for name, value in given.items()}

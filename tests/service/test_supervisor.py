@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -63,6 +64,23 @@ def test_counts_are_those_of_all_workers(models: Path) -> None:
         until(lambda: total(url, "requests_in_progress") == 0)
         assert total(url, "resident_memory_bytes") < 150e6
         assert len(workers_of(process)) == 2
+
+
+def sockets_of(pid: int) -> int:
+    """How many sockets a process holds."""
+    return sum("socket" in str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_each_worker_gets_a_share_of_the_connections(models: Path) -> None:
+    with running(models, workers=2) as (process, url), contextlib.ExitStack() as opened:
+        until(lambda: total(url, "workers") == 2)
+        address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
+        before = [sockets_of(pid) for pid in workers_of(process)]
+        for _ in range(64):
+            opened.enter_context(socket.create_connection(address))
+        until(lambda: sum(map(sockets_of, workers_of(process))) >= sum(before) + 64)
+        shares = [sockets_of(pid) - held for pid, held in zip(workers_of(process), before, strict=True)]
+        assert min(shares) >= 8, shares
 
 
 def test_a_worker_that_is_killed_is_replaced(models: Path) -> None:
