@@ -1,5 +1,6 @@
 """`surprisal score`: score a file with a bundle, in constant memory and without a server."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ def score(
     from service import files
     from service.models import open_calibration, open_scorer
     from service.settings import Settings
-    from service.verdicts import judge
+    from service.verdicts import Verdicts, judge
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     for path in (source, target):
@@ -50,14 +51,26 @@ def score(
             if len(absent) == len(schema.names):
                 fail(f"{source}: none of the model's fields is a column: {', '.join(absent)}", CALL_WRONG)
             console.print(f"{source} has no column {', '.join(absent)}; missing in every row")
-        with bar, files.writer(target) as writer:
+        with bar, files.writer(target) as writer, ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
             task = bar.add_task("score", total=1.0, rows=0)
-            for piece in file.pieces():
-                verdicts = judge(manifest, calibration, scorer.run(piece.tensors, draws), draws)
+
+            def write(piece: files.Piece, verdicts: Verdicts) -> None:
                 writer.write_table(files.with_scores(piece.table, verdicts.columns(), flat=target.suffix == ".csv"))
+
+            # While a piece is scored, the one before it is written and the one after it is read.
+            pieces = file.pieces()
+            following, written = reading.submit(next, pieces, None), None
+            while (piece := following.result()) is not None:
+                following = reading.submit(next, pieces, None)
+                verdicts = judge(manifest, calibration, scorer.run(piece.tensors, draws), draws)
+                if written is not None:
+                    written.result()
+                written = writing.submit(write, piece, verdicts)
                 rows += piece.table.num_rows
                 anomalies += int(verdicts.is_anomaly.sum())
                 bar.update(task, completed=piece.share, rows=rows)
+            if written is not None:
+                written.result()
     share = anomalies / max(rows, 1)
     console.print(
         f"{rows:,} rows scored, {anomalies:,} ({share:.2%}) flagged at a false-alarm rate of "
