@@ -16,6 +16,8 @@ from service.asgi import Receive, Scope, Send
 from service.gate import Gate
 from service.metrics import FLUSH_SECONDS, Metrics
 from service.models import Models
+from service.openinference import endpoint
+from service.openinference.endpoint import OpenInference
 from service.routes import router
 from service.score import ScoreEndpoint
 from service.settings import Settings
@@ -46,13 +48,17 @@ class Application:
         self.api.include_router(router(self.models, self.metrics))
         self.api.openapi = lambda: openapi.document(self.api, self.models, settings)  # type: ignore[method-assign]
         score = ScoreEndpoint(self.models, settings, self.metrics)
-        gate = partial(Gate, score=score, metrics=self.metrics, slow_seconds=settings.slow_ms / 1e3)
+        open_inference = OpenInference(self.models, settings, self.metrics)
+        slow_seconds = settings.slow_ms / 1e3
+        gate = partial(
+            Gate, score=score, open_inference=open_inference, metrics=self.metrics, slow_seconds=slow_seconds
+        )
         self.api.add_middleware(gate)
         self._short_way = gate(self.api)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or live through the lifespan."""
-        hot = scope["type"] == "http" and scope["path"].endswith("/score")
+        hot = scope["type"] == "http" and (scope["path"].endswith("/score") or endpoint.is_under(scope["path"]))
         await (self._short_way if hot else self.api)(scope, receive, send)
 
     @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ ServiceError
 ├── BodyTooLarge           body-too-large
 ├── TooManyRecords         too-many-records
 ├── MediaTypeUnsupported   unsupported-media-type
+├── EncodingUnsupported    unsupported-content-encoding
 ├── NotAcceptable          not-acceptable
 ├── RequestInvalid         invalid-request
 ├── RouteNotFound          not-found
@@ -28,6 +29,11 @@ class Fault(NamedTuple):
 
     pointer: str
     detail: str
+
+
+def pointer(*parts: object) -> str:
+    """A JSON pointer to the member or element that the parts name, outermost first."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 class ServiceError(Exception):
@@ -82,6 +88,13 @@ class MediaTypeUnsupported(ServiceError):
 
     slug = "unsupported-media-type"
     title = "The body's media type is not read here"
+
+
+class EncodingUnsupported(ServiceError):
+    """The body's content encoding is not inflated here."""
+
+    slug = "unsupported-content-encoding"
+    title = "The body's content encoding is not read here"
 
 
 class NotAcceptable(ServiceError):

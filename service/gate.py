@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -11,13 +12,17 @@ from starlette.exceptions import HTTPException
 from service.asgi import ClientGone, Headers, Message, Receive, Scope, Send, respond
 from service.errors import MethodNotAllowed, RouteNotFound, ServiceError, Unexpected
 from service.metrics import Metrics
-from service.problems import MEDIA_TYPE, RETRY_AFTER_SECONDS, STATUS, problem
+from service.openinference import endpoint
+from service.openinference.endpoint import OpenInference
+from service.problems import HEADERS, MEDIA_TYPE, RETRY_AFTER_SECONDS, STATUS, problem
 from service.score import ScoreEndpoint
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _SCORE = re.compile(r"(?:/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)?/score")
 _SCORE_ROUTES = ("/score", "/models/{name}/score", "/models/{name}/versions/{version}/score")
+
+_PROBLEM = (problem, MEDIA_TYPE)
 
 log = logging.getLogger("surprisal.http")
 
@@ -28,13 +33,17 @@ class Gate:
     Args:
         app: What answers all but scoring: the framework's router costs more than the rest of a small request.
         score: What answers `POST /score` and its kin.
+        open_inference: What answers under `/v2`.
         metrics: Where requests are counted.
         slow_seconds: Requests that take longer are logged.
     """
 
-    def __init__(self, app: Any, score: ScoreEndpoint, metrics: Metrics, slow_seconds: float) -> None:
+    def __init__(
+        self, app: Any, score: ScoreEndpoint, open_inference: OpenInference, metrics: Metrics, slow_seconds: float
+    ) -> None:
         self._app = app
         self._score = score
+        self._open_inference = open_inference
         self._metrics = metrics
         self._slow_seconds = slow_seconds
 
@@ -64,6 +73,10 @@ class Gate:
                 if scope["method"] != "POST":
                     raise MethodNotAllowed("this path takes POST", allow="POST")
                 await self._score(scope, headers, receive, send_with_id, *matched.groups())
+            elif endpoint.is_under(scope["path"]):
+                found = self._open_inference.find(scope["path"])
+                route = found.route.path
+                await self._open_inference(found, scope, headers, receive, send_with_id)
             else:
                 # A server leaves the body of the answer to a HEAD away by itself.
                 routed = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
@@ -74,12 +87,22 @@ class Gate:
         except Exception as error:
             if status:  # the answer has begun; all that is left is to break it off
                 raise
-            await self._refuse(_as_service_error(error), request_id, send_with_id, error)
+            # Clients of that protocol read `error` only where the type is plain JSON.
+            document = (endpoint.refusal, b"application/json") if endpoint.is_under(scope["path"]) else _PROBLEM
+            await self._refuse(_as_service_error(error), request_id, send_with_id, error, *document)
         finally:
             self._metrics.in_progress -= 1
             self._count(route, scope["method"], status, time.perf_counter() - started, request_id)
 
-    async def _refuse(self, refusal: ServiceError, request_id: bytes, send: Send, cause: Exception) -> None:
+    async def _refuse(
+        self,
+        refusal: ServiceError,
+        request_id: bytes,
+        send: Send,
+        cause: Exception,
+        write: Callable[[ServiceError, str], bytes],
+        media_type: bytes,
+    ) -> None:
         status = STATUS[type(refusal)]
         self._metrics.rejected.labels(refusal.slug).inc()
         if status == 500:
@@ -90,9 +113,10 @@ class Gate:
             headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
         if refusal.allow:
             headers.append((b"allow", refusal.allow.encode()))
+        headers += HEADERS.get(type(refusal), ())
         if refusal.close:
             headers.append((b"connection", b"close"))
-        await respond(send, status, problem(refusal, request_id.decode()), MEDIA_TYPE, headers)
+        await respond(send, status, write(refusal, request_id.decode()), media_type, headers)
 
     def _count(self, route: str, method: str, status: int, seconds: float, request_id: bytes) -> None:
         self._metrics.requests.labels(route, method if method in _METHODS else "other", str(status)).inc()

@@ -23,7 +23,7 @@ from bundle.manifest import Manifest
 from bundle.store import Bundle
 from service.batcher import Batcher
 from service.codecs.json import decode
-from service.errors import ModelNotFound, NotReady, ServiceError
+from service.errors import ModelNotFound, NotReady, QueueFull, ServiceError
 from service.metrics import BatchObserver, Metrics
 from service.scorer import DeviceUnavailable, Scorer
 from service.settings import Settings
@@ -31,6 +31,8 @@ from service.verdicts import Verdicts, judge
 
 INLINE_SECONDS = 2e-3
 """Batches that should run shorter than this are run on the event loop: a thread would cost more than the run."""
+FULL = 0.95
+"""Share of the queue beyond which a request is refused unread."""
 POLL_SECONDS = 1.0
 """The models folder is looked at this often; file notifications fail on shared volumes."""
 
@@ -84,6 +86,7 @@ class ServedModel:
         self.calibration = open_calibration(bundle)
         self.scorer = scorer
         self.loaded_at = time.time()
+        self._full = FULL * settings.max_queue_records
         self._batcher = Batcher(
             Judge(self.manifest, self.calibration, scorer),
             max_batch_rows=settings.max_batch_records,
@@ -97,6 +100,15 @@ class ServedModel:
     def healthy(self) -> bool:
         """False once nothing will be answered any more."""
         return self._batcher.healthy
+
+    def refuse_if_full(self) -> None:
+        """Say no before a body is decoded, which would cost more than the refusal.
+
+        Raises:
+            QueueFull: Hardly any record more could wait.
+        """
+        if self._batcher.queued_rows > self._full:
+            raise QueueFull(f"{self._batcher.queued_rows} records are waiting already; try again soon")
 
     async def score(self, tensors: Tensors, samples: int, deadline: float) -> tuple[Verdicts, Timing]:
         """Score records.

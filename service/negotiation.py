@@ -1,10 +1,12 @@
-"""Media types: what a request's body is, and what its answer shall be."""
+"""Media types and codings: what a request's body is, and what its answer shall be."""
 
+from email.message import Message
+from functools import lru_cache
 from typing import Protocol
 
 from bundle.manifest import Manifest
 from service.asgi import Headers
-from service.codecs import json
+from service.codecs import arrow, csv, json, ndjson
 from service.codecs.request import ScoreRequest
 from service.errors import MediaTypeUnsupported, NotAcceptable
 from service.verdicts import Verdicts
@@ -41,20 +43,23 @@ class Codec(Protocol):
         """
 
 
-CODECS: dict[str, Codec] = {codec.MEDIA_TYPE: codec for codec in (json,)}
+CODECS: dict[str, Codec] = {codec.MEDIA_TYPE: codec for codec in (json, ndjson, csv, arrow)}
+"""By media type, the one that is preferred first."""
+NDJSON: Codec = ndjson
+
+_PLAIN = {b"": CODECS[json.MEDIA_TYPE]} | {media_type.encode(): codec for media_type, codec in CODECS.items()}
+"""By `Content-Type` as most clients write it."""
+_UTF_8 = {"utf-8", "utf8"}
 
 
 def decoder(headers: Headers) -> Codec:
     """What reads the request's body; no `Content-Type` means JSON.
 
     Raises:
-        MediaTypeUnsupported: Nothing does.
+        MediaTypeUnsupported: Nothing does, or not in this charset.
     """
-    given = headers.get(b"content-type", b"").split(b";")[0].strip().lower().decode("latin-1")
-    try:
-        return CODECS[given or json.MEDIA_TYPE]
-    except KeyError:
-        raise MediaTypeUnsupported(f"Content-Type: one of {', '.join(CODECS)} is read here") from None
+    given = headers.get(b"content-type", b"")
+    return _PLAIN.get(given) or _parsed(given.decode("latin-1"))
 
 
 def encoder(headers: Headers, asked: Codec) -> Codec:
@@ -80,6 +85,31 @@ def encoder(headers: Headers, asked: Codec) -> Codec:
     if best is None:
         raise NotAcceptable(f"Accept: one of {', '.join(CODECS)} is written here")
     return best
+
+
+def gzip_wanted(headers: Headers) -> bool:
+    """Whether the client would rather have its answer compressed (RFC 9110, section 12.5.3)."""
+    accepted = headers.get(b"accept-encoding")
+    if accepted is None:
+        return False
+    wanted = _wanted(accepted.decode("latin-1"))
+    weight = max(wanted.get("gzip", wanted.get("x-gzip", wanted.get("*", 0.0))), 0.0)
+    return weight > 0 and weight >= wanted.get("identity", 0.0)
+
+
+@lru_cache(64)
+def _parsed(content_type: str) -> Codec:
+    head = Message()
+    head["content-type"] = content_type
+    media_type = content_type.split(";")[0].strip().lower()
+    codec = CODECS.get(media_type)
+    if codec is None:
+        raise MediaTypeUnsupported(f"Content-Type: one of {', '.join(CODECS)} is read here")
+    if codec is not arrow and str(head.get_param("charset", "utf-8")).lower() not in _UTF_8:
+        raise MediaTypeUnsupported("Content-Type: text is read in UTF-8 here, and in no other charset")
+    if codec is csv and str(head.get_param("header", "present")).lower() == "absent":
+        raise MediaTypeUnsupported("Content-Type: CSV is read with a header row, which names the columns")
+    return codec
 
 
 def _wanted(accept: str) -> dict[str, float]:

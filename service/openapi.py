@@ -1,13 +1,19 @@
 """The OpenAPI document: FastAPI's own routes, and the scoring routes as the loaded manifests describe them."""
 
+import io
+from csv import writer
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from bundle.fields import AnyField, BooleanField, CategoricalField, NumericField, RecordSchema
 from bundle.manifest import SAMPLE_COUNTS
+from bundle.records import MISSING_TEXTS
+from service.codecs import arrow, csv, json, ndjson
 from service.models import Models, ServedModel
+from service.openinference import paths as openinference
 from service.settings import Settings
 
 Schema = dict[str, Any]
@@ -16,6 +22,25 @@ DESCRIPTION = """\
 Anomaly scores from variational autoencoders. A record is an object by field name, or an array in field order; a field
 left out or null is missing. Scores are in nats; `anomaly_score` is higher for stranger records, and `p_value` is the
 share of held-out normal records at least as strange."""
+
+_FORMATS = """\
+`Content-Type` names the format of the body (without it, JSON) and `Accept` that of the answer (without it, the same);
+they mix freely. In CSV and Arrow a column is a field, or the timestamp that fields derive from; columns may be left
+out, and an unknown one is a 422 that names it. Pointers into JSON are JSON pointers; in the other formats `/N` or
+`/N/FIELD`, N being the line (NDJSON) or the row (CSV without its header, Arrow) counted from 1, or `/COLUMN`.
+`Content-Encoding` may be gzip, deflate or identity; with `Accept-Encoding: gzip` answers above 1 KiB are compressed.
+
+**Streams.** NDJSON answered as NDJSON is scored line by line while it is still being sent, in order and in constant
+memory; neither the number of lines nor the body's size is limited. A line that does not fit is answered in its place by
+`{{"line": N, "error": "..."}}`, and the next one goes on. What concerns all that would follow is a last line
+`{{"error": "..."}}`, after which the connection is closed without the end of the answer. A client must read while it
+sends: one that reads nothing for {write_idle_seconds:g} s is cut off. Those that send all of a body before they read
+any of the answer should send several smaller bodies, or ask for another format (`Accept: application/json`), which is
+answered as a whole.
+
+Limits: {max_records} records and {max_body_bytes} bytes a request, {max_expanded_bytes} bytes once inflated,
+{max_line_bytes} bytes a line of a stream. A request is answered within {deadline_ms} ms, a stream's lines as many at a
+time as are scored together; the header `X-Deadline-Ms` names fewer. `X-Request-ID` is taken and returned."""
 
 _NULLABLE: Schema = {"type": ["number", "null"]}
 _RESULT: Schema = {
@@ -67,14 +92,76 @@ PROBLEM: Schema = {
     },
     "required": ["type", "title", "status", "detail", "request_id"],
 }
+_LINE: Schema = {
+    "oneOf": [
+        {"$ref": "#/components/schemas/Result"},
+        {
+            "type": "object",
+            "properties": {"line": {"type": "integer", "minimum": 1}, "error": {"type": "string"}},
+            "required": ["error"],
+            "additionalProperties": False,
+        },
+    ],
+    "description": "a line of an NDJSON answer",
+}
+_HEADERS: dict[str, Schema] = {
+    "surprisal-model": {"description": "the model that answered", "required": True, "schema": {"type": "string"}},
+    "surprisal-version": {"description": "its version", "required": True, "schema": {"type": "string"}},
+    "surprisal-samples": {
+        "description": "draws of z for each record",
+        "required": True,
+        "schema": {"type": "string", "enum": [str(count) for count in SAMPLE_COUNTS]},
+    },
+    "vary": {"description": "what decides how the answer looks", "required": True, "schema": {"type": "string"}},
+    "x-request-id": {"description": "the request's, or a new one", "required": True, "schema": {"type": "string"}},
+    "server-timing": {
+        "description": "milliseconds in the queue and in inference; not for streams",
+        "schema": {"type": "string"},
+    },
+    "content-encoding": {"description": "where the answer is compressed", "schema": {"type": "string"}},
+}
+_RETRY_AFTER: dict[str, Schema] = {
+    "retry-after": {"description": "seconds", "required": True, "schema": {"type": "string", "pattern": "^[0-9]+$"}}
+}
+_REFUSAL_HEADERS: dict[str, dict[str, Schema]] = {
+    "415": {
+        "accept-encoding": {
+            "description": "what is inflated here, where that is what is wrong",
+            "schema": {"type": "string"},
+        }
+    },
+    "429": _RETRY_AFTER,
+    "503": _RETRY_AFTER,
+}
+_ANSWER_CONTENT: Schema = {
+    json.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Answer"}},
+    ndjson.MEDIA_TYPE: {
+        "schema": {"type": "string", "description": "a `Line` for each record: a stream where the body is NDJSON too"}
+    },
+    csv.MEDIA_TYPE: {
+        "schema": {
+            "type": "string",
+            "description": "a header row and a row a record; latent means as latent_mean_0 and so on, no number as an "
+            "empty cell",
+        }
+    },
+    arrow.MEDIA_TYPE: {
+        "schema": {
+            "type": "string",
+            "format": "binary",
+            "description": "one IPC stream with a column for each member of `Result`, latent_mean as fixed-size "
+            "lists of float32; no number is null",
+        }
+    },
+}
 _REFUSALS = {
-    "400": "the body is not JSON",
+    "400": "the body is not what its media type or its content encoding says",
     "404": "no such model or version",
     "406": "the client accepts no media type that is written here",
     "408": "the body did not arrive within the deadline",
-    "413": "the body or the number of records is over the limit",
-    "415": "the body is not application/json",
-    "422": "a member or a record does not fit",
+    "413": "the body, what it expands to or the number of records is over the limit",
+    "415": "the body's media type, charset or content encoding is not read here",
+    "422": "a parameter, a member, a column or a record does not fit",
     "429": "the queue is full; see Retry-After",
     "500": "the runtime could not score the records",
     "503": "not ready, or shutting down; see Retry-After",
@@ -91,13 +178,12 @@ def document(app: FastAPI, models: Models, settings: Settings) -> Schema:
         settings: Whose limits are stated.
     """
     content = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
-    content["tags"] = [{"name": name} for name in ("score", "models", "operation")]
+    content["tags"] = [{"name": name} for name in ("score", "models", "open inference", "operation")]
     components = content.setdefault("components", {}).setdefault("schemas", {})
-    components |= {"Result": _RESULT, "Answer": _ANSWER, "Problem": PROBLEM}
-    by_name: dict[str, str] = {}
-    for model in models.served:
-        by_name[model.name] = f"Request_{model.name}"
-        components[by_name[model.name]] = _request(model, settings)
+    components |= {"Result": _RESULT, "Answer": _ANSWER, "Line": _LINE, "Problem": PROBLEM}
+    by_name = {model.name: model for model in models.served}
+    for name, model in by_name.items():
+        components[f"Request_{name}"] = _request(model, settings)
     default = settings.default_model or (next(iter(by_name)) if len(by_name) == 1 else None)
     paths = content["paths"]
     for operations in paths.values():
@@ -107,15 +193,13 @@ def document(app: FastAPI, models: Models, settings: Settings) -> Schema:
         paths["/score"] = _operation("Score records with the default model", "score", by_name[default], settings)
     else:
         paths["/score"] = _operation("Score records with the default model (none is set)", "score", None, settings)
-    for name, component in by_name.items():
-        version = models.get(name).version
+    for name, model in by_name.items():
         for path, what in (
             (f"/models/{name}/score", name),
-            (f"/models/{name}/versions/{version}/score", f"{name} {version}"),
+            (f"/models/{name}/versions/{model.version}/score", f"{name} {model.version}"),
         ):
-            paths[path] = _operation(
-                f"Score records with {what}", path.strip("/").replace("/", "-"), component, settings
-            )
+            paths[path] = _operation(f"Score records with {what}", path.strip("/").replace("/", "-"), model, settings)
+    paths |= openinference.paths(models, settings)
     return content
 
 
@@ -199,24 +283,67 @@ def _example(field: AnyField) -> object:
             return field.vocabulary[0]
 
 
-def _operation(summary: str, identifier: str, component: str | None, settings: Settings) -> Schema:
-    body: Schema = {"$ref": f"#/components/schemas/{component}"} if component else {"type": "object"}
-    limits = (
-        f"At most {settings.max_records} records and {settings.max_body_bytes} bytes a request, "
-        f"{settings.deadline_ms} ms unless the header X-Deadline-Ms names fewer. X-Request-ID is taken and returned."
-    )
+def _operation(summary: str, identifier: str, model: ServedModel | None, settings: Settings) -> Schema:
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    answer = {"application/json": {"schema": {"$ref": "#/components/schemas/Answer"}}}
+    refusals = {
+        status: {"description": why, "content": problem, "headers": _REFUSAL_HEADERS.get(status, {})}
+        for status, why in _REFUSALS.items()
+    }
     return {
         "post": {
             "tags": ["score"],
             "summary": summary,
-            "description": limits,
+            "description": _FORMATS.format(**settings.model_dump()),
             "operationId": identifier,
-            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+            "parameters": [
+                {
+                    "name": "samples",
+                    "in": "query",
+                    "description": "draws of z for each record, unless a JSON body says so; by default the model's own",
+                    "schema": {"type": "integer", "enum": list(SAMPLE_COUNTS)},
+                }
+            ],
+            "requestBody": {"required": True, "content": _request_content(model)},
             "responses": {
-                "200": {"description": "a result for each record, in order", "content": answer},
-                **{status: {"description": why, "content": problem} for status, why in _REFUSALS.items()},
+                "200": {
+                    "description": "a result for each record, in order",
+                    "content": _ANSWER_CONTENT,
+                    "headers": _HEADERS,
+                },
+                **refusals,
             },
         }
     }
+
+
+def _request_content(model: ServedModel | None) -> Schema:
+    missing = ", ".join(f"`{text}`" if text else "an empty cell" for text in MISSING_TEXTS)
+    content: Schema = {
+        json.MEDIA_TYPE: {"schema": {"type": "object"}},
+        ndjson.MEDIA_TYPE: {
+            "schema": {"type": "string", "description": "UTF-8; each line a record as in `records` of JSON"}
+        },
+        csv.MEDIA_TYPE: {
+            "schema": {
+                "type": "string",
+                "description": "RFC 4180 in UTF-8; the first row names the columns. Missing is "
+                f"{missing}; flags are true, false, 1 or 0",
+            }
+        },
+        arrow.MEDIA_TYPE: {
+            "schema": {
+                "type": "string",
+                "format": "binary",
+                "description": "one IPC stream, its buffers not compressed; null and NaN are missing",
+            }
+        },
+    }
+    if model is not None:
+        content[json.MEDIA_TYPE]["schema"] = {"$ref": f"#/components/schemas/Request_{model.name}"}
+        record = {field.name: _example(field) for field in model.schema.fields}
+        content[ndjson.MEDIA_TYPE]["example"] = orjson.dumps(record).decode() + "\n"
+        row = ["true" if value is True else value for value in record.values()]
+        text = io.StringIO(newline="")
+        writer(text).writerows([record, row])
+        content[csv.MEDIA_TYPE]["example"] = text.getvalue()
+    return content

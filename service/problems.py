@@ -16,6 +16,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.BodyTooLarge: 413,
     errors.TooManyRecords: 413,
     errors.MediaTypeUnsupported: 415,
+    errors.EncodingUnsupported: 415,
     errors.RequestInvalid: 422,
     errors.QueueFull: 429,
     errors.InferenceFailed: 500,
@@ -25,6 +26,12 @@ STATUS: dict[type[ServiceError], int] = {
     errors.DeadlineExceeded: 504,
 }
 RETRY_AFTER_SECONDS = 1
+CODINGS = ("gzip", "deflate", "identity")
+"""Content encodings that are read (RFC 9110, section 8.4.1)."""
+HEADERS: dict[type[ServiceError], tuple[tuple[bytes, bytes], ...]] = {
+    errors.EncodingUnsupported: ((b"accept-encoding", ", ".join(CODINGS).encode()),),
+}
+"""What the head of a refusal says besides (RFC 9110, section 15.5.16)."""
 
 
 def problem(error: ServiceError, request_id: str) -> bytes:

@@ -1,17 +1,34 @@
 """`POST /score`: bytes to tensors, tensors to scores, scores to bytes; no framework in between."""
 
 import asyncio
+import gzip
 import time
+from functools import lru_cache
 from urllib.parse import parse_qs
 
 from bundle.manifest import Manifest
 from service import negotiation
 from service.asgi import Headers, Receive, Scope, Send, respond
-from service.body import read_body
-from service.errors import BodyTooSlow, Fault, RequestInvalid
+from service.body import inflater, read_body
+from service.codecs import json, ndjson
+from service.codecs.request import ScoreRequest
+from service.errors import BodyTooSlow, Fault, RequestInvalid, ServiceError, TooManyRecords
 from service.metrics import Metrics
-from service.models import Models
+from service.models import Models, ServedModel
+from service.negotiation import Codec
 from service.settings import Settings
+from service.stream import Stream, Upload
+from service.verdicts import Verdicts
+
+THREAD_BYTES = 2**17
+"""Bodies above this are decoded on a thread, so that other requests go on meanwhile."""
+THREAD_RECORDS = 1024
+"""The same for answers of more records; of a quarter of them where they are compressed."""
+COMPRESSED_BYTES = 2**10
+"""Answers above this are compressed where the client asks for it."""
+
+_COMPRESSED = ((b"content-encoding", b"gzip"),)
+_SLACK = 4  # commas and brackets that text may hold, for each that JSON needs
 
 
 class ScoreEndpoint:
@@ -26,6 +43,7 @@ class ScoreEndpoint:
     def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
         self._models = models
         self._settings = settings
+        self._metrics = metrics
         self._decode = metrics.stage.labels("decode")
         self._encode = metrics.stage.labels("encode")
 
@@ -42,26 +60,67 @@ class ScoreEndpoint:
             name: The model that the path names, or None for the default.
             version: The version that it names, or None for the one in service.
         """
-        deadline = time.monotonic() + seconds_allowed(headers, self._settings)
+        seconds = seconds_allowed(headers, self._settings)
+        deadline = time.monotonic() + seconds
         decoder = negotiation.decoder(headers)
         encoder = negotiation.encoder(headers, decoder)
+        if decoder is encoder is negotiation.NDJSON:
+            await self._stream(scope, headers, receive, send, name, version, seconds)
+            return
+        self._models.get(name, version).refuse_if_full()
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                body = await read_body(headers, receive, self._settings.max_body_bytes)
+            async with asyncio.timeout(seconds):
+                limit, expanded = self._settings.max_body_bytes, self._settings.max_expanded_bytes
+                body = await read_body(headers, receive, limit, expanded)
         except TimeoutError:
             raise BodyTooSlow("the body did not arrive within the deadline", close=True) from None
         model = self._models.get(name, version)
         started = time.perf_counter()
         samples = samples_asked(scope["query_string"], model.manifest)
-        request = decoder.decode(body, model.manifest, self._settings.max_records, samples)
+        limit = self._settings.max_records
+        if len(body) > THREAD_BYTES:
+            request = await asyncio.to_thread(_decode_large, decoder, body, model.manifest, limit, samples)
+        else:
+            request = decoder.decode(body, model.manifest, limit, samples)
         self._decode.observe(time.perf_counter() - started)
         verdicts, timing = await model.score(request.tensors, request.samples, deadline)
         started = time.perf_counter()
-        answer = encoder.encode(model.name, model.version, request.samples, verdicts)
+        compress = b"accept-encoding" in headers and negotiation.gzip_wanted(headers)
+        records = len(verdicts.table)
+        said = (encoder, model, request.samples, verdicts, compress)
+        if records > THREAD_RECORDS or (compress and records > THREAD_RECORDS // 4):
+            answer, coding = await asyncio.to_thread(_encoded, *said)
+        else:
+            answer, coding = _encoded(*said)
         self._encode.observe(time.perf_counter() - started)
         stages = f"queue;dur={timing.queue * 1e3:.3f}, infer;dur={timing.infer * 1e3:.3f}"
-        media_type = encoder.MEDIA_TYPE.encode()
-        await respond(send, 200, answer, media_type, [(b"server-timing", stages.encode())])
+        said_by = _said_by(model.name, model.version, request.samples)
+        answer_headers = [(b"server-timing", stages.encode()), *said_by, *coding]
+        await respond(send, 200, answer, encoder.MEDIA_TYPE.encode(), answer_headers)
+
+    async def _stream(
+        self,
+        scope: Scope,
+        headers: Headers,
+        receive: Receive,
+        send: Send,
+        name: str | None,
+        version: str | None,
+        seconds: float,
+    ) -> None:
+        upload = Upload(receive)
+        try:
+            model = self._models.get(name, version)
+            samples = samples_asked(scope["query_string"], model.manifest)
+            said_by = _said_by(model.name, model.version, samples)
+            media_type = (b"content-type", negotiation.NDJSON.MEDIA_TYPE.encode())
+            head = {"type": "http.response.start", "status": 200, "headers": [media_type, *said_by]}
+            stream = Stream(model, samples, seconds, head, self._settings, self._metrics)
+            await stream.run(upload, inflater(headers), send)
+        except ServiceError as error:
+            await upload.drain()
+            error.close = not upload.ended
+            raise
 
 
 def seconds_allowed(headers: Headers, settings: Settings) -> float:
@@ -94,3 +153,36 @@ def samples_asked(query: bytes, manifest: Manifest) -> int:
     if faults:
         raise RequestInvalid(faults)
     return int(text)
+
+
+@lru_cache(256)
+def _said_by(name: str, version: int, samples: int) -> tuple[tuple[bytes, bytes], ...]:
+    """What the head of every answer says of what gave it, and of what decided how it looks."""
+    return (
+        (b"surprisal-model", name.encode()),
+        (b"surprisal-version", str(version).encode()),
+        (b"surprisal-samples", str(samples).encode()),
+        (b"vary", b"accept, accept-encoding"),
+    )
+
+
+def _decode_large(decoder: Codec, body: bytes, manifest: Manifest, max_records: int, samples: int) -> ScoreRequest:
+    """Decode a body that may have been made to do harm.
+
+    JSON such as `[[],[],[],` takes thirty times its size once parsed, and seconds that no other thread gets.
+    """
+    if decoder.MEDIA_TYPE in (json.MEDIA_TYPE, ndjson.MEDIA_TYPE):
+        most = _SLACK * max_records * (len(manifest.record.names) + 2)
+        if sum(map(body.count, (b",", b"[", b"{"))) > most:
+            raise TooManyRecords(f"more values than {max_records} records hold, which is the most of a request")
+    return decoder.decode(body, manifest, max_records, samples)
+
+
+def _encoded(
+    encoder: Codec, model: ServedModel, samples: int, verdicts: Verdicts, compress: bool
+) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
+    """The body of an answer, and the header that says how it is compressed."""
+    answer = encoder.encode(model.name, model.version, samples, verdicts)
+    if not compress or len(answer) <= COMPRESSED_BYTES:
+        return answer, ()
+    return gzip.compress(answer, 1, mtime=0), _COMPRESSED

@@ -30,6 +30,12 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the graph runs; cuda that cannot be had is an error at the start."
     )
+    tf32: bool = Field(
+        default=False, description="Whether a GPU may round to TF32: faster, and scores are off by some 1e-3 nats."
+    )
+    gpu_memory_mb: int | None = Field(
+        default=None, ge=1, description="Most MiB of GPU memory for a model's tensors; by default there is no limit."
+    )
     max_records: int = Field(default=10_000, ge=1, description="Most records in a request; more are answered 413.")
     max_body_bytes: int = Field(
         default=16 * 2**20, ge=1, description="Largest body in bytes; a larger one is answered 413."
@@ -44,7 +50,7 @@ class Settings(BaseSettings):
     )
     max_batch_records: int = Field(default=1024, ge=1, description="Most records scored in one batch.")
     max_queue_records: int = Field(
-        default=20_000, ge=1, description="Most records waiting for a batch, by model; beyond that requests get 429."
+        default=65_536, ge=1, description="Most records waiting for a batch, by model; beyond that requests get 429."
     )
     deadline_ms: int = Field(
         default=10_000, ge=1, description="Milliseconds a request may take; X-Deadline-Ms shortens it; then 504."

@@ -47,7 +47,8 @@ class Verdicts:
     @property
     def is_anomaly(self) -> npt.NDArray[np.bool_]:
         """(B,) bool, p-value at most the bundle's false-alarm rate."""
-        return self.table[:, _IS_ANOMALY] == 1.0
+        flagged: npt.NDArray[np.bool_] = self.table[:, _IS_ANOMALY] == 1.0
+        return flagged
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Everything by its name in the API and in its own dtype; (B,) each, but for the (B, K) latent means."""

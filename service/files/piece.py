@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from bundle.errors import BundleError, InvalidRecords
@@ -45,11 +47,18 @@ def encode_table(path: Path, schema: RecordSchema, table: pa.Table, first: int) 
     Raises:
         FileInvalid: A value that does not fit its field, named by row and column.
     """
-    columns = {name: np.asarray(table[name]) for name in table.column_names if schema.takes(name)}
+    columns = {name: _array(table[name]) for name in table.column_names if schema.takes(name)}
     try:
         return encode_columns(schema, columns, table.num_rows)
     except InvalidRecords as error:
         raise at_row(path, error, f"row {first + error.problems[0].row}") from error
+
+
+def _array(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    if pa.types.is_dictionary(column.type):
+        # As an array of numpy's, a missing value would become the last category.
+        column = column.cast(column.type.value_type)
+    return np.asarray(column)
 
 
 def at_row(path: Path, error: InvalidRecords, place: str) -> FileInvalid:

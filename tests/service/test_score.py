@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bundle import store
 from bundle.calibration import Calibration
+from service.batcher import Batcher
 from service.errors import ServiceError
 from service.problems import STATUS
 from service.settings import Settings
@@ -321,3 +322,12 @@ def test_nothing_that_is_sent_is_a_5xx(server: str, content: Any) -> None:
 
 def _dumps(content: Any) -> bytes:
     return json.dumps(content, allow_nan=False).encode("utf-8", "surrogatepass")
+
+
+async def test_a_full_queue_refuses_before_it_reads_what_is_asked(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Batcher, "queued_rows", 10**9)
+    response = await post(client, "not JSON at all")
+    assert (response.status_code, response.json()["type"]) == (429, "queue-full")
+    assert int(response.headers["retry-after"]) >= 1

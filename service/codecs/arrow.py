@@ -1,0 +1,265 @@
+"""application/vnd.apache.arrow.stream: columns to tensors, scores to columns; what CSV shares with it."""
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from bundle.errors import InvalidRecords
+from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema, Tensors
+from bundle.manifest import Manifest
+from bundle.records import MOST_PROBLEMS, encode_columns
+from service.codecs.request import ScoreRequest
+from service.errors import BodyMalformed, Fault, MediaTypeUnsupported, RequestInvalid, TooManyRecords, pointer
+from service.verdicts import Verdicts
+
+MEDIA_TYPE = "application/vnd.apache.arrow.stream"
+
+_DAMAGED = (pa.ArrowException, OSError, EOFError, ValueError, KeyError, IndexError, struct.error)
+"""What a stream that is none can end in."""
+_Test = Callable[[pa.DataType], bool]
+_TEXT: tuple[_Test, ...] = (types.is_string, types.is_large_string, types.is_string_view)
+_NUMBER: tuple[_Test, ...] = (types.is_integer, types.is_floating)
+_TAKEN: dict[type, tuple[str, tuple[_Test, ...]]] = {
+    NumericField: ("numbers", (*_NUMBER, types.is_decimal)),
+    BooleanField: ("booleans", (types.is_boolean, *_NUMBER)),
+    CategoricalField: ("text or numbers", (*_TEXT, *_NUMBER, types.is_boolean)),
+}
+_TIMESTAMPS = ("timestamps or text", (*_TEXT, types.is_timestamp, types.is_date))
+_VIEW_BYTES = 16
+
+
+def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> ScoreRequest:
+    """Read a body of `POST /score`.
+
+    Args:
+        body: One Arrow IPC stream, its columns named as fields or as the timestamp that fields derive from.
+        manifest: Of the model that is asked.
+        max_records: Most records in a request.
+        samples: Number of draws.
+
+    Raises:
+        BodyMalformed: Not a stream, damaged, or with more after its end.
+        MediaTypeUnsupported: Its buffers are compressed one by one, so that nothing bounds what they expand to.
+        RequestInvalid: A column or a value that does not fit.
+        TooManyRecords: More records than allowed.
+    """
+    schema = manifest.record
+    try:
+        _refuse_compressed(body)
+        source = pa.BufferReader(body)
+        # Misaligned numbers are copied: not every processor reads them where they are.
+        options = pa.ipc.IpcReadOptions(ensure_alignment=pa.ipc.Alignment.DataTypeSpecific, use_threads=False)
+        reader = pa.ipc.open_stream(source, options=options)
+        _check_types(schema, reader.schema)
+        batches, rows = [], 0
+        for batch in _batches(reader):
+            rows += batch.num_rows
+            if rows > max_records:
+                raise TooManyRecords(f"over {max_records} records, which is the most of a request, so send several")
+            _validate(batch, len(body))
+            batches.append(batch)
+        if source.tell() != len(body):
+            raise BodyMalformed("there is more after the end of the Arrow stream")
+        table = pa.Table.from_batches(batches, reader.schema)
+    except _DAMAGED as error:
+        # pyarrow's own message may quote what it found.
+        raise BodyMalformed("not an Arrow IPC stream (the streaming format, not a file), or damaged") from error
+    return ScoreRequest(tensors(schema, table), samples)
+
+
+def encode(name: str, version: int, samples: int, verdicts: Verdicts) -> bytes:
+    """Write the answer of `POST /score`: one stream, a row a record, latent means as lists of fixed size.
+
+    Args:
+        name: Not written; the response's head says which model answered.
+        version: Not written either.
+        samples: Nor this.
+        verdicts: Of B records.
+    """
+    batch = pa.record_batch(columns(verdicts, flat=False))
+    target = pa.BufferOutputStream()
+    with pa.ipc.new_stream(target, batch.schema) as writer:
+        writer.write_batch(batch)
+    content: bytes = target.getvalue().to_pybytes()
+    return content
+
+
+def columns(verdicts: Verdicts, flat: bool) -> dict[str, Any]:
+    """Verdicts as Arrow arrays by name, null where there is no number.
+
+    Args:
+        verdicts: Of B records.
+        flat: Whether the (B, K) latent means become K columns, and not one of lists.
+    """
+    arrays: dict[str, Any] = {}
+    for name, values in verdicts.columns().items():
+        if values.ndim == 1:
+            arrays[name] = pa.array(values, from_pandas=True)
+        elif flat:
+            arrays |= {f"{name}_{index}": pa.array(values[:, index]) for index in range(values.shape[1])}
+        else:
+            items = pa.array(np.ascontiguousarray(values).reshape(-1))
+            arrays[name] = pa.FixedSizeListArray.from_arrays(items, values.shape[1])
+    return arrays
+
+
+def check_columns(schema: RecordSchema, names: Sequence[str]) -> None:
+    """Check that columns are what a table of records may have.
+
+    Args:
+        schema: The bundle's fields.
+        names: Of the columns, in order.
+
+    Raises:
+        RequestInvalid: A column is no field, there twice, or beside the timestamp that it derives from.
+    """
+    given = set(names)
+    unknown = (name for name in dict.fromkeys(names) if not schema.takes(name))
+    faults = [Fault(pointer(name), "a column that is no field") for name in islice(unknown, MOST_PROBLEMS)]
+    if not faults and len(given) < len(names):
+        doubled = [name for name, count in Counter(names).items() if count > 1]
+        faults = [Fault(pointer(name), "more than one column of this name") for name in doubled]
+    for source, fields in schema.timestamps.items():
+        if source in given:
+            derived = (field.name for field in fields if field.name in given)
+            faults += [Fault(pointer(name), f"given beside {source!r}, which it derives from") for name in derived]
+    if not names:
+        faults = [Fault("", "there is no column; each is a field by name")]
+    if faults:
+        raise RequestInvalid(faults)
+
+
+def tensors(schema: RecordSchema, table: pa.Table) -> Tensors:
+    """The graph's inputs for a table whose columns have been checked.
+
+    Raises:
+        RequestInvalid: No row, or a value that does not fit, by row (from 1) and column.
+    """
+    if not table.num_rows:
+        raise RequestInvalid([Fault("", "at least one record is expected")])
+    categories = {field.name for field in schema.categorical}
+    given = {name: values(table[name], name in categories) for name in table.column_names}
+    try:
+        return encode_columns(schema, given, table.num_rows)
+    except InvalidRecords as error:
+        raise RequestInvalid([row_fault(each.row, each.field, each.detail) for each in error.problems]) from None
+
+
+def row_fault(row: int, field: str | None, detail: str) -> Fault:
+    """What is wrong with a row, counted from 0, or with one of its cells."""
+    place = (row + 1,) if field is None else (row + 1, field)
+    return Fault(pointer(*place), detail)
+
+
+def values(column: pa.ChunkedArray, category: bool) -> npt.NDArray[Any]:
+    """A column as `bundle.records.encode_columns` takes it, with None, NaN or NaT where it is null.
+
+    Args:
+        column: (B,) values.
+        category: Whether it is a categorical field's.
+    """
+    kind = column.type
+    if types.is_dictionary(kind):
+        # Looked up here, entry by entry: decoding would copy a long text once for each of its rows, and numpy's view
+        # of such a column shows a null as the last entry (pyarrow 26).
+        return np.concatenate([_looked_up(chunk, category) for chunk in column.chunks])
+    if types.is_decimal(kind):
+        # By its digits: the direct cast makes 7.1000000000000005 of 7.10.
+        column = pc.cast(pc.cast(column, pa.string()), pa.float64())
+    elif category and types.is_integer(kind):
+        # numpy has no null but NaN, and large ids beside one would lose digits.
+        column = pc.cast(column, pa.string())
+    return np.asarray(column)
+
+
+def _check_types(schema: RecordSchema, given: pa.Schema) -> None:
+    check_columns(schema, given.names)
+    kinds: Mapping[str, type] = {field.name: type(field) for field in schema.fields}
+    faults = []
+    for column in given:
+        expected, taken = _TAKEN[kinds[column.name]] if column.name in kinds else _TIMESTAMPS
+        kind = column.type
+        if types.is_dictionary(kind) and types.is_string in taken:
+            kind = kind.value_type
+        if not types.is_null(kind) and not any(test(kind) for test in taken):
+            faults.append(Fault(pointer(column.name), f"a column of {expected} is expected"))
+    if faults:
+        raise RequestInvalid(faults)
+
+
+def _batches(reader: Any) -> Iterator[Any]:
+    while True:
+        try:
+            yield reader.read_next_batch()
+        except StopIteration:
+            return
+
+
+def _validate(batch: Any, most_bytes: int) -> None:
+    """Check a batch to the last offset: pyarrow itself believes what it reads.
+
+    Raises:
+        ArrowInvalid: It is not valid.
+        BodyMalformed: Its texts are longer than the body, as views of the same bytes can be.
+    """
+    for column in batch.columns:
+        if types.is_string_view(column.type):
+            column.validate()
+            views = np.frombuffer(column.buffers()[1] or b"", np.int32).reshape(-1, _VIEW_BYTES // 4)
+            lengths = views[column.offset : column.offset + len(column), 0].clip(min=0)  # those of nulls are arbitrary
+            if lengths.sum(dtype=np.int64) > most_bytes:
+                raise BodyMalformed("the text views of a column show the same bytes more than once; send plain strings")
+    batch.validate(full=True)
+
+
+def _looked_up(chunk: Any, category: bool) -> npt.NDArray[Any]:
+    entries = pa.chunked_array([chunk.dictionary])
+    known = np.concatenate([values(entries, category).astype(object), np.array([None], object)])
+    places: npt.NDArray[np.int64] = np.asarray(pc.fill_null(pc.cast(chunk.indices, pa.int64()), len(entries)))
+    return known[places]
+
+
+def _refuse_compressed(body: bytes) -> None:
+    """Look into the heads of a stream's messages, which pyarrow has verified, for compressed buffers.
+
+    pyarrow would allocate whatever size a buffer claims to expand to.
+    """
+    messages = pa.ipc.MessageReader.open_stream(pa.BufferReader(body))
+    while True:
+        try:
+            message = messages.read_next_message()
+        except StopIteration:
+            return
+        head = message.metadata.to_pybytes()
+        table = _member(head, _reference(head, 0), 2)  # Message.header
+        if message.type == "dictionary":
+            table = _member(head, table, 1)  # DictionaryBatch.data
+        if message.type in ("dictionary", "record batch") and _member(head, table, 3):  # RecordBatch.compression
+            raise MediaTypeUnsupported(
+                "compressed buffers in an Arrow stream are not read; use Content-Encoding: gzip for the whole instead"
+            )
+
+
+def _reference(head: bytes, place: int) -> int:
+    """Where the table is that is referred to at a place of a flatbuffer."""
+    return place + int(struct.unpack_from("<I", head, place)[0])
+
+
+def _member(head: bytes, table: int, index: int) -> int:
+    """Where a table's member table is; 0 if it has none."""
+    if not table:
+        return 0
+    slots = table - struct.unpack_from("<i", head, table)[0]
+    size = struct.unpack_from("<H", head, slots)[0]
+    if 4 + 2 * index >= size:
+        return 0
+    offset = struct.unpack_from("<H", head, slots + 4 + 2 * index)[0]
+    return _reference(head, table + offset) if offset else 0

@@ -1,0 +1,203 @@
+"""text/csv (RFC 4180, UTF-8, with a header row): cells to tensors, scores to rows; what CSV files share with it."""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from bundle.errors import InvalidRecords, Problem
+from bundle.fields import RecordSchema
+from bundle.manifest import Manifest
+from bundle.records import MISSING_TEXTS, MOST_PROBLEMS
+from service.codecs import arrow
+from service.codecs.request import ScoreRequest
+from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords
+from service.verdicts import Verdicts
+
+MEDIA_TYPE = "text/csv"
+
+_MISSING = pa.array(MISSING_TEXTS)
+_FLAGS = {
+    text: value
+    for value, texts in ((True, ("true", "True", "TRUE", "1", "1.0")), (False, ("false", "False", "FALSE", "0", "0.0")))
+    for text in texts
+}
+_FLAG_TEXTS, _FLAG_VALUES = pa.array(_FLAGS), pa.array(_FLAGS.values())
+_HEADER_BYTES = 2**16
+"""Most bytes of a header row that are looked at: more can only be columns that are no field."""
+_LARGEST_BLOCK = 2**31 - 1
+_WRITTEN = pyarrow.csv.WriteOptions(eol="\r\n", quoting_header="none")
+
+
+class Ragged(Exception):
+    """A row has more or fewer cells than the header; the message says which."""
+
+
+def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> ScoreRequest:
+    """Read a body of `POST /score`.
+
+    Args:
+        body: UTF-8 text; its first row names the fields, or the timestamp that fields derive from.
+        manifest: Of the model that is asked.
+        max_records: Most records in a request.
+        samples: Number of draws.
+
+    Raises:
+        BodyMalformed: Not CSV, or not UTF-8.
+        RequestInvalid: A column or a cell that does not fit.
+        TooManyRecords: More records than allowed.
+    """
+    schema = manifest.record
+    names, more = _header(body)
+    arrow.check_columns(schema, names)
+    if not more:
+        raise RequestInvalid([Fault("", "at least one record is expected, after the header row")])
+    numbers = [field.name for field in schema.numeric if field.name in names]
+    try:
+        try:
+            table = _table(body, names, numbers)
+        except pa.ArrowInvalid:
+            # pyarrow says what the cell holds; which one it is shows once they are all read as text.
+            wrong = _wrong_numbers(_table(body, names, ()), numbers)
+            if not wrong:
+                raise
+            raise RequestInvalid([arrow.row_fault(each.row, each.field, each.detail) for each in wrong]) from None
+    except Ragged as error:
+        raise BodyMalformed(f"not CSV: {error}") from None
+    except pa.ArrowException as error:
+        raise BodyMalformed("not CSV in UTF-8 with a header row, or damaged") from error
+    if table.num_rows > max_records:
+        raise TooManyRecords(f"{table.num_rows} records; a request holds at most {max_records}, so send several")
+    try:
+        return ScoreRequest(arrow.tensors(schema, cells(schema, table)), samples)
+    except InvalidRecords as error:
+        raise RequestInvalid([arrow.row_fault(each.row, each.field, each.detail) for each in error.problems]) from None
+
+
+def encode(name: str, version: int, samples: int, verdicts: Verdicts) -> bytes:
+    """Write the answer of `POST /score`: a header and a row a record, latent means as `latent_mean_0` and so on.
+
+    Args:
+        name: Not written; the response's head says which model answered.
+        version: Not written either.
+        samples: Nor this.
+        verdicts: Of B records; a cell without a number is empty.
+    """
+    target = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(pa.record_batch(arrow.columns(verdicts, flat=True)), target, _WRITTEN)
+    content: bytes = target.getvalue().to_pybytes()
+    return content
+
+
+def options(numbers: Iterable[str], texts: Iterable[str], ragged: list[str]) -> tuple[Any, Any]:
+    """How pyarrow is to parse and to convert CSV.
+
+    Args:
+        numbers: Columns read as float64.
+        texts: Columns read as text.
+        ragged: Takes what is wrong with a row that has more or fewer cells than the header.
+    """
+
+    def refuse(row: Any) -> str:
+        line = f"line {row.number}" if row.number is not None else "a line"
+        ragged.append(f"{line} has {row.actual_columns} cells, the header {row.expected_columns}")
+        return "error"
+
+    types = dict.fromkeys(texts, pa.string()) | dict.fromkeys(numbers, pa.float64())
+    parse = pyarrow.csv.ParseOptions(invalid_row_handler=refuse, newlines_in_values=True)
+    return parse, pyarrow.csv.ConvertOptions(null_values=list(MISSING_TEXTS), column_types=types)
+
+
+def cells(schema: RecordSchema, table: pa.Table) -> pa.Table:
+    """A table with the texts of its fields as values: what `MISSING_TEXTS` lists is null, flags are booleans.
+
+    Args:
+        schema: The bundle's fields.
+        table: Numbers and texts as `options` has them read; columns that are no field stay as they are.
+
+    Raises:
+        InvalidRecords: A cell of a boolean field is none.
+    """
+    flags = {field.name for field in schema.boolean}
+    for index, name in enumerate(table.column_names):
+        column = table[name]
+        if not schema.takes(name) or not pa.types.is_string(column.type):
+            continue
+        missing = pc.is_in(column, _MISSING)
+        if name in flags:
+            values = pc.take(_FLAG_VALUES, pc.index_in(column, _FLAG_TEXTS))
+            wrong = np.flatnonzero(pc.and_not(pc.is_null(values), missing))[:MOST_PROBLEMS]
+            if wrong.size:
+                raise InvalidRecords([Problem(int(row), name, "true or false is expected") for row in wrong])
+        else:
+            values = pc.if_else(missing, pa.scalar(None, pa.string()), column)
+        table = table.set_column(index, name, values)
+    return table
+
+
+def first_wrong_number(column: pa.ChunkedArray) -> int | None:
+    """The row of the first cell of a column of text that is no number, if there is one."""
+    if _are_numbers(column):
+        return None
+    first, end = 0, len(column)
+    while end - first > 1:
+        middle = (first + end) // 2
+        if _are_numbers(column.slice(first, middle - first)):
+            first = middle
+        else:
+            end = middle
+    return first
+
+
+def _are_numbers(column: pa.ChunkedArray) -> bool:
+    filled = column.filter(pc.invert(pc.is_in(column, _MISSING)))
+    try:
+        pc.cast(pc.utf8_trim_whitespace(filled), pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _wrong_numbers(table: pa.Table, numbers: Iterable[str]) -> list[Problem]:
+    rows = ((first_wrong_number(table[name]), name) for name in numbers)
+    found = sorted((row, name) for row, name in rows if row is not None)
+    return [Problem(row, name, "a number is expected") for row, name in found[:MOST_PROBLEMS]]
+
+
+def _header(body: bytes) -> tuple[Sequence[str], bool]:
+    """The cells of the first row, and whether anything follows it.
+
+    Raises:
+        BodyMalformed: There is none, or it is not CSV.
+    """
+    start = body[:_HEADER_BYTES]
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    try:
+        text = io.StringIO(decoder.decode(start, final=len(start) == len(body)), newline="")
+        names = next(csv.reader(text, strict=True), [])
+    except (UnicodeDecodeError, csv.Error):
+        raise BodyMalformed("not CSV: the first row is to name the columns, in UTF-8") from None
+    if not names:
+        raise BodyMalformed("not CSV: the first row is to name the columns, and there is none")
+    return names, len(start) < len(body) or text.read(1) != ""
+
+
+def _table(body: bytes, names: Sequence[str], numbers: Iterable[str]) -> pa.Table:
+    ragged: list[str] = []
+    parse, convert = options(numbers, names, ragged)
+    # All of it is one block, so that no row lies across two; with threads, a ragged row would not know its number.
+    block = min(len(body) + 1, _LARGEST_BLOCK)
+    # The names are given, or a header of a million columns would make as many.
+    read = pyarrow.csv.ReadOptions(use_threads=False, block_size=block, column_names=names, skip_rows_after_names=1)
+    try:
+        return pyarrow.csv.read_csv(pa.py_buffer(body), read, parse, convert)
+    except pa.ArrowInvalid as error:
+        if ragged:
+            raise Ragged(ragged[0]) from error
+        raise

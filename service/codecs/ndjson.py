@@ -1,0 +1,173 @@
+"""application/x-ndjson: a record a line to tensors, scores to a line each."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import orjson
+
+from bundle.errors import InvalidRecords, Problem
+from bundle.fields import RecordSchema, Tensors
+from bundle.manifest import Manifest
+from bundle.records import MOST_PROBLEMS, encode_records
+from service.codecs.request import ScoreRequest
+from service.errors import Fault, RequestInvalid, TooManyRecords, pointer
+from service.verdicts import Verdicts
+
+MEDIA_TYPE = "application/x-ndjson"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+_LINE = re.compile(rb"\S[^\n]*")
+
+
+Line = tuple[int, bytes | None]
+"""A line's number, from 1, and its text; None where it is too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What some lines hold.
+
+    Args:
+        tensors: The B records that fit, in order; None where there is none.
+        problems: What is wrong with the other lines, by position among all; `Problem.row` means nothing here.
+    """
+
+    tensors: Tensors | None
+    problems: dict[int, list[Problem]]
+
+
+def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> ScoreRequest:
+    """Read a whole body of `POST /score`; `service.stream` reads those that are answered line by line.
+
+    Args:
+        body: UTF-8; a line is a record by field name or in field order, and blank ones are passed over.
+        manifest: Of the model that is asked.
+        max_records: Most records in a request.
+        samples: Number of draws.
+
+    Raises:
+        RequestInvalid: A line that does not fit, by its number, from 1.
+        TooManyRecords: More records than allowed.
+    """
+    numbered = list(islice(_lines(body), max_records + 1))
+    if len(numbered) > max_records:
+        raise TooManyRecords(f"over {max_records} records; a request holds at most {max_records}, so send several")
+    records = parse(manifest.record, [line for _, line in numbered], enough=1)
+    faults = [
+        Fault(pointer(number) if each.field is None else pointer(number, each.field), each.detail)
+        for place, (number, _) in enumerate(numbered)
+        for each in records.problems.get(place, ())
+    ]
+    if faults:
+        raise RequestInvalid(faults[:MOST_PROBLEMS])
+    if records.tensors is None:
+        raise RequestInvalid([Fault("", "at least one record is expected")])
+    return ScoreRequest(records.tensors, samples)
+
+
+def encode(name: str, version: int, samples: int, verdicts: Verdicts) -> bytes:
+    """Write the answer of `POST /score`: a line a record, the same as an element of JSON's `results`.
+
+    Args:
+        name: Not written; the response's head says which model answered.
+        version: Not written either.
+        samples: Nor this.
+        verdicts: Of B records.
+    """
+    return b"".join(lines(verdicts))
+
+
+def lines(verdicts: Verdicts) -> list[bytes]:
+    """A line for each of B records."""
+    return [orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE) for said in verdicts.objects()]
+
+
+def parse(schema: RecordSchema, texts: Sequence[bytes], enough: int) -> Records:
+    """Read lines, each for itself: a bad one says nothing about the others.
+
+    Args:
+        schema: The bundle's fields.
+        texts: The lines, none of them blank.
+        enough: Bad lines after which the others are let go, unread.
+    """
+    records: list[object] = []
+    places: list[int] = []
+    problems: dict[int, list[Problem]] = {}
+    for place, text in enumerate(texts):
+        try:
+            records.append(orjson.loads(text))
+        except orjson.JSONDecodeError as error:
+            # The library's message names what it expected and where, never what it found.
+            problems[place] = [Problem(0, None, f"not JSON: {error.msg} (column {error.colno})")]
+        else:
+            places.append(place)
+    while records:
+        try:
+            return Records(encode_records(schema, records), problems)
+        except InvalidRecords as error:
+            # Not necessarily all that is wrong: so many rows at a time, and one kind of fault after another.
+            for problem in error.problems:
+                problems.setdefault(places[problem.row], []).append(problem)
+            if len(problems) >= enough:
+                break
+            good = [row for row, place in enumerate(places) if place not in problems]
+            records, places = [records[row] for row in good], [places[row] for row in good]
+    return Records(None, problems)
+
+
+class Splitter:
+    """Cuts a stream of bytes into lines; blank ones are counted and left out.
+
+    Args:
+        longest: Most bytes in a line; of a longer one nothing is kept.
+    """
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._number = 1  # of the line that has begun
+        self._begun = bytearray()
+        self._too_long = False
+
+    def feed(self, piece: bytes) -> list[Line]:
+        """The lines that a piece ends."""
+        texts: list[bytes | None] = list(piece.split(b"\n"))
+        last = texts.pop()
+        if texts:
+            self._go_on(texts[0])
+            texts[0] = self._end_line()
+        self._go_on(last)
+        first, self._number = self._number, self._number + len(texts)
+        return [
+            (number, text if text is None or len(text) <= self._longest else None)
+            for number, text in enumerate(texts, first)
+            if text is None or (text and not text.isspace())
+        ]
+
+    def end(self) -> list[Line]:
+        """The last line, where no newline ends it."""
+        return self.feed(b"\n")
+
+    def _go_on(self, more: bytes | None) -> None:
+        if self._too_long or not more:
+            return
+        self._begun += more
+        if len(self._begun) > self._longest:
+            self._too_long = True
+            self._begun.clear()
+
+    def _end_line(self) -> bytes | None:
+        text = None if self._too_long else bytes(self._begun)
+        self._too_long = False
+        self._begun.clear()
+        return text.removeprefix(BYTE_ORDER_MARK) if text is not None and self._number == 1 else text
+
+
+def _lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, and their numbers."""
+    number, counted = 1, 0
+    for match in _LINE.finditer(body, len(BYTE_ORDER_MARK) if body.startswith(BYTE_ORDER_MARK) else 0):
+        number += body.count(b"\n", counted, match.start())
+        counted = match.start()
+        yield number, match.group()

@@ -1,0 +1,217 @@
+"""What lies under `/v2`: paths, methods, and what answers each."""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version as package_version
+from typing import Any, NamedTuple
+
+import orjson
+
+from service.asgi import Headers, Receive, Scope, Send, respond
+from service.body import read_body
+from service.errors import BodyTooSlow, MethodNotAllowed, NotReady, RouteNotFound, ServiceError
+from service.metrics import Metrics
+from service.models import Models
+from service.openinference import metadata, repository
+from service.openinference.infer import Inference
+from service.openinference.outputs import JSON
+from service.openinference.statistics import InferStatistics
+from service.problems import problem
+from service.score import seconds_allowed
+from service.settings import Settings
+
+PREFIX = "/v2"
+
+
+class Call(NamedTuple):
+    """One request, its route found.
+
+    Args:
+        name: The model that the path names, or None.
+        version: The version that it names, or None.
+        headers: By lower-case name.
+        receive: Where its body comes from.
+        send: Where the answer goes.
+    """
+
+    name: str | None
+    version: str | None
+    headers: Headers
+    receive: Receive
+    send: Send
+
+
+Handler = Callable[[Call], Awaitable[None]]
+
+
+class Route(NamedTuple):
+    """A path and what answers it.
+
+    Args:
+        path: With `{name}` and `{version}` where those stand, as metrics name it.
+        method: The one that it takes; GET means HEAD too.
+        handler: What answers.
+    """
+
+    path: str
+    method: str
+    handler: Handler
+
+
+class Found(NamedTuple):
+    """What a path leads to.
+
+    Args:
+        route: What answers.
+        name: The model that the path names, or None.
+        version: The version that it names, or None.
+    """
+
+    route: Route
+    name: str | None
+    version: str | None
+
+
+class OpenInference:
+    """Answers requests under `/v2`.
+
+    Args:
+        models: What is in service.
+        settings: Limits and the default deadline.
+        metrics: Where requests are timed and counted, and what statistics are read off.
+    """
+
+    def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
+        self._models = models
+        self._settings = settings
+        self._statistics = InferStatistics(metrics)
+        self._infer = Inference(settings, metrics, self._statistics)
+        self._server = metadata.server(package_version("surprisal"))
+        post, get = "POST", "GET"
+        routes = [
+            *_with_version("/infer", post, self._answer_infer),
+            Route("/v2", get, self._answer_server),
+            Route("/v2/health/live", get, self._answer_live),
+            Route("/v2/health/ready", get, self._answer_ready),
+            Route("/v2/models/stats", get, self._answer_statistics),
+            *_with_version("", get, self._answer_model),
+            *_with_version("/ready", get, self._answer_model_ready),
+            *_with_version("/config", get, self._answer_config),
+            *_with_version("/stats", get, self._answer_statistics),
+            Route("/v2/repository/index", post, self._answer_index),
+            Route("/v2/repository/models/{name}/load", post, self._refuse_to_load),
+            Route("/v2/repository/models/{name}/unload", post, self._refuse_to_load),
+        ]
+        self._routes = [(re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route.path)), route) for route in routes]
+
+    def find(self, path: str) -> Found:
+        """What a path leads to.
+
+        Args:
+            path: `/v2`, or what lies under it.
+
+        Raises:
+            RouteNotFound: Nothing does.
+        """
+        for pattern, route in self._routes:
+            matched = pattern.fullmatch(path)
+            if matched is not None:
+                named = matched.groupdict()
+                return Found(route, named.get("name"), named.get("version"))
+        raise RouteNotFound("there is no such path under /v2 here; GET /v2 lists the extensions of the protocol")
+
+    async def __call__(self, found: Found, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        """Answer one request; every refusal is raised as a `ServiceError`.
+
+        Args:
+            found: See `find`.
+            scope: The request's.
+            headers: Its headers, by lower-case name.
+            receive: Where its body comes from.
+            send: Where the answer goes.
+        """
+        takes = found.route.method
+        # A server leaves the body of the answer to a HEAD away by itself.
+        if scope["method"] != takes and (scope["method"], takes) != ("HEAD", "GET"):
+            raise MethodNotAllowed(f"this path takes {takes}", allow="GET, HEAD" if takes == "GET" else takes)
+        await found.route.handler(Call(found.name, found.version, headers, receive, send))
+
+    async def _answer_infer(self, call: Call) -> None:
+        arrived = time.monotonic()
+        deadline = arrived + seconds_allowed(call.headers, self._settings)
+        body = await self._body(call, deadline)
+        model = self._models.get(call.name, call.version)
+        await self._infer(model, call.headers, body, arrived, deadline, call.send)
+
+    async def _answer_server(self, call: Call) -> None:
+        await _answer(call, self._server)
+
+    async def _answer_live(self, call: Call) -> None:
+        await _answer(call, {"live": True})
+
+    async def _answer_ready(self, call: Call) -> None:
+        reason = self._models.not_ready()
+        if reason is not None:
+            raise NotReady(reason)
+        await _answer(call, {"ready": True})
+
+    async def _answer_model(self, call: Call) -> None:
+        await _answer(call, metadata.model(self._models.get(call.name, call.version)))
+
+    async def _answer_model_ready(self, call: Call) -> None:
+        model = self._models.get(call.name, call.version)
+        if self._models.draining or not model.healthy:
+            raise NotReady("the service is shutting down" if self._models.draining else "the model's batcher has died")
+        await _answer(call, {"name": model.name, "ready": True})
+
+    async def _answer_config(self, call: Call) -> None:
+        model = self._models.get(call.name, call.version)
+        await _answer(call, metadata.config(model, self._settings.max_records))
+
+    async def _answer_statistics(self, call: Call) -> None:
+        models = self._models.served if call.name is None else (self._models.get(call.name, call.version),)
+        await _answer(call, self._statistics.of(models))
+
+    async def _answer_index(self, call: Call) -> None:
+        body = await self._body(call, time.monotonic() + seconds_allowed(call.headers, self._settings))
+        await _answer(call, repository.index(self._models, ready=repository.ready_only(body)))
+
+    async def _refuse_to_load(self, call: Call) -> None:
+        raise RouteNotFound(
+            "models are not loaded or unloaded by request here: the models folder is looked at every second, and "
+            "what is in it is served"
+        )
+
+    async def _body(self, call: Call, deadline: float) -> bytes:
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                limit, expanded = self._settings.max_body_bytes, self._settings.max_expanded_bytes
+                return await read_body(call.headers, call.receive, limit, expanded)
+        except TimeoutError:
+            raise BodyTooSlow("the body did not arrive within the deadline", close=True) from None
+
+
+def is_under(path: str) -> bool:
+    """Whether a path belongs to this protocol."""
+    return path == PREFIX or path.startswith(f"{PREFIX}/")
+
+
+def refusal(error: ServiceError, request_id: str) -> bytes:
+    """The body of a refusal: the other routes' problem document, and `error`, which clients of this protocol read.
+
+    Args:
+        error: Why.
+        request_id: Of the request.
+    """
+    return orjson.dumps({"error": error.detail, **orjson.loads(problem(error, request_id))})
+
+
+def _with_version(action: str, method: str, handler: Handler) -> list[Route]:
+    paths = (f"/v2/models/{{name}}{action}", f"/v2/models/{{name}}/versions/{{version}}{action}")
+    return [Route(path, method, handler) for path in paths]
+
+
+async def _answer(call: Call, content: Any) -> None:
+    await respond(call.send, 200, orjson.dumps(content), JSON)

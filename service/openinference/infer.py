@@ -1,0 +1,83 @@
+"""`POST /v2/models/NAME/infer`: tensors to scores, over the same batcher as `POST /score`."""
+
+import asyncio
+import time
+
+from bundle.fields import Tensors
+from service.asgi import Headers, Send, respond
+from service.metrics import Metrics
+from service.models import ServedModel
+from service.openinference import coding, outputs, request
+from service.openinference.coding import Coding
+from service.openinference.outputs import InferAnswer
+from service.openinference.request import InferRequest
+from service.openinference.statistics import InferStatistics
+from service.score import THREAD_BYTES, THREAD_RECORDS
+from service.settings import Settings
+
+
+class Inference:
+    """Answers requests to `infer`.
+
+    Args:
+        settings: Most records in a request.
+        metrics: Where the stages are timed.
+        statistics: Where the requests are counted.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, statistics: InferStatistics) -> None:
+        self._settings = settings
+        self._statistics = statistics
+        self._decode = metrics.stage.labels("decode")
+        self._encode = metrics.stage.labels("encode")
+
+    async def __call__(
+        self, model: ServedModel, headers: Headers, body: bytes, arrived: float, deadline: float, send: Send
+    ) -> None:
+        """Answer one request; every refusal is raised as a `ServiceError`.
+
+        Args:
+            model: Which is asked.
+            headers: The request's.
+            body: Inflated.
+            arrived: When its head did, on `time.monotonic`, in seconds.
+            deadline: When its answer is due, on the same clock, unless its own `timeout` ends before.
+            send: Where the answer goes.
+        """
+        started = time.perf_counter()
+        length, limit = headers.get(request.HEADER_LENGTH), self._settings.max_records
+        compression = coding.asked(headers)
+        try:
+            if len(body) > THREAD_BYTES:
+                asked = await asyncio.to_thread(request.decode, body, length, model.manifest, limit)
+            else:
+                asked = request.decode(body, length, model.manifest, limit)
+            if asked.timeout is not None:
+                deadline = min(deadline, arrived + asked.timeout)
+            decoded = time.perf_counter()
+            self._decode.observe(decoded - started)
+            verdicts, timing = await model.score(asked.tensors, asked.samples, deadline)
+            scored = time.perf_counter()
+            writing = (model.name, model.version, asked, verdicts.columns(), compression)
+            heavy = len(verdicts.p_value) > (THREAD_RECORDS // 4 if compression else THREAD_RECORDS)
+            answer, content = await asyncio.to_thread(_write, *writing) if heavy else _write(*writing)
+            encoded = time.perf_counter()
+            self._encode.observe(encoded - scored)
+        except Exception:
+            self._statistics.failed(model, time.perf_counter() - started)
+            raise
+        self._statistics.succeeded(model, decoded - started, timing, encoded - scored, encoded - started)
+        stages = f"queue;dur={timing.queue * 1e3:.3f}, infer;dur={timing.infer * 1e3:.3f}"
+        head = [(b"server-timing", stages.encode()), (b"vary", b"accept-encoding")]
+        if answer.header_length is not None:
+            head.append((request.HEADER_LENGTH, str(answer.header_length).encode()))
+        if compression is not None:
+            head.append((b"content-encoding", compression.encode()))
+        await respond(send, 200, content, answer.media_type, head)
+
+
+def _write(
+    name: str, version: int, asked: InferRequest, columns: Tensors, compression: Coding | None
+) -> tuple[InferAnswer, bytes]:
+    answer = outputs.encode(name, version, asked.id, asked.samples, columns, asked.outputs)
+    return answer, answer.body if compression is None else coding.compress(answer.body, compression)

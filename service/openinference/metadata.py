@@ -1,0 +1,96 @@
+"""What the server and a model say of themselves: metadata, and configuration in Triton's JSON form."""
+
+from typing import Any
+
+import orjson
+
+from bundle.fields import AnyField, BooleanField, CategoricalField, NumericField
+from service.models import ServedModel
+from service.openinference.outputs import OUTPUTS
+
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics")
+
+_PLATFORM = "onnxruntime_onnx"
+
+
+def server(version: str) -> dict[str, Any]:
+    """The answer of `GET /v2`.
+
+    Args:
+        version: Of this package.
+    """
+    return {"name": "surprisal", "version": version, "extensions": EXTENSIONS}
+
+
+def model(served: ServedModel) -> dict[str, Any]:
+    """The answer of `GET /v2/models/NAME`: the fields as inputs, each with the datatype that fits it best."""
+    return {
+        "name": served.name,
+        "versions": [str(served.version)],
+        "platform": _PLATFORM,
+        "inputs": [
+            {"name": field.name, "datatype": datatype_of(field), "shape": [-1, 1]} for field in served.schema.fields
+        ],
+        "outputs": [
+            {"name": name, "datatype": datatype, "shape": [-1, *_inner(name, served)]}
+            for name, datatype in OUTPUTS.items()
+        ],
+    }
+
+
+def config(served: ServedModel, max_records: int) -> dict[str, Any]:
+    """The answer of `GET /v2/models/NAME/config`; sizes leave the batch out.
+
+    Args:
+        served: The model.
+        max_records: Most records in a request.
+    """
+    schema = served.schema
+    about = {
+        # Lists are JSON inside the text: parameters of a configuration are text only.
+        **{kind: _listed([field.name for field in getattr(schema, kind)]) for kind in schema.dtypes},
+        **({"timestamps": _listed(list(schema.timestamps))} if schema.timestamps else {}),
+        "samples": str(served.manifest.samples),
+        "sample_counts": _listed(list(served.manifest.sample_counts)),
+        "anomaly_score": served.manifest.anomaly_score,
+    }
+    return {
+        "name": served.name,
+        "platform": _PLATFORM,
+        "backend": "onnxruntime",
+        "version_policy": {"specific": {"versions": [served.version]}},
+        "max_batch_size": max_records,
+        "input": [
+            {"name": field.name, "data_type": _config_type(datatype_of(field)), "dims": [1], "optional": True}
+            for field in schema.fields
+        ],
+        "output": [
+            {"name": name, "data_type": _config_type(datatype), "dims": _inner(name, served)}
+            for name, datatype in OUTPUTS.items()
+        ],
+        "dynamic_batching": {},
+        "parameters": {name: {"string_value": text} for name, text in about.items()},
+    }
+
+
+def datatype_of(field: AnyField) -> str:
+    """The datatype that a field is announced with; `service.openinference` says what else it takes."""
+    match field:
+        case NumericField():
+            return "FP64"
+        case BooleanField():
+            return "BOOL"
+        case CategoricalField():
+            return "BYTES"
+
+
+def _inner(output: str, served: ServedModel) -> list[int]:
+    return [served.manifest.latent_size] if output == "latent_mean" else []
+
+
+def _config_type(datatype: str) -> str:
+    return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
+
+
+def _listed(values: list[Any]) -> str:
+    return orjson.dumps(values).decode()

@@ -1,0 +1,53 @@
+"""The repository index: what the models folder holds, ready or not, in Triton's JSON form."""
+
+from typing import Any
+
+import orjson
+
+from service.errors import BodyMalformed, Fault, RequestInvalid
+from service.models import Models
+
+
+def ready_only(body: bytes) -> bool:
+    """Whether a request for the index asks for what is ready alone.
+
+    Args:
+        body: `{"ready": true}`, or nothing.
+
+    Raises:
+        BodyMalformed: It is no JSON.
+        RequestInvalid: It is another.
+    """
+    if not body:
+        return False
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BodyMalformed(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+    if not isinstance(content, dict):
+        raise RequestInvalid([Fault("", 'an object is expected: {"ready": true}, or no body')])
+    ready = content.get("ready")
+    if ready is not None and not isinstance(ready, bool):
+        raise RequestInvalid([Fault("/ready", "true or false is expected")])
+    return ready is True
+
+
+def index(models: Models, *, ready: bool) -> list[dict[str, Any]]:
+    """The answer of `POST /v2/repository/index`.
+
+    Args:
+        models: What is in service, and what was refused.
+        ready: Leave out what is not in service.
+    """
+    entries = []
+    for model in models.served:
+        entry = {"name": model.name, "version": str(model.version)}
+        if model.healthy:
+            entries.append({**entry, "state": "READY", "reason": ""})
+        elif not ready:
+            entries.append({**entry, "state": "UNAVAILABLE", "reason": "its batcher has died"})
+    if not ready:
+        # Which of its versions was refused stands in the reason, where it is known at all.
+        refused = sorted(models.refused.items())
+        entries += [{"name": name, "version": "", "state": "UNAVAILABLE", "reason": why} for name, why in refused]
+    return entries
