@@ -150,7 +150,18 @@ def open_scorer(bundle: Bundle, settings: Settings) -> Scorer:
         DeviceUnavailable: The device asked for cannot be had.
     """
     noise = _read(bundle, "noise.npy", lambda content: np.load(io.BytesIO(content), allow_pickle=False))
-    scorer = _read(bundle, "scorer.onnx", lambda content: Scorer(content, noise, settings.device))
+
+    def start(graph: bytes) -> Scorer:
+        return Scorer(
+            graph,
+            noise,
+            settings.device,
+            threads=settings.threads,
+            tf32=settings.tf32,
+            gpu_memory_mb=settings.gpu_memory_mb,
+        )
+
+    scorer = _read(bundle, "scorer.onnx", start)
     golden = _read(bundle, goldens.FILE_NAME, Golden.model_validate_json)
 
     def score(records: Sequence[object], samples: int) -> Tensors:

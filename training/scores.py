@@ -3,23 +3,23 @@
 import torch
 from torch import Tensor, nn
 
-from training.objectives import kl_to_prior, log_likelihood
+from training.objectives import kl_to_prior
 from training.vae import VAE
 
 SCORE_OUTPUTS = ("log_reconstruction_probability", "elbo", "iwae", "expected_log_likelihood", "latent_mean")
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
-    """log(1/L sum_l exp(values_l)) over the last dimension, without underflow.
+    """log(1/L sum_l exp(values_l)) over the first dimension, without underflow.
 
     Args:
-        values: (…, L).
+        values: (L, …).
 
     Returns:
         (…,)
     """
-    largest = values.amax(dim=-1, keepdim=True)
-    return largest.squeeze(-1) + torch.exp(values - largest).mean(dim=-1).log()
+    largest = values.amax(dim=0)
+    return largest + torch.exp(values - largest).mean(dim=0).log()
 
 
 class Scorer(nn.Module):
@@ -47,17 +47,19 @@ class Scorer(nn.Module):
         """
         batch = self.vae.standardise(record)
         posterior = self.vae.posterior(batch)
-        latent = self.vae.draw(posterior, noise)
-        likelihood = log_likelihood(self.vae, batch, latent)
-        expected = likelihood.mean(dim=-1)
-        # log p(z_l) - log q(z_l|x): the constants cancel, and (z_l - mu) / sigma is the noise itself.
-        ratio = 0.5 * (noise.square() - latent.square()).sum(dim=-1) + 0.5 * posterior.log_variance.sum(
-            -1, keepdim=True
-        )
+        deviation = torch.exp(0.5 * posterior.log_variance)
+        # Draws come first here, (L, B, …): see `log_prob_of_records`.
+        latent = posterior.mean + deviation * noise.unsqueeze(1)
+        likelihood = self.vae.likelihood.log_prob_of_records(batch, self.vae.decode(latent))
+        expected = likelihood.mean(dim=0)
+        kl = kl_to_prior(posterior)
+        # log p(z_l) - log q(z_l|x): its mean over q is -KL, and the rest is linear in eps and its square, so that two
+        # small products give it for all draws.
+        ratio = 0.5 * (noise * noise - 1.0) @ (1.0 - deviation * deviation).T - noise @ (posterior.mean * deviation).T
         return (
             log_mean_exp(likelihood),
-            expected - kl_to_prior(posterior),
-            log_mean_exp(likelihood + ratio),
+            expected - kl,
+            log_mean_exp(likelihood + (ratio - kl)),
             expected,
             posterior.mean,
         )

@@ -86,16 +86,21 @@ def test_categorical_is_the_log_softmax_of_scipy(size: int, spread: float) -> No
     logits = np.random.default_rng(size).uniform(-spread, spread, (4, 5, size))
     logits[..., 0], logits[..., -1] = -spread, spread
     expected = special.log_softmax(logits, axis=-1)
-    for code in range(size):
-        actual = categorical(torch.full((4, 1), code), double(logits))
-        np.testing.assert_allclose(actual.numpy(), expected[..., code], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(categorical(double(logits), [size]).numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(2, 3), (1, 5, 2), (7,)])
+def test_categorical_fields_do_not_see_each_other(sizes: tuple[int, ...]) -> None:
+    logits = np.random.default_rng(0).uniform(-120.0, 120.0, (4, 5, sum(sizes)))
+    apart = np.split(logits, np.cumsum(sizes)[:-1], axis=-1)
+    expected = np.concatenate([special.log_softmax(slots, axis=-1) for slots in apart], axis=-1)
+    np.testing.assert_allclose(categorical(double(logits), sizes).numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("shift", [-1e6, -120.0, 120.0, 1e6])
 def test_categorical_does_not_see_what_all_its_logits_share(shift: float) -> None:
     logits = torch.randn(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    codes = torch.arange(50) % 4
-    np.testing.assert_allclose(categorical(codes, logits + shift), categorical(codes, logits), atol=1e-9)
+    np.testing.assert_allclose(categorical(logits + shift, [4]), categorical(logits, [4]), atol=1e-9)
 
 
 @pytest.mark.parametrize("mean", [-4.0, 0.3])
@@ -115,15 +120,15 @@ def test_the_probabilities_of_all_values_sum_to_one(extreme: float) -> None:
     logits = extreme * torch.randn(20, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     booleans = bernoulli(double([[[0.0]], [[1.0]]]), logits).exp().sum(dim=0)
     np.testing.assert_allclose(booleans.numpy(), 1.0, rtol=1e-8)
-    categories = torch.stack([categorical(torch.full((20,), code), logits) for code in range(7)])
-    np.testing.assert_allclose(categories.exp().sum(dim=0).numpy(), 1.0, rtol=1e-12)
+    for slots in torch.split(categorical(logits, [4, 3]), [4, 3], dim=-1):
+        np.testing.assert_allclose(slots.exp().sum(dim=-1).numpy(), 1.0, rtol=1e-12)
 
 
 @pytest.mark.parametrize("logit", EXTREMES)
 def test_every_logit_gives_finite_values_in_float32(logit: float) -> None:
     assert bernoulli(torch.tensor([0.0, 1.0]), torch.tensor(logit)).isfinite().all()
     logits = torch.tensor([[logit, 0.0, -logit]])
-    assert all(categorical(torch.tensor([code]), logits).isfinite().all() for code in range(3))
+    assert categorical(logits, [3]).isfinite().all()
 
 
 GAUSSIAN_HEADS = {
@@ -284,6 +289,15 @@ def test_a_missing_value_contributes_exactly_zero_and_leaves_the_others_as_they_
         assert (actual[gone][..., position] == 0.0).all()
         there = expected[field.name][~gone.numpy()]
         np.testing.assert_allclose(actual[~gone][..., position], there, rtol=3e-5, atol=3e-5, err_msg=field.name)
+
+
+@pytest.mark.parametrize("schema", [MIXED, *ONE_KIND.values()], ids=["mixed", *ONE_KIND])
+def test_a_whole_record_s_term_is_the_sum_of_its_fields_and_gaps(schema: RecordSchema) -> None:
+    likelihood, batch = JointLikelihood(schema), record(schema, 40, missing=0.5)
+    raw = torch.randn(5, 40, likelihood.outputs, generator=torch.Generator().manual_seed(3))
+    fields = likelihood.log_prob(batch, likelihood(raw.transpose(0, 1))).sum(dim=-1)
+    expected = (fields + likelihood.log_prob_of_gaps(batch).sum(dim=-1, keepdim=True)).T
+    torch.testing.assert_close(likelihood.log_prob_of_records(batch, likelihood(raw)), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_being_missing_or_not_has_the_probability_of_the_missing_rate() -> None:

@@ -90,8 +90,8 @@ def test_the_log_mean_exp_of_one_value_is_the_value(value: float) -> None:
 
 @pytest.mark.parametrize("shift", [0.0, -1e3, -1e6, -1e30, 1e30])
 def test_log_mean_exp_neither_underflows_nor_overflows(shift: float) -> None:
-    values = shift + 3 * torch.randn(7, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    expected = special.logsumexp(values.numpy(), axis=-1) - math.log(64)
+    values = shift + 3 * torch.randn(64, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = special.logsumexp(values.numpy(), axis=0) - math.log(64)
     np.testing.assert_allclose(log_mean_exp(values).numpy(), expected, rtol=1e-14)
     assert log_mean_exp(values.float()).isfinite().all()
 
