@@ -62,13 +62,21 @@ class Verdicts:
 
     def objects(self) -> list[dict[str, Any]]:
         """An object for each record, as JSON has it; NaN where there is no number."""
-        objects = []
-        for row in self.table.tolist():
-            said = dict(zip(NAMES, row, strict=False))
-            said["is_anomaly"] = row[_IS_ANOMALY] == 1.0
-            said["latent_mean"] = row[len(NAMES) :]
-            objects.append(said)
-        return objects
+        # Written out, because building it from NAMES takes twice as long.
+        return [
+            {
+                "reconstruction_probability": row[0],
+                "log_reconstruction_probability": row[1],
+                "elbo": row[2],
+                "iwae": row[3],
+                "expected_log_likelihood": row[4],
+                "anomaly_score": row[5],
+                "p_value": row[6],
+                "is_anomaly": row[7] == 1.0,
+                "latent_mean": row[8:],
+            }
+            for row in self.table.tolist()
+        ]
 
 
 def judge(manifest: Manifest, calibration: Calibration, outputs: Tensors, samples: int) -> Verdicts:
