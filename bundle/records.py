@@ -239,7 +239,7 @@ def _matrix(lines: Sequence[Column], width: int) -> Tensor | None:
         good = set(map(type, values)) <= _PLAIN and math.isfinite(sum(values, 0.0))
     else:
         good = bool(np.isfinite(matrix).all())
-        good = good and (not (matrix * matrix == matrix).any() or set(map(type, values)) <= _PLAIN)
+        good = good and (not ((matrix == 0.0) | (matrix == 1.0)).any() or set(map(type, values)) <= _PLAIN)
     return matrix if good else None
 
 

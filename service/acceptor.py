@@ -15,6 +15,8 @@ WAIT_SECONDS = 5e-4
 LONGEST_WAIT_SECONDS = 4e-3
 SHARE = 16
 """One connection is taken at a time, and one more for each so many that there are."""
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
 PAUSE_SECONDS = 0.1
 """After an error such as too many open files."""
 
@@ -41,8 +43,9 @@ class Acceptor:
         self._listen()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Accept what waits already, whose clients believe themselves connected, and no more."""
         if not self._closed:
+            self._accept(BACKLOG)
             self._loop.remove_reader(self._listening)
             self._closed = True
             self._listening.close()

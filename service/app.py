@@ -13,10 +13,9 @@ from starlette.exceptions import HTTPException
 
 from service import openapi
 from service.asgi import Receive, Scope, Send
-from service.gate import Gate
+from service.gate import Gate, is_hot
 from service.metrics import FLUSH_SECONDS, Metrics
 from service.models import Models
-from service.openinference import endpoint
 from service.openinference.endpoint import OpenInference
 from service.routes import router
 from service.score import ScoreEndpoint
@@ -49,16 +48,20 @@ class Application:
         self.api.openapi = lambda: openapi.document(self.api, self.models, settings)  # type: ignore[method-assign]
         score = ScoreEndpoint(self.models, settings, self.metrics)
         open_inference = OpenInference(self.models, settings, self.metrics)
-        slow_seconds = settings.slow_ms / 1e3
         gate = partial(
-            Gate, score=score, open_inference=open_inference, metrics=self.metrics, slow_seconds=slow_seconds
+            Gate,
+            score=score,
+            open_inference=open_inference,
+            metrics=self.metrics,
+            models=self.models,
+            slow_seconds=settings.slow_ms / 1e3,
         )
         self.api.add_middleware(gate)
         self._short_way = gate(self.api)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or live through the lifespan."""
-        hot = scope["type"] == "http" and (scope["path"].endswith("/score") or endpoint.is_under(scope["path"]))
+        hot = scope["type"] == "http" and is_hot(scope["path"])
         await (self._short_way if hot else self.api)(scope, receive, send)
 
     @contextlib.asynccontextmanager

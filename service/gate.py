@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from service.asgi import ClientGone, Headers, Message, Receive, Scope, Send, respond
 from service.errors import MethodNotAllowed, RouteNotFound, ServiceError, Unexpected
 from service.metrics import Metrics
+from service.models import Models
 from service.openinference import endpoint
 from service.openinference.endpoint import OpenInference
 from service.problems import HEADERS, MEDIA_TYPE, RETRY_AFTER_SECONDS, STATUS, problem
@@ -35,16 +36,24 @@ class Gate:
         score: What answers `POST /score` and its kin.
         open_inference: What answers under `/v2`.
         metrics: Where requests are counted.
+        models: Whether the service drains, so that clients are told to connect elsewhere.
         slow_seconds: Requests that take longer are logged.
     """
 
     def __init__(
-        self, app: Any, score: ScoreEndpoint, open_inference: OpenInference, metrics: Metrics, slow_seconds: float
+        self,
+        app: Any,
+        score: ScoreEndpoint,
+        open_inference: OpenInference,
+        metrics: Metrics,
+        models: Models,
+        slow_seconds: float,
     ) -> None:
         self._app = app
         self._score = score
         self._open_inference = open_inference
         self._metrics = metrics
+        self._models = models
         self._slow_seconds = slow_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,6 +72,8 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                if self._models.draining:
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         self._metrics.in_progress += 1
@@ -124,6 +135,11 @@ class Gate:
         if seconds > self._slow_seconds:
             fields = {"request_id": request_id.decode(), "route": route, "status": status, "seconds": round(seconds, 4)}
             log.warning("a request was slow", extra={"fields": fields})
+
+
+def is_hot(path: str) -> bool:
+    """Whether a path is answered without the framework."""
+    return _SCORE.fullmatch(path) is not None or endpoint.is_under(path)
 
 
 def _request_id(headers: Headers) -> bytes:

@@ -13,6 +13,9 @@ from service import cpus, logs, scorer, supervisor
 from service.acceptor import Acceptor
 from service.settings import Settings
 
+LAST_CALL_SECONDS = 0.1
+"""Between the last connection that is accepted and the closing of those that ask for nothing."""
+
 
 class Server(uvicorn.Server):
     """A server that goes on accepting connections for a while after SIGTERM, so that balancers can look away.
@@ -76,6 +79,8 @@ class Server(uvicorn.Server):
         """Stop listening, and wait for what was begun."""
         if self._acceptor is not None:
             self._acceptor.close()
+            # What was accepted last has yet to say what it wants.
+            await asyncio.sleep(LAST_CALL_SECONDS)
         await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service import cpus, logs
+from service.acceptor import BACKLOG
 from service.settings import Settings
 
-BACKLOG = 2048
-"""Connections that may wait to be accepted."""
 SOON_SECONDS = 5.0
 """A worker that dies sooner than this after its start is replaced only after a pause."""
 PAUSE_SECONDS = 1.0
@@ -74,7 +73,7 @@ class Supervisor:
     async def run(self) -> int:
         """Start the workers, and return when all have ended."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop, number)
         address = "http://{}:{}".format(*self._listening.getsockname()[:2])
         log.info("%d workers answer on %s (Press CTRL+C to quit)", self._workers, address)
@@ -90,7 +89,9 @@ class Supervisor:
             self._ready.discard(process.pid)
             self._metrics.dead(process.pid, len(self._ready))
             if self._stopping:
-                self._exit_code = self._exit_code or min(1, abs(code))
+                # Until it has loaded, a worker ends by the signal itself.
+                if code not in (0, -signal.SIGTERM, -signal.SIGINT):
+                    self._exit_code = 1
                 return
             if first and not was_ready:
                 log.error("a worker could not start (exit code %d)", code)
@@ -98,7 +99,8 @@ class Supervisor:
                 self._stop(signal.SIGTERM)
                 return
             first = False
-            log.error("worker %d ended with %d; another takes its place", process.pid, code)
+            level = logging.ERROR if code else logging.WARNING
+            log.log(level, "worker %d ended with %d; another takes its place", process.pid, code)
             self._metrics.restarts.inc()
             if time.monotonic() - started < SOON_SECONDS:
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -116,10 +118,14 @@ class Supervisor:
                 pass_fds=inherited,
                 stdin=asyncio.subprocess.DEVNULL,
                 env=self._environment,
+                # Or a terminal's Ctrl-C would reach them twice: by itself, and passed on from here.
+                start_new_session=True,
             )
         finally:
             os.close(ready_there)
         self._running[process.pid] = process
+        if self._stopping:  # while it was started
+            process.terminate()
         loop = asyncio.get_running_loop()
         loop.add_reader(ready, self._on_ready, ready, process.pid)
         try:
@@ -139,7 +145,7 @@ class Supervisor:
         """Pass the signal on; at the first one also see to it that nobody waits for ever."""
         for process in self._running.values():
             with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
+                process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
         if not self._stopping:
             self._stopping = True
             # The workers hold it as well, and go on accepting for as long as they drain.

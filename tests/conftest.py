@@ -81,12 +81,17 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(models: Path, workers: int = 1, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(
+    models: Path, workers: int = 1, own_group: bool = False, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`surprisal serve` as a process of its own, once it is ready, and its address."""
     port = free_port()
     command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models), "--port", str(port)]
     command += ["--workers", str(workers)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    variables = {**os.environ, **environment}
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=variables, process_group=0 if own_group else None
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until_answering(url, process)

@@ -324,6 +324,12 @@ def _dumps(content: Any) -> bytes:
     return json.dumps(content, allow_nan=False).encode("utf-8", "surrogatepass")
 
 
+async def test_a_path_that_only_ends_like_scoring_is_answered_once(client: httpx.AsyncClient) -> None:
+    response = await client.post("/nowhere/score", content=b"{}")
+    assert response.status_code == 404
+    assert len(response.headers.get_list("x-request-id")) == 1
+
+
 async def test_a_full_queue_refuses_before_it_reads_what_is_asked(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

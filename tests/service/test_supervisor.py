@@ -2,15 +2,18 @@
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import NAME, running
@@ -151,3 +154,38 @@ def test_workers_that_cannot_start_end_it_with_1(models: Path, tmp_path: Path) -
     )
     assert result.returncode == 1, result.stderr
     assert "a worker could not start" in result.stderr
+
+
+def test_ctrl_c_in_a_terminal_answers_what_was_begun(models: Path) -> None:
+    body = json.dumps({"records": [RECORD]}).encode()
+    head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with running(models, workers=2, own_group=True) as (process, url):
+        until(lambda: total(url, "workers") == 2)
+        with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as client:
+            client.sendall(head + body[:-5])
+            until(lambda: total(url, "requests_in_progress") > 0)
+            os.killpg(process.pid, signal.SIGINT)
+            until(lambda: not answers(url))
+            client.sendall(body[-5:])
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        assert process.wait(timeout=30) == 0
+
+
+def answers(url: str) -> bool:
+    """Whether a new connection is answered."""
+    try:
+        return httpx.get(f"{url}/healthz", timeout=30).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize("seconds", [0.6, 1.0, 1.6])
+def test_a_signal_during_the_start_is_a_clean_end(models: Path, seconds: float) -> None:
+    command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models), "--port", "0", "--workers", "2"]
+    environment = {**os.environ, "SURPRISAL_DRAIN_SECONDS": "0"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # it listens, so its signals are handled
+        time.sleep(seconds - 0.6)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
