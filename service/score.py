@@ -20,7 +20,7 @@ from service.settings import Settings
 from service.stream import Stream, Upload
 from service.verdicts import Verdicts
 
-THREAD_BYTES = 2**20
+THREAD_BYTES = 2**19
 """Bodies above this are decoded on a thread, so that other requests go on meanwhile."""
 THREAD_RECORDS = 1024
 """The same for answers of more records; of a quarter of them where they are compressed."""

@@ -121,13 +121,13 @@ async def test_the_query_says_how_many_samples(client: httpx.AsyncClient, paymen
 async def test_large_bodies_and_answers_are_the_same_as_small_ones(
     client: httpx.AsyncClient, payments: Records, sent: str
 ) -> None:
-    many = payments * 6
+    many = payments * 10
     body = written(sent, many)
     assert len(body) > THREAD_BYTES
     assert len(many) > THREAD_RECORDS
     expected = [result["anomaly_score"] for result in results(await post(client, written(JSON, payments), JSON))]
     found = [result["anomaly_score"] for result in results(await post(client, body, sent, sent))]
-    np.testing.assert_allclose(found, expected * 6, rtol=1e-5)
+    np.testing.assert_allclose(found, expected * 10, rtol=1e-5)
     too_many = await post(client, written(sent, payments * 10 + payments[:1]), sent)
     assert (too_many.status_code, too_many.json()["type"]) == (413, "too-many-records")
 
