@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from functools import partial
 from importlib.metadata import version
@@ -20,6 +21,8 @@ from service.openinference.endpoint import OpenInference
 from service.routes import router
 from service.score import ScoreEndpoint
 from service.settings import Settings
+
+log = logging.getLogger("surprisal.http")
 
 
 class Application:
@@ -81,7 +84,10 @@ class Application:
 async def _flush(metrics: Metrics) -> None:
     while True:
         await asyncio.sleep(FLUSH_SECONDS)
-        metrics.flush()
+        try:
+            metrics.flush()
+        except OSError:
+            log.exception("the metrics could not be written")
 
 
 def _leave_to_the_gate(request: Request, error: Exception) -> Any:

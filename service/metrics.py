@@ -9,13 +9,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service.batcher import Rows
+from service.settings import METRICS_FOLDER
 from service.tally import Tally, TallyCounter, TallyHistogram
 from service.verdicts import Verdicts
 
 FLUSH_SECONDS = 1.0
 """Counts are at most this old where another worker exposes them."""
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable: the folder that workers share their counts in. prometheus_client reads it as it is imported."""
 
 _SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _RECORDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0)
@@ -67,7 +66,7 @@ class Metrics:
             "queue_records", "Records waiting for a batch.", "livesum", "model", "version"
         )
         self._memory = self._gauge("resident_memory_bytes", "Resident memory of the largest worker.", "livemax")
-        if FOLDER not in os.environ:
+        if METRICS_FOLDER not in os.environ:
             self._gauge("workers", "Workers that answer.", "livesum").set(1)
             Counter("surprisal_worker_restarts", "Workers that were replaced.", registry=self.registry)
         self.model_info = self._gauge(
@@ -122,7 +121,7 @@ class Metrics:
         )
 
     def _shared(self) -> CollectorRegistry | None:
-        folder = os.environ.get(FOLDER)
+        folder = os.environ.get(METRICS_FOLDER)
         if folder is None:
             return None
         registry = CollectorRegistry()

@@ -74,6 +74,7 @@ class ScoreEndpoint:
                 body = await read_body(headers, receive, limit, expanded)
         except TimeoutError:
             raise BodyTooSlow("the body did not arrive within the deadline", close=True) from None
+        # Asked again: by now there may be another version.
         model = self._models.get(name, version)
         started = time.perf_counter()
         samples = samples_asked(scope["query_string"], model.manifest)

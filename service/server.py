@@ -45,9 +45,9 @@ class Server(uvicorn.Server):
         self._stop_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; at a second signal, or at Ctrl-C, stop listening at once."""
+        """Begin to drain; at a second signal, at Ctrl-C, or before the first connection, stop listening at once."""
         self._drain()
-        if sig == signal.SIGINT or self._stop_at is not None:
+        if sig == signal.SIGINT or self._stop_at is not None or not self.started:
             self.force_exit = self.should_exit
             self.should_exit = True
         else:

@@ -6,6 +6,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable: the folder that workers share their counts in. prometheus_client reads it as it is imported."""
+
 
 class Settings(BaseSettings):
     """Everything that can be set; each field is the variable `SURPRISAL_` plus its name in capitals."""

@@ -15,13 +15,12 @@ from pathlib import Path
 
 from service import cpus, logs
 from service.acceptor import BACKLOG
-from service.settings import Settings
+from service.settings import METRICS_FOLDER, Settings
 
 SOON_SECONDS = 5.0
 """A worker that dies sooner than this after its start is replaced only after a pause."""
 PAUSE_SECONDS = 1.0
 _MARGIN_SECONDS = 5.0
-_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # service.metrics.FOLDER, which cannot be imported before it is set
 
 log = logging.getLogger("surprisal.supervisor")
 
@@ -42,7 +41,7 @@ def run(settings: Settings, workers: int) -> int:
     logs.configure(settings.log_level)
     with _listening(settings) as listening, _metrics_folder(settings) as folder:
         # prometheus_client reads it once, when it is imported: in the workers, and here for the counts of workers.
-        os.environ[_FOLDER] = str(folder)
+        os.environ[METRICS_FOLDER] = str(folder)
         return asyncio.run(Supervisor(settings, workers, listening).run())
 
 
@@ -90,7 +89,7 @@ class Supervisor:
             self._metrics.dead(process.pid, len(self._ready))
             if self._stopping:
                 # Until it has loaded, a worker ends by the signal itself.
-                if code not in (0, -signal.SIGTERM, -signal.SIGINT):
+                if code not in (0, -signal.SIGTERM):
                     self._exit_code = 1
                 return
             if first and not was_ready:
@@ -143,9 +142,11 @@ class Supervisor:
 
     def _stop(self, number: int) -> None:
         """Pass the signal on; at the first one also see to it that nobody waits for ever."""
-        for process in self._running.values():
+        for pid, process in self._running.items():
+            # Ctrl-C in the middle of an import would end in a traceback.
+            at_once = number == signal.SIGINT and pid in self._ready
             with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+                process.send_signal(signal.SIGINT if at_once else signal.SIGTERM)
         if not self._stopping:
             self._stopping = True
             # The workers hold it as well, and go on accepting for as long as they drain.

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,17 +102,25 @@ def running(
         process.communicate()
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Look again and again, for 30 seconds at most; no result depends on when it comes."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.02)
+
+
 def wait_until_answering(url: str, process: subprocess.Popen[str]) -> None:
     """Return once `/healthz` answers."""
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
+
+    def answers() -> bool:
         if process.poll() is not None:
             raise AssertionError(f"the service ended with {process.returncode}: {process.communicate()[1]}")
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/healthz").status_code == 200:
-                return
-        time.sleep(0.05)
-    raise AssertionError("the service did not answer within 30 seconds")
+            return httpx.get(f"{url}/healthz").status_code == 200
+        return False
+
+    until(answers)
 
 
 @pytest.fixture(scope="session")

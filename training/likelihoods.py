@@ -17,8 +17,8 @@ from training.preprocess import Standardised, join
 
 LARGEST_SCALE = 0.5
 """Ceiling of the learned standard deviation, in standardised units: half of the field's own, so that z has to explain
-the rest, and no spread excuses a value ten deviations out. (With 1.0, 2 % of such values passed; 0.5 detects as much or
-more on every set of benchmarks/tabular.py.)"""
+the rest, and no spread excuses a value ten deviations out. (On card fraud 2 % of such values passed with 1.0, 0.5 %
+with 0.5; AUROC, means of three seeds: card fraud 0.966 and 0.968, NSL-KDD 0.954 and 0.952.)"""
 
 
 class Parameters(NamedTuple):

@@ -10,11 +10,24 @@ from bundle.fields import RecordSchema
 from bundle.manifest import Manifest
 from bundle.records import MOST_PROBLEMS, encode_records
 from service.codecs.request import ScoreRequest
-from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords
+from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords, pointer
 from service.verdicts import Verdicts
 
 MEDIA_TYPE = "application/json"
 _MEMBERS = ("records", "samples", "explain")
+
+
+def parse(body: bytes) -> Any:
+    """Read JSON.
+
+    Raises:
+        BodyMalformed: Not JSON (RFC 8259; NaN, Infinity and numbers beyond a double are none).
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        # The library's message names what it expected and where, never what it found.
+        raise BodyMalformed(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
 
 
 def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> ScoreRequest:
@@ -27,19 +40,15 @@ def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> S
         samples: Number of draws unless the body asks for another.
 
     Raises:
-        BodyMalformed: Not JSON (RFC 8259; NaN, Infinity and numbers beyond a double are none).
+        BodyMalformed: Not JSON; see `parse`.
         RequestInvalid: A member or a record that does not fit, by JSON pointer.
         TooManyRecords: More records than allowed.
     """
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        # The library's message names what it expected and where, never what it found.
-        raise BodyMalformed(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+    content = parse(body)
     if not isinstance(content, dict):
         raise RequestInvalid([Fault("", 'an object is expected: {"records": [...]}')])
     unknown = islice((name for name in content if name not in _MEMBERS), MOST_PROBLEMS)
-    faults = [Fault(_pointer(name), "no such member") for name in unknown]
+    faults = [Fault(pointer(name), "no such member") for name in unknown]
     samples = content.get("samples", samples)
     if type(samples) is not int or samples not in manifest.sample_counts:
         faults.append(Fault("/samples", f"one of {', '.join(map(str, manifest.sample_counts))} is expected"))
@@ -77,11 +86,7 @@ def encode(name: str, version: int, samples: int, verdicts: Verdicts) -> bytes:
 
 def _fault(schema: RecordSchema, record: object, problem: Problem) -> Fault:
     if problem.field is None:
-        return Fault(_pointer("records", problem.row), problem.detail)
+        return Fault(pointer("records", problem.row), problem.detail)
     if isinstance(record, list) and problem.field in schema.name_set:
-        return Fault(_pointer("records", problem.row, schema.names.index(problem.field)), problem.detail)
-    return Fault(_pointer("records", problem.row, problem.field), problem.detail)
-
-
-def _pointer(*parts: Any) -> str:
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+        return Fault(pointer("records", problem.row, schema.names.index(problem.field)), problem.detail)
+    return Fault(pointer("records", problem.row, problem.field), problem.detail)

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from bundle.errors import BundleError, InvalidRecords
 from bundle.fields import RecordSchema, Tensors
 from bundle.records import encode_columns
+from service.codecs import arrow
 
 ROWS = 8192
 """Rows in a piece of a Parquet or NDJSON file."""
@@ -47,18 +45,13 @@ def encode_table(path: Path, schema: RecordSchema, table: pa.Table, first: int) 
     Raises:
         FileInvalid: A value that does not fit its field, named by row and column.
     """
-    columns = {name: _array(table[name]) for name in table.column_names if schema.takes(name)}
+    categories = {field.name for field in schema.categorical}
+    given = [name for name in table.column_names if schema.takes(name)] if table.num_rows else []
+    columns = {name: arrow.values(table[name], name in categories) for name in given}
     try:
         return encode_columns(schema, columns, table.num_rows)
     except InvalidRecords as error:
         raise at_row(path, error, f"row {first + error.problems[0].row}") from error
-
-
-def _array(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    if pa.types.is_dictionary(column.type):
-        # As an array of numpy's, a missing value would become the last category.
-        column = column.cast(column.type.value_type)
-    return np.asarray(column)
 
 
 def at_row(path: Path, error: InvalidRecords, place: str) -> FileInvalid:

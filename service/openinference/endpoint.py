@@ -141,7 +141,9 @@ class OpenInference:
     async def _answer_infer(self, call: Call) -> None:
         arrived = time.monotonic()
         deadline = arrived + seconds_allowed(call.headers, self._settings)
+        self._models.get(call.name, call.version).refuse_if_full()
         body = await self._body(call, deadline)
+        # Asked again: by now there may be another version.
         model = self._models.get(call.name, call.version)
         await self._infer(model, call.headers, body, arrived, deadline, call.send)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from service.openinference.datatype import group
 from service.openinference.tensor import InputTensor
 
 _NOTHING = {"numeric": np.nan, "boolean": MISSING, "categorical": MISSING}
+
+_Code = TypeVar("_Code", np.int8, np.int64)
 
 
 def to_tensors(schema: RecordSchema, inputs: Sequence[InputTensor]) -> Tensors:
@@ -161,10 +163,7 @@ def _booleans(tensor: InputTensor) -> npt.NDArray[np.int8]:
         tensor.refuse("datatype", "BOOL or an integer is expected")
     if group(tensor.datatype) == "integer" and (values.min() < MISSING or values.max() > 1):
         tensor.refuse("data", "0 (false), 1 (true) or -1 (missing) is expected")
-    codes: npt.NDArray[np.int8] = values.astype(np.int8, copy=False)
-    if tensor.missing is not None:
-        codes[tensor.missing] = MISSING
-    return codes
+    return _with_gaps(values.astype(np.int8, copy=False), tensor)
 
 
 def _codes(fields: Sequence[CategoricalField], tensor: InputTensor) -> npt.NDArray[np.int64]:
@@ -174,7 +173,10 @@ def _codes(fields: Sequence[CategoricalField], tensor: InputTensor) -> npt.NDArr
     greatest = [field.size - 1 for field in fields]
     if matrix.min() < MISSING or (matrix.max(axis=0) > greatest).any():
         tensor.refuse("data", "codes are expected: -1 missing, 0 unknown, i + 1 for the vocabulary's i, from 0")
-    codes: npt.NDArray[np.int64] = values.astype(np.int64, copy=False)
+    return _with_gaps(values.astype(np.int64, copy=False), tensor)
+
+
+def _with_gaps(codes: npt.NDArray[_Code], tensor: InputTensor) -> npt.NDArray[_Code]:
     if tensor.missing is not None:
         codes[tensor.missing] = MISSING
     return codes

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import orjson
-
-from service.errors import BodyMalformed, Fault, RequestInvalid
+from service.codecs import json
+from service.errors import Fault, RequestInvalid
 from service.models import Models
 
 
@@ -20,10 +19,7 @@ def ready_only(body: bytes) -> bool:
     """
     if not body:
         return False
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BodyMalformed(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+    content = json.parse(body)
     if not isinstance(content, dict):
         raise RequestInvalid([Fault("", 'an object is expected: {"ready": true}, or no body')])
     ready = content.get("ready")

@@ -1,13 +1,13 @@
 """The body of `infer`: a JSON object, and the blobs that may follow it."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import orjson
-
 from bundle.fields import Tensors
 from bundle.manifest import Manifest
+from service.codecs import json
 from service.errors import BodyMalformed, Fault, RequestInvalid
 from service.openinference.outputs import OUTPUTS
 from service.openinference.records import to_tensors
@@ -96,16 +96,14 @@ def _json_length(header: bytes | None, size: int) -> int:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        if len(body) <= _LARGEST_WITH_NAN and b"NaN" in body:
-            try:
-                # No JSON, but what the usual client writes for the NaN of an array that it sends as JSON.
-                return orjson.loads(_STRING_OR_NAN.sub(_null_for_nan, body))
-            except orjson.JSONDecodeError:
-                pass
-        # The library's message names what it expected and where, never what it found.
-        raise BodyMalformed(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+        return json.parse(body)
+    except BodyMalformed:
+        if len(body) > _LARGEST_WITH_NAN or b"NaN" not in body:
+            raise
+        with contextlib.suppress(BodyMalformed):
+            # No JSON, but what the usual client writes for the NaN of an array that it sends as JSON.
+            return json.parse(_STRING_OR_NAN.sub(_null_for_nan, body))
+        raise
 
 
 def _null_for_nan(found: re.Match[bytes]) -> bytes:

@@ -92,6 +92,13 @@ def test_every_row_of_a_file_of_several_pieces_arrives_once_and_in_order(tmp_pat
         assert read_back["extra"].to_pylist()[-2:] == [None, 3]
 
 
+def test_what_a_dictionary_column_lacks_is_missing(tmp_path: Path) -> None:
+    country = pa.array(["NO", None, "SE", None]).dictionary_encode()
+    pyarrow.parquet.write_table(pa.table({"amount": [1.0, 2.0, 3.0, 4.0], "country": country}), tmp_path / "in.parquet")
+    _, tensors = read(tmp_path / "in.parquet")
+    assert tensors["categorical"][:, 0].tolist() == [1, -1, 2, -1]
+
+
 def test_files_without_rows_give_one_piece_without_rows(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pa.table({"amount": pa.array([], pa.float64())}), tmp_path / "in.parquet")
     written(tmp_path / "in.csv", "amount,note\n")

@@ -330,10 +330,19 @@ async def test_a_path_that_only_ends_like_scoring_is_answered_once(client: httpx
     assert len(response.headers.get_list("x-request-id")) == 1
 
 
+async def test_a_service_that_drains_asks_its_clients_to_connect_elsewhere(models: Path) -> None:
+    async with in_process(Settings(models=models)) as (client, app):
+        for path in ("/score", f"/v2/models/{NAME}/ready"):
+            assert "connection" not in (await client.request("GET", path)).headers
+        app.models.draining = True
+        assert (await post(client, {"records": [PAYMENT]})).headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("path", ["/score", f"/v2/models/{NAME}/infer"])
 async def test_a_full_queue_refuses_before_it_reads_what_is_asked(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr(Batcher, "queued_rows", 10**9)
-    response = await post(client, "not JSON at all")
+    response = await post(client, "not JSON at all", path)
     assert (response.status_code, response.json()["type"]) == (429, "queue-full")
     assert int(response.headers["retry-after"]) >= 1

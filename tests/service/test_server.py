@@ -5,23 +5,14 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.conftest import NAME, free_port, running
+from tests.conftest import NAME, free_port, running, until
 
 BODY = {"records": [{"amount": 12.5, "country": "SE"}]}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Look again and again; a condition that never comes ends in a failure."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
 
 
 def in_progress(client: httpx.Client, url: str) -> float:

@@ -8,25 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import NAME, running
+from tests.conftest import NAME, running, until
 
 RECORD = {"amount": 12.5, "country": "SE"}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Look again and again; a condition that never comes ends in a failure."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
@@ -146,7 +136,7 @@ def test_workers_that_cannot_start_end_it_with_1(models: Path, tmp_path: Path) -
     code = "import sys; sys.argv = ['surprisal', 'serve', '--workers', '2', '--port', '0', '--models', sys.argv[1]]"
     code += "; from cli.main import main; import service.server, os; os.environ['PYTHONPATH'] = sys.path[-1]; main()"
     result = subprocess.run(
-        ["python", "-c", f"import sys; sys.path.append({str(tmp_path)!r}); {code}", str(models)],
+        [sys.executable, "-c", f"import sys; sys.path.append({str(tmp_path)!r}); {code}", str(models)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -179,13 +169,13 @@ def answers(url: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("seconds", [0.6, 1.0, 1.6])
-def test_a_signal_during_the_start_is_a_clean_end(models: Path, seconds: float) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("line", ["workers answer on", "Started server process", "Application startup complete"])
+def test_a_signal_during_the_start_is_a_clean_end(models: Path, line: str, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models), "--port", "0", "--workers", "2"]
     environment = {**os.environ, "SURPRISAL_DRAIN_SECONDS": "0"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
-        process.stderr.readline()  # it listens, so its signals are handled
-        time.sleep(seconds - 0.6)
-        process.send_signal(signal.SIGTERM)
+        assert any(line in written for written in iter(process.stderr.readline, ""))
+        process.send_signal(number)
         assert process.wait(timeout=30) == 0

@@ -122,9 +122,9 @@ def test_a_label_that_is_not_there_is_a_wrong_call(mixed: Data, config: DataConf
 @pytest.mark.parametrize("label", [pa.array([0, 1] * 300), pa.array([0.0, 1.0] * 300), pa.array([False, True] * 300)])
 def test_labels_of_any_type_are_told_by_their_text(label: pa.Array) -> None:
     data = as_data(pa.table({"x": np.arange(600.0), "y": label}))
-    normal = "false" if pa.types.is_boolean(label.type) else "0"
-    parts = split(data, DataConfig(label="y", normal=normal), 0.01, 0)
-    assert parts.normal.tolist() == list(range(0, 600, 2))
+    for normal in ("false", "False") if pa.types.is_boolean(label.type) else ("0",):
+        parts = split(data, DataConfig(label="y", normal=normal), 0.01, 0)
+        assert parts.normal.tolist() == list(range(0, 600, 2))
 
 
 def test_rows_without_a_label_are_neither_normal_nor_anomalies() -> None:

@@ -94,6 +94,17 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, monk
     assert not checkpoint.parent.exists()
 
 
+def test_the_first_epoch_leaves_a_checkpoint_and_forgetting_it_leaves_those_of_others(tmp_path: Path) -> None:
+    mine, other = tmp_path / "a.pt", tmp_path / "b.pt"
+    other.write_bytes(b"")
+    fitted = fitting(model(), mine)
+    with pytest.raises(KeyboardInterrupt):
+        fitted.run(interrupt_at(1))
+    assert mine.exists()
+    fitted.forget_checkpoint()
+    assert [path.name for path in tmp_path.iterdir()] == ["b.pt"]
+
+
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", -1.0)
     checkpoint = tmp_path / "last.pt"

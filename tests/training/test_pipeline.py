@@ -80,6 +80,13 @@ def test_the_same_run_gives_the_same_scores(tmp_path: Path) -> None:
     assert store.versions(tmp_path, "twice") == [1, 2]
 
 
+def test_a_label_without_its_normal_value_is_said_to_decide_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    settings = config.build(TINY | {"data": {"label": "label"}})
+    pipeline.train(as_data(mixed_table()), tmp_path, "all", settings, device="cpu", say=said.append)
+    assert any("--normal" in line for line in said)
+
+
 def test_a_bad_name_and_a_missing_gpu_are_wrong_calls(tmp_path: Path) -> None:
     data = as_data(mixed_table())
     with pytest.raises(ConfigInvalid, match="no model name"):

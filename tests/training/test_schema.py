@@ -1,6 +1,7 @@
 """Schema inference, its statistics and its TOML."""
 
 import tomllib
+from datetime import time
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,21 @@ def test_columns_are_what_they_seem(mixed: Data) -> None:
 def test_text_that_is_all_timestamps_is_refused_with_a_word() -> None:
     data = as_data(pa.table({"t": ["2026-01-01T10:00:00", "2026-01-02 11:00"] * 50, "x": np.arange(100.0)}))
     assert "timestamp" in schema.infer(data, np.arange(100), config.build({})).left_out["t"]
+
+
+def test_a_time_without_a_date_is_no_timestamp() -> None:
+    clock = pa.array([time(index % 24, 30) for index in range(100)])
+    data = as_data(pa.table({"t": clock, "d": pa.array(range(100), pa.duration("s")), "x": np.arange(100.0)}))
+    left_out = schema.infer(data, np.arange(100), config.build({})).left_out
+    assert set(left_out) == {"t", "d"}
+    assert all("without a date" in reason for reason in left_out.values())
+
+
+@pytest.mark.parametrize(("distinct", "names_rows"), [(60, True), (40, False)])
+def test_text_that_is_mostly_distinct_names_rows(distinct: int, names_rows: bool) -> None:
+    data = as_data(pa.table({"t": [f"n{index % distinct}" for index in range(100)], "x": np.arange(100.0)}))
+    left_out = schema.infer(data, np.arange(100), config.build({})).left_out
+    assert ("t" in left_out) is names_rows
 
 
 def test_a_timestamp_becomes_hour_and_weekday_when_the_configuration_says_so(mixed: Data) -> None:
