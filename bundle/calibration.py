@@ -59,8 +59,8 @@ class Calibration:
             KeyError: That score was not calibrated with that number of draws.
         """
         held_out = self._sorted[score, samples]
-        at_least = held_out.size - np.searchsorted(held_out, values, side="left")
-        return (1.0 + at_least.astype(np.float64)) / (held_out.size + 1.0)
+        p_values: npt.NDArray[np.float64] = (held_out.size + 1 - held_out.searchsorted(values)) / (held_out.size + 1.0)
+        return p_values
 
     def threshold(self, score: str, samples: int, false_alarm_rate: float) -> float:
         """The anomaly score above which a record is an anomaly: p-value <= rate exactly when score > threshold.

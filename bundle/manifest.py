@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cached_property
 from typing import Final, Literal
 
 from pydantic import Field, ValidationError, field_validator
@@ -142,7 +143,7 @@ class Manifest(Frozen):
                 raise ValueError("a file's name must not leave the bundle's folder")
         return files
 
-    @property
+    @cached_property
     def score(self) -> Score:
         """The score that `anomaly_score` names."""
         return next(score for score in self.scores if score.name == self.anomaly_score)

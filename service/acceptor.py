@@ -1,20 +1,21 @@
 """Accepts connections from a socket that several workers share, so that each gets its share of them.
 
 An event loop left to itself accepts everything that waits, so the worker that wakes first gets all connections and the
-others none (measured: all of four connections in seven of eight tries). Here a worker waits the longer the more
-connections it has, and then takes few: the one with the fewest comes first.
+others none (measured: all of four connections in seven of eight tries). Here a worker that has more than another lets
+that one come first.
 """
 
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 
-WAIT_SECONDS = 5e-4
-"""A worker waits this long for each connection that it has, before it takes another."""
-LONGEST_WAIT_SECONDS = 4e-3
-SHARE = 16
-"""One connection is taken at a time, and one more for each so many that there are."""
+from service.connections import Connections
+
+WAIT_SECONDS = 1e-3
+"""For so long a worker that has more connections than another leaves what waits to that one; then it takes one."""
+SHARE = 8
+"""One connection more than another worker is no matter among so many, two are none among twice as many."""
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
 PAUSE_SECONDS = 0.1
@@ -29,10 +30,12 @@ class Acceptor:
     Args:
         listening: The socket; made non-blocking.
         protocol: Makes the protocol of a connection.
-        connections: Those of this worker that are open.
+        connections: Those of this worker, and how many the others have.
     """
 
-    def __init__(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol], connections: Sized) -> None:
+    def __init__(
+        self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol], connections: Connections
+    ) -> None:
         self._listening = listening
         self._protocol = protocol
         self._connections = connections
@@ -45,39 +48,51 @@ class Acceptor:
     def close(self) -> None:
         """Accept what waits already, whose clients believe themselves connected, and no more."""
         if not self._closed:
-            self._accept(BACKLOG)
-            self._loop.remove_reader(self._listening)
+            while self._accept():
+                pass
             self._closed = True
+            self._loop.remove_reader(self._listening)
             self._listening.close()
+            self._connections.close()
 
     def _listen(self) -> None:
         if not self._closed:
-            self._loop.add_reader(self._listening, self._readable)
+            self._loop.add_reader(self._listening, self._take_share)
 
-    def _readable(self) -> None:
-        self._loop.remove_reader(self._listening)
-        open_now = len(self._connections) + len(self._opening)
-        self._loop.call_later(min(LONGEST_WAIT_SECONDS, WAIT_SECONDS * open_now), self._accept, 1 + open_now // SHARE)
-
-    def _accept(self, most: int) -> None:
-        if self._closed:
-            return
-        for _ in range(most):
-            try:
-                connection, _ = self._listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                break
-            except OSError as error:
-                log.error("a connection could not be accepted: %s", error.strerror)
-                self._loop.call_later(PAUSE_SECONDS, self._listen)
+    def _take_share(self) -> None:
+        """Take connections for as long as this worker has no more than its share."""
+        while self._connections.ahead <= self._connections.total // SHARE:
+            if not self._accept():
                 return
-            connection.setblocking(False)
-            task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
-            self._opening.add(task)
-            task.add_done_callback(self._opened)
-        self._listen()
+        self._loop.remove_reader(self._listening)
+        self._loop.call_later(WAIT_SECONDS, self._take_one)
+
+    def _take_one(self) -> None:
+        """Take one connection, which the others had time to take, and listen again."""
+        if not self._closed and self._accept():
+            self._listen()
+
+    def _accept(self) -> bool:
+        """Accept one connection; false where none waits, or none can be had for now."""
+        try:
+            connection, _ = self._listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            self._listen()
+            return False
+        except OSError as error:
+            log.error("a connection could not be accepted: %s", error.strerror)
+            self._loop.remove_reader(self._listening)
+            self._loop.call_later(PAUSE_SECONDS, self._listen)
+            return False
+        connection.setblocking(False)
+        task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
+        self._opening.add(task)
+        self._connections.opening()
+        task.add_done_callback(self._opened)
+        return True
 
     def _opened(self, task: asyncio.Task[object]) -> None:
         self._opening.discard(task)
         if not task.cancelled() and task.exception() is not None:
+            self._connections.lost()
             log.warning("a connection was lost while it was opened: %s", task.exception())

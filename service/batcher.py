@@ -158,8 +158,9 @@ class Batcher:
                 _Entry(_part(rows, i, step), min(step, size - i), samples, now, due, loop.create_future())
                 for i in range(0, size, step)
             ]
-        self._unanswered.update(entries)
-        self._queue.update(dict.fromkeys(entries))
+        for entry in entries:
+            self._unanswered.add(entry)
+            self._queue[entry] = None
         self._count(size)
         self._wake.set()
         alarm = None if deadline is None else loop.call_later(deadline - now, self._too_late, entries)
@@ -170,7 +171,7 @@ class Batcher:
                 alarm.cancel()
             for entry in entries:
                 self._withdraw(entry)
-            self._unanswered.difference_update(entries)
+                self._unanswered.discard(entry)
         if len(answers) == 1:
             return answers[0]
         joined = _joined([answer.rows for answer in answers])

@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -78,12 +79,12 @@ class Gate:
 
         self._metrics.in_progress += 1
         try:
-            matched = _SCORE.fullmatch(scope["path"])
-            if matched is not None:
-                route = _SCORE_ROUTES[matched.lastindex or 0]
+            scoring = _scoring(scope["path"])
+            if scoring is not None:
+                route, name, version = scoring
                 if scope["method"] != "POST":
                     raise MethodNotAllowed("this path takes POST", allow="POST")
-                await self._score(scope, headers, receive, send_with_id, *matched.groups())
+                await self._score(scope, headers, receive, send_with_id, name, version)
             elif endpoint.is_under(scope["path"]):
                 found = self._open_inference.find(scope["path"])
                 route = found.route.path
@@ -139,7 +140,14 @@ class Gate:
 
 def is_hot(path: str) -> bool:
     """Whether a path is answered without the framework."""
-    return _SCORE.fullmatch(path) is not None or endpoint.is_under(path)
+    return _scoring(path) is not None or endpoint.is_under(path)
+
+
+@lru_cache(1024)  # asked twice for each request
+def _scoring(path: str) -> tuple[str, str | None, str | None] | None:
+    """Route, model and version of a path that scores."""
+    matched = _SCORE.fullmatch(path)
+    return None if matched is None else (_SCORE_ROUTES[matched.lastindex or 0], matched["name"], matched["version"])
 
 
 def _request_id(headers: Headers) -> bytes:

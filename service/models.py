@@ -247,12 +247,12 @@ class Models:
             name = self._settings.default_model or (next(iter(self._served)) if len(self._served) == 1 else None)
         if not self._served:
             raise NotReady(self.not_ready() or "no model is loaded")
-        known = ", ".join(sorted(self._served))
-        if name is None:
-            raise ModelNotFound(f"there are several models; name one: POST /models/NAME/score with one of {known}")
-        if name not in self._served:
+        model = None if name is None else self._served.get(name)
+        if model is None:
+            known = ", ".join(sorted(self._served))
+            if name is None:
+                raise ModelNotFound(f"there are several models; name one: POST /models/NAME/score with one of {known}")
             raise ModelNotFound(f"there is no such model in service; there are {known}")
-        model = self._served[name]
         if version is not None and version != str(model.version):
             raise ModelNotFound(f"that version of {name} is not in service; version {model.version} is")
         return model

@@ -1,20 +1,42 @@
 """uvicorn with our own shutdown: not ready first, then deaf, then done, with exit code 0."""
 
 import asyncio
+import gc
 import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
 
 from service import cpus, logs, scorer, supervisor
 from service.acceptor import Acceptor
+from service.connections import Connections, Counts
 from service.settings import Settings
 
 LAST_CALL_SECONDS = 0.1
 """Between the last connection that is accepted and the closing of those that ask for nothing."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several workers has from its supervisor.
+
+    Args:
+        listening: The socket that all of them accept from.
+        lifeline: File descriptor whose end means SIGTERM.
+        counts: How many connections each worker has.
+        worker: This one's place among them.
+        started: Told that connections are accepted.
+    """
+
+    listening: socket.socket
+    lifeline: int
+    counts: Counts
+    worker: int
+    started: Callable[[], None]
 
 
 class Server(uvicorn.Server):
@@ -24,23 +46,16 @@ class Server(uvicorn.Server):
         config: uvicorn's.
         drain: Told that the service drains.
         drain_seconds: How long it goes on.
-        started: Told that connections are accepted.
-        lifeline: File descriptor whose end means SIGTERM, or None.
+        share: Of several workers', or None.
     """
 
     def __init__(
-        self,
-        config: uvicorn.Config,
-        drain: Callable[[], None],
-        drain_seconds: float,
-        started: Callable[[], None],
-        lifeline: int | None,
+        self, config: uvicorn.Config, drain: Callable[[], None], drain_seconds: float, share: Share | None
     ) -> None:
         super().__init__(config)
         self._drain = drain
         self._drain_seconds = drain_seconds
-        self._started = started
-        self._lifeline = lifeline
+        self._share = share
         self._acceptor: Acceptor | None = None
         self._stop_at: float | None = None
 
@@ -54,20 +69,19 @@ class Server(uvicorn.Server):
             self._stop_at = time.monotonic() + self._drain_seconds
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Load, listen, and say so.
-
-        Args:
-            sockets: One that is shared with other workers, or None.
-        """
-        if sockets is None:
-            await super().startup()
-        else:
-            await super().startup([])
-            self._acceptor = Acceptor(sockets[0], self._protocol, self.server_state.connections)
-        if self._lifeline is not None:
+        """Load, listen, and say so."""
+        share = self._share
+        await super().startup(None if share is None else [])
+        # What is there by now stays; looking through it again and again would stop every request for some 25 ms.
+        gc.collect()
+        gc.freeze()
+        if share is not None:
+            connections = Connections(share.counts, share.worker)
+            self.server_state.connections = connections
+            self._acceptor = Acceptor(share.listening, self._protocol, connections)
             loop = asyncio.get_running_loop()
-            loop.add_reader(self._lifeline, self._orphaned, loop, self._lifeline)
-        self._started()
+            loop.add_reader(share.lifeline, self._orphaned, loop, share.lifeline)
+            share.started()
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
@@ -118,19 +132,12 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def serve(
-    settings: Settings,
-    listening: socket.socket | None = None,
-    started: Callable[[], None] = lambda: None,
-    lifeline: int | None = None,
-) -> None:
+def serve(settings: Settings, share: Share | None = None) -> None:
     """Serve in this process until a signal ends it.
 
     Args:
         settings: Of the service.
-        listening: The socket to accept from; None opens one.
-        started: Told that connections are accepted.
-        lifeline: File descriptor whose end means SIGTERM, or None.
+        share: Of several workers', or None for one that listens by itself.
 
     Raises:
         SystemExit: 1; the port is taken, or the start failed otherwise, and the log says why.
@@ -153,6 +160,6 @@ def serve(
         app.models.draining = True
 
     try:
-        Server(config, drain, settings.drain_seconds, started, lifeline).run([listening] if listening else None)
+        Server(config, drain, settings.drain_seconds, share).run()
     except SystemExit as error:
         raise SystemExit(1) from error  # uvicorn's own code for a failed start is 3

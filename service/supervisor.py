@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from service import cpus, logs
+from service import connections, cpus, logs
 from service.acceptor import BACKLOG
+from service.connections import Counts
 from service.settings import METRICS_FOLDER, Settings
 
 SOON_SECONDS = 5.0
@@ -68,6 +69,8 @@ class Supervisor:
         self._metrics = WorkerMetrics()
         # Workers see its end when this process is gone, however it went.
         self._lifeline, self._lifeline_here = os.pipe()
+        self._counts_file = connections.new_file(workers)
+        self._counts = Counts(self._counts_file)
 
     async def run(self) -> int:
         """Start the workers, and return when all have ended."""
@@ -76,14 +79,15 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop, number)
         address = "http://{}:{}".format(*self._listening.getsockname()[:2])
         log.info("%d workers answer on %s (Press CTRL+C to quit)", self._workers, address)
-        await asyncio.gather(*(self._keep_one() for _ in range(self._workers)))
+        await asyncio.gather(*map(self._keep_one, range(self._workers)))
         return self._exit_code
 
-    async def _keep_one(self) -> None:
+    async def _keep_one(self, worker: int) -> None:
         first = True
         while not self._stopping:
             started = time.monotonic()
-            process, code = await self._live_one()
+            process, code = await self._live_one(worker)
+            self._counts.forget(worker)
             was_ready = process.pid in self._ready
             self._ready.discard(process.pid)
             self._metrics.dead(process.pid, len(self._ready))
@@ -104,16 +108,16 @@ class Supervisor:
             if time.monotonic() - started < SOON_SECONDS:
                 await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _live_one(self) -> tuple[asyncio.subprocess.Process, int]:
+    async def _live_one(self, worker: int) -> tuple[asyncio.subprocess.Process, int]:
         """Start a worker and wait for its end."""
         ready, ready_there = os.pipe()
-        inherited = (self._listening.fileno(), ready_there, self._lifeline)
+        inherited = (self._listening.fileno(), ready_there, self._lifeline, self._counts_file)
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "service.worker",
-                *map(str, inherited),
+                *map(str, (*inherited, worker)),
                 pass_fds=inherited,
                 stdin=asyncio.subprocess.DEVNULL,
                 env=self._environment,

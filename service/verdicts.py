@@ -93,11 +93,12 @@ def judge(manifest: Manifest, calibration: Calibration, outputs: Tensors, sample
     """
     score: npt.NDArray[Any] = manifest.score.sign * outputs[manifest.score.output]
     p_value = calibration.p_values(manifest.anomaly_score, samples, score)
-    log_density = outputs["log_reconstruction_probability"]
     latent_mean = outputs["latent_mean"]
     table = np.empty((len(score), len(NAMES) + latent_mean.shape[1]))
-    table[:, 0] = np.where((log_density < _LEAST) | (log_density > _GREATEST), np.nan, log_density)
-    np.exp(table[:, 0], out=table[:, 0])
+    density = table[:, 0]
+    density[:] = outputs["log_reconstruction_probability"]
+    density[(density < _LEAST) | (density > _GREATEST)] = np.nan
+    np.exp(density, out=density)
     for index, name in enumerate(NAMES[1:5], start=1):
         table[:, index] = outputs[name]
     table[:, 5] = score

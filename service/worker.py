@@ -1,16 +1,20 @@
-"""A worker of `service.supervisor`: python -m service.worker SOCKET READY LIFELINE (file descriptors)."""
+"""A worker of `service.supervisor`: python -m service.worker SOCKET READY LIFELINE COUNTS WORKER.
+
+All but the last, its place among the others, are file descriptors.
+"""
 
 import os
 import socket
 import sys
 
 from service import logs, server
+from service.connections import Counts
 from service.settings import Settings
 
 
 def main() -> None:
     """Serve on an inherited socket until a signal, or the supervisor's end, ends it."""
-    listening, ready, lifeline = map(int, sys.argv[1:])
+    listening, ready, lifeline, counts, worker = map(int, sys.argv[1:])
     settings = Settings()
     logs.configure(settings.log_level)
 
@@ -18,7 +22,8 @@ def main() -> None:
         os.write(ready, b"!")
         os.close(ready)
 
-    server.serve(settings, socket.socket(fileno=listening), say_ready, lifeline)
+    share = server.Share(socket.socket(fileno=listening), lifeline, Counts(counts), worker, say_ready)
+    server.serve(settings, share)
 
 
 if __name__ == "__main__":
