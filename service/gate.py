@@ -66,12 +66,15 @@ class Gate:
         headers: Headers = dict(scope["headers"])
         request_id = _request_id(headers)
         status = 0
+        # A stream goes on for as long as its client sends; what counts is when its answer begins.
+        answered: float | None = None
         route = "unmatched"
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
                 status = message["status"]
+                answered = time.perf_counter()
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
                 if self._models.draining:
                     message["headers"].append((b"connection", b"close"))
@@ -104,7 +107,7 @@ class Gate:
             await self._refuse(_as_service_error(error), request_id, send_with_id, error, *document)
         finally:
             self._metrics.in_progress -= 1
-            self._count(route, scope["method"], status, time.perf_counter() - started, request_id)
+            self._count(route, scope["method"], status, (answered or time.perf_counter()) - started, request_id)
 
     async def _refuse(
         self,

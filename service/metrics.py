@@ -32,7 +32,7 @@ class Metrics:
         self._tallies: list[Tally] = []
         self.requests = self._counter("http_requests", "Requests answered.", "route", "method", "status")
         self.duration = self._histogram(
-            "http_request_duration_seconds", "Seconds from head to answer.", _SECONDS, "route"
+            "http_request_duration_seconds", "Seconds from a request's head to its answer's.", _SECONDS, "route"
         )
         self.rejected = self._counter("rejected", "Requests refused, by the error's slug.", "reason")
         self.records = self._counter("records", "Records scored.", "model", "version")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import shutil
@@ -22,6 +23,8 @@ SOON_SECONDS = 5.0
 """A worker that dies sooner than this after its start is replaced only after a pause."""
 PAUSE_SECONDS = 1.0
 _MARGIN_SECONDS = 5.0
+_PREFIX = "surprisal-metrics-"
+_LOCK = "lock"
 
 log = logging.getLogger("surprisal.supervisor")
 
@@ -86,7 +89,14 @@ class Supervisor:
         first = True
         while not self._stopping:
             started = time.monotonic()
-            process, code = await self._live_one(worker)
+            try:
+                process, code = await self._live_one(worker)
+            except OSError as error:
+                log.error("no process could be started: %s", error.strerror)
+                if first:
+                    return self._give_up()
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
             self._counts.forget(worker)
             was_ready = process.pid in self._ready
             self._ready.discard(process.pid)
@@ -95,12 +105,10 @@ class Supervisor:
                 # Until it has loaded, a worker ends by the signal itself.
                 if code not in (0, -signal.SIGTERM):
                     self._exit_code = 1
-                return
+                return None
             if first and not was_ready:
                 log.error("a worker could not start (exit code %d)", code)
-                self._exit_code = 1
-                self._stop(signal.SIGTERM)
-                return
+                return self._give_up()
             first = False
             level = logging.ERROR if code else logging.WARNING
             log.log(level, "worker %d ended with %d; another takes its place", process.pid, code)
@@ -108,35 +116,41 @@ class Supervisor:
             if time.monotonic() - started < SOON_SECONDS:
                 await asyncio.sleep(PAUSE_SECONDS)
 
+        return None
+
+    def _give_up(self) -> None:
+        """What cannot start now will not start later."""
+        self._exit_code = 1
+        self._stop(signal.SIGTERM)
+
     async def _live_one(self, worker: int) -> tuple[asyncio.subprocess.Process, int]:
         """Start a worker and wait for its end."""
         ready, ready_there = os.pipe()
         inherited = (self._listening.fileno(), ready_there, self._lifeline, self._counts_file)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "service.worker",
-                *map(str, (*inherited, worker)),
-                pass_fds=inherited,
-                stdin=asyncio.subprocess.DEVNULL,
-                env=self._environment,
-                # Or a terminal's Ctrl-C would reach them twice: by itself, and passed on from here.
-                start_new_session=True,
-            )
-        finally:
-            os.close(ready_there)
-        self._running[process.pid] = process
-        if self._stopping:  # while it was started
-            process.terminate()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(ready, self._on_ready, ready, process.pid)
-        try:
+        with contextlib.ExitStack() as last:
+            last.callback(os.close, ready)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "service.worker",
+                    *map(str, (*inherited, worker)),
+                    pass_fds=inherited,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    env=self._environment,
+                    # Or a terminal's Ctrl-C would reach them twice: by itself, and passed on from here.
+                    start_new_session=True,
+                )
+            finally:
+                os.close(ready_there)
+            self._running[process.pid] = process
+            last.callback(self._running.pop, process.pid)
+            if self._stopping:  # while it was started
+                process.terminate()
+            loop = asyncio.get_running_loop()
+            loop.add_reader(ready, self._on_ready, ready, process.pid)
+            last.callback(loop.remove_reader, ready)
             return process, await process.wait()
-        finally:
-            loop.remove_reader(ready)
-            os.close(ready)
-            del self._running[process.pid]
 
     def _on_ready(self, ready: int, pid: int) -> None:
         asyncio.get_running_loop().remove_reader(ready)
@@ -175,16 +189,27 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 @contextlib.contextmanager
 def _metrics_folder(settings: Settings) -> Iterator[Path]:
     if settings.metrics_folder is None:
-        folder = Path(tempfile.mkdtemp(prefix="surprisal-metrics-"))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        _remove_left_over()
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        with (folder / _LOCK).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
         return
     settings.metrics_folder.mkdir(parents=True, exist_ok=True)
     for left_over in settings.metrics_folder.glob("*.db"):
         left_over.unlink()
     yield settings.metrics_folder
+
+
+def _remove_left_over() -> None:
+    """Remove the folders of supervisors that were killed: the lock of one that lives is taken."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError), (folder / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _as_environment(settings: Settings, workers: int) -> dict[str, str]:

@@ -1,10 +1,14 @@
 """Metrics say what happened."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service import gate
 from service.settings import Settings
 from tests.conftest import NAME, in_process
 
@@ -51,3 +55,32 @@ async def test_requests_records_and_verdicts_are_counted(models: Path) -> None:
     assert ("device", "cpu") in info
     assert found[key("reloads_total", model=NAME, result="loaded")] == 1
     assert found[key("model_loaded_timestamp_seconds", **model)] > 1.7e9
+
+
+async def test_a_stream_takes_as_long_as_until_its_answer_begins(
+    models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with in_process(Settings(models=models, slow_ms=2000)) as (client, app):
+        begun = asyncio.Event()
+
+        async def send(message: Any) -> None:
+            begun.set()
+
+        async def receive() -> Any:
+            if now[0] > 1.0:
+                await asyncio.Event().wait()  # there is no more
+            if line := lines.pop(0):
+                return {"type": "http.request", "body": line, "more_body": True}
+            await begun.wait()
+            now[0] += 100.0
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        now, lines = [1.0], [b'{"amount": 1.0}\n', b""]
+        monkeypatch.setattr(gate.time, "perf_counter", lambda: now[0])
+        headers = [(b"content-type", b"application/x-ndjson")]
+        scope = {"type": "http", "method": "POST", "path": "/score", "query_string": b"", "headers": headers}
+        await app(scope, receive, send)
+        found = await samples(client)
+    assert found[key("http_request_duration_seconds_count", route="/score")] == 1
+    assert found[key("http_request_duration_seconds_sum", route="/score")] == 0
+    assert "slow" not in caplog.text

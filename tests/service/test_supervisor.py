@@ -1,7 +1,9 @@
 """Several workers: counted together, replaced when they die, ended together."""
 
+import asyncio
 import concurrent.futures
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -14,6 +16,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.settings import Settings
+from service.supervisor import Supervisor
 from tests.conftest import NAME, running, until
 
 RECORD = {"amount": 12.5, "country": "SE"}
@@ -109,8 +113,9 @@ def test_sigterm_drains_all_workers_and_ends_with_0(models: Path) -> None:
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def test_workers_end_when_their_supervisor_is_gone(models: Path) -> None:
-    with running(models, workers=2, SURPRISAL_DRAIN_SECONDS="0") as (process, url):
+def test_workers_end_when_their_supervisor_is_gone(models: Path, tmp_path: Path) -> None:
+    settings = {"SURPRISAL_DRAIN_SECONDS": "0", "TMPDIR": str(tmp_path)}
+    with running(models, workers=2, **settings) as (process, url):
         until(lambda: total(url, "workers") == 2)
         pids = workers_of(process)
         process.kill()
@@ -121,6 +126,16 @@ def test_workers_end_when_their_supervisor_is_gone(models: Path) -> None:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+    (left_over,) = tmp_path.iterdir()
+    with running(models, workers=2, **settings) as (process, url):
+        until(lambda: total(url, "workers") == 2)
+        (in_use,) = tmp_path.iterdir()
+        assert in_use != left_over
+        with running(models, workers=2, **settings):
+            assert in_use in tmp_path.iterdir()
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+    assert not list(tmp_path.iterdir())
 
 
 def alive(pid: int) -> bool:
@@ -144,6 +159,18 @@ def test_workers_that_cannot_start_end_it_with_1(models: Path, tmp_path: Path) -
     )
     assert result.returncode == 1, result.stderr
     assert "a worker could not start" in result.stderr
+
+
+async def test_processes_that_cannot_be_started_end_it_with_1(
+    models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def none_left(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", none_left)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        assert await Supervisor(Settings(models=models), 2, listening).run() == 1
+    assert "no process could be started: Resource temporarily unavailable" in caplog.text
 
 
 def test_ctrl_c_in_a_terminal_answers_what_was_begun(models: Path) -> None:
