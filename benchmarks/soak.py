@@ -42,6 +42,7 @@ BROKEN = "no JSON"
 BROKEN_SHARE = 0.02
 SOAK_CONNECTIONS = 16
 OVERLOAD_CONNECTIONS = 512
+REST_SECONDS = 3.0  # until what a load has left behind is gone
 READINGS = 10  # of memory, over the soak
 NAMES = {NO_CONNECTION: "connection failed", TIMED_OUT: "no answer in time"}
 
@@ -182,6 +183,13 @@ def refusals_table(answers: Sequence[Answer], title: str) -> Table:
     return shown
 
 
+def say_memory(console: Console, server: Server, seen: Soak) -> None:
+    """Memory once a load is over, against that after the soak."""
+    time.sleep(REST_SECONDS)
+    size, before = server.memory(), seen.memory[-1][1]
+    console.print(f"memory afterwards: {size / MEBIBYTE:,.1f} MiB ({size / before - 1:+.1%})")
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -213,13 +221,14 @@ def main() -> None:
                 one = json_arrays(simulate(1, seed=5))
                 load = closed_loop(server.address, one, OVERLOAD_CONNECTIONS, seconds, scratch)
             show(console, singles_table(load, seconds))
+            say_memory(console, server, seen)
             for pause, called in ((1.0, "clients wait a second when refused"), (0.0, "clients ask again at once")):
                 with console.status(called):
                     flood = beyond_the_queue(server.port, arguments.records, seconds, pause)
                     answers = client.run(flood)
                 title = f"{OVERLOAD_CONNECTIONS} connections, {arguments.records} records a request: {called}"
                 show(console, refusals_table(answers, title))
-            console.print(f"\nmemory at the very end: {server.memory() / MEBIBYTE:,.1f} MiB")
+                say_memory(console, server, seen)
 
 
 if __name__ == "__main__":

@@ -68,22 +68,7 @@ class ScoreEndpoint:
             await self._stream(scope, headers, receive, send, name, version, seconds)
             return
         self._models.get(name, version).refuse_if_full()
-        try:
-            async with asyncio.timeout(seconds):
-                limit, expanded = self._settings.max_body_bytes, self._settings.max_expanded_bytes
-                body = await read_body(headers, receive, limit, expanded)
-        except TimeoutError:
-            raise BodyTooSlow("the body did not arrive within the deadline", close=True) from None
-        # Asked again: by now there may be another version.
-        model = self._models.get(name, version)
-        started = time.perf_counter()
-        samples = samples_asked(scope["query_string"], model.manifest)
-        limit = self._settings.max_records
-        if len(body) > THREAD_BYTES:
-            request = await asyncio.to_thread(_decode_large, decoder, body, model.manifest, limit, samples)
-        else:
-            request = decoder.decode(body, model.manifest, limit, samples)
-        self._decode.observe(time.perf_counter() - started)
+        model, request = await self._read(scope, headers, receive, decoder, name, version, seconds)
         verdicts, timing = await model.score(request.tensors, request.samples, deadline)
         started = time.perf_counter()
         compress = b"accept-encoding" in headers and negotiation.gzip_wanted(headers)
@@ -98,6 +83,35 @@ class ScoreEndpoint:
         said_by = _said_by(model.name, model.version, request.samples)
         answer_headers = [(b"server-timing", stages.encode()), *said_by, *coding]
         await respond(send, 200, answer, encoder.MEDIA_TYPE.encode(), answer_headers)
+
+    async def _read(
+        self,
+        scope: Scope,
+        headers: Headers,
+        receive: Receive,
+        decoder: Codec,
+        name: str | None,
+        version: str | None,
+        seconds: float,
+    ) -> tuple[ServedModel, ScoreRequest]:
+        """What is asked, and of which model; nothing holds on to the body, which is larger than its tensors."""
+        settings = self._settings
+        try:
+            async with asyncio.timeout(seconds):
+                body = await read_body(headers, receive, settings.max_body_bytes, settings.max_expanded_bytes)
+        except TimeoutError:
+            raise BodyTooSlow("the body did not arrive within the deadline", close=True) from None
+        # Asked again: by now there may be another version.
+        model = self._models.get(name, version)
+        started = time.perf_counter()
+        samples = samples_asked(scope["query_string"], model.manifest)
+        limit = settings.max_records
+        if len(body) > THREAD_BYTES:
+            request = await asyncio.to_thread(_decode_large, decoder, body, model.manifest, limit, samples)
+        else:
+            request = decoder.decode(body, model.manifest, limit, samples)
+        self._decode.observe(time.perf_counter() - started)
+        return model, request
 
     async def _stream(
         self,
