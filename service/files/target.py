@@ -79,7 +79,9 @@ class _ParquetWriter:
 
     def write_table(self, table: pa.Table) -> None:
         if self._writer is None:
-            self._writer = pyarrow.parquet.ParquetWriter(self._path, table.schema)
+            # Few numbers come twice: looking for those that do takes most of the time of writing them.
+            repeated = [field.name for field in table.schema if not _is_of_floats(field.type)]
+            self._writer = pyarrow.parquet.ParquetWriter(self._path, table.schema, use_dictionary=repeated)
         self._writer.write_table(table)
 
     def close(self) -> None:
@@ -104,3 +106,7 @@ class _LineWriter:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _is_of_floats(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_fixed_size_list(kind)
