@@ -12,8 +12,10 @@ from collections.abc import Callable
 
 from service.connections import Connections
 
-WAIT_SECONDS = 1e-3
-"""For so long a worker that has more connections than another leaves what waits to that one; then it takes one."""
+LOOK_SECONDS = 5e-4
+"""A worker that has more connections than another looks this often whether that one has caught up."""
+PATIENCE_SECONDS = 8e-3
+"""For so long it leaves to the other what waits; then it takes one itself."""
 SHARE = 8
 """One connection more than another worker is no matter among so many, two are none among twice as many."""
 BACKLOG = 2048
@@ -61,16 +63,23 @@ class Acceptor:
 
     def _take_share(self) -> None:
         """Take connections for as long as this worker has no more than its share."""
-        while self._connections.ahead <= self._connections.total // SHARE:
+        while not self._has_share():
             if not self._accept():
                 return
         self._loop.remove_reader(self._listening)
-        self._loop.call_later(WAIT_SECONDS, self._take_one)
+        self._look_again(self._loop.time() + PATIENCE_SECONDS)
 
-    def _take_one(self) -> None:
-        """Take one connection, which the others had time to take, and listen again."""
-        if not self._closed and self._accept():
+    def _look_again(self, until: float) -> None:
+        """Take a connection once the others have caught up, or have had their time, and listen again."""
+        if self._closed:
+            return
+        if self._has_share() and self._loop.time() < until:
+            self._loop.call_later(LOOK_SECONDS, self._look_again, until)
+        elif self._accept():
             self._listen()
+
+    def _has_share(self) -> bool:
+        return self._connections.ahead > self._connections.total // SHARE
 
     def _accept(self) -> bool:
         """Accept one connection; false where none waits, or none can be had for now."""

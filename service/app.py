@@ -86,7 +86,7 @@ async def _flush(metrics: Metrics) -> None:
         await asyncio.sleep(FLUSH_SECONDS)
         try:
             metrics.flush()
-        except OSError:
+        except Exception:
             log.exception("the metrics could not be written")
 
 

@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import sys
 import tempfile
 from typing import Any
 
@@ -51,6 +52,7 @@ class Connections(set[Any]):
         self._counts = counts
         self._worker = worker
         self._opening = 0
+        self._closed = False
         self._tell()
 
     def opening(self) -> None:
@@ -86,15 +88,21 @@ class Connections(set[Any]):
 
     def close(self) -> None:
         """Say that no more are taken."""
+        self._closed = True
         self._counts.forget(self._worker)
 
     def _tell(self) -> None:
-        self._counts[self._worker] = self.total
+        if not self._closed:
+            self._counts[self._worker] = self.total
 
 
 def new_file(workers: int) -> int:
     """File descriptor of a file for `Counts` that has no name, and in which no worker takes connections yet."""
-    with tempfile.TemporaryFile() as file:
-        file.write(_NONE.to_bytes(_BYTES, "little", signed=True) * workers)
-        file.flush()
-        return os.dup(file.fileno())
+    content = _NONE.to_bytes(_BYTES, sys.byteorder, signed=True) * workers
+    if sys.platform == "linux":
+        file = os.memfd_create("surprisal-connections")
+    else:
+        with tempfile.TemporaryFile() as temporary:
+            file = os.dup(temporary.fileno())
+    os.write(file, content)
+    return file

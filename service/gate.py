@@ -5,7 +5,6 @@ import os
 import re
 import time
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -38,7 +37,7 @@ class Gate:
         open_inference: What answers under `/v2`.
         metrics: Where requests are counted.
         models: Whether the service drains, so that clients are told to connect elsewhere.
-        slow_seconds: Requests that take longer are logged.
+        slow_seconds: Requests whose answer takes longer to begin are logged.
     """
 
     def __init__(
@@ -146,9 +145,10 @@ def is_hot(path: str) -> bool:
     return _scoring(path) is not None or endpoint.is_under(path)
 
 
-@lru_cache(1024)  # asked twice for each request
 def _scoring(path: str) -> tuple[str, str | None, str | None] | None:
     """Route, model and version of a path that scores."""
+    if path == _SCORE_ROUTES[0]:  # most do
+        return path, None, None
     matched = _SCORE.fullmatch(path)
     return None if matched is None else (_SCORE_ROUTES[matched.lastindex or 0], matched["name"], matched["version"])
 

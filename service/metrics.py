@@ -98,8 +98,10 @@ class Metrics:
         """All metrics of all workers in Prometheus' text format."""
         # The request that asks for them is no load, and would stay on show in the eyes of the other workers.
         self.in_progress -= 1
-        self.flush()
-        self.in_progress += 1
+        try:
+            self.flush()
+        finally:
+            self.in_progress += 1
         return generate_latest(self._shared() or self.registry)
 
     def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:

@@ -3,6 +3,7 @@
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -23,6 +24,8 @@ CUDA_DECODED_ROWS = 2**20
 
 Device = Literal["auto", "cpu", "cuda"]
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+_GPUS = (Path("/dev/nvidia0"), Path("/dev/dxg"))
 
 log = logging.getLogger("surprisal.scorer")
 
@@ -203,6 +206,11 @@ def _session(graph: bytes, device: Device, tf32: bool, gpu_memory_mb: int | None
     if cause is not None:
         log.warning("the GPU cannot be used, so the CPU scores: %s", " ".join(str(cause).split()))
     return session
+
+
+def expects_cuda(device: Device) -> bool:
+    """Whether the graph will run on a GPU, as far as can be told before it is loaded."""
+    return device == "cuda" or (device == "auto" and _offers_cuda() and any(map(Path.exists, _GPUS)))
 
 
 def _offers_cuda() -> bool:

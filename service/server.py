@@ -11,7 +11,7 @@ from types import FrameType
 
 import uvicorn
 
-from service import cpus, logs, scorer, supervisor
+from service import cpus, logs, scorer
 from service.acceptor import Acceptor
 from service.connections import Connections, Counts
 from service.settings import Settings
@@ -60,8 +60,13 @@ class Server(uvicorn.Server):
         self._stop_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; at a second signal, at Ctrl-C, or before the first connection, stop listening at once."""
+        """Begin to drain; at a second signal, at Ctrl-C, or before the first connection, stop listening at once.
+
+        A worker may get SIGTERM twice at one time, from whoever ends all processes of a group, and from its supervisor.
+        """
         self._drain()
+        if self._stop_at is not None and self._share is not None and sig == signal.SIGTERM:
+            return
         if sig == signal.SIGINT or self._stop_at is not None or not self.started:
             self.force_exit = self.should_exit
             self.should_exit = True
@@ -124,8 +129,10 @@ def run(settings: Settings) -> int:
     """
     scorer.require(settings.device)
     # A GPU is kept busy by one worker, and each would hold its own copy of every model.
-    workers = settings.workers or (cpus.available() if settings.device != "cuda" else 1)
+    workers = settings.workers or (1 if scorer.expects_cuda(settings.device) else cpus.available())
     if workers > 1:
+        from service import supervisor  # which takes a Unix
+
         return supervisor.run(settings, workers)
     logs.configure(settings.log_level)
     serve(settings)
@@ -150,6 +157,7 @@ def serve(settings: Settings, share: Share | None = None) -> None:
         app,
         host=settings.host,
         port=settings.port,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

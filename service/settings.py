@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(
         default=20.0, gt=0, description="Seconds that requests have to finish once listening has ended."
     )
-    slow_ms: int = Field(default=1000, ge=0, description="Requests that take longer are logged.")
+    slow_ms: int = Field(default=1000, ge=0, description="Requests whose answer takes longer to begin are logged.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 
     @model_validator(mode="after")

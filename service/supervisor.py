@@ -43,10 +43,10 @@ def run(settings: Settings, workers: int) -> int:
         OSError: The address cannot be listened on.
     """
     logs.configure(settings.log_level)
-    with _listening(settings) as listening, _metrics_folder(settings) as folder:
+    with _listening(settings) as listening, _metrics_folder(settings) as (folder, locks):
         # prometheus_client reads it once, when it is imported: in the workers, and here for the counts of workers.
         os.environ[METRICS_FOLDER] = str(folder)
-        return asyncio.run(Supervisor(settings, workers, listening).run())
+        return asyncio.run(Supervisor(settings, workers, listening, locks).run())
 
 
 class Supervisor:
@@ -56,13 +56,15 @@ class Supervisor:
         settings: Of the service; the workers get them as environment variables.
         workers: How many.
         listening: The socket that all of them accept from.
+        held: File descriptors that they hold for as long as they live.
     """
 
-    def __init__(self, settings: Settings, workers: int, listening: socket.socket) -> None:
+    def __init__(self, settings: Settings, workers: int, listening: socket.socket, held: tuple[int, ...] = ()) -> None:
         from service.metrics import WorkerMetrics
 
         self._workers = workers
         self._listening = listening
+        self._held = held
         self._patience = settings.drain_seconds + settings.grace_seconds + _MARGIN_SECONDS
         self._environment = {**os.environ, **_as_environment(settings, workers)}
         self._running: dict[int, asyncio.subprocess.Process] = {}
@@ -102,8 +104,8 @@ class Supervisor:
             self._ready.discard(process.pid)
             self._metrics.dead(process.pid, len(self._ready))
             if self._stopping:
-                # Until it has loaded, a worker ends by the signal itself.
-                if code not in (0, -signal.SIGTERM):
+                # Before it has loaded, and in its very last moment, a worker ends by the signal itself.
+                if code not in (0, -signal.SIGTERM, -signal.SIGINT):
                     self._exit_code = 1
                 return None
             if first and not was_ready:
@@ -135,7 +137,7 @@ class Supervisor:
                     "-m",
                     "service.worker",
                     *map(str, (*inherited, worker)),
-                    pass_fds=inherited,
+                    pass_fds=(*inherited, *self._held),
                     stdin=asyncio.subprocess.DEVNULL,
                     env=self._environment,
                     # Or a terminal's Ctrl-C would reach them twice: by itself, and passed on from here.
@@ -160,11 +162,12 @@ class Supervisor:
 
     def _stop(self, number: int) -> None:
         """Pass the signal on; at the first one also see to it that nobody waits for ever."""
-        for pid, process in self._running.items():
+        for pid in self._running:
             # Ctrl-C in the middle of an import would end in a traceback.
-            at_once = number == signal.SIGINT and pid in self._ready
+            at_once = pid in self._ready and (number == signal.SIGINT or self._stopping)
             with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT if at_once else signal.SIGTERM)
+                # Not by the process's own method, which may take the exit code away from whoever waits for it.
+                os.kill(pid, signal.SIGINT if at_once else signal.SIGTERM)
         if not self._stopping:
             self._stopping = True
             # The workers hold it as well, and go on accepting for as long as they drain.
@@ -187,29 +190,43 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _metrics_folder(settings: Settings) -> Iterator[Path]:
+def _metrics_folder(settings: Settings) -> Iterator[tuple[Path, tuple[int, ...]]]:
+    """The folder, and the file descriptors that keep it from being swept: the workers' too, who may live longer."""
     if settings.metrics_folder is None:
         _remove_left_over()
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        with (folder / _LOCK).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        folder, lock = _locked_folder()
+        try:
+            yield folder, (lock,)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
         return
     settings.metrics_folder.mkdir(parents=True, exist_ok=True)
     for left_over in settings.metrics_folder.glob("*.db"):
         left_over.unlink()
-    yield settings.metrics_folder
+    yield settings.metrics_folder, ()
+
+
+def _locked_folder() -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock).st_nlink:
+            return folder, lock
+        os.close(lock)  # it was swept before it was locked
 
 
 def _remove_left_over() -> None:
-    """Remove the folders of supervisors that were killed: the lock of one that lives is taken."""
+    """Remove the folders of supervisors that were killed: nobody holds their lock any more."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError), (folder / _LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _as_environment(settings: Settings, workers: int) -> dict[str, str]:

@@ -109,4 +109,4 @@ class _LineWriter:
 
 
 def _is_of_floats(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(pa.types.is_floating(kind) or pa.types.is_fixed_size_list(kind))

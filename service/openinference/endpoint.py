@@ -145,7 +145,9 @@ class OpenInference:
         body = await self._body(call, deadline)
         # Asked again: by now there may be another version.
         model = self._models.get(call.name, call.version)
-        await self._infer(model, call.headers, body, arrived, deadline, call.send)
+        asked, decoded = await self._infer.read(model, call.headers, body)
+        del body  # it is larger than what is queued
+        await self._infer(model, call.headers, asked, decoded, arrived, deadline, call.send)
 
     async def _answer_server(self, call: Call) -> None:
         await _answer(call, self._server)

@@ -31,31 +31,57 @@ class Inference:
         self._decode = metrics.stage.labels("decode")
         self._encode = metrics.stage.labels("encode")
 
+    async def read(self, model: ServedModel, headers: Headers, body: bytes) -> tuple[InferRequest, float]:
+        """What a body asks for, and how many seconds it took to tell.
+
+        Args:
+            model: Which is asked.
+            headers: The request's.
+            body: Inflated.
+
+        Raises:
+            ServiceError: It does not fit.
+        """
+        started = time.perf_counter()
+        length, limit = headers.get(request.HEADER_LENGTH), self._settings.max_records
+        try:
+            if len(body) > THREAD_BYTES:
+                asked = await asyncio.to_thread(request.decode, body, length, model.manifest, limit)
+            else:
+                asked = request.decode(body, length, model.manifest, limit)
+        except Exception:
+            self._statistics.failed(model, time.perf_counter() - started)
+            raise
+        seconds = time.perf_counter() - started
+        self._decode.observe(seconds)
+        return asked, seconds
+
     async def __call__(
-        self, model: ServedModel, headers: Headers, body: bytes, arrived: float, deadline: float, send: Send
+        self,
+        model: ServedModel,
+        headers: Headers,
+        asked: InferRequest,
+        decoding: float,
+        arrived: float,
+        deadline: float,
+        send: Send,
     ) -> None:
         """Answer one request; every refusal is raised as a `ServiceError`.
 
         Args:
             model: Which is asked.
             headers: The request's.
-            body: Inflated.
-            arrived: When its head did, on `time.monotonic`, in seconds.
-            deadline: When its answer is due, on the same clock, unless its own `timeout` ends before.
+            asked: What `read` gave.
+            decoding: Seconds that it took.
+            arrived: When the head did, on `time.monotonic`, in seconds.
+            deadline: When the answer is due, on the same clock, unless the request's own `timeout` ends before.
             send: Where the answer goes.
         """
         started = time.perf_counter()
-        length, limit = headers.get(request.HEADER_LENGTH), self._settings.max_records
-        compression = coding.asked(headers)
+        if asked.timeout is not None:
+            deadline = min(deadline, arrived + asked.timeout)
         try:
-            if len(body) > THREAD_BYTES:
-                asked = await asyncio.to_thread(request.decode, body, length, model.manifest, limit)
-            else:
-                asked = request.decode(body, length, model.manifest, limit)
-            if asked.timeout is not None:
-                deadline = min(deadline, arrived + asked.timeout)
-            decoded = time.perf_counter()
-            self._decode.observe(decoded - started)
+            compression = coding.asked(headers)
             verdicts, timing = await model.score(asked.tensors, asked.samples, deadline)
             scored = time.perf_counter()
             writing = (model.name, model.version, asked, verdicts.columns(), compression)
@@ -64,9 +90,9 @@ class Inference:
             encoded = time.perf_counter()
             self._encode.observe(encoded - scored)
         except Exception:
-            self._statistics.failed(model, time.perf_counter() - started)
+            self._statistics.failed(model, decoding + time.perf_counter() - started)
             raise
-        self._statistics.succeeded(model, decoded - started, timing, encoded - scored, encoded - started)
+        self._statistics.succeeded(model, decoding, timing, encoded - scored, decoding + encoded - started)
         stages = f"queue;dur={timing.queue * 1e3:.3f}, infer;dur={timing.infer * 1e3:.3f}"
         head = [(b"server-timing", stages.encode()), (b"vary", b"accept-encoding")]
         if answer.header_length is not None:

@@ -42,7 +42,11 @@ class Worker:
 
         class Connection(asyncio.Protocol):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                self.transport = transport
                 open_here.add(transport)
+
+            def connection_lost(self, error: Exception | None) -> None:
+                open_here.discard(self.transport)
 
         self.acceptor = Acceptor(listening.dup(), Connection, self.open)
 
@@ -58,6 +62,12 @@ async def settle(*workers: Worker, connections: int) -> None:
     async with asyncio.timeout(30):
         while sum(len(worker.open) for worker in workers) < connections:
             await asyncio.sleep(0)
+
+
+async def until_none(connections: Connections) -> None:
+    """Until the last is closed."""
+    while connections:
+        await asyncio.sleep(0)
 
 
 async def test_two_workers_take_as_many_each(
@@ -76,8 +86,9 @@ async def test_a_worker_alone_takes_all(listening: socket.socket, counts: Counts
     await settle(worker, connections=len(clients))
     assert worker.open.ahead == 0
     worker.close()
-    assert worker.open.total == 32
+    await asyncio.wait_for(until_none(worker.open), 30)
     other = Connections(counts, 1)
+    other.opening()
     assert other.ahead == 0, "who has closed is not waited for"
 
 

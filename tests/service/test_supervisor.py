@@ -72,12 +72,12 @@ def test_each_worker_gets_a_share_of_the_connections(models: Path) -> None:
     with running(models, workers=2) as (process, url), contextlib.ExitStack() as opened:
         until(lambda: total(url, "workers") == 2)
         address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
-        before = [sockets_of(pid) for pid in workers_of(process)]
         for _ in range(64):
             opened.enter_context(socket.create_connection(address))
-        until(lambda: sum(map(sockets_of, workers_of(process))) >= sum(before) + 64)
-        shares = [sockets_of(pid) - held for pid, held in zip(workers_of(process), before, strict=True)]
-        assert min(shares) >= 8, shares
+        # Beside its connections a worker holds a few sockets of its own.
+        until(lambda: sum(map(sockets_of, workers_of(process))) >= 64)
+        shares = [sockets_of(pid) for pid in workers_of(process)]
+        assert min(shares) >= 24, shares
 
 
 def test_a_worker_that_is_killed_is_replaced(models: Path) -> None:
@@ -113,6 +113,15 @@ def test_sigterm_drains_all_workers_and_ends_with_0(models: Path) -> None:
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+def test_sigterm_to_every_process_at_once_drains_as_well(models: Path) -> None:
+    with running(models, workers=2, SURPRISAL_DRAIN_SECONDS="1.0") as (process, url):
+        until(lambda: total(url, "workers") == 2)
+        for pid in (*workers_of(process), process.pid):
+            os.kill(pid, signal.SIGTERM)
+        until(lambda: httpx.get(f"{url}/readyz", timeout=30).status_code == 503)
+        assert process.wait(timeout=30) == 0
+
+
 def test_workers_end_when_their_supervisor_is_gone(models: Path, tmp_path: Path) -> None:
     settings = {"SURPRISAL_DRAIN_SECONDS": "0", "TMPDIR": str(tmp_path)}
     with running(models, workers=2, **settings) as (process, url):
@@ -131,8 +140,11 @@ def test_workers_end_when_their_supervisor_is_gone(models: Path, tmp_path: Path)
         until(lambda: total(url, "workers") == 2)
         (in_use,) = tmp_path.iterdir()
         assert in_use != left_over
-        with running(models, workers=2, **settings):
+        with running(models, workers=2, **settings) as (other, other_url):
+            until(lambda: total(other_url, "workers") == 2)
             assert in_use in tmp_path.iterdir()
+            other.terminate()
+            assert other.wait(timeout=30) == 0
         process.terminate()
         assert process.wait(timeout=30) == 0
     assert not list(tmp_path.iterdir())
