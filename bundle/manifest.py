@@ -5,10 +5,11 @@ import json
 from functools import cached_property
 from typing import Final, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bundle.errors import ManifestInvalid, SchemaTooNew
 from bundle.fields import Frozen, RecordSchema
+from bundle.reference import FieldBins, FieldReference
 
 SCHEMA_VERSION: Final = 1
 FILE_NAME = "manifest.json"
@@ -124,6 +125,7 @@ class Manifest(Frozen):
     digest: str = Field(default=_NO_DIGEST, pattern="^[0-9a-f]{64}$")
     created: str
     record: RecordSchema
+    reference: tuple[FieldReference, ...] = Field(description="what is usual in each field, in order")
     latent_size: int = Field(ge=1)
     likelihoods: dict[str, str] = LIKELIHOODS
     scores: tuple[Score, ...] = SCORES
@@ -142,6 +144,11 @@ class Manifest(Frozen):
             if not name or name.startswith(".") or "/" in name or "\\" in name or "\0" in name:
                 raise ValueError("a file's name must not leave the bundle's folder")
         return files
+
+    @model_validator(mode="after")
+    def _every_field_has_a_reference(self) -> "Manifest":
+        FieldBins(self.record, self.reference)
+        return self
 
     @cached_property
     def score(self) -> Score:

@@ -36,6 +36,8 @@ class Application:
 
     def __init__(self, settings: Settings) -> None:
         self.metrics = Metrics()
+        if settings.expect_provider is not None:
+            self.metrics.expect(settings.expect_provider)
         self.models = Models(settings, self.metrics)
         self._grace_seconds = settings.grace_seconds
         self.api = FastAPIOffline(

@@ -42,6 +42,13 @@ class Metrics:
         self.stage = self._histogram("stage_duration_seconds", "Seconds by stage of a request.", _SECONDS, "stage")
         self.batch_records = self._histogram("batch_records", "Records in a batch.", _RECORDS)
         self.p_value = self._histogram("p_value", "P-values; flat = calibrated.", _P_VALUES, "model", "version")
+        by_field = ("model", "version", "field")
+        self.field_bins = self._plain("field_bin", "Records by field and bin.", *by_field, "bin")
+        self.missing = self._plain("missing", "Records without a field.", *by_field)
+        self.unknown_category = self._plain("unknown_category", "Records with a category never seen.", *by_field)
+        self.field_reference = self._gauge(
+            "field_reference_ratio", "Share of the training rows by field and bin.", "livemax", *by_field, "bin"
+        )
         self.reloads = self._counter("reloads", "Attempts to load a version.", "model", "result")
         self.batches = self._counter("batches", "Batches that ran.", "model", "version")
         self.infer_requests = self._counter(
@@ -79,9 +86,27 @@ class Metrics:
             "device",
             "provider",
         )
+        self.model_created = self._gauge(
+            "model_created_timestamp_seconds", "When the version was trained.", "livemax", "model", "version"
+        )
         self.model_loaded = self._gauge(
             "model_loaded_timestamp_seconds", "When the version was loaded.", "livemax", "model", "version"
         )
+
+    def attach(self, tally: Tally) -> None:
+        """From now on something else is flushed as well."""
+        self._tallies.append(tally)
+
+    def detach(self, tally: Tally) -> None:
+        """Flush it a last time."""
+        self._tallies.remove(tally)
+        tally.flush()
+
+    def expect(self, provider: str) -> None:
+        """Say which execution provider of ONNX Runtime models should run on."""
+        self._gauge("expected_provider_info", "1 for the provider that is expected.", "livemax", "provider").labels(
+            provider
+        ).set(1)
 
     def flush(self) -> None:
         """Hand what was counted to prometheus_client."""
@@ -130,8 +155,11 @@ class Metrics:
         MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
         return registry
 
+    def _plain(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"surprisal_{name}", help_text, labels, registry=self.registry)
+
     def _counter(self, name: str, help_text: str, *labels: str) -> TallyCounter:
-        counter = TallyCounter(Counter(f"surprisal_{name}", help_text, labels, registry=self.registry))
+        counter = TallyCounter(self._plain(name, help_text, *labels))
         self._tallies.append(counter)
         return counter
 

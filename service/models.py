@@ -23,6 +23,7 @@ from bundle.manifest import Manifest
 from bundle.store import Bundle
 from service.batcher import Batcher
 from service.codecs.json import decode
+from service.drift import FieldCounts
 from service.errors import ModelNotFound, NotReady, QueueFull, ServiceError
 from service.metrics import BatchObserver, Metrics
 from service.scorer import DeviceUnavailable, Scorer
@@ -56,16 +57,20 @@ class Judge:
         manifest: Of the bundle.
         calibration: Of the bundle.
         scorer: Its graph.
+        counts: Told of every record that was scored.
     """
 
-    def __init__(self, manifest: Manifest, calibration: Calibration, scorer: Scorer) -> None:
+    def __init__(self, manifest: Manifest, calibration: Calibration, scorer: Scorer, counts: FieldCounts) -> None:
         self._manifest = manifest
         self._calibration = calibration
         self._scorer = scorer
+        self._counts = counts
 
     def run(self, rows: Tensors, samples: int) -> Tensors:
         """See `service.batcher.Backend`; `verdicts` is the table of `Verdicts`."""
-        return {"verdicts": judge(self._manifest, self._calibration, self._scorer.run(rows, samples), samples).table}
+        verdicts = judge(self._manifest, self._calibration, self._scorer.run(rows, samples), samples)
+        self._counts.add(rows)
+        return {"verdicts": verdicts.table}
 
 
 class ServedModel:
@@ -87,8 +92,11 @@ class ServedModel:
         self.scorer = scorer
         self.loaded_at = time.time()
         self._full = FULL * settings.max_queue_records
+        self._metrics = metrics
+        self._counts = FieldCounts(self.manifest, metrics, self.name, self.version)
+        metrics.attach(self._counts)
         self._batcher = Batcher(
-            Judge(self.manifest, self.calibration, scorer),
+            Judge(self.manifest, self.calibration, scorer, self._counts),
             max_batch_rows=settings.max_batch_records,
             max_queue_rows=settings.max_queue_records,
             max_request_rows=settings.max_records,
@@ -127,6 +135,7 @@ class ServedModel:
     async def aclose(self, grace: float) -> None:
         """Answer what is queued, then end; see `Batcher.aclose`."""
         await self._batcher.aclose(grace)
+        self._metrics.detach(self._counts)
         self.scorer.close()
 
 

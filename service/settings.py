@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the graph runs; cuda that cannot be had is an error at the start."
     )
+    expect_provider: str | None = Field(
+        default=None, description="Execution provider that models should run on; an alert tells when they do not."
+    )
     tf32: bool = Field(
         default=False, description="Whether a GPU may round to TF32: faster, and scores are off by some 1e-3 nats."
     )

@@ -22,6 +22,7 @@ from bundle.fields import RecordSchema
 from bundle.golden import Golden, GoldenCase
 from bundle.manifest import SAMPLE_COUNTS, SCORES, CalibrationSummary, Manifest, TrainingFacts
 from bundle.records import encode_records
+from bundle.reference import references
 from training import export, schema
 from training.config import FieldConfig, TrainingConfig
 from training.data import Data, Split, split
@@ -117,6 +118,7 @@ def train(
     manifest = Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         record=record,
+        reference=references(record, schema.tensors(record, data, parts.train)),
         latent_size=vae.latent_size,
         anomaly_score=config.scoring.anomaly_score,
         samples=config.scoring.samples,

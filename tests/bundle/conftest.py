@@ -5,6 +5,8 @@ from hypothesis import settings
 
 from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
 from bundle.manifest import CalibrationSummary, Manifest, TrainingFacts
+from bundle.records import encode_records
+from bundle.reference import FieldReference, references
 
 settings.register_profile("untimed", settings(), deadline=None)  # no result depends on a machine's speed
 settings.load_profile("untimed")
@@ -23,11 +25,19 @@ def schema() -> RecordSchema:
 
 
 @pytest.fixture(scope="session")
-def manifest(schema: RecordSchema) -> Manifest:
+def reference(schema: RecordSchema) -> tuple[FieldReference, ...]:
+    """Of four rows."""
+    rows = [["red", 1.0, True], ["7", 2.0, False], ["red", 3.0, None], [None, None, True]]
+    return references(schema, encode_records(schema, rows))
+
+
+@pytest.fixture(scope="session")
+def manifest(schema: RecordSchema, reference: tuple[FieldReference, ...]) -> Manifest:
     """A small manifest that lists no files yet."""
     return Manifest(
         created="2026-01-02T03:04:05Z",
         record=schema,
+        reference=reference,
         latent_size=2,
         anomaly_score="iwae",
         samples=16,

@@ -12,8 +12,12 @@ from service import gate
 from service.settings import Settings
 from tests.conftest import NAME, in_process
 
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+"""Values by name and labels."""
 
-async def samples(client: httpx.AsyncClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+
+async def samples(client: httpx.AsyncClient) -> Samples:
+    """What `/metrics` says."""
     text = (await client.get("/metrics")).text
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -23,6 +27,7 @@ async def samples(client: httpx.AsyncClient) -> dict[tuple[str, frozenset[tuple[
 
 
 def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """Of one sample."""
     return f"surprisal_{name}", frozenset(labels.items())
 
 

@@ -1,0 +1,191 @@
+"""What is usual in each field: the share of the training rows in each of its bins, which drift is measured against."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from bundle.fields import (
+    MISSING,
+    UNKNOWN,
+    AnyField,
+    BooleanField,
+    CategoricalField,
+    Frozen,
+    NumericField,
+    RecordSchema,
+    Tensors,
+)
+
+MISSING_BIN = "(missing)"
+UNKNOWN_BIN = "(unknown)"
+OTHER_BIN = "(other)"
+"""Known categories that are too rare for a bin of their own."""
+NUMERIC_BINS = 10
+MOST_CATEGORIES = 20
+"""Categories with a bin of their own: each bin is a time series for whoever watches."""
+_BOOLEAN_BINS = ("false", "true", MISSING_BIN)
+_ROWS = 4096  # compared with all bounds at a time
+
+Counts = npt.NDArray[np.int64]
+
+
+class FieldReference(Frozen):
+    """The bins of one field.
+
+    Args:
+        field: Its name.
+        bins: Their names. Of a number its upper bound, `+Inf` the last; of a boolean `false` and `true`; of a category
+            its text (after a backslash where that begins with one or with a bracket), that it is one of the rare ones,
+            or unknown; and of any field, last, that it is missing.
+        ratios: Share of the training rows in each.
+    """
+
+    field: str
+    bins: tuple[str, ...] = Field(min_length=2)
+    ratios: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _bins_are_distinct(self) -> "FieldReference":
+        if len(set(self.bins)) != len(self.bins) or len(self.bins) != len(self.ratios):
+            raise ValueError(f"the bins of {self.field!r} are not distinct, or not as many as their ratios")
+        return self
+
+
+class FieldBins:
+    """Counts records by field and bin.
+
+    Args:
+        record: The fields.
+        references: Of all of them, in order.
+
+    Raises:
+        ValueError: References of other fields, or bins that are not of their field's kind.
+    """
+
+    def __init__(self, record: RecordSchema, references: Sequence[FieldReference]) -> None:
+        if tuple(each.field for each in references) != record.names:
+            raise ValueError("the references are not those of the fields, in order")
+        for field, each in zip(record.fields, references, strict=True):
+            _check(field, each.bins)
+        self.labels: list[tuple[str, str]] = [(each.field, name) for each in references for name in each.bins]
+        """Field and bin of each count."""
+        firsts = np.cumsum([0, *(len(each.bins) for each in references)])
+        by_name = {each.field: (each, int(first)) for each, first in zip(references, firsts, strict=False)}
+        numeric = [by_name[field.name] for field in record.numeric]
+        # Two bins are bounded by nothing: the last one of numbers, and the missing ones.
+        widest = max((len(each.bins) for each, _ in numeric), default=2) - 2
+        self._bounds = np.full((len(numeric), widest), np.inf)
+        for bounds, (each, _) in zip(self._bounds, numeric, strict=True):
+            bounds[: len(each.bins) - 2] = [float(name) for name in each.bins[:-2]]
+        self._numeric = np.array([first for _, first in numeric], np.int64)
+        self._numeric_missing = np.array([first + len(each.bins) - 1 for each, first in numeric], np.int64)
+        self._boolean = np.array([by_name[field.name][1] for field in record.boolean], np.int64)
+        largest = max((field.size for field in record.categorical), default=0)
+        self._categories = np.zeros((len(record.categorical), largest + 1), np.int64)
+        for places, field in zip(self._categories, record.categorical, strict=True):
+            each, first = by_name[field.name]
+            places[: field.size + 1] = [first + place for place in _places(field, each.bins)]
+
+    def count(self, tensors: Tensors) -> Counts:
+        """How many of some records fall into each bin of each field.
+
+        Args:
+            tensors: The graph's record inputs, B records.
+
+        Returns:
+            (T,) int64, in the order of `labels`; every field's counts sum to B.
+        """
+        counts = np.zeros(len(self.labels), np.int64)
+        rows = len(next(iter(tensors.values())))
+        for start in range(0, rows, _ROWS):
+            for kind, tensor in tensors.items():
+                places = getattr(self, f"_{kind}_places")(tensor[start : start + _ROWS])
+                counts += np.bincount(places.ravel(), minlength=len(counts))
+        return counts
+
+    def _numeric_places(self, values: npt.NDArray[np.float64]) -> Counts:
+        above = (values[:, :, None] > self._bounds).sum(axis=2)
+        return np.where(np.isnan(values), self._numeric_missing, self._numeric + above)
+
+    def _boolean_places(self, codes: npt.NDArray[np.int8]) -> Counts:
+        return self._boolean + np.where(codes == MISSING, 2, codes)
+
+    def _categorical_places(self, codes: npt.NDArray[np.int64]) -> Counts:
+        return self._categories[np.arange(len(self._categories)), codes - MISSING]
+
+
+def references(record: RecordSchema, tensors: Tensors) -> tuple[FieldReference, ...]:
+    """The bins of each field, and the shares of some records in them.
+
+    Args:
+        record: The fields.
+        tensors: The training rows as the graph's record inputs.
+
+    Returns:
+        In the order of the fields. A number's bins hold a tenth of the rows each, as far as its values allow.
+    """
+    columns = {
+        field.name: tensors[kind][:, index]
+        for kind in record.dtypes
+        for index, field in enumerate(getattr(record, kind))
+    }
+    bins = []
+    for field in record.fields:
+        match field:
+            case NumericField():
+                bins.append(_numeric_bins(columns[field.name]))
+            case BooleanField():
+                bins.append(_BOOLEAN_BINS)
+            case CategoricalField():
+                bins.append(_category_bins(field, columns[field.name]))
+    empty = [
+        FieldReference(field=name, bins=each, ratios=(0.0,) * len(each))
+        for name, each in zip(record.names, bins, strict=True)
+    ]
+    ratios = (FieldBins(record, empty).count(tensors) / len(next(iter(tensors.values())))).tolist()
+    return tuple(
+        each.model_copy(update={"ratios": tuple(ratios.pop(0) for _ in each.bins)})  # in the order of `labels`
+        for each in empty
+    )
+
+
+def _check(field: AnyField, bins: tuple[str, ...]) -> None:
+    match field:
+        case NumericField():
+            bounds = [float(name) for name in bins[:-2]]
+            good = bins[-2:] == ("+Inf", MISSING_BIN) and bounds == sorted(bounds)
+        case BooleanField():
+            good = bins == _BOOLEAN_BINS
+        case CategoricalField():
+            good = bins[-2:] == (UNKNOWN_BIN, MISSING_BIN) and len(bins) > 2
+    if not good:
+        raise ValueError(f"the bins of {field.name!r} are not those of a {field.kind} field")
+
+
+def _numeric_bins(values: npt.NDArray[np.float64]) -> tuple[str, ...]:
+    present = values[~np.isnan(values)]
+    shares = np.arange(1, NUMERIC_BINS) / NUMERIC_BINS
+    # Bounds are values that occur, so that those of whole numbers are whole.
+    bounds = np.unique(np.quantile(present, shares, method="inverted_cdf")) if present.size else present
+    return (*(repr(bound) for bound in bounds.tolist()), "+Inf", MISSING_BIN)
+
+
+def _category_bins(field: CategoricalField, codes: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    counts = np.bincount(codes[codes > UNKNOWN], minlength=field.size)[1:]
+    frequent = sorted(np.argsort(-counts, kind="stable")[:MOST_CATEGORIES].tolist())
+    named = [_bin_name(field.vocabulary[index]) for index in frequent]
+    other = [OTHER_BIN] if len(named) < len(field.vocabulary) else []
+    return (*named, *other, UNKNOWN_BIN, MISSING_BIN)
+
+
+def _bin_name(category: str) -> str:
+    return f"\\{category}" if category.startswith(("(", "\\")) else category
+
+
+def _places(field: CategoricalField, bins: Sequence[str]) -> list[int]:
+    """The bin of each code of a category, from -1 (missing) on."""
+    place = {name: index for index, name in enumerate(bins)}
+    known = [place.get(_bin_name(text), place.get(OTHER_BIN, 0)) for text in field.vocabulary]
+    return [place[MISSING_BIN], place[UNKNOWN_BIN], *known]
