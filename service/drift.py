@@ -38,6 +38,7 @@ class FieldCounts:
             for bin_name, counter in ((MISSING_BIN, metrics.missing), (UNKNOWN_BIN, metrics.unknown_category))
             if name == bin_name and (name == MISSING_BIN or field in categorical)
         ]
+        metrics.false_alarm_ratio.labels(*labels).set(manifest.false_alarm_rate)
         metrics.model_created.labels(*labels).set(datetime.fromisoformat(manifest.created).timestamp())
         self._counts = np.zeros(len(self._children), np.int64)
         self._waiting: list[Tensors] = []

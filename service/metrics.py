@@ -86,6 +86,12 @@ class Metrics:
             "device",
             "provider",
         )
+        self.model_refused = self._gauge(
+            "model_refused", "1 while the version that should be served is refused.", "livemax", "model"
+        )
+        self.false_alarm_ratio = self._gauge(
+            "model_false_alarm_ratio", "Share of normal records that a version flags.", "livemax", "model", "version"
+        )
         self.model_created = self._gauge(
             "model_created_timestamp_seconds", "When the version was trained.", "livemax", "model", "version"
         )

@@ -274,13 +274,14 @@ class Models:
         """
         root = self._settings.models
         names = await asyncio.to_thread(store.names, root)
-        self._refused = {name: refused for name, refused in self._refused.items() if name in names}
+        for name in self._refused.keys() - set(names):
+            self._accept(name)
         for name in names:
             seen: object = None
             try:
                 version = store.served_version(root, name)
                 if name in self._served and self._served[name].version == version:
-                    self._refused.pop(name, None)
+                    self._accept(name)
                     continue
                 seen = await asyncio.to_thread(_fingerprint, root / name / str(version))
                 if name in self._refused and seen is not None and self._refused[name][0] == seen:
@@ -307,7 +308,7 @@ class Models:
     def _serve(self, model: ServedModel) -> None:
         old = self._served.get(model.name)
         self._served[model.name] = model
-        self._refused.pop(model.name, None)
+        self._accept(model.name)
         self._metrics.reloads.labels(model.name, "loaded").inc()
         self._metrics.model_info.labels(*_info(model)).set(1)
         self._metrics.model_loaded.labels(model.name, str(model.version)).set(model.loaded_at)
@@ -318,10 +319,15 @@ class Models:
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 
+    def _accept(self, name: str) -> None:
+        self._refused.pop(name, None)
+        self._metrics.model_refused.labels(name).set(0)
+
     def _refuse(self, name: str, seen: object, reason: str) -> None:
         if name in self._refused and self._refused[name] == (seen, reason):
             return
         self._refused[name] = (seen, reason)
+        self._metrics.model_refused.labels(name).set(1)
         self._metrics.reloads.labels(name, "refused").inc()
         log.error("%s is refused: %s", name, reason)
 

@@ -157,8 +157,11 @@ async def test_a_vanished_model_goes_on_serving_and_a_vanished_refused_one_is_fo
     disagree(root / "broken" / "1")
     async with in_process(Settings(models=root)) as (client, app):
         assert "broken" in (await client.get("/models")).json()["refused"]
+        assert app.metrics.total("surprisal_model_refused", model="broken") == 1
+        assert app.metrics.total("surprisal_model_refused", model=NAME) == 0
         shutil.rmtree(root)
         await app.models.refresh()
+        assert app.metrics.total("surprisal_model_refused", model="broken") == 0
         shown = (await client.get("/models")).json()
         assert shown["refused"] == {}
         assert [model["name"] for model in shown["models"]] == [NAME]
