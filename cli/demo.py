@@ -25,16 +25,20 @@ FRAUD = PAYMENT | {
 
 def demo(
     port: Annotated[int, typer.Option(help="Port to serve on, on 127.0.0.1.")] = 8000,
+    serve: Annotated[bool, typer.Option(help="Serve the model once there is one.")] = True,
 ) -> None:
     """Train on simulated card payments (once) and serve the model."""
     from bundle import store
-    from service import server
-    from service.settings import Settings
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     models = FOLDER / "models"
     if not store.versions(models, NAME):
         _train(models, console)
+    if not serve:
+        return
+    from service import server
+    from service.settings import Settings
+
     _print_commands(port)
     server.run(Settings(models=models, port=port, default_model=NAME, workers=1))
 
