@@ -1,6 +1,8 @@
 """`surprisal demo`: simulate card payments, train on them, serve, and print what to try."""
 
+import contextlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +35,10 @@ def demo(
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     models = FOLDER / "models"
     if not store.versions(models, NAME):
-        _train(models, console)
+        FOLDER.mkdir(exist_ok=True)
+        # Where nothing is served nobody is there to look at the payments, and no place to keep them.
+        with contextlib.nullcontext(str(FOLDER)) if serve else tempfile.TemporaryDirectory() as folder:
+            _train(Path(folder) / "transactions.parquet", models, console)
     if not serve:
         return
     from service import server
@@ -43,7 +48,7 @@ def demo(
     server.run(Settings(models=models, port=port, default_model=NAME, workers=1))
 
 
-def _train(models: Path, console: Console) -> None:
+def _train(path: Path, models: Path, console: Console) -> None:
     try:
         import pyarrow.parquet
 
@@ -52,8 +57,6 @@ def _train(models: Path, console: Console) -> None:
         from training.errors import TrainingError
     except ImportError as error:
         fail(f"the demo trains a model and needs {error.name}: pip install 'surprisal[training]'", WORK_FAILED)
-    path = FOLDER / "transactions.parquet"
-    FOLDER.mkdir(exist_ok=True)
     pyarrow.parquet.write_table(transactions.simulate(ROWS, SEED), path)
     console.print(f"simulated {ROWS:,} card payments: {path}")
     settings = config.build({"data": {"label": transactions.LABEL, "normal": transactions.NORMAL}})

@@ -1,0 +1,159 @@
+"""Writes the dashboards beside this file: python deploy/grafana/build.py. The JSON is what Grafana reads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from panels import BAD, CALM, GOOD, WATCH, bars, choice, dashboard, heatmap, lines, row, stat, table, target
+
+FOLDER = Path(__file__).parent / "dashboards"
+SERVICE, MODEL = "/d/surprisal-service", "/d/surprisal-model"
+MODEL_OF = 'model="$model", version="$version"'
+
+
+def home() -> dict[str, Any]:
+    """Whether the service and the model are well, in five seconds: everything is green, or what is not says why."""
+    return dashboard(
+        "surprisal-home",
+        "Surprisal",
+        [
+            (1, [(24, row("Is anything wrong?"))]),
+            (
+                5,
+                [
+                    (8, stat("Alerts that fire", 'count(ALERTS{alertstate="firing", alertname=~"Surprisal.*"}) or vector(0)',
+                             "short", [(None, GOOD), (1, BAD)], "How many alerts of the rules fire now.", words={"0": "none"})),
+                    (16, bars("Which", [target('sum by (alertname) (ALERTS{alertstate="firing", alertname=~"Surprisal.*"}) or label_replace(vector(0), "alertname", "none", "", "")', "{{alertname}}", instant=True)], "short", [(None, GOOD), (1, BAD)], "The alerts that fire; docs/runbook.md has a heading for each.")),
+                ],
+            ),
+            (1, [(24, row("The service"))]),
+            (
+                6,
+                [
+                    (4, stat("Replicas that answer", 'sum(up{job="surprisal"}) / count(up{job="surprisal"})', "percentunit",
+                             [(None, BAD), (1, GOOD)], "Share of the replicas that answer Prometheus.", link=SERVICE)),
+                    (5, stat("Requests", "sum(rate(surprisal_http_requests_total[5m]))", "reqps", [(None, CALM)], "Requests a second.", link=SERVICE)),
+                    (5, stat("Failed", "surprisal:http_errors:ratio5m or vector(0)", "percentunit", [(None, GOOD), (0.001, WATCH), (0.01, BAD)],
+                             "Share of the requests of five minutes that were answered 5xx.", link=SERVICE)),
+                    (5, stat("Slowest of a hundred", "surprisal:scoring_duration_seconds:p99_5m", "s", [(None, GOOD), (0.2, WATCH), (0.5, BAD)],
+                             "99th percentile of scoring requests, over five minutes.", link=SERVICE)),
+                    (5, stat("Turned away", "surprisal:http_rejections:ratio5m or vector(0)", "percentunit", [(None, GOOD), (0.001, WATCH), (0.01, BAD)],
+                             "Share of the requests that found the queue full or missed their deadline.", link=SERVICE)),
+                ],
+            ),
+            (1, [(24, row("The model"))]),
+            (
+                6,
+                [
+                    (5, stat("Field that drifts most", "topk(1, surprisal:field_psi:1d)", "short", [(None, GOOD), (0.1, WATCH), (0.2, BAD)],
+                             "Population stability index of a day against the training rows: from 0.2 on a field is another one.", legend="{{field}}", link=MODEL)),
+                    (5, stat("P-values from uniform", "max(surprisal:p_value_distance:1d)", "short", [(None, GOOD), (0.1, WATCH), (0.2, BAD)],
+                             "Distance of a day's p-values from uniform: near 0 while records are like those of the calibration.", link=MODEL)),
+                    (5, stat("Flagged", "max(surprisal:anomalies:ratio1d)", "percentunit", [(None, CALM)], "Share of a day's records that were flagged.", link=MODEL)),
+                    (4, stat("Age", "time() - max(surprisal_model_created_timestamp_seconds and on (model, version) surprisal_model_info == 1)", "s",
+                             [(None, GOOD), (60 * 86400, WATCH), (90 * 86400, BAD)], "Since the youngest version in service was trained.", link=MODEL)),
+                    (5, stat("Versions refused", "sum(max by (model) (surprisal_model_refused))", "short", [(None, GOOD), (1, BAD)],
+                             "Models whose newest version could not be loaded.", words={"0": "none"}, link=MODEL)),
+                ],
+            ),
+            (8, [
+                (12, lines("Requests by status", [target("sum by (status) (rate(surprisal_http_requests_total[$__rate_interval]))", "{{status}}")],
+                           "reqps", "Requests a second.", stacked=True)),
+                (12, lines("Flagged records", [target("sum by (model) (rate(surprisal_anomalies_total[$__rate_interval])) / (sum by (model) (rate(surprisal_records_total[$__rate_interval])) > 0)", "{{model}}"),
+                                               target("max by (model) (surprisal_model_false_alarm_ratio)", "{{model}}: of normal records")],
+                           "percentunit", "Share of the records that were flagged, and that of normal ones.")),
+            ]),
+        ],
+        [],
+    )  # fmt: skip
+
+
+def service() -> dict[str, Any]:
+    """Traffic, latency, queue, memory."""
+    p99 = 'histogram_quantile({q}, sum by (le) (rate(surprisal_http_request_duration_seconds_bucket{{route=~".*/(score|infer)"}}[$__rate_interval])))'
+    return dashboard(
+        "surprisal-service",
+        "Service",
+        [
+            (8, [
+                (12, lines("Requests by route", [target("sum by (route) (rate(surprisal_http_requests_total[$__rate_interval]))", "{{route}}")], "reqps", "Requests a second.", stacked=True)),
+                (12, lines("Requests by status", [target("sum by (status) (rate(surprisal_http_requests_total[$__rate_interval]))", "{{status}}")], "reqps", "Requests a second.", stacked=True)),
+            ]),
+            (8, [
+                (12, lines("How long scoring takes", [target(p99.format(q=q), name) for q, name in ((0.5, "median"), (0.9, "of ten the slowest"), (0.99, "of a hundred"))],
+                           "s", "From a request's head to that of its answer.", limit=0.5)),
+                (12, lines("Where the time goes", [target("sum by (stage) (rate(surprisal_stage_duration_seconds_sum[$__rate_interval])) / (sum by (stage) (rate(surprisal_stage_duration_seconds_count[$__rate_interval])) > 0)", "{{stage}}")],
+                           "s", "Mean by stage: bytes to tensors, waiting for a batch, the graph, scores to bytes.", stacked=True)),
+            ]),
+            (8, [
+                (8, lines("Records", [target("sum by (model, version) (rate(surprisal_records_total[$__rate_interval]))", "{{model}} {{version}}")], "short", "Records scored a second.", stacked=True)),
+                (8, heatmap("Records in a batch", "sum by (le) (increase(surprisal_batch_records_bucket[$__rate_interval]))", "How large the batches are that waiting makes.", "short")),
+                (8, lines("Records that wait", [target("sum by (model) (surprisal_queue_records)", "{{model}}")], "short", "In the queue; beyond SURPRISAL_MAX_QUEUE_RECORDS requests are turned away.")),
+            ]),
+            (8, [
+                (8, lines("Refused, by reason", [target("sum by (reason) (rate(surprisal_rejected_total[$__rate_interval])) or label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", "{{reason}}")],
+                          "reqps", "Requests and lines that were refused, by the error's slug.", stacked=True)),
+                (8, lines("Workers", [target("sum by (instance) (surprisal_workers)", "{{instance}}: answer"), target("sum by (instance) (increase(surprisal_worker_restarts_total[1h]))", "{{instance}}: replaced within the hour")],
+                          "short", "Processes that answer, and those that had to be replaced.")),
+                (8, lines("Memory of the largest worker", [target("max by (instance) (surprisal_resident_memory_bytes)", "{{instance}}")], "bytes", "Resident memory.")),
+            ]),
+            (4, [
+                (6, stat("Requests in progress", "sum(surprisal_requests_in_progress)", "short", [(None, CALM)], "Being answered now.")),
+                (18, lines("Restarts and refused versions", [target("sum by (model, result) (increase(surprisal_reloads_total[1h]))", "{{model}}: {{result}}")], "short", "Versions loaded and refused within the hour.")),
+            ]),
+        ],
+        [],
+    )  # fmt: skip
+
+
+def model() -> dict[str, Any]:
+    """One version: what is normal to it, and whether that is what comes."""
+    return dashboard(
+        "surprisal-model",
+        "Model",
+        [
+            (6, [
+                (12, table("In service", "surprisal_model_info == 1", {"model": "model", "version": "version", "device": "device", "provider": "provider", "instance": "replica", "digest": "digest"}, "Versions that answer, and what they run on.")),
+                (4, stat("Largest drift", f"max(surprisal:field_psi:1d{{{MODEL_OF}}})", "short", [(None, GOOD), (0.1, WATCH), (0.2, BAD)], "Population stability index over a day of the field that drifts most.")),
+                (4, stat("P-values from uniform", f"surprisal:p_value_distance:1d{{{MODEL_OF}}}", "short", [(None, GOOD), (0.1, WATCH), (0.2, BAD)], "Over a day.")),
+                (4, stat("Records of a day", f"surprisal:records:increase1d{{{MODEL_OF}}}", "short", [(None, CALM)], "Scored by this version.")),
+            ]),
+            (9, [
+                (12, heatmap("P-values", f"sum by (le) (increase(surprisal_p_value_bucket{{{MODEL_OF}}}[$__rate_interval]))", "Evenly dark from bottom to top while records are like those of the calibration; dark at the bottom when strange ones come.", "short")),
+                (12, lines("Flagged records, and the share of normal ones", [
+                    target(f"surprisal:anomalies:ratio1h{{{MODEL_OF}}}", "within the hour"),
+                    target(f"surprisal:anomalies:ratio1d{{{MODEL_OF}}}", "within the day"),
+                    target(f"max(surprisal_model_false_alarm_ratio{{{MODEL_OF}}})", "of normal records"),
+                    target(f"3 * max(surprisal_model_false_alarm_ratio{{{MODEL_OF}}})", "alert"),
+                ], "percentunit", "An alert comes where a day's share is over three times that of normal records.")),
+            ]),
+            (10, [
+                (12, bars("Drift of a day, by field", [target(f"sort_desc(surprisal:field_psi:1d{{{MODEL_OF}}})", "{{field}}", instant=True)], "short", [(None, GOOD), (0.1, WATCH), (0.2, BAD)], "Population stability index against the training rows: 0 is none, from 0.2 on the field is another one.")),
+                (12, lines("Drift within the hour, by field", [target(f"surprisal:field_psi:1h{{{MODEL_OF}}}", "{{field}}")], "short", "Shown only: what has a daily rhythm drifts every hour.", limit=0.2)),
+            ]),
+            (9, [
+                (8, bars("Missing values of a day", [target(f"sort_desc(surprisal:missing:ratio1d{{{MODEL_OF}}})", "{{field}}", instant=True)], "percentunit", [(None, CALM)], "Share of the records without the field.")),
+                (8, bars("Unknown categories of a day", [target(f"sort_desc(surprisal:unknown_category:ratio1d{{{MODEL_OF}}}) or label_replace(vector(0), \"field\", \"no categories\", \"\", \"\")", "{{field}}", instant=True)], "percentunit", [(None, GOOD), (0.01, WATCH), (0.05, BAD)], "Share of the records with a category that the training rows did not have.")),
+                (8, bars("One field: a day against the training rows", [
+                    target(f"surprisal:field_bin:share1d{{{MODEL_OF}, field=\"$field\"}}", "{{bin}} now", instant=True),
+                    target(f"surprisal:field_bin:reference{{{MODEL_OF}, field=\"$field\"}}", "{{bin}} in training", instant=True),
+                ], "percentunit", [(None, CALM)], "Share of the day's records in each bin, and of the training rows.")),
+            ]),
+        ],
+        [
+            choice("model", "Model", "label_values(surprisal_model_info, model)"),
+            choice("version", "Version", 'label_values(surprisal_model_info{model="$model"}, version)'),
+            choice("field", "Field", f"label_values(surprisal_missing_total{{{MODEL_OF}}}, field)"),
+        ],
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Write the three."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, made in (("home", home()), ("service", service()), ("model", model())):
+        (FOLDER / f"{name}.json").write_text(json.dumps(made, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""Panels of Grafana as dictionaries of its own JSON, laid out in rows of 24 columns."""
+
+from typing import Any
+
+Panel = dict[str, Any]
+
+DATASOURCE = {"type": "prometheus", "uid": "prometheus"}
+GOOD, WATCH, BAD, CALM = "green", "orange", "red", "blue"
+
+
+def target(expr: str, legend: str = "", *, instant: bool = False, form: str = "time_series") -> dict[str, Any]:
+    """One query; `refId` comes with the panel."""
+    return {
+        "datasource": DATASOURCE,
+        "expr": expr,
+        "legendFormat": legend,
+        "instant": instant,
+        "range": not instant,
+        "format": form,
+    }
+
+
+def stat(
+    title: str,
+    expr: str,
+    unit: str,
+    steps: list[tuple[float | None, str]],
+    text: str,
+    *,
+    legend: str = "",
+    words: dict[str, str] | None = None,
+    link: str | None = None,
+) -> Panel:
+    """One figure on a ground whose colour says whether it is well.
+
+    Args:
+        title: What it is.
+        expr: An instant query.
+        unit: Grafana's name of the unit.
+        steps: From which value on which colour; the first from None.
+        text: What it means, shown on hovering over the title.
+        legend: Name of the figure where that matters.
+        words: Shown in place of values.
+        link: Address of the dashboard that says more.
+    """
+    mappings = []
+    if words:
+        options = {value: {"text": word, "index": index} for index, (value, word) in enumerate(words.items())}
+        mappings = [{"type": "value", "options": options}]
+    return {
+        "type": "stat",
+        "title": title,
+        "description": text,
+        "targets": [target(expr, legend, instant=True)],
+        "links": [{"title": "more", "url": link}] if link else [],
+        "options": {
+            "colorMode": "background",
+            "graphMode": "none",
+            "justifyMode": "center",
+            "textMode": "value_and_name" if legend else "value",
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        },
+        "fieldConfig": {"defaults": {**_field(unit, steps), "mappings": mappings}, "overrides": []},
+    }
+
+
+def lines(
+    title: str,
+    targets: list[dict[str, Any]],
+    unit: str,
+    text: str,
+    *,
+    stacked: bool = False,
+    limit: float | None = None,
+) -> Panel:
+    """Curves over time, with a dashed line where an alert begins."""
+    custom = {
+        "lineWidth": 2,
+        "fillOpacity": 30 if stacked else 8,
+        "showPoints": "never",
+        "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
+        "thresholdsStyle": {"mode": "off" if limit is None else "dashed"},
+    }
+    steps: list[tuple[float | None, str]] = [(None, "transparent"), *([] if limit is None else [(limit, BAD)])]
+    return {
+        "type": "timeseries",
+        "title": title,
+        "description": text,
+        "targets": targets,
+        "options": {
+            "legend": {
+                "displayMode": "table",
+                "placement": "bottom",
+                "calcs": ["lastNotNull", "max"],
+                "showLegend": True,
+            },
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        },
+        "fieldConfig": {"defaults": {**_field(unit, steps), "min": 0, "custom": custom}, "overrides": []},
+    }
+
+
+def bars(
+    title: str, targets: list[dict[str, Any]], unit: str, steps: list[tuple[float | None, str]], text: str
+) -> Panel:
+    """A bar for each series of instant queries."""
+    return {
+        "type": "bargauge",
+        "title": title,
+        "description": text,
+        "targets": targets,
+        "options": {
+            "displayMode": "basic",
+            "orientation": "horizontal",
+            "showUnfilled": True,
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        },
+        "fieldConfig": {"defaults": {**_field(unit, steps), "min": 0}, "overrides": []},
+    }
+
+
+def heatmap(title: str, expr: str, text: str, unit: str) -> Panel:
+    """A histogram over time, from buckets."""
+    return {
+        "type": "heatmap",
+        "title": title,
+        "description": text,
+        "targets": [target(expr, "{{le}}", form="heatmap")],
+        "options": {
+            "calculate": False,
+            "color": {
+                "mode": "scheme",
+                "scheme": "Blues",
+                "steps": 64,
+                "exponent": 1,
+                "reverse": False,
+                "fill": "blue",
+            },
+            "cellGap": 1,
+            "yAxis": {"axisPlacement": "left", "unit": unit},
+            "rowsFrame": {"layout": "auto"},
+            "tooltip": {"show": True, "yHistogram": True},
+            "legend": {"show": True},
+        },
+        "fieldConfig": {
+            "defaults": {"custom": {"hideFrom": {"legend": False, "tooltip": False, "viz": False}}},
+            "overrides": [],
+        },
+    }
+
+
+def table(title: str, expr: str, columns: dict[str, str], text: str) -> Panel:
+    """Labels of series, a row each.
+
+    Args:
+        title: What they are.
+        expr: An instant query.
+        columns: Labels that are shown, in order, and their headings.
+        text: What it means.
+    """
+    order = {name: index for index, name in enumerate(columns)}
+    return {
+        "type": "table",
+        "title": title,
+        "description": text,
+        "targets": [target(expr, instant=True, form="table")],
+        "options": {"showHeader": True, "cellHeight": "sm"},
+        "transformations": [
+            {"id": "filterFieldsByName", "options": {"include": {"names": list(columns)}}},
+            {"id": "organize", "options": {"excludeByName": {}, "indexByName": order, "renameByName": columns}},
+        ],
+        "fieldConfig": {"defaults": {}, "overrides": []},
+    }
+
+
+def row(title: str) -> Panel:
+    """A heading."""
+    return {"type": "row", "title": title, "collapsed": False, "panels": []}
+
+
+def dashboard(
+    uid: str, title: str, rows: list[tuple[int, list[tuple[int, Panel]]]], variables: list[dict[str, Any]]
+) -> Panel:
+    """A whole dashboard.
+
+    Args:
+        uid: By which others link to it.
+        title: Its name.
+        rows: Height, and width and panel of each in the row.
+        variables: Its choices at the top.
+    """
+    panels: list[Panel] = []
+    top = 0
+    for height, members in rows:
+        left = 0
+        for width, panel in members:
+            placed = {**panel, "id": len(panels) + 1, "gridPos": {"h": height, "w": width, "x": left, "y": top}}
+            if panel["type"] != "row":
+                placed["datasource"] = DATASOURCE
+                placed["targets"] = [
+                    {**each, "refId": chr(ord("A") + index)} for index, each in enumerate(panel["targets"])
+                ]
+            panels.append(placed)
+            left += width
+        top += height
+    return {
+        "uid": uid,
+        "title": title,
+        "tags": ["surprisal"],
+        "schemaVersion": 41,
+        "editable": False,
+        "graphTooltip": 1,
+        "refresh": "15s",
+        "time": {"from": "now-3h", "to": "now"},
+        "timezone": "browser",
+        "links": [
+            {"type": "dashboards", "title": "Surprisal", "tags": ["surprisal"], "asDropdown": False, "keepTime": True}
+        ],
+        "templating": {"list": variables},
+        "panels": panels,
+    }
+
+
+def choice(name: str, label: str, query: str) -> dict[str, Any]:
+    """A variable: one of the values of a label."""
+    return {
+        "name": name,
+        "label": label,
+        "type": "query",
+        "datasource": DATASOURCE,
+        "query": query,
+        "refresh": 2,
+        "sort": 4,
+    }
+
+
+def _field(unit: str, steps: list[tuple[float | None, str]]) -> dict[str, Any]:
+    return {
+        "unit": unit,
+        "color": {"mode": "thresholds" if steps[0][1] != "transparent" else "palette-classic"},
+        "thresholds": {"mode": "absolute", "steps": [{"value": value, "color": colour} for value, colour in steps]},
+    }

@@ -1,0 +1,212 @@
+"""The stack as `docker compose up` starts it, asked whether it is well; see scripts/stack-test."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+SERVICE, PROMETHEUS = "http://127.0.0.1:8000", "http://127.0.0.1:9090"
+IMAGES = {
+    "prometheus": "docker.io/prom/prometheus:v2.53.3",
+    "alertmanager": "docker.io/prom/alertmanager:v0.28.1",
+    "grafana": "docker.io/grafana/grafana:12.2.0",
+}
+BUILT = {"surprisal-training": "training", "surprisal": "service"}
+PROJECT = "surprisal-stack-test"
+TRAFFIC_SECONDS = 100.0  # several scrapes and evaluations of the rules
+INSIDE = "SURPRISAL_STACK_INSIDE"
+
+BUILT_IN = {"__rate_interval": "1m"}
+VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+
+
+def run(*command: str, quiet: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command, which must succeed."""
+    print("+", " ".join(command), flush=True)
+    output = subprocess.DEVNULL if quiet else None
+    return subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=output, **options)
+
+
+def engine() -> tuple[str, list[str]]:
+    """The container engine, and its compose command."""
+    if shutil.which("podman") and shutil.which("podman-compose"):
+        return "podman", ["podman-compose"]
+    if shutil.which("docker"):
+        return "docker", ["docker", "compose"]
+    raise SystemExit("stack-test needs podman with podman-compose, or docker")
+
+
+def get(url: str, **query: str) -> str:
+    """The body of an answer, whatever its status."""
+    address = f"{url}?{urllib.parse.urlencode(query)}" if query else url
+    try:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+
+
+def until(what: str, condition: Any, seconds: float = 180.0) -> None:
+    """Wait, not for ever."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except OSError:
+            pass  # it does not listen yet
+        if time.monotonic() > deadline:
+            raise SystemExit(f"FAILED: waited {seconds:.0f} seconds for {what}")
+        time.sleep(1.0)
+
+
+def ready() -> bool:
+    """Whether the service has a model."""
+    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(f"{SERVICE}/readyz", timeout=10):
+        return True
+    return False
+
+
+def query(expression: str) -> list[Any]:
+    """What Prometheus says now; a wrong expression ends the test."""
+    answer = json.loads(get(f"{PROMETHEUS}/api/v1/query", query=expression))
+    if answer["status"] != "success":
+        raise SystemExit(f"FAILED: {expression}: {answer['error']}")
+    found: list[Any] = answer["data"]["result"]
+    return found
+
+
+def drive(seconds: float) -> int:
+    """Score payments, normal ones and frauds, in batches of three sizes; returns how many records."""
+    sys.path.insert(0, str(ROOT))
+    from cli.demo import FRAUD, PAYMENT
+
+    records, ends = 0, time.monotonic() + seconds
+    while time.monotonic() < ends:
+        for size in (1, 20, 100):
+            batch = [{**PAYMENT, "amount": 5.0 + index % 90, "hour": index % 24} for index in range(size)]
+            body = json.dumps({"records": [*batch[1:], FRAUD if size > 50 else batch[0]]}).encode()
+            request = urllib.request.Request(f"{SERVICE}/score", body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                assert len(json.loads(answer.read())["results"]) == size
+            records += size
+        time.sleep(0.2)
+    return records
+
+
+def panels(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A dashboard's panels that ask something."""
+    for panel in node["panels"]:
+        if panel["type"] != "row":
+            yield panel
+
+
+def empty_queries(dashboard: dict[str, Any]) -> list[str]:
+    """The queries of a dashboard and of its variables that find nothing."""
+    values = dict(BUILT_IN)
+
+    def filled(text: str) -> str:
+        return VARIABLE.sub(lambda found: values[found[1]], text)
+
+    empty = []
+    for variable in dashboard["templating"]["list"]:
+        asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+        assert asked is not None, variable["query"]
+        found = query(f"group by ({asked[2]}) ({filled(asked[1])})")
+        if not found:
+            empty.append(variable["query"])
+        values[variable["name"]] = found[0]["metric"][asked[2]] if found else ""
+    for panel in panels(dashboard):
+        for target in panel["targets"]:
+            if not query(filled(target["expr"])):
+                empty.append(f"{panel['title']}: {target['expr']}")
+    return empty
+
+
+def check() -> None:
+    """Everything that is said to be so once the stack runs."""
+    until("the service", ready)
+    until("Prometheus", lambda: "Ready" in get(f"{PROMETHEUS}/-/ready"))
+    traffic = threading.Thread(target=drive, args=(TRAFFIC_SECONDS,))
+    traffic.start()
+    traffic.join()
+    until("two scrapes more", lambda: bool(query("surprisal:scoring_duration_seconds:p99_5m")), 60)
+    down = [each["metric"] for each in query("up") if each["value"][1] != "1"]
+    assert not down, f"targets that are down: {down}"
+    run("promtool", "check", "metrics", input=get(f"{SERVICE}/metrics"))
+    rules = json.loads(get(f"{PROMETHEUS}/api/v1/rules"))["data"]["groups"]
+    unwell = [rule["name"] for group in rules for rule in group["rules"] if rule["health"] != "ok"]
+    assert not unwell, f"rules that cannot be evaluated: {unwell}"
+    files = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
+    for file in files:
+        empty = empty_queries(json.loads(file.read_text()))
+        assert not empty, f"{file.name}: queries that find nothing: {empty}"
+        print(f"ok: every query of {file.name} finds something")
+    misspelt = json.loads(files[0].read_text().replace("surprisal_http_requests_total", "surprisal_http_request_total"))
+    assert empty_queries(misspelt), "a misspelt metric is not noticed"
+    print("ok: a misspelt metric is noticed")
+
+
+def stack(compose: list[str], runner: str) -> None:
+    """Start, check, stop."""
+    left_out = [name for name, image in IMAGES.items() if not available(runner, image)]
+    for name in left_out:
+        print(f"left out, because its image cannot be had here: {name} ({IMAGES[name]})")
+    names = [name for name in ("trainer", "service", "prometheus", "alertmanager") if name not in left_out]
+    files = ["-f", "docker-compose.yml"]
+    if os.environ.get(INSIDE):
+        files += ["-f", "tests/stack/loopback.yml"]
+    command = [*compose, "-p", PROJECT, *files]
+    run(*command, "up", "-d", "--no-build", *names)
+    try:
+        check()
+        container = f"{PROJECT}_service_1" if runner == "podman" else f"{PROJECT}-service-1"
+        run(runner, "stop", "--time", "40", container, quiet=True)
+        state = subprocess.run(
+            [runner, "inspect", "--format", "{{.State.ExitCode}}", container],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert state.stdout.strip() == "0", f"the service ended with {state.stdout.strip()} at SIGTERM"
+        print("ok: SIGTERM ends it with 0")
+    finally:
+        for name in names:
+            subprocess.run([*command, "logs", "--tail", "20", name], cwd=ROOT, check=False)
+        subprocess.run([*command, "down", "-v"], cwd=ROOT, check=False)
+
+
+def available(runner: str, image: str) -> bool:
+    """Whether an image is here or can be pulled."""
+    if subprocess.run([runner, "image", "inspect", image], capture_output=True, check=False).returncode == 0:
+        return True
+    return subprocess.run([runner, "pull", image], capture_output=True, check=False).returncode == 0
+
+
+def main() -> None:
+    """Build with a network; run, with podman, in a network namespace of its own."""
+    runner, compose = engine()
+    if not os.environ.get(INSIDE):
+        for image, target in BUILT.items():
+            run(runner, "build", "-t", image, "--target", target, ".", quiet=True)
+        if runner == "podman":
+            inside = "ip link set lo up && exec python3 -m tests.stack.run"
+            os.execvpe("unshare", ["unshare", "-n", "bash", "-c", inside], {**os.environ, INSIDE: "1"})
+    stack(compose, runner)
+    print("the stack is well")
+
+
+if __name__ == "__main__":
+    main()
