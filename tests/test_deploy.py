@@ -1,0 +1,96 @@
+"""What is deployed names only what there is: settings, metrics, alerts, pins."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.app import Application
+from service.settings import Settings
+from tests.conftest import in_process
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
+RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
+OF_THE_IMAGE = {"host", "port", "models", "metrics_folder"}
+ALERT = re.compile(r"- alert: (\w+)")
+
+
+def test_every_setting_stands_in_the_example_with_its_default_and_meaning() -> None:
+    text = (ROOT / ".env.example").read_text()
+    shown = dict(re.findall(r"^#SURPRISAL_(\w+)=(.*)$", text, re.MULTILINE))
+    fields = {name: field for name, field in Settings.model_fields.items() if name not in OF_THE_IMAGE}
+    assert set(shown) == {name.upper() for name in fields}
+    for name, field in fields.items():
+        assert f"# {field.description}\n#SURPRISAL_{name.upper()}=" in text
+        if shown[name.upper()]:
+            assert Settings.model_validate({name: shown[name.upper()]}).model_dump()[name] == field.default
+
+
+def test_the_image_installs_what_the_tests_ran_with() -> None:
+    pin = re.compile(r"^([\w.\-]+)==([\w.]+)", re.MULTILINE)
+
+    def pins(file: Path) -> dict[str, str]:
+        return {name.lower().replace("_", "-"): version for name, version in pin.findall(file.read_text())}
+
+    tested, installed = pins(ROOT / "constraints.txt"), pins(DEPLOY / "requirements.txt")
+    assert {"fastapi", "onnxruntime", "pyarrow"} <= set(installed)
+    assert "torch" not in installed
+    assert {name: tested.get(name) for name in installed} == installed
+
+
+def test_dashboards_are_those_of_their_source(tmp_path: Path) -> None:
+    before = {file: file.read_text() for file in DASHBOARDS}
+    assert {file.name for file in DASHBOARDS} == {"home.json", "model.json", "service.json"}
+    code = "import sys, pathlib, build; build.FOLDER = pathlib.Path(sys.argv[1]); build.main()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=DEPLOY / "grafana", timeout=60)
+    assert {file: (tmp_path / file.name).read_text() for file in DASHBOARDS} == before
+
+
+async def test_rules_and_dashboards_name_metrics_that_there_are(client: httpx.AsyncClient, models: Path) -> None:
+    async with in_process(Settings(models=models, expect_provider="CPUExecutionProvider")) as (other, _):
+        text = (await other.get("/metrics")).text
+    exposed = {family.name for family in text_string_to_metric_families(text)}
+    suffix = re.compile(r"_(total|bucket|sum|count)$")
+    recorded = set(re.findall(r"- record: (\S+)", "".join(file.read_text() for file in RULES)))
+    for file in (*RULES, *DASHBOARDS):
+        used = set(re.findall(r"\bsurprisal_\w+", file.read_text()))
+        assert used
+        missing = {name for name in used if suffix.sub("", name) not in exposed and name not in exposed}
+        assert not missing, f"{file.name}: {missing}"
+        assert set(re.findall(r"\bsurprisal:[\w:]+", file.read_text())) <= recorded, file.name
+
+
+def test_every_alert_has_a_heading_in_the_runbook_and_a_test_that_fires_it() -> None:
+    alerts = ALERT.findall((DEPLOY / "prometheus" / "rules" / "alerts.yml").read_text())
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
+    tests = "".join(file.read_text() for file in (DEPLOY / "prometheus" / "tests").glob("*.yml"))
+    assert re.findall(r"^## (\w+)$", runbook, re.MULTILINE) == alerts
+    for alert in alerts:
+        assert (
+            f"runbook_url: docs/runbook.md#{alert.lower()}\n"
+            in (DEPLOY / "prometheus" / "rules" / "alerts.yml").read_text()
+        )
+        assert re.search(rf"alertname: {alert}\n +exp_alerts:", tests), alert
+
+
+@pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
+def test_every_panel_says_what_it_shows(file: Path) -> None:
+    board = json.loads(file.read_text())
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    for panel in board["panels"]:
+        assert panel["title"]
+        if panel["type"] != "row":
+            assert panel["description"].endswith(".")
+            assert all(target["expr"] for target in panel["targets"])
+
+
+def test_the_application_says_what_it_expects_only_if_it_was_told(models: Path) -> None:
+    assert Application(Settings(models=models)).metrics.total("surprisal_expected_provider_info") == 0
