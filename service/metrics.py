@@ -104,8 +104,9 @@ class Metrics:
         self._tallies.append(tally)
 
     def detach(self, tally: Tally) -> None:
-        """Flush it a last time."""
-        self._tallies.remove(tally)
+        """Flush it a last time; a second call does no harm."""
+        if tally in self._tallies:
+            self._tallies.remove(tally)
         tally.flush()
 
     def expect(self, provider: str) -> None:
