@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import Application
+from service.problems import STATUS
 from service.settings import Settings
 from tests.conftest import in_process
 
@@ -19,6 +20,7 @@ DEPLOY = ROOT / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
 OF_THE_IMAGE = {"host", "port", "models", "metrics_folder"}
+STREAM = ROOT / "service" / "stream.py"
 ALERT = re.compile(r"- alert: (\w+)")
 
 
@@ -66,6 +68,21 @@ async def test_rules_and_dashboards_name_metrics_that_there_are(client: httpx.As
         missing = {name for name in used if suffix.sub("", name) not in exposed and name not in exposed}
         assert not missing, f"{file.name}: {missing}"
         assert set(re.findall(r"\bsurprisal:[\w:]+", file.read_text())) <= recorded, file.name
+
+
+async def test_every_setting_metric_and_error_is_documented(models: Path) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    for name, field in Settings.model_fields.items():
+        assert re.search(
+            rf"^\| `SURPRISAL_{name.upper()}` \| .*{re.escape(field.description or '')} \|$", text, re.MULTILINE
+        )
+    metrics = Application(Settings(models=models, expect_provider="CPUExecutionProvider")).metrics
+    for family in metrics.registry.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        assert f"| `{name}` | {family.type} | {family.documentation} |" in text
+    slugs = {error.slug for error in STATUS} | set(re.findall(r'labels\("([a-z-]+)"\)\.inc', STREAM.read_text()))
+    assert {"queue-full", "invalid-line", "client-not-reading"} <= slugs
+    assert slugs == set(re.findall(r"^\| `([a-z-]+)` \| \(?\d{3}", text, re.MULTILINE))
 
 
 def test_every_alert_has_a_heading_in_the_runbook_and_a_test_that_fires_it() -> None:
