@@ -35,13 +35,12 @@ LABEL org.opencontainers.image.title="Surprisal" \
       org.opencontainers.image.licenses="Apache-2.0"
 ENV PATH=/opt/surprisal/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1 \
-    ORT_DISABLE_TELEMETRY=1
+    PYTHONUNBUFFERED=1
 # Volumes that are new take over the owner of what they hide.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin surprisal \
-    && mkdir -p /models /work/demo/models \
-    && chown -R surprisal /models /work
-WORKDIR /work
+    && mkdir -p /models /app/demo/models \
+    && chown -R surprisal /models /app
+WORKDIR /app
 ENTRYPOINT ["surprisal"]
 
 
@@ -61,7 +60,6 @@ ENV PATH=/opt/surprisal/bin:$PATH \
     PIP_NO_CACHE_DIR=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    ORT_DISABLE_TELEMETRY=1 \
     SURPRISAL_DEVICE=cuda \
     SURPRISAL_HOST=0.0.0.0 \
     SURPRISAL_MODELS=/models

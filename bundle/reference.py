@@ -71,8 +71,8 @@ class FieldBins:
             _check(field, each.bins)
         self.labels: list[tuple[str, str]] = [(each.field, name) for each in references for name in each.bins]
         """Field and bin of each count."""
-        firsts = np.cumsum([0, *(len(each.bins) for each in references)])
-        by_name = {each.field: (each, int(first)) for each, first in zip(references, firsts, strict=False)}
+        firsts = np.cumsum([0, *(len(each.bins) for each in references[:-1])]).tolist()
+        by_name = {each.field: (each, first) for each, first in zip(references, firsts, strict=True)}
         numeric = [by_name[field.name] for field in record.numeric]
         # Two bins are bounded by nothing: the last one of numbers, and the missing ones.
         widest = max((len(each.bins) for each, _ in numeric), default=2) - 2

@@ -5,7 +5,7 @@ from threading import Lock
 
 import numpy as np
 
-from bundle.fields import CategoricalField, Tensors
+from bundle.fields import Tensors
 from bundle.manifest import Manifest
 from bundle.reference import MISSING_BIN, UNKNOWN_BIN, FieldBins
 from service.metrics import Metrics
@@ -31,12 +31,11 @@ class FieldCounts:
         for (field, name), ratio in zip(self._bins.labels, ratios, strict=True):
             metrics.field_reference.labels(*labels, field, name).set(ratio)
         self._children = [metrics.field_bins.labels(*labels, field, name) for field, name in self._bins.labels]
-        categorical = {field.name for field in manifest.record.fields if isinstance(field, CategoricalField)}
+        counters = {MISSING_BIN: metrics.missing, UNKNOWN_BIN: metrics.unknown_category}
         self._named = [
-            (index, counter.labels(*labels, field))
+            (index, counters[name].labels(*labels, field))
             for index, (field, name) in enumerate(self._bins.labels)
-            for bin_name, counter in ((MISSING_BIN, metrics.missing), (UNKNOWN_BIN, metrics.unknown_category))
-            if name == bin_name and (name == MISSING_BIN or field in categorical)
+            if name in counters
         ]
         metrics.false_alarm_ratio.labels(*labels).set(manifest.false_alarm_rate)
         metrics.model_created.labels(*labels).set(datetime.fromisoformat(manifest.created).timestamp())
@@ -52,7 +51,8 @@ class FieldCounts:
             rows: The graph's record inputs, which nobody changes.
         """
         with self._lock:
-            self._waiting.append(rows)
+            # Copied, because a tensor may be a view of a whole body, which would stay for a second.
+            self._waiting.append({kind: values.copy() for kind, values in rows.items()})
             self._waiting_rows += len(next(iter(rows.values())))
             if self._waiting_rows >= COUNTED_ROWS:
                 self._count()

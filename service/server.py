@@ -18,7 +18,6 @@ from service.settings import Settings
 
 LAST_CALL_SECONDS = 0.1
 """Between the last connection that is accepted and the closing of those that ask for nothing."""
-
 GARBAGE = 50_000
 """Lists, dictionaries and the like that are made before Python looks for those that only refer to one another."""
 
@@ -81,7 +80,7 @@ class Server(uvicorn.Server):
         share = self._share
         await super().startup(None if share is None else [])
         # What is there by now stays; looking through it again and again would stop every request for some 25 ms. What
-        # a large request or answer is made of holds no cycles: looking through that took a quarter of decoding it.
+        # a large request or answer is made of holds no cycles: looking through that took a fifth of decoding it.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GARBAGE)

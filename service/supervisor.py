@@ -96,7 +96,8 @@ class Supervisor:
             except OSError as error:
                 log.error("no process could be started: %s", error.strerror)
                 if first:
-                    return self._give_up()
+                    self._give_up()
+                    return
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             self._counts.forget(worker)
@@ -107,18 +108,17 @@ class Supervisor:
                 # Before it has loaded, and in its very last moment, a worker ends by the signal itself.
                 if code not in (0, -signal.SIGTERM, -signal.SIGINT):
                     self._exit_code = 1
-                return None
+                return
             if first and not was_ready:
                 log.error("a worker could not start (exit code %d)", code)
-                return self._give_up()
+                self._give_up()
+                return
             first = False
             level = logging.ERROR if code else logging.WARNING
             log.log(level, "worker %d ended with %d; another takes its place", process.pid, code)
             self._metrics.restarts.inc()
             if time.monotonic() - started < SOON_SECONDS:
                 await asyncio.sleep(PAUSE_SECONDS)
-
-        return None
 
     def _give_up(self) -> None:
         """What cannot start now will not start later."""

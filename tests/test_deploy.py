@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -56,7 +55,7 @@ def test_dashboards_are_those_of_their_source(tmp_path: Path) -> None:
     assert {file: (tmp_path / file.name).read_text() for file in DASHBOARDS} == before
 
 
-async def test_rules_and_dashboards_name_metrics_that_there_are(client: httpx.AsyncClient, models: Path) -> None:
+async def test_rules_and_dashboards_name_metrics_that_there_are(models: Path) -> None:
     async with in_process(Settings(models=models, expect_provider="CPUExecutionProvider")) as (other, _):
         text = (await other.get("/metrics")).text
     exposed = {family.name for family in text_string_to_metric_families(text)}

@@ -11,12 +11,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-SERVICE, PROMETHEUS = "http://127.0.0.1:8000", "http://127.0.0.1:9090"
+SERVICE, PROMETHEUS, GRAFANA = "http://127.0.0.1:8000", "http://127.0.0.1:9090", "http://127.0.0.1:3000"
 IMAGES = {
     "prometheus": "docker.io/prom/prometheus:v2.53.3",
     "alertmanager": "docker.io/prom/alertmanager:v0.28.1",
@@ -28,6 +27,7 @@ TRAFFIC_SECONDS = 100.0  # several scrapes and evaluations of the rules
 INSIDE = "SURPRISAL_STACK_INSIDE"
 
 BUILT_IN = {"__rate_interval": "1m"}
+# That of cli.demo, whose packages this machine's Python need not have.
 PAYMENT = {
     "amount": 31.40, "hour": 17, "merchant_category": "groceries", "country": "SE", "channel": "contactless",
     "card_present": True, "new_merchant": False, "distance_km": 3.2, "minutes_since_last": 410,
@@ -104,15 +104,8 @@ def drive(seconds: float) -> int:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 assert len(json.loads(answer.read())["results"]) == size
             records += size
-        time.sleep(0.2)
+        time.sleep(0.2)  # rates and quantiles take traffic across several scrapes, not much of it
     return records
-
-
-def panels(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A dashboard's panels that ask something."""
-    for panel in node["panels"]:
-        if panel["type"] != "row":
-            yield panel
 
 
 def empty_queries(dashboard: dict[str, Any]) -> list[str]:
@@ -130,8 +123,8 @@ def empty_queries(dashboard: dict[str, Any]) -> list[str]:
         if not found:
             empty.append(variable["query"])
         values[variable["name"]] = found[0]["metric"][asked[2]] if found else ""
-    for panel in panels(dashboard):
-        for target in panel["targets"]:
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):  # headings ask nothing
             if not query(filled(target["expr"])):
                 empty.append(f"{panel['title']}: {target['expr']}")
     return empty
@@ -141,6 +134,8 @@ def check(left_out: list[str]) -> None:
     """Everything that is said to be so once the stack runs."""
     until("the service", ready)
     until("Prometheus", lambda: "Ready" in get(f"{PROMETHEUS}/-/ready"))
+    if "grafana" not in left_out:
+        until("Grafana", lambda: json.loads(get(f"{GRAFANA}/api/health"))["database"] == "ok")
     print(f"scored {drive(TRAFFIC_SECONDS):,} records")
     until("two scrapes more", lambda: bool(query("surprisal:scoring_duration_seconds:p99_5m")), 60)
     targets = [each for each in query("up") if each["metric"]["job"] not in left_out]
@@ -166,7 +161,7 @@ def stack(compose: list[str], runner: str) -> None:
     left_out = [name for name, image in IMAGES.items() if name in unwanted or not available(runner, image)]
     for name in left_out:
         print(f"left out, {'as asked' if name in unwanted else 'for its image cannot be had here'}: {name}")
-    names = [name for name in ("trainer", "service", "prometheus", "alertmanager") if name not in left_out]
+    names = [name for name in ("trainer", "service", *IMAGES) if name not in left_out]
     files = ["-f", "docker-compose.yml"]
     if os.environ.get(INSIDE):
         files += ["-f", "tests/stack/loopback.yml"]
