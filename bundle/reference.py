@@ -106,7 +106,9 @@ class FieldBins:
         return counts
 
     def _numeric_places(self, values: npt.NDArray[np.float64]) -> Counts:
-        above = (values[:, :, None] > self._bounds).sum(axis=2)
+        above = np.zeros(values.shape, np.int8)
+        for bound in self._bounds.T:  # all of them at once would take four times as long
+            above += values > bound
         return np.where(np.isnan(values), self._numeric_missing, self._numeric + above)
 
     def _boolean_places(self, codes: npt.NDArray[np.int8]) -> Counts:
