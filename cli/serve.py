@@ -43,4 +43,7 @@ def serve(
 
 
 def _place(setting: int | str, given: set[str]) -> str:
-    return f"--{setting}" if setting in given else f"SURPRISAL_{str(setting).upper()}"
+    if setting in given:
+        return f"--{setting}"
+    # A setting that goes by another name is already named by it.
+    return str(setting) if str(setting).isupper() else f"SURPRISAL_{str(setting).upper()}"

@@ -21,6 +21,7 @@ from service.openinference.endpoint import OpenInference
 from service.routes import router
 from service.score import ScoreEndpoint
 from service.settings import Settings
+from service.tracing import Tracing
 
 log = logging.getLogger("surprisal.http")
 
@@ -39,6 +40,7 @@ class Application:
         if settings.expect_provider is not None:
             self.metrics.expect(settings.expect_provider)
         self.models = Models(settings, self.metrics)
+        self._tracing = Tracing.start(settings)
         self._grace_seconds = settings.grace_seconds
         self.api = FastAPIOffline(
             title="Surprisal",
@@ -59,6 +61,7 @@ class Application:
             open_inference=open_inference,
             metrics=self.metrics,
             models=self.models,
+            tracing=self._tracing,
             slow_seconds=settings.slow_ms / 1e3,
         )
         self.api.add_middleware(gate)
@@ -81,6 +84,7 @@ class Application:
             await asyncio.gather(*background, return_exceptions=True)
             await self.models.aclose(self._grace_seconds)
             self.metrics.flush()
+            await self._tracing.aclose()
 
 
 async def _flush(metrics: Metrics) -> None:

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -149,7 +150,8 @@ class Batcher:
         size = self._admit(rows, due)
         loop, now, step = asyncio.get_running_loop(), self.clock(), self.max_batch_rows
         if self._loop_task is None:
-            self._loop_task = loop.create_task(self._form_batches())
+            # In a context of its own: it works for many requests, not for the first one.
+            self._loop_task = loop.create_task(self._form_batches(), context=Context())
             self._loop_task.add_done_callback(self._loop_ended)
         if size <= step:
             entries = [_Entry(rows, size, samples, now, due, loop.create_future())]

@@ -17,6 +17,8 @@ from service.openinference import endpoint
 from service.openinference.endpoint import OpenInference
 from service.problems import HEADERS, MEDIA_TYPE, RETRY_AFTER_SECONDS, STATUS, problem
 from service.score import ScoreEndpoint
+from service.trace import CURRENT, Trace
+from service.tracing import Tracing
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
@@ -37,6 +39,7 @@ class Gate:
         open_inference: What answers under `/v2`.
         metrics: Where requests are counted.
         models: Whether the service drains, so that clients are told to connect elsewhere.
+        tracing: Where each request's trace begins.
         slow_seconds: Requests whose answer takes longer to begin are logged.
     """
 
@@ -47,6 +50,7 @@ class Gate:
         open_inference: OpenInference,
         metrics: Metrics,
         models: Models,
+        tracing: Tracing,
         slow_seconds: float,
     ) -> None:
         self._app = app
@@ -54,6 +58,7 @@ class Gate:
         self._open_inference = open_inference
         self._metrics = metrics
         self._models = models
+        self._tracing = tracing
         self._slow_seconds = slow_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,7 +69,10 @@ class Gate:
         started = time.perf_counter()
         headers: Headers = dict(scope["headers"])
         request_id = _request_id(headers)
+        trace = self._tracing.begin(request_id.decode(), headers, scope["method"])
+        CURRENT.set(trace)
         status = 0
+        slug: str | None = None
         # A stream goes on for as long as its client sends; what counts is when its answer begins.
         answered: float | None = None
         route = "unmatched"
@@ -103,25 +111,27 @@ class Gate:
                 raise
             # Clients of that protocol read `error` only where the type is plain JSON.
             document = (endpoint.refusal, b"application/json") if endpoint.is_under(scope["path"]) else _PROBLEM
-            await self._refuse(_as_service_error(error), request_id, send_with_id, error, *document)
+            refusal = _as_service_error(error)
+            slug = refusal.slug
+            await self._refuse(refusal, trace, send_with_id, error, *document)
         finally:
             self._metrics.in_progress -= 1
-            self._count(route, scope["method"], status, (answered or time.perf_counter()) - started, request_id)
+            self._count(route, scope["method"], status, (answered or time.perf_counter()) - started)
+            trace.end(scope["method"], route, status, slug)
 
     async def _refuse(
         self,
         refusal: ServiceError,
-        request_id: bytes,
+        trace: Trace,
         send: Send,
         cause: Exception,
-        write: Callable[[ServiceError, str], bytes],
+        write: Callable[[ServiceError, Trace], bytes],
         media_type: bytes,
     ) -> None:
         status = STATUS[type(refusal)]
         self._metrics.rejected.labels(refusal.slug).inc()
         if status == 500:
-            fields = {"request_id": request_id.decode(), "error": refusal.slug}
-            log.error("a request failed", extra={"fields": fields}, exc_info=cause)
+            log.error("a request failed", extra={"fields": {"error": refusal.slug}}, exc_info=cause)
         headers: list[tuple[bytes, bytes]] = []
         if status in (429, 503):
             headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
@@ -130,13 +140,13 @@ class Gate:
         headers += HEADERS.get(type(refusal), ())
         if refusal.close:
             headers.append((b"connection", b"close"))
-        await respond(send, status, write(refusal, request_id.decode()), media_type, headers)
+        await respond(send, status, write(refusal, trace), media_type, headers)
 
-    def _count(self, route: str, method: str, status: int, seconds: float, request_id: bytes) -> None:
+    def _count(self, route: str, method: str, status: int, seconds: float) -> None:
         self._metrics.requests.labels(route, method if method in _METHODS else "other", str(status)).inc()
         self._metrics.duration.labels(route).observe(seconds)
         if seconds > self._slow_seconds:
-            fields = {"request_id": request_id.decode(), "route": route, "status": status, "seconds": round(seconds, 4)}
+            fields = {"route": route, "status": status, "seconds": round(seconds, 4)}
             log.warning("a request was slow", extra={"fields": fields})
 
 

@@ -5,9 +5,14 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from service.trace import CURRENT
+
 
 class JsonFormatter(logging.Formatter):
-    """`time` (UTC), `level`, `logger`, `message`, the members of `extra={"fields": {…}}`, and any traceback."""
+    """`time` (UTC), `level`, `logger`, `message`, the ids of the request, the members of `extra={"fields": {…}}`.
+
+    Any traceback comes last.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """One line for one record."""
@@ -16,8 +21,12 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **getattr(record, "fields", {}),
         }
+        if (trace := CURRENT.get()) is not None:
+            line["request_id"] = trace.request_id
+            if trace.trace_id is not None:
+                line["trace_id"] = trace.trace_id
+        line |= getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)

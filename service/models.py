@@ -21,13 +21,14 @@ from bundle.fields import RecordSchema, Tensors
 from bundle.golden import Golden
 from bundle.manifest import Manifest
 from bundle.store import Bundle
-from service.batcher import Batcher
+from service.batcher import Answer, Batcher
 from service.codecs.json import decode
 from service.drift import FieldCounts
 from service.errors import ModelNotFound, NotReady, QueueFull, ServiceError
 from service.metrics import BatchObserver, Metrics
 from service.scorer import DeviceUnavailable, Scorer
 from service.settings import Settings
+from service.trace import CURRENT, Trace
 from service.verdicts import Verdicts, judge
 
 INLINE_SECONDS = 2e-3
@@ -129,8 +130,20 @@ class ServedModel:
         Raises:
             BatcherError: See `service.batcher`.
         """
+        submitted = time.perf_counter()
         answer = await self._batcher.submit(tensors, samples, deadline)
-        return Verdicts(answer.rows["verdicts"]), Timing(answer.waited, answer.ran)
+        verdicts = Verdicts(answer.rows["verdicts"])
+        if (trace := CURRENT.get()) is not None and trace.recorded:
+            self._tell(trace, submitted, answer, samples, len(verdicts.table))
+        return verdicts, Timing(answer.waited, answer.ran)
+
+    def _tell(self, trace: Trace, submitted: float, answer: Answer, samples: int, records: int) -> None:
+        trace.describe(model=self.name, version=self.version)
+        taken = submitted + answer.waited
+        trace.stage("queue", submitted, taken)
+        # The pieces of a large request ran while others of its pieces waited.
+        ended = min(time.perf_counter(), taken + answer.ran)
+        trace.stage("infer", ended - answer.ran, ended, records=records, samples=samples)
 
     async def aclose(self, grace: float) -> None:
         """Answer what is queued, then end; see `Batcher.aclose`."""

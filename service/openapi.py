@@ -89,6 +89,7 @@ PROBLEM: Schema = {
             },
         },
         "request_id": {"type": "string"},
+        "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     },
     "required": ["type", "title", "status", "detail", "request_id"],
 }

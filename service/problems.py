@@ -4,6 +4,7 @@ import orjson
 
 from service import errors
 from service.errors import RequestInvalid, ServiceError
+from service.trace import Trace
 
 MEDIA_TYPE = b"application/problem+json"
 STATUS: dict[type[ServiceError], int] = {
@@ -34,20 +35,22 @@ HEADERS: dict[type[ServiceError], tuple[tuple[bytes, bytes], ...]] = {
 """What the head of a refusal says besides (RFC 9110, section 15.5.16)."""
 
 
-def problem(error: ServiceError, request_id: str) -> bytes:
+def problem(error: ServiceError, trace: Trace) -> bytes:
     """The body of a refusal.
 
     Args:
         error: Why.
-        request_id: Of the request.
+        trace: Of the request.
     """
     content: dict[str, object] = {
         "type": error.slug,
         "title": error.title,
         "status": STATUS[type(error)],
         "detail": error.detail,
-        "request_id": request_id,
+        "request_id": trace.request_id,
     }
+    if trace.trace_id is not None:
+        content["trace_id"] = trace.trace_id
     if isinstance(error, RequestInvalid):
         content["errors"] = [fault._asdict() for fault in error.faults]
     return orjson.dumps(content)

@@ -17,6 +17,7 @@ from service.metrics import Metrics
 from service.models import Models, ServedModel
 from service.negotiation import Codec
 from service.settings import Settings
+from service.stages import Stages
 from service.stream import Stream, Upload
 from service.verdicts import Verdicts
 
@@ -44,8 +45,7 @@ class ScoreEndpoint:
         self._models = models
         self._settings = settings
         self._metrics = metrics
-        self._decode = metrics.stage.labels("decode")
-        self._encode = metrics.stage.labels("encode")
+        self._stages = Stages(metrics)
 
     async def __call__(
         self, scope: Scope, headers: Headers, receive: Receive, send: Send, name: str | None, version: str | None
@@ -78,7 +78,7 @@ class ScoreEndpoint:
             answer, coding = await asyncio.to_thread(_encoded, *said)
         else:
             answer, coding = _encoded(*said)
-        self._encode.observe(time.perf_counter() - started)
+        self._stages.encoded(started)
         stages = f"queue;dur={timing.queue * 1e3:.3f}, infer;dur={timing.infer * 1e3:.3f}"
         said_by = _said_by(model.name, model.version, request.samples)
         answer_headers = [(b"server-timing", stages.encode()), *said_by, *coding]
@@ -110,7 +110,7 @@ class ScoreEndpoint:
             request = await asyncio.to_thread(_decode_large, decoder, body, model.manifest, limit, samples)
         else:
             request = decoder.decode(body, model.manifest, limit, samples)
-        self._decode.observe(time.perf_counter() - started)
+        self._stages.decoded(started)
         return model, request
 
     async def _stream(

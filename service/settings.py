@@ -3,17 +3,23 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: the folder that workers share their counts in. prometheus_client reads it as it is imported."""
 
+OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""Environment variable of OpenTelemetry's own."""
+
 
 class Settings(BaseSettings):
-    """Everything that can be set; each field is the variable `SURPRISAL_` plus its name in capitals."""
+    """Everything that can be set; an empty variable is one that is not set.
 
-    model_config = SettingsConfigDict(env_prefix="SURPRISAL_", frozen=True)
+    Each field is the variable `SURPRISAL_` plus its name in capitals, but for those that name another.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SURPRISAL_", env_ignore_empty=True, frozen=True)
 
     models: Path = Field(default=Path("models"), description="Folder of the bundles, models/NAME/VERSION.")
     default_model: str | None = Field(
@@ -71,7 +77,19 @@ class Settings(BaseSettings):
         default=20.0, gt=0, description="Seconds that requests have to finish once listening has ended."
     )
     slow_ms: int = Field(default=1000, ge=0, description="Requests whose answer takes longer to begin are logged.")
+    otlp_endpoint: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices(OTLP_ENDPOINT, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+        description="Where traces are sent to, as OTLP over HTTP; by default nowhere.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _endpoint_is_a_url(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+            raise ValueError("an address that begins with http:// or https:// is expected")
+        return endpoint
 
     @model_validator(mode="after")
     def _largest_request_fits_the_queue(self) -> "Settings":

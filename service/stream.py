@@ -18,6 +18,7 @@ from service.errors import BodyMalformed, QueueFull, ServiceError, ShuttingDown
 from service.metrics import Metrics
 from service.models import ServedModel
 from service.settings import Settings
+from service.stages import Stages
 from service.verdicts import Verdicts
 
 CHUNK_LINES = 512
@@ -104,8 +105,7 @@ class Stream:
         self._head: Message | None = head
         self._write_idle_seconds = settings.write_idle_seconds
         self._rejected = metrics.rejected
-        self._decode = metrics.stage.labels("decode")
-        self._encode = metrics.stage.labels("encode")
+        self._stages = Stages(metrics)
         self._splitter = ndjson.Splitter(settings.max_line_bytes)
         self._too_long = Problem(0, None, f"the line is over {settings.max_line_bytes} bytes")
         self._waiting = _Waiting(min(CHUNK_LINES, settings.max_records))
@@ -181,7 +181,7 @@ class Stream:
         started = time.perf_counter()
         texts = [text or b"" for _, text in lines]
         records = ndjson.parse(self._model.schema, texts, enough=len(texts) + 1)
-        self._decode.observe(time.perf_counter() - started)
+        self._stages.decoded(started)
         results: list[bytes] = []
         if records.tensors is not None:
             try:
@@ -190,7 +190,7 @@ class Stream:
                 return error
             started = time.perf_counter()
             results = ndjson.lines(verdicts)
-            self._encode.observe(time.perf_counter() - started)
+            self._stages.encoded(started)
         if not records.problems:
             return b"".join(results)
         self._rejected.labels("invalid-line").inc(len(records.problems))

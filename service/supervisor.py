@@ -230,5 +230,7 @@ def _remove_left_over() -> None:
 
 
 def _as_environment(settings: Settings, workers: int) -> dict[str, str]:
-    given = {"threads": max(1, cpus.available() // workers)} | settings.model_dump(exclude_none=True)
+    given = {"threads": max(1, cpus.available() // workers)} | settings.model_dump(
+        exclude_none=True, exclude={"otlp_endpoint"}
+    )
     return {f"SURPRISAL_{name.upper()}": str(value) for name, value in given.items()}

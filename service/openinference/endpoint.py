@@ -21,6 +21,7 @@ from service.openinference.statistics import InferStatistics
 from service.problems import problem
 from service.score import seconds_allowed
 from service.settings import Settings
+from service.trace import Trace
 
 PREFIX = "/v2"
 
@@ -202,14 +203,14 @@ def is_under(path: str) -> bool:
     return path == PREFIX or path.startswith(f"{PREFIX}/")
 
 
-def refusal(error: ServiceError, request_id: str) -> bytes:
+def refusal(error: ServiceError, trace: Trace) -> bytes:
     """The body of a refusal: the other routes' problem document, and `error`, which clients of this protocol read.
 
     Args:
         error: Why.
-        request_id: Of the request.
+        trace: Of the request.
     """
-    return orjson.dumps({"error": error.detail, **orjson.loads(problem(error, request_id))})
+    return orjson.dumps({"error": error.detail, **orjson.loads(problem(error, trace))})
 
 
 def _with_version(action: str, method: str, handler: Handler) -> list[Route]:

@@ -14,6 +14,7 @@ from service.openinference.request import InferRequest
 from service.openinference.statistics import InferStatistics
 from service.score import THREAD_BYTES, THREAD_RECORDS
 from service.settings import Settings
+from service.stages import Stages
 
 
 class Inference:
@@ -28,8 +29,7 @@ class Inference:
     def __init__(self, settings: Settings, metrics: Metrics, statistics: InferStatistics) -> None:
         self._settings = settings
         self._statistics = statistics
-        self._decode = metrics.stage.labels("decode")
-        self._encode = metrics.stage.labels("encode")
+        self._stages = Stages(metrics)
 
     async def read(self, model: ServedModel, headers: Headers, body: bytes) -> tuple[InferRequest, float]:
         """What a body asks for, and how many seconds it took to tell.
@@ -52,9 +52,7 @@ class Inference:
         except Exception:
             self._statistics.failed(model, time.perf_counter() - started)
             raise
-        seconds = time.perf_counter() - started
-        self._decode.observe(seconds)
-        return asked, seconds
+        return asked, self._stages.decoded(started)
 
     async def __call__(
         self,
@@ -87,12 +85,11 @@ class Inference:
             writing = (model.name, model.version, asked, verdicts.columns(), compression)
             heavy = len(verdicts.p_value) > (THREAD_RECORDS // 4 if compression else THREAD_RECORDS)
             answer, content = await asyncio.to_thread(_write, *writing) if heavy else _write(*writing)
-            encoded = time.perf_counter()
-            self._encode.observe(encoded - scored)
+            encoding = self._stages.encoded(scored)
         except Exception:
             self._statistics.failed(model, decoding + time.perf_counter() - started)
             raise
-        self._statistics.succeeded(model, decoding, timing, encoded - scored, decoding + encoded - started)
+        self._statistics.succeeded(model, decoding, timing, encoding, decoding + scored + encoding - started)
         stages = f"queue;dur={timing.queue * 1e3:.3f}, infer;dur={timing.infer * 1e3:.3f}"
         head = [(b"server-timing", stages.encode()), (b"vary", b"accept-encoding")]
         if answer.header_length is not None:
