@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import AliasChoices
 
 from service.app import Application
 from service.problems import STATUS
@@ -23,15 +24,24 @@ STREAM = ROOT / "service" / "stream.py"
 ALERT = re.compile(r"- alert: (\w+)")
 
 
-def test_every_setting_stands_in_the_example_with_its_default_and_meaning() -> None:
+def variable(setting: str) -> str:
+    """The environment variable of a setting."""
+    alias = Settings.model_fields[setting].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return f"SURPRISAL_{setting.upper()}"
+
+
+def test_every_setting_stands_in_the_example_with_its_default_and_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / ".env.example").read_text()
-    shown = dict(re.findall(r"^#SURPRISAL_(\w+)=(.*)$", text, re.MULTILINE))
+    shown = dict(re.findall(r"^#(\w+)=(.*)$", text, re.MULTILINE))
     fields = {name: field for name, field in Settings.model_fields.items() if name not in OF_THE_IMAGE}
-    assert set(shown) == {name.upper() for name in fields}
+    assert set(shown) == set(map(variable, fields))
     for name, field in fields.items():
-        assert f"# {field.description}\n#SURPRISAL_{name.upper()}=" in text
-        if shown[name.upper()]:
-            assert Settings.model_validate({name: shown[name.upper()]}).model_dump()[name] == field.default
+        assert f"# {field.description}\n#{variable(name)}=" in text
+        monkeypatch.setenv(variable(name), shown[variable(name)])
+        assert getattr(Settings(), name) == field.default
+        monkeypatch.delenv(variable(name))
 
 
 def test_the_image_installs_what_the_tests_ran_with() -> None:
@@ -72,9 +82,7 @@ async def test_rules_and_dashboards_name_metrics_that_there_are(models: Path) ->
 async def test_every_setting_metric_and_error_is_documented(models: Path) -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     for name, field in Settings.model_fields.items():
-        assert re.search(
-            rf"^\| `SURPRISAL_{name.upper()}` \| .*{re.escape(field.description or '')} \|$", text, re.MULTILINE
-        )
+        assert re.search(rf"^\| `{variable(name)}` \| .*{re.escape(field.description or '')} \|$", text, re.MULTILINE)
     metrics = Application(Settings(models=models, expect_provider="CPUExecutionProvider")).metrics
     for family in metrics.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
