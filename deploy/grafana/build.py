@@ -9,6 +9,14 @@ from panels import BAD, CALM, GOOD, WATCH, bars, choice, dashboard, heatmap, lin
 FOLDER = Path(__file__).parent / "dashboards"
 SERVICE, MODEL = "/d/surprisal-service", "/d/surprisal-model"
 MODEL_OF = 'model="$model", version="$version"'
+FULL_DAY = "surprisal:model:in_service1d"
+TOO_EARLY = {"-1": "too early to say"}
+DRIFT: list[tuple[float | None, str]] = [(None, CALM), (0, GOOD), (0.1, WATCH), (0.2, BAD)]
+STAGES = target(
+    "sum by (stage) (rate(surprisal_stage_duration_seconds_sum[$__rate_interval])) "
+    "/ (sum by (stage) (rate(surprisal_stage_duration_seconds_count[$__rate_interval])) > 0)",
+    "{{stage}}",
+)
 
 
 def home() -> dict[str, Any]:
@@ -23,7 +31,7 @@ def home() -> dict[str, Any]:
                 [
                     (8, stat("Alerts that fire", 'count(ALERTS{alertstate="firing", alertname=~"Surprisal.*"}) or vector(0)',
                              "short", [(None, GOOD), (1, BAD)], "How many alerts of the rules fire now.", words={"0": "none"})),
-                    (16, bars("Which", [target('sum by (alertname) (ALERTS{alertstate="firing", alertname=~"Surprisal.*"}) or label_replace(vector(0), "alertname", "none", "", "")', "{{alertname}}", instant=True)], "short", [(None, GOOD), (1, BAD)], "The alerts that fire; docs/runbook.md has a heading for each.")),
+                    (16, bars("Which", [target('sum by (alertname, model, field) (ALERTS{alertstate="firing", alertname=~"Surprisal.*"}) or label_replace(vector(0), "alertname", "none", "", "")', "{{alertname}} {{model}} {{field}}", instant=True)], "short", [(None, GOOD), (1, BAD)], "The alerts that fire; docs/runbook.md has a heading for each.")),
                 ],
             ),
             (1, [(24, row("The service"))]),
@@ -45,22 +53,25 @@ def home() -> dict[str, Any]:
             (
                 6,
                 [
-                    (5, stat("Field that drifts most", "topk(1, surprisal:field_psi:1d)", "short", [(None, GOOD), (0.1, WATCH), (0.2, BAD)],
-                             "Population stability index of a day against the training rows: from 0.2 on a field is another one.", legend="{{field}}", link=MODEL)),
-                    (5, stat("P-values from uniform", "max(surprisal:p_value_distance:1d)", "short", [(None, GOOD), (0.1, WATCH), (0.2, BAD)],
-                             "Distance of a day's p-values from uniform: near 0 while records are like those of the calibration.", link=MODEL)),
-                    (5, stat("Flagged", "max(surprisal:anomalies:ratio1d)", "percentunit", [(None, CALM)], "Share of a day's records that were flagged.", link=MODEL)),
+                    (4, stat("Last change", "bottomk(1, time() - max by (model, version) (surprisal_model_loaded_timestamp_seconds and on (model, version) surprisal_model_info == 1))", "s",
+                             [(None, CALM)], "The version that came into service last, and for how long it has been.", legend="{{model}} {{version}}", link=MODEL)),
+                    (4, stat("Field that drifts most", f'topk(1, surprisal:field_psi:1d and on (model, version) {FULL_DAY}) or on () label_replace(vector(-1), "field", "a full day is needed", "", "")', "short", DRIFT,
+                             "Population stability index of a day against the training rows: from 0.2 on a field is another one.", legend="{{field}}", words=TOO_EARLY, link=MODEL)),
+                    (4, stat("P-values from uniform", f"max(surprisal:p_value_distance:1d and on (model, version) {FULL_DAY}) or vector(-1)", "short", DRIFT,
+                             "Distance of a day's p-values from uniform: near 0 while records are like those of the calibration.", words=TOO_EARLY, link=MODEL)),
+                    (4, stat("Flagged", "max(surprisal:anomalies:ratio1d)", "percentunit", [(None, CALM)], "Share of a day's records that were flagged.", link=MODEL)),
                     (4, stat("Age", "time() - max(surprisal_model_created_timestamp_seconds and on (model, version) surprisal_model_info == 1)", "s",
                              [(None, GOOD), (60 * 86400, WATCH), (90 * 86400, BAD)], "Since the youngest version in service was trained.", link=MODEL)),
-                    (5, stat("Versions refused", "sum(max by (model) (surprisal_model_refused))", "short", [(None, GOOD), (1, BAD)],
+                    (4, stat("Versions refused", "sum(max by (model) (surprisal_model_refused))", "short", [(None, GOOD), (1, BAD)],
                              "Models whose newest version could not be loaded.", words={"0": "none"}, link=MODEL)),
                 ],
             ),
             (8, [
-                (12, lines("Requests by status", [target("sum by (status) (rate(surprisal_http_requests_total[$__rate_interval]))", "{{status}}")],
-                           "reqps", "Requests a second.", stacked=True)),
-                (12, lines("Flagged records", [target("sum by (model) (rate(surprisal_anomalies_total[$__rate_interval])) / (sum by (model) (rate(surprisal_records_total[$__rate_interval])) > 0)", "{{model}}"),
-                                               target("max by (model) (surprisal_model_false_alarm_ratio)", "{{model}}: of normal records")],
+                (8, lines("Requests by status", [target("sum by (status) (rate(surprisal_http_requests_total[$__rate_interval]))", "{{status}}")],
+                          "reqps", "Requests a second.", stacked=True)),
+                (8, lines("Where the time goes", [STAGES], "s", "Mean by stage: bytes to tensors, waiting for a batch, the graph, scores to bytes.", stacked=True)),
+                (8, lines("Flagged records", [target("sum by (model) (rate(surprisal_anomalies_total[$__rate_interval])) / (sum by (model) (rate(surprisal_records_total[$__rate_interval])) > 0)", "{{model}}"),
+                                              target("max by (model) (surprisal_model_false_alarm_ratio)", "{{model}}: of normal records")],
                            "percentunit", "Share of the records that were flagged, and that of normal ones.")),
             ]),
         ],
@@ -82,7 +93,7 @@ def service() -> dict[str, Any]:
             (8, [
                 (12, lines("How long scoring takes", [target(p99.format(q=q), name) for q, name in ((0.5, "median"), (0.9, "of ten the slowest"), (0.99, "of a hundred"))],
                            "s", "From a request's head to that of its answer.", limit=0.5)),
-                (12, lines("Where the time goes", [target("sum by (stage) (rate(surprisal_stage_duration_seconds_sum[$__rate_interval])) / (sum by (stage) (rate(surprisal_stage_duration_seconds_count[$__rate_interval])) > 0)", "{{stage}}")],
+                (12, lines("Where the time goes", [STAGES],
                            "s", "Mean by stage: bytes to tensors, waiting for a batch, the graph, scores to bytes.", stacked=True)),
             ]),
             (8, [
