@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from panels import BAD, CALM, GOOD, WATCH, bars, choice, dashboard, heatmap, lines, row, stat, table, target
+from panels import BAD, CALM, GOOD, WATCH, bars, choice, dashboard, heatmap, lines, pairs, row, stat, table, target
 
 FOLDER = Path(__file__).parent / "dashboards"
 SERVICE, MODEL = "/d/surprisal-service", "/d/surprisal-model"
@@ -12,6 +12,10 @@ MODEL_OF = 'model="$model", version="$version"'
 FULL_DAY = "surprisal:model:in_service1d"
 TOO_EARLY = {"-1": "too early to say"}
 DRIFT: list[tuple[float | None, str]] = [(None, CALM), (0, GOOD), (0.1, WATCH), (0.2, BAD)]
+# The band of a binomial share: two standard deviations of the hour's records.
+FALSE_ALARMS = f"max by (model, version) (surprisal_model_false_alarm_ratio{{{MODEL_OF}}})"
+SPREAD = f"2 * sqrt({FALSE_ALARMS} * (1 - {FALSE_ALARMS}) / surprisal:records:increase1h{{{MODEL_OF}}})"
+UPPER, LOWER = "expected at most", "expected at least"
 STAGES = target(
     "sum by (stage) (rate(surprisal_stage_duration_seconds_sum[$__rate_interval])) "
     "/ (sum by (stage) (rate(surprisal_stage_duration_seconds_count[$__rate_interval])) > 0)",
@@ -110,7 +114,7 @@ def service() -> dict[str, Any]:
             ]),
             (4, [
                 (6, stat("Requests in progress", "sum(surprisal_requests_in_progress)", "short", [(None, CALM)], "Being answered now.")),
-                (18, lines("Restarts and refused versions", [target("sum by (model, result) (increase(surprisal_reloads_total[1h]))", "{{model}}: {{result}}")], "short", "Versions loaded and refused within the hour.")),
+                (18, lines("Versions loaded and refused", [target("sum by (model, result) (increase(surprisal_reloads_total[1h]))", "{{model}}: {{result}}")], "short", "Versions loaded and refused within the hour.")),
             ]),
         ],
         [],
@@ -131,24 +135,25 @@ def model() -> dict[str, Any]:
             ]),
             (9, [
                 (12, heatmap("P-values", f"sum by (le) (increase(surprisal_p_value_bucket{{{MODEL_OF}}}[$__rate_interval]))", "Evenly dark from bottom to top while records are like those of the calibration; dark at the bottom when strange ones come.", "short")),
-                (12, lines("Flagged records, and the share of normal ones", [
+                (12, lines("Flagged records, and what is expected", [
                     target(f"surprisal:anomalies:ratio1h{{{MODEL_OF}}}", "within the hour"),
                     target(f"surprisal:anomalies:ratio1d{{{MODEL_OF}}}", "within the day"),
-                    target(f"max(surprisal_model_false_alarm_ratio{{{MODEL_OF}}})", "of normal records"),
-                    target(f"3 * max(surprisal_model_false_alarm_ratio{{{MODEL_OF}}})", "alert"),
-                ], "percentunit", "An alert comes where a day's share is over three times that of normal records.")),
+                    target(f"3 * {FALSE_ALARMS}", "alert"),
+                    target(f"{FALSE_ALARMS} + {SPREAD}", UPPER),
+                    target(f"clamp_min({FALSE_ALARMS} - {SPREAD}, 0)", LOWER),
+                ], "percentunit", "The band is where the hour's share lies 19 times in 20 while all records are normal. An alert comes where a day's share is over three times that of normal records.", band=(UPPER, LOWER))),
             ]),
             (10, [
-                (12, bars("Drift of a day, by field", [target(f"sort_desc(surprisal:field_psi:1d{{{MODEL_OF}}})", "{{field}}", instant=True)], "short", [(None, GOOD), (0.1, WATCH), (0.2, BAD)], "Population stability index against the training rows: 0 is none, from 0.2 on the field is another one.")),
+                (12, bars("Drift of a day, by field", [target(f"sort_desc(surprisal:field_psi:1d{{{MODEL_OF}}})", "{{field}}", instant=True)], "short", [(None, GOOD), (0.1, WATCH), (0.2, BAD)], "Population stability index against the training rows: 0 is none, from 0.2 on the field is another one.", most=0.5)),
                 (12, lines("Drift within the hour, by field", [target(f"surprisal:field_psi:1h{{{MODEL_OF}}}", "{{field}}")], "short", "Shown only: what has a daily rhythm drifts every hour.", limit=0.2)),
             ]),
             (9, [
-                (8, bars("Missing values of a day", [target(f"sort_desc(surprisal:missing:ratio1d{{{MODEL_OF}}})", "{{field}}", instant=True)], "percentunit", [(None, CALM)], "Share of the records without the field.")),
-                (8, bars("Unknown categories of a day", [target(f"sort_desc(surprisal:unknown_category:ratio1d{{{MODEL_OF}}}) or label_replace(vector(0), \"field\", \"no categories\", \"\", \"\")", "{{field}}", instant=True)], "percentunit", [(None, GOOD), (0.01, WATCH), (0.05, BAD)], "Share of the records with a category that the training rows did not have.")),
-                (8, bars("One field: a day against the training rows", [
-                    target(f"surprisal:field_bin:share1d{{{MODEL_OF}, field=\"$field\"}}", "{{bin}} now", instant=True),
-                    target(f"surprisal:field_bin:reference{{{MODEL_OF}, field=\"$field\"}}", "{{bin}} in training", instant=True),
-                ], "percentunit", [(None, CALM)], "Share of the day's records in each bin, and of the training rows.")),
+                (8, bars("Missing values of a day", [target(f"sort_desc(surprisal:missing:ratio1d{{{MODEL_OF}}})", "{{field}}", instant=True)], "percentunit", [(None, CALM)], "Share of the records without the field.", most=1)),
+                (8, bars("Unknown categories of a day", [target(f"sort_desc(surprisal:unknown_category:ratio1d{{{MODEL_OF}}}) or label_replace(vector(0), \"field\", \"no categories\", \"\", \"\")", "{{field}}", instant=True)], "percentunit", [(None, GOOD), (0.01, WATCH), (0.05, BAD)], "Share of the records with a category that the training rows did not have.", most=1)),
+                (8, pairs("One field: a day against the training rows", "bin", {
+                    "now": f"sum by (bin) (surprisal:field_bin:share1d{{{MODEL_OF}, field=\"$field\"}})",
+                    "in training": f"sum by (bin) (surprisal:field_bin:reference{{{MODEL_OF}, field=\"$field\"}})",
+                }, "percentunit", "Share of the day's records in each bin, and of the training rows; a bin of numbers is named by its upper bound.")),
             ]),
         ],
         [

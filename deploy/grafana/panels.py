@@ -72,8 +72,28 @@ def lines(
     *,
     stacked: bool = False,
     limit: float | None = None,
+    band: tuple[str, str] | None = None,
 ) -> Panel:
-    """Curves over time, with a dashed line where an alert begins."""
+    """Curves over time.
+
+    Args:
+        title: What they are.
+        targets: Their queries.
+        unit: Grafana's name of the unit.
+        text: What it means.
+        stacked: Whether one begins where the other ends.
+        limit: Where an alert begins: a dashed line.
+        band: Legends of the two curves, upper and lower, between which is filled.
+    """
+    overrides = []
+    if band is not None:
+        filled = [{"id": "custom.fillBelowTo", "value": band[1]}, {"id": "custom.fillOpacity", "value": 20}]
+        for legend, properties in ((band[0], filled), (band[1], [])):
+            thin = [
+                {"id": "custom.lineWidth", "value": 0},
+                {"id": "color", "value": {"mode": "fixed", "fixedColor": CALM}},
+            ]
+            overrides.append({"matcher": {"id": "byName", "options": legend}, "properties": [*thin, *properties]})
     custom = {
         "lineWidth": 2,
         "fillOpacity": 30 if stacked else 8,
@@ -96,14 +116,30 @@ def lines(
             },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
-        "fieldConfig": {"defaults": {**_field(unit, steps), "min": 0, "custom": custom}, "overrides": []},
+        "fieldConfig": {"defaults": {**_field(unit, steps), "min": 0, "custom": custom}, "overrides": overrides},
     }
 
 
 def bars(
-    title: str, targets: list[dict[str, Any]], unit: str, steps: list[tuple[float | None, str]], text: str
+    title: str,
+    targets: list[dict[str, Any]],
+    unit: str,
+    steps: list[tuple[float | None, str]],
+    text: str,
+    *,
+    most: float | None = None,
 ) -> Panel:
-    """A bar for each series of instant queries."""
+    """A bar for each series of instant queries.
+
+    Args:
+        title: What they are.
+        targets: Their queries.
+        unit: Grafana's name of the unit.
+        steps: From which value on which colour; the first from None.
+        text: What it means.
+        most: What a full bar stands for; by default the largest value.
+    """
+    full = {} if most is None else {"max": most}
     return {
         "type": "bargauge",
         "title": title,
@@ -115,7 +151,43 @@ def bars(
             "showUnfilled": True,
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         },
-        "fieldConfig": {"defaults": {**_field(unit, steps), "min": 0}, "overrides": []},
+        "fieldConfig": {"defaults": {**_field(unit, steps), "min": 0, **full}, "overrides": []},
+    }
+
+
+def pairs(title: str, label: str, exprs: dict[str, str], unit: str, text: str) -> Panel:
+    """Two or more bars side by side for each value of a label.
+
+    Args:
+        title: What they are.
+        label: The label.
+        exprs: Instant queries by the name that each one's bars get.
+        unit: Grafana's name of the unit.
+        text: What it means.
+    """
+    names = {f"Value #{chr(ord('A') + index)}": name for index, name in enumerate(exprs)}
+    times = {f"Time {index + 1}": True for index in range(len(exprs))}
+    return {
+        "type": "barchart",
+        "title": title,
+        "description": text,
+        "targets": [target(expr, instant=True, form="table") for expr in exprs.values()],
+        "options": {
+            "orientation": "horizontal",
+            "xField": label,
+            "showValue": "never",
+            "stacking": "none",
+            "groupWidth": 0.8,
+            "barWidth": 0.9,
+            "legend": {"displayMode": "list", "placement": "bottom", "calcs": [], "showLegend": True},
+            "tooltip": {"mode": "multi", "sort": "none"},
+        },
+        "transformations": [
+            {"id": "joinByField", "options": {"byField": label, "mode": "outer"}},
+            {"id": "organize", "options": {"excludeByName": times, "indexByName": {}, "renameByName": names}},
+            {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": label, "desc": False}]}},
+        ],
+        "fieldConfig": {"defaults": {**_field(unit, [(None, "transparent")]), "min": 0}, "overrides": []},
     }
 
 
