@@ -35,7 +35,7 @@ def home() -> dict[str, Any]:
                 [
                     (8, stat("Alerts that fire", 'count(ALERTS{alertstate="firing", alertname=~"Surprisal.*"}) or vector(0)',
                              "short", [(None, GOOD), (1, BAD)], "How many alerts of the rules fire now.", words={"0": "none"})),
-                    (16, bars("Which", [target('sum by (alertname, model, field) (ALERTS{alertstate="firing", alertname=~"Surprisal.*"}) or label_replace(vector(0), "alertname", "none", "", "")', "{{alertname}} {{model}} {{field}}", instant=True)], "short", [(None, GOOD), (1, BAD)], "The alerts that fire; docs/runbook.md has a heading for each.")),
+                    (16, bars("Which", [target('sum by (alertname, model, field) (ALERTS{alertstate="firing", alertname=~"Surprisal.*"}) or on () label_replace(vector(0), "alertname", "none", "", "")', "{{alertname}} {{model}} {{field}}", instant=True)], "short", [(None, GOOD), (1, BAD)], "The alerts that fire; docs/runbook.md has a heading for each.")),
                 ],
             ),
             (1, [(24, row("The service"))]),
@@ -63,7 +63,7 @@ def home() -> dict[str, Any]:
                              "Population stability index of a day against the training rows: from 0.2 on a field is another one.", legend="{{field}}", words=TOO_EARLY, link=MODEL)),
                     (4, stat("P-values from uniform", f"max(surprisal:p_value_distance:1d and on (model, version) {FULL_DAY}) or vector(-1)", "short", DRIFT,
                              "Distance of a day's p-values from uniform: near 0 while records are like those of the calibration.", words=TOO_EARLY, link=MODEL)),
-                    (4, stat("Flagged", "max(surprisal:anomalies:ratio1d)", "percentunit", [(None, CALM)], "Share of a day's records that were flagged.", link=MODEL)),
+                    (4, stat("Flagged", "max(surprisal:anomalies:ratio1d and on (model, version) surprisal_model_info == 1)", "percentunit", [(None, CALM)], "Share of a day's records that were flagged.", link=MODEL)),
                     (4, stat("Age", "time() - max(surprisal_model_created_timestamp_seconds and on (model, version) surprisal_model_info == 1)", "s",
                              [(None, GOOD), (60 * 86400, WATCH), (90 * 86400, BAD)], "Since the youngest version in service was trained.", link=MODEL)),
                     (4, stat("Versions refused", "sum(max by (model) (surprisal_model_refused))", "short", [(None, GOOD), (1, BAD)],
@@ -106,7 +106,7 @@ def service() -> dict[str, Any]:
                 (8, lines("Records that wait", [target("sum by (model) (surprisal_queue_records)", "{{model}}")], "short", "In the queue; beyond SURPRISAL_MAX_QUEUE_RECORDS requests are turned away.")),
             ]),
             (8, [
-                (8, lines("Refused, by reason", [target("sum by (reason) (rate(surprisal_rejected_total[$__rate_interval])) or label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", "{{reason}}")],
+                (8, lines("Refused, by reason", [target("sum by (reason) (rate(surprisal_rejected_total[$__rate_interval])) or on () label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", "{{reason}}")],
                           "reqps", "Requests and lines that were refused, by the error's slug.", stacked=True)),
                 (8, lines("Workers", [target("sum by (instance) (surprisal_workers)", "{{instance}}: answer"), target("sum by (instance) (increase(surprisal_worker_restarts_total[1h]))", "{{instance}}: replaced within the hour")],
                           "short", "Processes that answer, and those that had to be replaced.")),
@@ -149,7 +149,7 @@ def model() -> dict[str, Any]:
             ]),
             (9, [
                 (8, bars("Missing values of a day", [target(f"sort_desc(surprisal:missing:ratio1d{{{MODEL_OF}}})", "{{field}}", instant=True)], "percentunit", [(None, CALM)], "Share of the records without the field.", most=1)),
-                (8, bars("Unknown categories of a day", [target(f"sort_desc(surprisal:unknown_category:ratio1d{{{MODEL_OF}}}) or label_replace(vector(0), \"field\", \"no categories\", \"\", \"\")", "{{field}}", instant=True)], "percentunit", [(None, GOOD), (0.01, WATCH), (0.05, BAD)], "Share of the records with a category that the training rows did not have.", most=1)),
+                (8, bars("Unknown categories of a day", [target(f"sort_desc(surprisal:unknown_category:ratio1d{{{MODEL_OF}}}) or on () label_replace(vector(0), \"field\", \"no categories\", \"\", \"\")", "{{field}}", instant=True)], "percentunit", [(None, GOOD), (0.01, WATCH), (0.05, BAD)], "Share of the records with a category that the training rows did not have.", most=1)),
                 (8, pairs("One field: a day against the training rows", "bin", {
                     "now": f"sum by (bin) (surprisal:field_bin:share1d{{{MODEL_OF}, field=\"$field\"}})",
                     "in training": f"sum by (bin) (surprisal:field_bin:reference{{{MODEL_OF}, field=\"$field\"}})",
