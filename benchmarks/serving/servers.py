@@ -156,6 +156,13 @@ class Server:
         """Bytes of all its processes: shares of shared pages where the kernel tells them, else resident sizes."""
         return sum(_memory_of(process) for process in _family(self._process.pid))
 
+    def workers(self) -> list[int]:
+        """The processes of the product that answer, where they are several."""
+        called = {
+            process: Path("/proc", str(process), "cmdline").read_bytes() for process in _family(self._process.pid)
+        }
+        return [process for process, command in called.items() if b"service.worker" in command]
+
     def log(self) -> str:
         """The end of what it wrote."""
         return self._log.read_text(errors="replace")[-1500:]
