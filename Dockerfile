@@ -76,7 +76,7 @@ RUN apt-get update \
     && python3 -m venv /opt/surprisal \
     && pip install --constraint constraints.txt . \
     && pip uninstall --yes onnxruntime \
-    && pip install --no-deps 'onnxruntime-gpu>=1.30' \
+    && pip install --no-deps onnxruntime-gpu==1.31.1 \
     && pip uninstall --yes pip \
     && apt-get clean && rm -rf /var/lib/apt/lists/* /build/* \
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin surprisal \

@@ -54,6 +54,9 @@ def test_the_image_installs_what_the_tests_ran_with() -> None:
     assert {"fastapi", "onnxruntime", "pyarrow"} <= set(installed)
     assert "torch" not in installed
     assert {name: tested.get(name) for name in installed} == installed
+    gpu = re.search(r"onnxruntime-gpu==(\S+)", (ROOT / "Dockerfile").read_text())
+    assert gpu is not None
+    assert gpu[1] == tested["onnxruntime"]
 
 
 def test_dashboards_are_those_of_their_source(tmp_path: Path) -> None:
