@@ -46,12 +46,16 @@ FIELD = "surprisal_field_bin_total"
 Seen = Counter[tuple[str, str]]
 
 
+def metrics(server: Server) -> str:
+    """What `/metrics` says."""
+    with urllib.request.urlopen(f"{server.address}/metrics", timeout=30) as answer:
+        return str(answer.read().decode())
+
+
 def exposed(server: Server) -> Seen:
     """What `/metrics` says of scoring, by what is counted."""
-    with urllib.request.urlopen(f"{server.address}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
     seen: Seen = Counter()
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(metrics(server)):
         for sample in family.samples:
             if sample.name == "surprisal_http_requests_total" and sample.labels["route"] == "/score":
                 seen["requests", sample.labels["status"]] += int(sample.value)
@@ -125,7 +129,7 @@ def cost_of_reading(server: Server, turns: int, seconds: float, scratch: Path) -
 
             def reader(stop: threading.Event = stop) -> None:
                 while not stop.wait(1.0):
-                    exposed(server)
+                    metrics(server)
 
             thread = threading.Thread(target=reader)
             if read:
