@@ -33,6 +33,16 @@ def here(service: str, path: str) -> Path:
     return ROOT / source / path.removeprefix(inside).lstrip("/")
 
 
+def compose_command() -> list[str] | None:
+    """Docker's compose, as a program of its own or as a plugin."""
+    for command in (["docker-compose"], ["docker", "compose"]):
+        if shutil.which(command[0]) is not None:
+            version = subprocess.run([*command, "version"], capture_output=True, check=False)
+            if version.returncode == 0 and b"ocker" in version.stdout:
+                return command
+    return None
+
+
 def test_a_clone_has_all_that_is_mounted_and_every_volume_is_declared() -> None:
     sources = [source for name, service in SERVICES.items() if "volumes" in service for source in mounts(name).values()]
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -115,9 +125,9 @@ def test_prometheus_and_grafana_look_where_something_is() -> None:
 
 @pytest.mark.parametrize("files", [["docker-compose.yml"], ["docker-compose.yml", "docker-compose.gpu.yml"]])
 def test_compose_takes_the_files(files: list[str], tmp_path: Path) -> None:
-    compose = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
-    if shutil.which(compose[0]) is None:
-        pytest.skip("docker-compose is not installed")
+    compose = compose_command()
+    if compose is None:
+        pytest.skip("docker compose is not installed")
     # Every setting of the example at once, as a newcomer may do it.
     for file in files:
         (tmp_path / file).write_text((ROOT / file).read_text())
