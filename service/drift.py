@@ -28,8 +28,9 @@ class FieldCounts:
         labels = (model, str(version))
         self._bins = FieldBins(manifest.record, manifest.reference)
         ratios = [ratio for each in manifest.reference for ratio in each.ratios]
-        for (field, name), ratio in zip(self._bins.labels, ratios, strict=True):
-            metrics.field_reference.labels(*labels, field, name).set(ratio)
+        for place, ((field, name), ratio) in enumerate(zip(self._bins.labels, ratios, strict=True)):
+            # Bounds sort by their place, not by their text.
+            metrics.field_reference.labels(*labels, field, name, f"{place:06d}").set(ratio)
         self._children = [metrics.field_bins.labels(*labels, field, name) for field, name in self._bins.labels]
         counters = {MISSING_BIN: metrics.missing, UNKNOWN_BIN: metrics.unknown_category}
         self._named = [

@@ -25,6 +25,8 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _SCORE = re.compile(r"(?:/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)?/score")
 _SCORE_ROUTES = ("/score", "/models/{name}/score", "/models/{name}/versions/{version}/score")
 
+UNMATCHED = "unmatched"
+"""In place of a route where there is no such path."""
 _PROBLEM = (problem, MEDIA_TYPE)
 
 log = logging.getLogger("surprisal.http")
@@ -72,10 +74,9 @@ class Gate:
         trace = self._tracing.begin(request_id.decode(), headers, scope["method"])
         CURRENT.set(trace)
         status = 0
-        slug: str | None = None
         # A stream goes on for as long as its client sends; what counts is when its answer begins.
         answered: float | None = None
-        route = "unmatched"
+        route = UNMATCHED
 
         async def send_with_id(message: Message) -> None:
             nonlocal status, answered
@@ -112,12 +113,12 @@ class Gate:
             # Clients of that protocol read `error` only where the type is plain JSON.
             document = (endpoint.refusal, b"application/json") if endpoint.is_under(scope["path"]) else _PROBLEM
             refusal = _as_service_error(error)
-            slug = refusal.slug
+            trace.error = refusal.slug
             await self._refuse(refusal, trace, send_with_id, error, *document)
         finally:
             self._metrics.in_progress -= 1
             self._count(route, scope["method"], status, (answered or time.perf_counter()) - started)
-            trace.end(scope["method"], route, status, slug)
+            trace.end(scope["method"], None if route == UNMATCHED else route, status)
 
     async def _refuse(
         self,

@@ -32,6 +32,15 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
+class _Unsaid(logging.Filter):
+    """Says of a malformed variable which it is, and not what is in it: a key, mostly."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg = "OTEL_EXPORTER_OTLP_HEADERS: what is not name=value, percent-encoded, is left out"
+        record.args = ()
+        return True
+
+
 def configure(level: str) -> None:
     """Send everything of at least this level to standard error, uvicorn's lines included."""
     handler = logging.StreamHandler(sys.stderr)
@@ -39,3 +48,7 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    # These quote what a client sends.
+    for name in ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("opentelemetry.util.re").addFilter(_Unsaid())

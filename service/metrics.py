@@ -47,7 +47,12 @@ class Metrics:
         self.missing = self._plain("missing", "Records without a field.", *by_field)
         self.unknown_category = self._plain("unknown_category", "Records with a category never seen.", *by_field)
         self.field_reference = self._gauge(
-            "field_reference_ratio", "Share of the training rows by field and bin.", "livemax", *by_field, "bin"
+            "field_reference_ratio",
+            "Share of the training rows by field and bin.",
+            "livemax",
+            *by_field,
+            "bin",
+            "place",
         )
         self.reloads = self._counter("reloads", "Attempts to load a version.", "model", "result")
         self.batches = self._counter("batches", "Batches that ran.", "model", "version")
@@ -96,7 +101,7 @@ class Metrics:
             "model_created_timestamp_seconds", "When the version was trained.", "livemax", "model", "version"
         )
         self.model_loaded = self._gauge(
-            "model_loaded_timestamp_seconds", "When the version was loaded.", "livemax", "model", "version"
+            "model_loaded_timestamp_seconds", "When the version was first loaded.", "livemin", "model", "version"
         )
 
     def attach(self, tally: Tally) -> None:

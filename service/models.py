@@ -130,20 +130,28 @@ class ServedModel:
         Raises:
             BatcherError: See `service.batcher`.
         """
-        submitted = time.perf_counter()
-        answer = await self._batcher.submit(tensors, samples, deadline)
-        verdicts = Verdicts(answer.rows["verdicts"])
-        if (trace := CURRENT.get()) is not None and trace.recorded:
-            self._tell(trace, submitted, answer, samples, len(verdicts.table))
-        return verdicts, Timing(answer.waited, answer.ran)
+        trace = CURRENT.get()
+        if trace is not None and trace.recorded:
+            answer = await self._traced(trace, tensors, samples, deadline)
+        else:
+            answer = await self._batcher.submit(tensors, samples, deadline)
+        return Verdicts(answer.rows["verdicts"]), Timing(answer.waited, answer.ran)
 
-    def _tell(self, trace: Trace, submitted: float, answer: Answer, samples: int, records: int) -> None:
+    async def _traced(self, trace: Trace, tensors: Tensors, samples: int, deadline: float) -> Answer:
         trace.describe(model=self.name, version=self.version)
+        submitted = time.perf_counter()
+        try:
+            answer = await self._batcher.submit(tensors, samples, deadline)
+        except BaseException:
+            # Whether it ran in vain or not at all is not known here.
+            trace.stage("queue", submitted, time.perf_counter())
+            raise
         taken = submitted + answer.waited
         trace.stage("queue", submitted, taken)
         # The pieces of a large request ran while others of its pieces waited.
         ended = min(time.perf_counter(), taken + answer.ran)
-        trace.stage("infer", ended - answer.ran, ended, records=records, samples=samples)
+        trace.stage("infer", ended - answer.ran, ended, records=len(answer.rows["verdicts"]), samples=samples)
+        return answer
 
     async def aclose(self, grace: float) -> None:
         """Answer what is queued, then end; see `Batcher.aclose`."""

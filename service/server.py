@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import time
@@ -20,6 +21,8 @@ LAST_CALL_SECONDS = 0.1
 """Between the last connection that is accepted and the closing of those that ask for nothing."""
 GARBAGE = 50_000
 """Lists, dictionaries and the like that are made before Python looks for those that only refer to one another."""
+
+log = logging.getLogger("surprisal.server")
 
 
 @dataclass(frozen=True)
@@ -155,13 +158,19 @@ def serve(settings: Settings, share: Share | None = None) -> None:
     """
     # Only now: a worker of several has been told by now where they share their counts.
     from service.app import Application
+    from service.tracing import TracingUnusable
 
-    app = Application(settings)
+    try:
+        app = Application(settings)
+    except TracingUnusable as error:
+        log.error("traces cannot be sent: %s", error)
+        raise SystemExit(1) from error
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         ws="none",
+        reset_contextvars=True,  # or a pipelined request would begin in the context of the one before
         log_config=None,
         access_log=False,
         server_header=False,

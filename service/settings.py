@@ -10,7 +10,7 @@ METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: the folder that workers share their counts in. prometheus_client reads it as it is imported."""
 
 OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-"""Environment variable of OpenTelemetry's own."""
+"""Environment variable of OpenTelemetry's own; a second one, for traces alone, comes before it."""
 
 
 class Settings(BaseSettings):
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     slow_ms: int = Field(default=1000, ge=0, description="Requests whose answer takes longer to begin are logged.")
     otlp_endpoint: str | None = Field(
         default=None,
-        validation_alias=AliasChoices(OTLP_ENDPOINT, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", OTLP_ENDPOINT),
         description="Where traces are sent to, as OTLP over HTTP; by default nowhere.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     @classmethod
     def _endpoint_is_a_url(cls, endpoint: str | None) -> str | None:
         if endpoint is not None and not endpoint.startswith(("http://", "https://")):
-            raise ValueError("an address that begins with http:// or https:// is expected")
+            raise ValueError(f"an address that begins with http:// or https:// is expected, here or in {OTLP_ENDPOINT}")
         return endpoint
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from service.metrics import Metrics
 from service.models import ServedModel
 from service.settings import Settings
 from service.stages import Stages
+from service.trace import CURRENT
 from service.verdicts import Verdicts
 
 CHUNK_LINES = 512
@@ -233,6 +234,8 @@ class Stream:
         if self._head is not None:
             raise error
         self._rejected.labels(error.slug).inc()
+        if (trace := CURRENT.get()) is not None:
+            trace.error = error.slug
         detail = error.detail
         if isinstance(error, ShuttingDown):
             detail = "the service, or this version of the model, is going away; send again what has no answer yet"

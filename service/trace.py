@@ -17,11 +17,13 @@ class Trace:
         recording: The request's own span and what makes its children; None where none are recorded.
     """
 
-    __slots__ = ("_context", "_epoch", "_span", "_tracer", "recorded", "request_id", "trace_id")
+    __slots__ = ("_context", "_epoch", "_span", "_tracer", "error", "recorded", "request_id", "trace_id")
 
     def __init__(self, request_id: str, trace_id: str | None, recording: tuple[Span, Tracer] | None = None) -> None:
         self.request_id = request_id
         self.trace_id = trace_id
+        self.error: str | None = None
+        """Slug of what the request failed with, once it has."""
         self.recorded = recording is not None
         if recording is not None:
             self._span, self._tracer = recording
@@ -49,25 +51,27 @@ class Trace:
             for name, value in attributes.items():
                 self._span.set_attribute(f"surprisal.{name}", value)
 
-    def end(self, method: str, route: str, status: int, error: str | None) -> None:
-        """The request has been answered.
+    def end(self, method: str, route: str | None, status: int) -> None:
+        """The request has been answered, or has not.
 
         Args:
             method: Of HTTP.
-            route: The path, with names in place of what varies.
-            status: Of HTTP.
-            error: Slug of the error that it was refused with.
+            route: The path, with names in place of what varies; None where there is no such path.
+            status: Of HTTP; 0 without an answer.
         """
         if not self.recorded:
             return
         # The names are those of OpenTelemetry's semantic conventions for HTTP servers.
-        self._span.update_name(f"{method} {route}")
-        self._span.set_attributes(
-            {"http.request.method": method, "http.route": route, "http.response.status_code": status}
-        )
-        if error is not None:
-            self._span.set_attribute("error.type", error)
-        if status >= 500:  # a client's mistake is no error of the server's
+        self._span.set_attribute("http.request.method", method)
+        if route is not None:
+            self._span.update_name(f"{method} {route}")
+            self._span.set_attribute("http.route", route)
+        if status:
+            self._span.set_attribute("http.response.status_code", status)
+        if self.error is not None:
+            self._span.set_attribute("error.type", self.error)
+        # A client's mistake is no error of the server's; an answer that was broken off is one, whatever it began with.
+        if not status or status >= 500 or (status < 400 and self.error is not None):
             self._span.set_status(Status(StatusCode.ERROR))
         self._span.end()
 

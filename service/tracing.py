@@ -1,6 +1,6 @@
 """OpenTelemetry: begins the trace of each request, and sends spans over OTLP where an endpoint is set.
 
-Everything but the endpoint is read by OpenTelemetry itself, from its own environment variables: sampling from
+Nearly everything is read by OpenTelemetry itself, from its own environment variables: sampling from
 `OTEL_TRACES_SAMPLER`, headers from `OTEL_EXPORTER_OTLP_HEADERS`, the service's name from `OTEL_SERVICE_NAME`.
 """
 
@@ -12,7 +12,7 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from opentelemetry.trace import SpanKind, get_current_span
+from opentelemetry.trace import SpanKind, format_trace_id, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service.asgi import Headers
@@ -31,6 +31,10 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 log = logging.getLogger("surprisal.tracing")
 
 
+class TracingUnusable(Exception):
+    """Traces are wanted, and OpenTelemetry's variables do not fit together."""
+
+
 class Tracing:
     """Begins traces.
 
@@ -44,8 +48,14 @@ class Tracing:
 
     @classmethod
     def start(cls, settings: Settings) -> "Tracing":
-        """Spans are recorded if there is somewhere to send them to."""
-        return cls(None if settings.otlp_endpoint is None else _provider())
+        """Spans are recorded if there is somewhere to send them to.
+
+        Raises:
+            TracingUnusable: OpenTelemetry cannot be had as its variables want it.
+        """
+        disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+        off = disabled or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+        return cls(None if off or settings.otlp_endpoint is None else _provider())
 
     def begin(self, request_id: str, headers: Headers, method: str) -> Trace:
         """The trace of a request: the client's, where it has begun one (W3C Trace Context).
@@ -61,7 +71,7 @@ class Tracing:
             return Trace(request_id, _client_trace_id(headers) if b"traceparent" in headers else None)
         context = _PROPAGATOR.extract(_carrier(headers))
         span = self._tracer.start_span(method, context, SpanKind.SERVER, {"surprisal.request_id": request_id})
-        trace_id = f"{span.get_span_context().trace_id:032x}"
+        trace_id = format_trace_id(span.get_span_context().trace_id)
         return Trace(request_id, trace_id, (span, self._tracer) if span.is_recording() else None)
 
     async def aclose(self) -> None:
@@ -90,14 +100,18 @@ def _provider() -> "TracerProvider":
     if wanted != _PROTOCOL:
         log.warning("spans are sent as %s, not as %s, which the environment asks for", _PROTOCOL, wanted)
     ours = Resource.create({"service.name": "surprisal", "service.version": version("surprisal")})
-    provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    try:
+        provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    except ValueError as error:
+        raise TracingUnusable(f"one of the OTEL_ variables is wrong: {error}") from error
     return provider
 
 
 def _client_trace_id(headers: Headers) -> str | None:
-    client = get_current_span(_PROPAGATOR.extract(_carrier(headers))).get_span_context()
-    return f"{client.trace_id:032x}" if client.is_valid else None
+    carrier = {"traceparent": headers[b"traceparent"].decode("latin-1")}
+    client = get_current_span(_PROPAGATOR.extract(carrier)).get_span_context()
+    return format_trace_id(client.trace_id) if client.is_valid else None
 
 
 def _carrier(headers: Headers) -> dict[str, str]:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from service.settings import Settings
+from service.tracing import LAST_SPANS_SECONDS
 
 ROOT = Path(__file__).parents[1]
 GRAFANA = ROOT / "deploy" / "grafana"
@@ -95,7 +96,7 @@ def test_the_service_starts_after_its_model_and_is_given_the_time_that_it_needs_
     assert mounts("trainer")["/app/demo/models"] == mounts("service")["/models"] == "models"
     assert SERVICES["trainer"]["command"] == ["demo", "--no-serve"]
     seconds = int(service["stop_grace_period"].removesuffix("s"))
-    assert seconds > Settings().drain_seconds + Settings().grace_seconds
+    assert seconds > Settings().drain_seconds + Settings().grace_seconds + LAST_SPANS_SECONDS
     assert service["env_file"] == [{"path": ".env", "required": False}]
 
 

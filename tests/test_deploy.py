@@ -28,7 +28,7 @@ def variable(setting: str) -> str:
     """The environment variable of a setting."""
     alias = Settings.model_fields[setting].validation_alias
     if isinstance(alias, AliasChoices):
-        return str(alias.choices[0])
+        return str(alias.choices[-1])  # the others come before it
     return f"SURPRISAL_{setting.upper()}"
 
 

@@ -14,7 +14,7 @@ TOO_EARLY = {"-1": "too early to say"}
 DRIFT: list[tuple[float | None, str]] = [(None, CALM), (0, GOOD), (0.1, WATCH), (0.2, BAD)]
 # The band of a binomial share: two standard deviations of the hour's records.
 FALSE_ALARMS = f"max by (model, version) (surprisal_model_false_alarm_ratio{{{MODEL_OF}}})"
-SPREAD = f"2 * sqrt({FALSE_ALARMS} * (1 - {FALSE_ALARMS}) / surprisal:records:increase1h{{{MODEL_OF}}})"
+SPREAD = f"2 * sqrt({FALSE_ALARMS} * (1 - {FALSE_ALARMS}) / (surprisal:records:increase1h{{{MODEL_OF}}} > 0))"
 UPPER, LOWER = "expected at most", "expected at least"
 STAGES = target(
     "sum by (stage) (rate(surprisal_stage_duration_seconds_sum[$__rate_interval])) "
@@ -59,16 +59,16 @@ def home() -> dict[str, Any]:
             (
                 6,
                 [
-                    (4, stat("In service for", "bottomk(1, time() - max by (model, version) (surprisal_model_loaded_timestamp_seconds and on (model, version) surprisal_model_info == 1))", "s",
+                    (4, stat("In service for", "bottomk(1, time() - min by (model, version) (surprisal_model_loaded_timestamp_seconds and on (model, version) surprisal_model_info == 1))", "s",
                              [(None, CALM)], "The version that came into service last, and for how long it has been.", legend="{{model}} version {{version}}", link=MODEL)),
-                    (4, stat("Field that drifts most, 1 day", f'topk(1, surprisal:field_psi:1d and on (model, version) {FULL_DAY}) or on () label_replace(vector(-1), "field", "a full day is needed", "", "")', "short", DRIFT,
+                    (4, stat("Field that drifts most, 1 day", f'topk(1, surprisal:field_psi:1d and on (model, version) {FULL_DAY}) or on () label_replace(vector(-1), "field", "a full day, 1 000 records", "", "")', "short", DRIFT,
                              "Population stability index of a day against the training rows: from 0.2 on a field is another one.", legend="{{field}}", words=TOO_EARLY, link=MODEL)),
                     (4, stat("P-values from uniform, 1 day", f"max(surprisal:p_value_distance:1d and on (model, version) {FULL_DAY}) or vector(-1)", "short", DRIFT,
                              "Distance of a day's p-values from uniform: near 0 while records are like those of the calibration.", words=TOO_EARLY, link=MODEL)),
-                    (4, stat("Flagged, times as many as normal, 1 day", "max((surprisal:anomalies:ratio1d and on (model, version) surprisal_model_info == 1) / on (model, version) max by (model, version) (surprisal_model_false_alarm_ratio))", "suffix: ×", [(None, CALM), (2, WATCH), (3, BAD)],
-                             "Share of a day's records that were flagged, over the share of normal records that are.", link=MODEL)),
-                    (4, stat("Age since training", "time() - max(surprisal_model_created_timestamp_seconds and on (model, version) surprisal_model_info == 1)", "s",
-                             [(None, GOOD), (60 * 86400, WATCH), (90 * 86400, BAD)], "Since the youngest version in service was trained.", link=MODEL)),
+                    (4, stat("Flagged, times as many as normal, 1 day", f"max((surprisal:anomalies:ratio1d and on (model, version) surprisal:records:increase1d >= 1000 and on (model, version) {FULL_DAY}) / on (model, version) max by (model, version) (surprisal_model_false_alarm_ratio)) or vector(-1)", "suffix: ×", [(None, CALM), (0, GOOD), (2, WATCH), (3, BAD)],
+                             "Share of a day's records that were flagged, over the share of normal records that are.", words=TOO_EARLY, link=MODEL)),
+                    (4, stat("Age since training", "time() - min(surprisal_model_created_timestamp_seconds and on (model, version) surprisal_model_info == 1)", "s",
+                             [(None, GOOD), (60 * 86400, WATCH), (90 * 86400, BAD)], "Since the oldest version in service was trained.", link=MODEL)),
                     (4, stat("Versions refused", "sum(max by (model) (surprisal_model_refused))", "short", [(None, GOOD), (1, BAD)],
                              "Models whose newest version could not be loaded.", words={"0": "none"}, link=MODEL)),
                 ],
@@ -153,9 +153,9 @@ def model() -> dict[str, Any]:
             (9, [
                 (8, bars("Missing values of a day", [target(f"sort_desc(surprisal:missing:ratio1d{{{MODEL_OF}}})", "{{field}}", instant=True)], "percentunit", [(None, CALM)], "Share of the records without the field.", most=1)),
                 (8, bars("Unknown categories of a day", [target(f"sort_desc(surprisal:unknown_category:ratio1d{{{MODEL_OF}}}) or on () label_replace(vector(0), \"field\", \"no categories\", \"\", \"\")", "{{field}}", instant=True)], "percentunit", [(None, GOOD), (0.01, WATCH), (0.05, BAD)], "Share of the records with a category that the training rows did not have.", most=1)),
-                (8, pairs("One field: a day against the training rows", "bin", {
+                (8, pairs("One field: a day against the training rows", "bin", "place", {
                     "now": f"sum by (bin) (surprisal:field_bin:share1d{{{MODEL_OF}, field=\"$field\"}})",
-                    "in training": f"sum by (bin) (surprisal:field_bin:reference{{{MODEL_OF}, field=\"$field\"}})",
+                    "in training": f"max by (bin, place) (surprisal_field_reference_ratio{{{MODEL_OF}, field=\"$field\"}})",
                 }, "percentunit", "Share of the day's records in each bin, and of the training rows; a bin of numbers is named by its upper bound.")),
             ]),
         ],

@@ -155,12 +155,13 @@ def bars(
     }
 
 
-def pairs(title: str, label: str, exprs: dict[str, str], unit: str, text: str) -> Panel:
+def pairs(title: str, label: str, order: str, exprs: dict[str, str], unit: str, text: str) -> Panel:
     """Two or more bars side by side for each value of a label.
 
     Args:
         title: What they are.
         label: The label.
+        order: Another label, of one of the queries, by which the values are sorted.
         exprs: Instant queries by the name that each one's bars get.
         unit: Grafana's name of the unit.
         text: What it means.
@@ -184,8 +185,11 @@ def pairs(title: str, label: str, exprs: dict[str, str], unit: str, text: str) -
         },
         "transformations": [
             {"id": "joinByField", "options": {"byField": label, "mode": "outer"}},
-            {"id": "organize", "options": {"excludeByName": times, "indexByName": {}, "renameByName": names}},
-            {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": label, "desc": False}]}},
+            {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": order, "desc": False}]}},
+            {
+                "id": "organize",
+                "options": {"excludeByName": {**times, order: True}, "indexByName": {}, "renameByName": names},
+            },
         ],
         "fieldConfig": {"defaults": {**_field(unit, [(None, "transparent")]), "min": 0}, "overrides": []},
     }

@@ -31,9 +31,11 @@ async def test_every_bin_is_there_before_the_first_record(client: httpx.AsyncCli
     found = await samples(client)
     bins = FieldBins(trained.manifest.record, trained.manifest.reference)
     assert binned(found) == dict.fromkeys(bins.labels, 0.0)
+    places = (f"{place:06d}" for place in range(len(bins.labels)))
     for each in trained.manifest.reference:
         for name, ratio in zip(each.bins, each.ratios, strict=True):
-            assert found[key("field_reference_ratio", field=each.field, bin=name, **MODEL)] == ratio
+            labels = {"field": each.field, "bin": name, "place": next(places)}
+            assert found[key("field_reference_ratio", **labels, **MODEL)] == ratio
         assert found[key("missing_total", field=each.field, **MODEL)] == 0
     assert found[key("unknown_category_total", field="country", **MODEL)] == 0
     assert key("unknown_category_total", field="amount", **MODEL) not in found

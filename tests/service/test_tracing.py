@@ -1,9 +1,12 @@
 """Spans as a collector gets them, and the ids that logs and refusals name."""
 
+import gzip
 import http.server
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +24,7 @@ from tests.conftest import NAME, in_process, running
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+STAGES = ("decode", "queue", "infer", "encode")
 BODY = {"records": [{"amount": 12.5, "country": "SE"}]}
 
 
@@ -102,11 +106,11 @@ def test_a_request_has_a_span_for_each_stage_within_its_own(models: Path, collec
         "http.route": "/score",
         "http.response.status_code": 200,
     }
-    assert set(spans) == {"decode", "queue", "infer", "encode"}
+    assert set(spans) == set(STAGES)
     assert {span.parent_span_id for span in spans.values()} == {root.span_id}
     # Wall clock and stage clock are read one after the other.
     slack, ends = 1_000_000, root.start_time_unix_nano
-    for name in ("decode", "queue", "infer", "encode"):
+    for name in STAGES:
         assert ends - slack <= spans[name].start_time_unix_nano <= spans[name].end_time_unix_nano
         ends = spans[name].end_time_unix_nano
     assert ends <= root.end_time_unix_nano + slack
@@ -137,10 +141,15 @@ def test_a_large_request_and_a_stream_and_the_open_inference_protocol_have_them_
     assert "POST /v2/models/{name}/infer" in roots
     for root in [span for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER]:
         children = [span for span in collector.spans if span.parent_span_id == root.span_id]
-        assert {span.name for span in children} == {"decode", "queue", "infer", "encode"}
+        assert {span.name for span in children} == set(STAGES)
         for span in children:
             assert root.start_time_unix_nano - 1_000_000 <= span.start_time_unix_nano
             assert span.start_time_unix_nano <= span.end_time_unix_nano <= root.end_time_unix_nano + 1_000_000
+        first = {name: min(span.start_time_unix_nano for span in children if span.name == name) for name in STAGES}
+        assert first["decode"] <= first["queue"] <= first["infer"] <= first["encode"]
+        if len(children) == len(STAGES):  # no stream, whose chunks overlap
+            (infer,) = [span for span in children if span.name == "infer"]
+            assert infer.end_time_unix_nano <= first["encode"]
     assert sum(span.name == "encode" for span in collector.spans) > 4, "a chunk of a stream has its own"
     resource = {
         each.key: each.value.string_value for each in collector.requests[0].resource_spans[0].resource.attributes
@@ -153,9 +162,9 @@ def test_refusals_and_logs_name_the_trace(models: Path, collector: Collector) ->
     with running(models, **options) as (process, url):
         refused = httpx.post(f"{url}/score", json={"records": []}, headers=SAMPLED)
         made = httpx.post(f"{url}/score", json={"records": []})
-        late = httpx.post(
-            f"{url}/score", json={"records": BODY["records"] * 3000, "samples": 64}, headers={"X-Deadline-Ms": "1"}
-        )
+        heavy = {"records": BODY["records"] * 5000, "samples": 256}
+        late = httpx.post(f"{url}/score", json=heavy, headers={"X-Deadline-Ms": "100"}, timeout=30)
+        httpx.post(f"{url}/nowhere", headers={"traceparent": f"00-{'5' * 32}-{PARENT}-01"})
         log = end(process)
     assert (refused.status_code, refused.json()["trace_id"]) == (422, TRACE)
     ours = made.json()["trace_id"]
@@ -167,9 +176,15 @@ def test_refusals_and_logs_name_the_trace(models: Path, collector: Collector) ->
     spans = {span.trace_id.hex(): span for span in collector.spans if span.name == "POST /score"}
     assert attributes(spans[TRACE])["error.type"] == "invalid-request"
     assert spans[TRACE].status.code == Status.STATUS_CODE_UNSET, "the client's mistake"
-    assert late.status_code in {408, 504}
-    if late.status_code == 504:
-        assert spans[late.json()["trace_id"]].status.code == Status.STATUS_CODE_ERROR
+    assert late.status_code == 504
+    failed = spans[late.json()["trace_id"]]
+    assert failed.status.code == Status.STATUS_CODE_ERROR
+    assert attributes(failed)["error.type"] == "deadline-exceeded"
+    assert attributes(failed)["surprisal.model"] == NAME
+    stages = {span.name for span in collector.spans if span.parent_span_id == failed.span_id}
+    assert stages == {"decode", "queue"}
+    (nowhere,) = [span for span in collector.spans if span.name == "POST"]
+    assert "http.route" not in attributes(nowhere)
 
 
 def test_what_the_client_does_not_sample_is_not_recorded(models: Path, collector: Collector) -> None:
@@ -186,10 +201,57 @@ def test_what_the_client_does_not_sample_is_not_recorded(models: Path, collector
 def test_a_collector_that_hangs_or_is_not_there_holds_up_neither_answers_nor_the_end(models: Path) -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Post) as hanging:  # listens, never accepts
         for port in (hanging.server_port, 9):
-            options = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "SURPRISAL_DRAIN_SECONDS": "0"}
+            options = {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+                "OTEL_EXPORTER_OTLP_TIMEOUT": "120",  # four times as long as `end` waits
+                "SURPRISAL_DRAIN_SECONDS": "0",
+            }
             with running(models, **options) as (process, url):
                 assert httpx.post(f"{url}/score", json=BODY).status_code == 200
-                end(process)
+                log = end(process)
+            assert any("last spans could not be sent" in line["message"] for line in log)
+
+
+def test_an_answer_that_is_broken_off_is_an_error_of_its_trace(models: Path, collector: Collector) -> None:
+    options = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "SURPRISAL_DRAIN_SECONDS": "0"}
+    lines = gzip.compress(b'{"amount": 3.5}\n' * 5000)
+    with running(models, **options) as (process, url):
+        headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+            httpx.post(f"{url}/score", content=lines[:-8] + b"damaged!", headers=headers, timeout=60)
+        end(process)
+    (root,) = [span for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER]
+    assert attributes(root)["http.response.status_code"] == 200
+    assert attributes(root)["error.type"] == "malformed-body"
+    assert root.status.code == Status.STATUS_CODE_ERROR
+
+
+def test_no_log_line_quotes_a_header_or_a_secret(models: Path) -> None:
+    secret = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization: Bearer s3cret"}
+    options = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "SURPRISAL_DRAIN_SECONDS": "0", **secret}
+    marks = {"traceparent": f"00-{TRACE}-{PARENT}-00", "tracestate": "s3cret,,=" * 20}
+    with running(models, **options) as (process, url):
+        assert httpx.post(f"{url}/score", json=BODY, headers=marks).status_code == 200
+        assert httpx.post(f"{url}/score", json=BODY, headers={"traceparent": "s3cret" * 100}).status_code == 200
+        log = end(process)
+    assert "s3cret" not in json.dumps(log)
+    assert any("OTEL_EXPORTER_OTLP_HEADERS" in line["message"] for line in log)
+
+
+def test_pipelined_requests_are_logged_under_their_own_ids(models: Path) -> None:
+    body = json.dumps(BODY).encode()
+    head = "POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nX-Request-ID: {id}\r\n\r\n"
+    requests = b"".join(head.format(length=len(body), id=name).encode() + body for name in ("first", "second"))
+    with running(models, SURPRISAL_SLOW_MS="0", SURPRISAL_DRAIN_SECONDS="0") as (process, url):
+        with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as connection:
+            connection.sendall(requests)
+            answers = b""
+            while answers.count(b'"results"') < 2:
+                answers += connection.recv(2**16)
+        log = end(process)
+    slow = [line for line in log if line["message"] == "a request was slow" and line["route"] == "/score"]
+    assert [line["request_id"] for line in slow] == ["first", "second"]
+    assert not [line for line in log if "request_id" in line and line["message"] != "a request was slow"]
 
 
 async def test_without_an_endpoint_a_clients_trace_is_still_named(models: Path) -> None:
@@ -215,6 +277,26 @@ def test_without_an_endpoint_no_sdk_is_loaded(models: Path) -> None:
     assert result.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("variable", ["OTEL_SDK_DISABLED=true", "OTEL_TRACES_EXPORTER=none"])
+def test_opentelemetry_can_be_switched_off(models: Path, collector: Collector, variable: str) -> None:
+    options = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "SURPRISAL_DRAIN_SECONDS": "0"}
+    with running(models, **options, **dict([variable.split("=")])) as (process, url):
+        assert "trace_id" not in httpx.post(f"{url}/score", json={}).json()
+        assert httpx.post(f"{url}/score", json={}, headers=SAMPLED).json()["trace_id"] == TRACE
+        end(process)
+    assert not collector.requests
+
+
+def test_variables_that_do_not_fit_are_one_clear_line_and_no_start(models: Path) -> None:
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_MAX_QUEUE_SIZE": "100"}
+    command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models), "--port", "0", "--workers", "1"]
+    environment = {**os.environ, **variables}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "traces cannot be sent: one of the OTEL_ variables is wrong" in result.stderr
+
+
 def test_an_endpoint_that_is_no_url_is_a_wrong_call(models: Path) -> None:
     command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models)]
     result = subprocess.run(
@@ -226,5 +308,5 @@ def test_an_endpoint_that_is_no_url_is_a_wrong_call(models: Path) -> None:
         env={"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"},
     )
     assert result.returncode == 2
-    assert "OTEL_EXPORTER_OTLP_ENDPOINT: " in result.stderr
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in result.stderr
     assert "http://" in result.stderr
