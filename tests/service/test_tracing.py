@@ -13,13 +13,17 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
+import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from service.batcher import Batcher
 from service.settings import Settings
+from service.trace import CURRENT, Trace
 from tests.conftest import NAME, in_process, running
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -310,3 +314,22 @@ def test_an_endpoint_that_is_no_url_is_a_wrong_call(models: Path) -> None:
     assert result.returncode == 2
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in result.stderr
     assert "http://" in result.stderr
+
+
+async def test_batches_run_in_the_context_of_no_request() -> None:
+    seen: list[Trace | None] = []
+
+    class Backend:
+        def run(self, rows: Any, samples: int) -> Any:
+            seen.append(CURRENT.get())
+            return rows
+
+    limits = {"max_batch_rows": 8, "max_queue_rows": 8, "max_request_rows": 8}
+    # Long enough for the second run to be one on the event loop.
+    batcher = Batcher(Backend(), observer=Mock(), inline_seconds=60.0, **limits)
+    token = CURRENT.set(Trace("first", None))
+    for _ in range(2):
+        await batcher.submit({"x": np.zeros(1)}, 1)
+    CURRENT.reset(token)
+    await batcher.aclose(10.0)
+    assert seen == [None, None]
