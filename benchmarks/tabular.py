@@ -27,7 +27,7 @@ from sklearn.ensemble import IsolationForest
 
 from bundle import store
 from bundle.fields import RecordSchema
-from service.models import open_scorer
+from service.served_model import open_scorer
 from service.settings import Settings
 from training import config, pipeline, schema
 from training.data import Data, read, split

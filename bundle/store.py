@@ -1,7 +1,6 @@
 """Bundles on disk: `models/<name>/<version>/`, written beside, checked, then renamed into place."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -11,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle import manifest as manifests
-from bundle.errors import BundleNotFound, DigestMismatch, FileMissing, ManifestInvalid
+from bundle import serving
+from bundle.errors import BundleNotFound, DigestMismatch, FileMissing
 from bundle.manifest import Manifest
 from bundle.onnx_file import refuse_external_data
 
-SERVING = "serving.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _VERSION = re.compile(r"[1-9][0-9]*")
 
@@ -62,21 +61,16 @@ def served_version(root: Path, name: str) -> int:
 
     Raises:
         BundleNotFound: No such model, or the pinned version is not there.
-        ManifestInvalid: `serving.json` is not `{"version": N}`.
+        ManifestInvalid: `serving.json` is not what it should be.
     """
     known = versions(root, name)
     if not known:
         raise BundleNotFound(f"there is no model {name!r} in {root}")
-    try:
-        pinned = json.loads((root / name / SERVING).read_bytes())["version"]
-    except FileNotFoundError:
+    pinned = serving.read(root / name).version
+    if pinned is None:
         return known[-1]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ManifestInvalid(SERVING, 'is not {"version": N}') from error
-    if not isinstance(pinned, int) or isinstance(pinned, bool):
-        raise ManifestInvalid(SERVING, 'is not {"version": N}')
     if pinned not in known:
-        raise BundleNotFound(f"{root / name / SERVING} pins version {pinned}, which is not there")
+        raise BundleNotFound(f"{root / name / serving.FILE_NAME} pins version {pinned}, which is not there")
     return pinned
 
 

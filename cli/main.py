@@ -3,7 +3,7 @@
 import typer
 
 from bundle.errors import BundleError, BundleNotFound
-from cli import demo, inspect, score, serve, train
+from cli import demo, inspect, models, score, serve, train
 from cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.command("score")(score.score)
 app.command("serve")(serve.serve)
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ def score(
     """Score every row of a file; OUT holds the columns of IN and the scores after them."""
     from bundle import store
     from service import files
-    from service.models import open_calibration, open_scorer
+    from service.served_model import open_calibration, open_scorer
     from service.settings import Settings
     from service.verdicts import Verdicts, judge
 

@@ -12,6 +12,8 @@ ServiceError
 ├── RouteNotFound          not-found
 ├── MethodNotAllowed       method-not-allowed
 ├── ModelNotFound          model-not-found
+├── ModelRefused           model-refused
+├── ModelsNotWritable      models-not-writable
 ├── NotReady               not-ready
 ├── ShuttingDown           shutting-down
 ├── QueueFull              queue-full
@@ -139,6 +141,20 @@ class ModelNotFound(ServiceError):
 
     slug = "model-not-found"
     title = "No such model is served"
+
+
+class ModelRefused(ServiceError):
+    """The version that should be served is refused."""
+
+    slug = "model-refused"
+    title = "The version that should be served is refused"
+
+
+class ModelsNotWritable(ServiceError):
+    """The models folder cannot be written."""
+
+    slug = "models-not-writable"
+    title = "The models folder cannot be written"
 
 
 class NotReady(ServiceError):

@@ -54,6 +54,9 @@ class Metrics:
             "bin",
             "place",
         )
+        self.shadow_left_out = self._counter(
+            "shadow_left_out", "Requests that a shadow did not score, by reason.", "model", "version", "reason"
+        )
         self.reloads = self._counter("reloads", "Attempts to load a version.", "model", "result")
         self.batches = self._counter("batches", "Batches that ran.", "model", "version")
         self.infer_requests = self._counter(
@@ -90,6 +93,13 @@ class Metrics:
             "digest",
             "device",
             "provider",
+        )
+        self.model_shadow = self._gauge(
+            "model_shadow",
+            "1 for a version that is tried out beside the one in service.",
+            "livemax",
+            "model",
+            "version",
         )
         self.model_refused = self._gauge(
             "model_refused", "1 while the version that should be served is refused.", "livemax", "model"
@@ -256,6 +266,19 @@ class BatchObserver:
         self._records.inc(len(verdicts.table))
         self._anomalies.inc(int(verdicts.is_anomaly.sum()))
         self._p_value.observe_all(verdicts.p_value)
+
+
+class ShadowObserver(BatchObserver):
+    """The same for a version that answers nobody: its records count, its time is not the service's."""
+
+    def waited(self, seconds: float) -> None:
+        """Not a stage of a request."""
+
+    def batch(self, rows: int) -> None:
+        """Not a batch of the service's."""
+
+    def ran(self, seconds: float) -> None:
+        """Not a stage of a request."""
 
 
 def _resident_bytes() -> int:

@@ -12,8 +12,9 @@ from bundle.fields import AnyField, BooleanField, CategoricalField, NumericField
 from bundle.manifest import SAMPLE_COUNTS
 from bundle.records import MISSING_TEXTS
 from service.codecs import arrow, csv, json, ndjson
-from service.models import Models, ServedModel
+from service.models import Models
 from service.openinference import paths as openinference
+from service.served_model import ServedModel
 from service.settings import Settings
 
 Schema = dict[str, Any]

@@ -14,6 +14,8 @@ STATUS: dict[type[ServiceError], int] = {
     errors.MethodNotAllowed: 405,
     errors.NotAcceptable: 406,
     errors.BodyTooSlow: 408,
+    errors.ModelRefused: 409,
+    errors.ModelsNotWritable: 409,
     errors.BodyTooLarge: 413,
     errors.TooManyRecords: 413,
     errors.MediaTypeUnsupported: 415,

@@ -10,8 +10,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from bundle.fields import NumericField
 from service.codecs import json
 from service.metrics import Metrics
-from service.models import Models, ServedModel
+from service.models import Models
 from service.problems import RETRY_AFTER_SECONDS
+from service.served_model import ServedModel
 
 
 def router(models: Models, metrics: Metrics) -> APIRouter:

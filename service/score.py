@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import parse_qs
 
@@ -14,8 +15,9 @@ from service.codecs import json, ndjson
 from service.codecs.request import ScoreRequest
 from service.errors import BodyTooSlow, Fault, RequestInvalid, ServiceError, TooManyRecords
 from service.metrics import Metrics
-from service.models import Models, ServedModel
+from service.models import Models
 from service.negotiation import Codec
+from service.served_model import ServedModel
 from service.settings import Settings
 from service.stages import Stages
 from service.stream import Stream, Upload
@@ -68,7 +70,7 @@ class ScoreEndpoint:
             await self._stream(scope, headers, receive, send, name, version, seconds)
             return
         self._models.get(name, version).refuse_if_full()
-        model, request = await self._read(scope, headers, receive, decoder, name, version, seconds)
+        model, request, again = await self._read(scope, headers, receive, decoder, name, version, seconds)
         verdicts, timing = await model.score(request.tensors, request.samples, deadline)
         started = time.perf_counter()
         compress = b"accept-encoding" in headers and negotiation.gzip_wanted(headers)
@@ -83,6 +85,8 @@ class ScoreEndpoint:
         said_by = _said_by(model.name, model.version, request.samples)
         answer_headers = [(b"server-timing", stages.encode()), *said_by, *coding]
         await respond(send, 200, answer, encoder.MEDIA_TYPE.encode(), answer_headers)
+        if again is not None and model.shadow is not None:
+            model.shadow.offer(again)
 
     async def _read(
         self,
@@ -93,8 +97,11 @@ class ScoreEndpoint:
         name: str | None,
         version: str | None,
         seconds: float,
-    ) -> tuple[ServedModel, ScoreRequest]:
-        """What is asked, and of which model; nothing holds on to the body, which is larger than its tensors."""
+    ) -> tuple[ServedModel, ScoreRequest, Callable[[Manifest], ScoreRequest] | None]:
+        """What is asked, of which model, and how to read it once more where that has a shadow.
+
+        Otherwise nothing holds on to the body, which is larger than its tensors.
+        """
         settings = self._settings
         try:
             async with asyncio.timeout(seconds):
@@ -111,7 +118,9 @@ class ScoreEndpoint:
         else:
             request = decoder.decode(body, model.manifest, limit, samples)
         self._stages.decoded(started)
-        return model, request
+        if model.shadow is None:
+            return model, request, None
+        return model, request, lambda manifest: _decode_large(decoder, body, manifest, limit, samples)
 
     async def _stream(
         self,

@@ -5,18 +5,21 @@ import contextlib
 import logging
 import time
 from collections import deque
+from functools import partial
 
 import orjson
 
 from bundle.errors import Problem
 from bundle.fields import Tensors
+from bundle.manifest import Manifest
 from service.asgi import ClientGone, Message, Receive, Send
 from service.body import Inflater
 from service.codecs import ndjson
 from service.codecs.ndjson import Line
-from service.errors import BodyMalformed, QueueFull, ServiceError, ShuttingDown
+from service.codecs.request import ScoreRequest
+from service.errors import BodyMalformed, Fault, QueueFull, RequestInvalid, ServiceError, ShuttingDown
 from service.metrics import Metrics
-from service.models import ServedModel
+from service.served_model import ServedModel
 from service.settings import Settings
 from service.stages import Stages
 from service.trace import CURRENT
@@ -192,6 +195,8 @@ class Stream:
             started = time.perf_counter()
             results = ndjson.lines(verdicts)
             self._stages.encoded(started)
+            if self._model.shadow is not None:
+                self._model.shadow.offer(partial(_records, [text for _, text in lines if text], self._samples))
         if not records.problems:
             return b"".join(results)
         self._rejected.labels("invalid-line").inc(len(records.problems))
@@ -316,6 +321,14 @@ class _Waiting:
         self._bytes -= size
         self._changed.set()
         return taken
+
+
+def _records(texts: list[bytes], samples: int, manifest: Manifest) -> ScoreRequest:
+    """Those lines that are records of a manifest's fields; the others are the client's mistakes, said elsewhere."""
+    records = ndjson.parse(manifest.record, texts, enough=len(texts) + 1)
+    if records.tensors is None:
+        raise RequestInvalid([Fault("", "no line is a record of these fields")])
+    return ScoreRequest(records.tensors, samples)
 
 
 def _error_line(problems: list[Problem], number: int) -> bytes:

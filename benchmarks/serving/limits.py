@@ -38,7 +38,7 @@ class Limits:
 
 def graph_alone(models: Path) -> Turn:
     """ONNX Runtime as the product runs it, on all threads that its scorer takes; tensors in, tensors out."""
-    from service.models import open_scorer
+    from service.served_model import open_scorer
     from service.settings import Settings
 
     scorer = open_scorer(store.load(models, NAME, store.served_version(models, NAME)), Settings(device="cpu"))
@@ -53,7 +53,7 @@ def graph_alone(models: Path) -> Turn:
 def json_to_json(models: Path) -> Turn:
     """What the service itself does with a body, by its own functions: decode, score, judge, encode."""
     from service.codecs import json
-    from service.models import open_calibration, open_scorer
+    from service.served_model import open_calibration, open_scorer
     from service.settings import Settings
     from service.verdicts import judge
 

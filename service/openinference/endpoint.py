@@ -102,8 +102,8 @@ class OpenInference:
             *_with_version("/config", get, self._answer_config),
             *_with_version("/stats", get, self._answer_statistics),
             Route("/v2/repository/index", post, self._answer_index),
-            Route("/v2/repository/models/{name}/load", post, self._refuse_to_load),
-            Route("/v2/repository/models/{name}/unload", post, self._refuse_to_load),
+            Route("/v2/repository/models/{name}/load", post, self._load),
+            Route("/v2/repository/models/{name}/unload", post, self._unload),
         ]
         self._routes = [(re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route.path)), route) for route in routes]
 
@@ -147,8 +147,11 @@ class OpenInference:
         # Asked again: by now there may be another version.
         model = self._models.get(call.name, call.version)
         asked, decoded = await self._infer.read(model, call.headers, body)
+        again = None if model.shadow is None else self._infer.reader(call.headers, body)
         del body  # it is larger than what is queued
         await self._infer(model, call.headers, asked, decoded, arrived, deadline, call.send)
+        if again is not None and model.shadow is not None:
+            model.shadow.offer(again)
 
     async def _answer_server(self, call: Call) -> None:
         await _answer(call, self._server)
@@ -183,11 +186,18 @@ class OpenInference:
         body = await self._body(call, time.monotonic() + seconds_allowed(call.headers, self._settings))
         await _answer(call, repository.index(self._models, ready=repository.ready_only(body)))
 
-    async def _refuse_to_load(self, call: Call) -> None:
-        raise RouteNotFound(
-            "models are not loaded or unloaded by request here: the models folder is looked at every second, and "
-            "what is in it is served"
-        )
+    async def _load(self, call: Call) -> None:
+        await self._set_loaded(call, loaded=True)
+
+    async def _unload(self, call: Call) -> None:
+        await self._set_loaded(call, loaded=False)
+
+    async def _set_loaded(self, call: Call, *, loaded: bool) -> None:
+        body = await self._body(call, time.monotonic() + seconds_allowed(call.headers, self._settings))
+        repository.refuse_parameters(body)
+        assert call.name is not None
+        await self._models.set_loaded(call.name, loaded)
+        await _answer(call, {})
 
     async def _body(self, call: Call, deadline: float) -> bytes:
         try:

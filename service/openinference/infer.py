@@ -2,17 +2,19 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from bundle.fields import Tensors
+from bundle.manifest import Manifest
 from service.asgi import Headers, Send, respond
 from service.metrics import Metrics
-from service.models import ServedModel
 from service.openinference import coding, outputs, request
 from service.openinference.coding import Coding
 from service.openinference.outputs import InferAnswer
 from service.openinference.request import InferRequest
 from service.openinference.statistics import InferStatistics
 from service.score import THREAD_BYTES, THREAD_RECORDS
+from service.served_model import ServedModel
 from service.settings import Settings
 from service.stages import Stages
 
@@ -53,6 +55,11 @@ class Inference:
             self._statistics.failed(model, time.perf_counter() - started)
             raise
         return asked, self._stages.decoded(started)
+
+    def reader(self, headers: Headers, body: bytes) -> Callable[[Manifest], InferRequest]:
+        """What reads a body as the fields of any manifest; see `read`."""
+        length, limit = headers.get(request.HEADER_LENGTH), self._settings.max_records
+        return lambda manifest: request.decode(body, length, manifest, limit)
 
     async def __call__(
         self,

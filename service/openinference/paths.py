@@ -3,9 +3,10 @@
 from typing import Any
 
 from bundle.fields import AnyField, BooleanField, CategoricalField, NumericField
-from service.models import Models, ServedModel
+from service.models import Models
 from service.openinference import datatype, metadata
 from service.openinference.outputs import OUTPUTS
+from service.served_model import ServedModel
 from service.settings import Settings
 
 Schema = dict[str, Any]
@@ -135,6 +136,8 @@ def paths(models: Models, settings: Settings) -> dict[str, Any]:
         ),
         "/v2/models/stats": _get("Statistics of all models, summed over workers", "v2-stats", _STATISTICS),
         "/v2/repository/index": _index(),
+        "/v2/repository/models/{name}/load": _change("Take a model into service, in every worker and replica", "load"),
+        "/v2/repository/models/{name}/unload": _change("Take a model out of service", "unload"),
     }
     ready = _object({"name": _TEXT, "ready": _FLAG})
     for action, summary, answer in (
@@ -176,6 +179,21 @@ def _index() -> Schema:
             "operationId": "v2-repository-index",
             "requestBody": {"required": False, "content": {"application/json": {"schema": wanted}}},
             "responses": {"200": _json("an entry a model", _INDEX), **_problems(_BODY_REFUSALS)},
+        }
+    }
+
+
+def _change(summary: str, action: str) -> Schema:
+    wanted: Schema = {"type": "object", "properties": {"parameters": {"type": "object", "maxProperties": 0}}}
+    refusals = {**_BODY_REFUSALS, "404": "no such model", "409": "its version is refused, or the folder is read-only"}
+    return {
+        "post": {
+            "tags": [_TAG],
+            "summary": summary,
+            "operationId": f"v2-repository-{action}",
+            "parameters": [{"name": "name", "in": "path", "required": True, "schema": _TEXT}],
+            "requestBody": {"required": False, "content": {"application/json": {"schema": wanted}}},
+            "responses": {"200": _json("it is done here; others follow within a second", {}), **_problems(refusals)},
         }
     }
 

@@ -28,6 +28,26 @@ def ready_only(body: bytes) -> bool:
     return ready is True
 
 
+def refuse_parameters(body: bytes) -> None:
+    """Check that a request to load or unload a model asks for nothing that is not done here.
+
+    Args:
+        body: An object whose `parameters` hold `unload_dependents` at most, which says nothing here; or nothing.
+
+    Raises:
+        BodyMalformed: It is no JSON.
+        RequestInvalid: It asks for more, another configuration for example.
+    """
+    if not body:
+        return
+    content = json.parse(body)
+    parameters = content.get("parameters", {}) if isinstance(content, dict) else None
+    if not isinstance(parameters, dict):
+        raise RequestInvalid([Fault("", "an object is expected, whose parameters are one; or no body")])
+    if parameters.keys() - {"unload_dependents"}:
+        raise RequestInvalid([Fault("/parameters", "a model is loaded as its bundle says; leave parameters out")])
+
+
 def index(models: Models, *, ready: bool) -> list[dict[str, Any]]:
     """The answer of `POST /v2/repository/index`.
 
@@ -45,5 +65,6 @@ def index(models: Models, *, ready: bool) -> list[dict[str, Any]]:
     if not ready:
         # Which of its versions was refused stands in the reason, where it is known at all.
         refused = sorted(models.refused.items())
+        refused += [(name, "unloaded") for name in models.unloaded]
         entries += [{"name": name, "version": "", "state": "UNAVAILABLE", "reason": why} for name, why in refused]
     return entries

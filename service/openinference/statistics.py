@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from service.metrics import Metrics
-from service.models import ServedModel, Timing
+from service.served_model import ServedModel, Timing
 
 Phase = Literal["success", "fail", "queue", "compute_input", "compute_infer", "compute_output"]
 

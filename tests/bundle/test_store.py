@@ -236,7 +236,7 @@ def test_serving_json_pins_the_version(root: Path, manifest: Manifest) -> None:
     assert store.versions(root, "pay") == [1, 2, 3]
 
 
-@pytest.mark.parametrize("version", [2, 0, -1, 10**30])
+@pytest.mark.parametrize("version", [2, 10**18])
 def test_a_pinned_version_that_is_not_there_is_not_found(root: Path, version: int) -> None:
     pin(root, {"version": version})
     with pytest.raises(BundleNotFound, match=rf"serving.json pins version {version}, which is not there"):
@@ -246,8 +246,8 @@ def test_a_pinned_version_that_is_not_there_is_not_found(root: Path, version: in
 @pytest.mark.parametrize(
     "content",
     [
-        *[{}, [], 1, None, "1", {"Version": 1}, [{"version": 1}]],
-        *[{"version": wrong} for wrong in ("1", 1.0, True, None, [1], {})],
+        *[[], 1, None, "1", {"Version": 1}, [{"version": 1}]],
+        *[{"version": wrong} for wrong in ("1", 1.5, True, [1], {}, 0, -1)],
         *[b"", b"{", b"\xff\xfe", b'{"version": 1}}', b"[" * 100_000],
     ],
     ids=lambda content: repr(content)[:20],

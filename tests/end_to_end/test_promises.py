@@ -13,7 +13,7 @@ from scipy.stats import kstest
 from bundle import store
 from bundle.calibration import Calibration
 from bundle.records import encode_columns
-from service.models import open_calibration, open_scorer
+from service.served_model import open_calibration, open_scorer
 from service.settings import Settings
 from service.verdicts import judge
 from tests.conftest import NAME, running

@@ -14,7 +14,8 @@ from bundle.errors import BundleRefused, DigestMismatch, ExternalData, FileMissi
 from bundle.manifest import Manifest
 from bundle.store import write
 from service.metrics import Metrics
-from service.models import Models, load
+from service.models import Models
+from service.served_model import load
 from service.settings import Settings
 from tests.conftest import NAME, in_process
 

@@ -286,8 +286,8 @@ def test_what_is_not_there_is_said(client: triton.InferenceServerClient) -> None
         client.get_system_shared_memory_status,
         client.get_cuda_shared_memory_status,
         lambda: client.get_trace_settings(NAME),
-        lambda: client.load_model(NAME),
-        lambda: client.unload_model(NAME),
+        lambda: client.load_model("nobody"),
+        lambda: client.unload_model("nobody"),
         lambda: client.get_model_config("nobody"),
         lambda: client.get_inference_statistics(NAME, "7"),
     ):

@@ -13,7 +13,7 @@ from service import stream
 from service.app import Application
 from service.asgi import Message
 from service.errors import InferenceFailed, QueueFull
-from service.models import ServedModel
+from service.served_model import ServedModel
 from service.settings import Settings
 from tests.conftest import in_process
 from tests.service.test_stream import TYPE, Records, lines

@@ -1,0 +1,75 @@
+"""`models/<name>/serving.json`: which version of a model is served, and which is tried out beside it."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bundle.errors import ManifestInvalid
+
+FILE_NAME = "serving.json"
+
+
+class Serving(BaseModel):
+    """What is to be served of one model; without the file, the newest version.
+
+    Args:
+        version: The version that answers; None means the newest.
+        previous: The one that did before, to which a rollback returns.
+        shadow: A version that scores the same records and answers nobody.
+        loaded: False while the model is out of service.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    version: int | None = Field(default=None, ge=1)
+    previous: int | None = Field(default=None, ge=1)
+    shadow: int | None = Field(default=None, ge=1)
+    loaded: bool = True
+
+
+def read(folder: Path) -> Serving:
+    """What a model's folder says.
+
+    Args:
+        folder: `models/<name>`.
+
+    Raises:
+        ManifestInvalid: The file is not what it should be.
+        OSError: It cannot be read.
+    """
+    try:
+        content = (folder / FILE_NAME).read_bytes()
+    except FileNotFoundError:
+        return Serving()
+    try:
+        return Serving.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        detail = f"{where}: {first['msg']}" if where else first["msg"]
+        raise ManifestInvalid(FILE_NAME, f'is not {{"version": N}}: {detail}') from error
+
+
+def write(folder: Path, serving: Serving) -> None:
+    """Replace the file, whole or not at all.
+
+    Args:
+        folder: `models/<name>`.
+        serving: What it is to say.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{FILE_NAME}-", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(serving.model_dump_json(exclude_defaults=True).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # noqa: PTH101 - mkstemp gives a name, and the service is another user
+        os.replace(name, folder / FILE_NAME)  # noqa: PTH105 - the same
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

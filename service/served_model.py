@@ -1,0 +1,236 @@
+"""One version of a model, ready to score: its graph, its calibration, its batcher."""
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import orjson
+
+from bundle import calibration as calibrations
+from bundle import golden as goldens
+from bundle import store
+from bundle.calibration import Calibration
+from bundle.errors import BundleRefused, GoldenMismatch
+from bundle.fields import RecordSchema, Tensors
+from bundle.golden import Golden
+from bundle.manifest import Manifest
+from bundle.store import Bundle
+from service.batcher import Answer, Batcher
+from service.codecs.json import decode
+from service.drift import FieldCounts
+from service.errors import QueueFull, ServiceError
+from service.metrics import BatchObserver, Metrics, ShadowObserver
+from service.scorer import DeviceUnavailable, Scorer
+from service.settings import Settings
+from service.shadow import Shadow
+from service.trace import CURRENT, Trace
+from service.verdicts import Verdicts, judge
+
+INLINE_SECONDS = 2e-3
+"""Batches that should run shorter than this are run on the event loop: a thread would cost more than the run."""
+FULL = 0.95
+"""Share of the queue beyond which a request is refused unread."""
+
+_Content = TypeVar("_Content")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that a request's records were queued and that their batches ran."""
+
+    queue: float
+    infer: float
+
+
+class Judge:
+    """The batcher's backend: scores a batch and says what it means, once for all its requests.
+
+    Args:
+        manifest: Of the bundle.
+        calibration: Of the bundle.
+        scorer: Its graph.
+        counts: Told of every record that was scored.
+    """
+
+    def __init__(self, manifest: Manifest, calibration: Calibration, scorer: Scorer, counts: FieldCounts) -> None:
+        self._manifest = manifest
+        self._calibration = calibration
+        self._scorer = scorer
+        self._counts = counts
+
+    def run(self, rows: Tensors, samples: int) -> Tensors:
+        """See `service.batcher.Backend`; `verdicts` is the table of `Verdicts`."""
+        verdicts = judge(self._manifest, self._calibration, self._scorer.run(rows, samples), samples)
+        self._counts.add(rows)
+        return {"verdicts": verdicts.table}
+
+
+class ServedModel:
+    """One version of one model, ready to score.
+
+    Args:
+        bundle: Verified.
+        scorer: Its graph.
+        settings: Limits of the batcher.
+        metrics: Where it is counted.
+        shadow: Whether it answers nobody.
+    """
+
+    def __init__(
+        self, bundle: Bundle, scorer: Scorer, settings: Settings, metrics: Metrics, *, shadow: bool = False
+    ) -> None:
+        self.name = bundle.name
+        self.version = bundle.version
+        self.manifest: Manifest = bundle.manifest
+        self.schema: RecordSchema = bundle.manifest.record
+        self.calibration = open_calibration(bundle)
+        self.scorer = scorer
+        self.loaded_at = time.time()
+        self.shadow: Shadow | None = None
+        """What is tried out beside it."""
+        self._full = FULL * settings.max_queue_records
+        self._metrics = metrics
+        self._counts = FieldCounts(self.manifest, metrics, self.name, self.version)
+        metrics.attach(self._counts)
+        self._batcher = Batcher(
+            Judge(self.manifest, self.calibration, scorer, self._counts),
+            max_batch_rows=settings.max_batch_records,
+            max_queue_rows=settings.max_queue_records,
+            max_request_rows=settings.max_records,
+            # A shadow must not hold up the event loop, on which others wait.
+            inline_seconds=0.0 if shadow else INLINE_SECONDS,
+            observer=(ShadowObserver if shadow else BatchObserver)(metrics, self.name, self.version),
+        )
+
+    @property
+    def healthy(self) -> bool:
+        """False once nothing will be answered any more."""
+        return self._batcher.healthy
+
+    def refuse_if_full(self) -> None:
+        """Say no before a body is decoded, which would cost more than the refusal.
+
+        Raises:
+            QueueFull: Hardly any record more could wait.
+        """
+        if self._batcher.queued_rows > self._full:
+            raise QueueFull(f"{self._batcher.queued_rows} records are waiting already; try again soon")
+
+    async def score(self, tensors: Tensors, samples: int, deadline: float) -> tuple[Verdicts, Timing]:
+        """Score records.
+
+        Args:
+            tensors: The graph's inputs, B records.
+            samples: Number of draws.
+            deadline: On `time.monotonic`, in seconds.
+
+        Raises:
+            BatcherError: See `service.batcher`.
+        """
+        trace = CURRENT.get()
+        if trace is not None and trace.recorded:
+            answer = await self._traced(trace, tensors, samples, deadline)
+        else:
+            answer = await self._batcher.submit(tensors, samples, deadline)
+        return Verdicts(answer.rows["verdicts"]), Timing(answer.waited, answer.ran)
+
+    async def _traced(self, trace: Trace, tensors: Tensors, samples: int, deadline: float) -> Answer:
+        trace.describe(model=self.name, version=self.version)
+        submitted = time.perf_counter()
+        try:
+            answer = await self._batcher.submit(tensors, samples, deadline)
+        except BaseException:
+            # Whether it ran in vain or not at all is not known here.
+            trace.stage("queue", submitted, time.perf_counter())
+            raise
+        taken = submitted + answer.waited
+        trace.stage("queue", submitted, taken)
+        # The pieces of a large request ran while others of its pieces waited.
+        ended = min(time.perf_counter(), taken + answer.ran)
+        trace.stage("infer", ended - answer.ran, ended, records=len(answer.rows["verdicts"]), samples=samples)
+        return answer
+
+    async def aclose(self, grace: float) -> None:
+        """Answer what is queued, then end; see `Batcher.aclose`."""
+        await self._batcher.aclose(grace)
+        self._metrics.detach(self._counts)
+        self.scorer.close()
+
+
+def load(
+    root: Path, name: str, version: int, settings: Settings, metrics: Metrics, *, shadow: bool = False
+) -> ServedModel:
+    """Verify a bundle byte by byte, replay its golden records, warm it up.
+
+    Args:
+        root: The models folder.
+        name: The model's name.
+        version: Its version.
+        settings: Of the service.
+        metrics: Where it is counted.
+        shadow: Whether it is to answer nobody.
+
+    Raises:
+        BundleError: The bundle is refused, with the file and the reason.
+        DeviceUnavailable: The device asked for cannot be had.
+    """
+    bundle = store.load(root, name, version)
+    scorer = open_scorer(bundle, settings)
+    return ServedModel(bundle, scorer, settings, metrics, shadow=shadow)
+
+
+def open_scorer(bundle: Bundle, settings: Settings) -> Scorer:
+    """A session on a bundle's graph that scores the golden records as at export; which also warms it up.
+
+    Raises:
+        BundleRefused: The graph cannot be loaded, or the golden records score differently.
+        DeviceUnavailable: The device asked for cannot be had.
+    """
+    noise = _read(bundle, "noise.npy", lambda content: np.load(io.BytesIO(content), allow_pickle=False))
+
+    def start(graph: bytes) -> Scorer:
+        return Scorer(
+            graph,
+            noise,
+            settings.device,
+            threads=settings.threads,
+            tf32=settings.tf32,
+            gpu_memory_mb=settings.gpu_memory_mb,
+        )
+
+    scorer = _read(bundle, "scorer.onnx", start)
+    golden = _read(bundle, goldens.FILE_NAME, Golden.model_validate_json)
+
+    def score(records: Sequence[object], samples: int) -> Tensors:
+        body = orjson.dumps({"records": records, "samples": samples})
+        return scorer.run(decode(body, bundle.manifest, len(records), samples).tensors, samples)
+
+    try:
+        golden.verify(score)
+    except ServiceError as error:
+        raise GoldenMismatch(goldens.FILE_NAME, f"does not fit the manifest's fields: {error}") from error
+    return scorer
+
+
+def open_calibration(bundle: Bundle) -> Calibration:
+    """A bundle's calibration.
+
+    Raises:
+        BundleRefused: The file is none.
+    """
+    return _read(bundle, calibrations.FILE_NAME, Calibration.from_bytes)
+
+
+def _read(bundle: Bundle, file: str, parse: Callable[[bytes], _Content]) -> _Content:
+    try:
+        return parse(bundle.files[file])
+    except KeyError as error:
+        raise BundleRefused(file, "is not in the manifest; train it again") from error
+    except DeviceUnavailable:
+        raise
+    except Exception as error:
+        raise BundleRefused(file, f"cannot be read: {' '.join(str(error).split())}") from error
