@@ -38,7 +38,8 @@ def serve(
     except DeviceUnavailable as error:
         fail(error, WORK_FAILED)
     except OSError as error:
-        fail(f"{settings.host}:{settings.port}: {(error.strerror or str(error)).lower()}", WORK_FAILED)
+        address = error.filename or f"{settings.host}:{settings.port}"
+        fail(f"{address}: {(error.strerror or str(error)).lower()}", WORK_FAILED)
     raise SystemExit(code)
 
 

@@ -8,6 +8,7 @@ that one come first.
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 
 from service.connections import Connections
@@ -33,14 +34,20 @@ class Acceptor:
         listening: The socket; made non-blocking.
         protocol: Makes the protocol of a connection.
         connections: Those of this worker, and how many the others have.
+        tls: What they are encrypted with, or None.
     """
 
     def __init__(
-        self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol], connections: Connections
+        self,
+        listening: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        connections: Connections,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._listening = listening
         self._protocol = protocol
         self._connections = connections
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[object]] = set()
         self._closed = False
@@ -94,7 +101,7 @@ class Acceptor:
             self._loop.call_later(PAUSE_SECONDS, self._listen)
             return False
         connection.setblocking(False)
-        task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
+        task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._tls))
         self._opening.add(task)
         self._connections.opening()
         task.add_done_callback(self._opened)

@@ -12,9 +12,10 @@ from fastapi import FastAPI, Request
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from service import openapi
+from service import access, openapi
 from service.asgi import Receive, Scope, Send
-from service.gate import Gate, is_hot
+from service.gate import OPERATORS, Gate, is_hot
+from service.keys import KeyRing
 from service.metrics import FLUSH_SECONDS, Metrics
 from service.models import Models
 from service.openinference.endpoint import OpenInference
@@ -22,6 +23,9 @@ from service.routes import router
 from service.score import ScoreEndpoint
 from service.settings import Settings
 from service.tracing import Tracing
+
+NOWHERE = "/nowhere"
+"""A path at which there is nothing, in place of one that is not answered on a port."""
 
 log = logging.getLogger("surprisal.http")
 
@@ -40,7 +44,9 @@ class Application:
         if settings.expect_provider is not None:
             self.metrics.expect(settings.expect_provider)
         self.models = Models(settings, self.metrics)
+        self._keys = KeyRing(settings)
         self._tracing = Tracing.start(settings)
+        self._ops_port = settings.ops_port
         self._grace_seconds = settings.grace_seconds
         self.api = FastAPIOffline(
             title="Surprisal",
@@ -61,6 +67,7 @@ class Application:
             open_inference=open_inference,
             metrics=self.metrics,
             models=self.models,
+            keys=self._keys,
             tracing=self._tracing,
             slow_seconds=settings.slow_ms / 1e3,
         )
@@ -69,13 +76,23 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or live through the lifespan."""
+        if self._ops_port is not None and scope["type"] == "http" and scope["path"] == access.METRICS:
+            scope = {**scope, "path": NOWHERE}
         hot = scope["type"] == "http" and is_hot(scope["path"])
         await (self._short_way if hot else self.api)(scope, receive, send)
+
+    async def operators(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request on the port for operators: health and metrics, without a key."""
+        if scope["type"] == "http":
+            there = access.for_operators(scope["path"])
+            scope = {**scope, "path": scope["path"] if there else NOWHERE, OPERATORS: True}
+            await (self._short_way if is_hot(scope["path"]) else self.api)(scope, receive, send)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
         await self.models.refresh()
-        background = [asyncio.create_task(self.models.watch()), asyncio.create_task(_flush(self.metrics))]
+        watched = (self.models.watch(), self._keys.watch(), _flush(self.metrics))
+        background = [asyncio.create_task(each) for each in watched]
         try:
             yield
         finally:

@@ -9,6 +9,8 @@ ServiceError
 ├── EncodingUnsupported    unsupported-content-encoding
 ├── NotAcceptable          not-acceptable
 ├── RequestInvalid         invalid-request
+├── KeyMissing             unauthorized
+├── KeyForbidden           forbidden
 ├── RouteNotFound          not-found
 ├── MethodNotAllowed       method-not-allowed
 ├── ModelNotFound          model-not-found
@@ -120,6 +122,20 @@ class RequestInvalid(ServiceError):
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         super().__init__(f"{faults[0].pointer or 'the body'}: {faults[0].detail}{more}")
         self.faults = tuple(faults)
+
+
+class KeyMissing(ServiceError):
+    """The request has no key that is known."""
+
+    slug = "unauthorized"
+    title = "A key is needed"
+
+
+class KeyForbidden(ServiceError):
+    """The key is not good for this."""
+
+    slug = "forbidden"
+    title = "The key is not good for this"
 
 
 class RouteNotFound(ServiceError):

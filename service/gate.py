@@ -9,8 +9,10 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from service import access
 from service.asgi import ClientGone, Headers, Message, Receive, Scope, Send, respond
 from service.errors import MethodNotAllowed, RouteNotFound, ServiceError, Unexpected
+from service.keys import KeyRing
 from service.metrics import Metrics
 from service.models import Models
 from service.openinference import endpoint
@@ -25,8 +27,21 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _SCORE = re.compile(r"(?:/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)?/score")
 _SCORE_ROUTES = ("/score", "/models/{name}/score", "/models/{name}/versions/{version}/score")
 
+OPERATORS = "surprisal.operators"
+"""In the scope of what is asked on the port for operators."""
 UNMATCHED = "unmatched"
 """In place of a route where there is no such path."""
+_CAREFUL: tuple[tuple[bytes, bytes], ...] = ((b"x-content-type-options", b"nosniff"),)
+_CAREFUL_PAGE = (
+    *_CAREFUL,
+    (b"referrer-policy", b"no-referrer"),
+    # The page of the documentation is made of scripts and styles of its own.
+    (
+        b"content-security-policy",
+        b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+        b"img-src 'self' data:; frame-ancestors 'none'",
+    ),
+)
 _PROBLEM = (problem, MEDIA_TYPE)
 
 log = logging.getLogger("surprisal.http")
@@ -41,6 +56,7 @@ class Gate:
         open_inference: What answers under `/v2`.
         metrics: Where requests are counted.
         models: Whether the service drains, so that clients are told to connect elsewhere.
+        keys: Who may ask.
         tracing: Where each request's trace begins.
         slow_seconds: Requests whose answer takes longer to begin are logged.
     """
@@ -52,6 +68,7 @@ class Gate:
         open_inference: OpenInference,
         metrics: Metrics,
         models: Models,
+        keys: KeyRing,
         tracing: Tracing,
         slow_seconds: float,
     ) -> None:
@@ -60,6 +77,7 @@ class Gate:
         self._open_inference = open_inference
         self._metrics = metrics
         self._models = models
+        self._keys = keys
         self._tracing = tracing
         self._slow_seconds = slow_seconds
 
@@ -73,6 +91,7 @@ class Gate:
         request_id = _request_id(headers)
         trace = self._tracing.begin(request_id.decode(), headers, scope["method"])
         CURRENT.set(trace)
+        careful = _CAREFUL
         status = 0
         # A stream goes on for as long as its client sends; what counts is when its answer begins.
         answered: float | None = None
@@ -83,13 +102,16 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 answered = time.perf_counter()
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                message["headers"] = [*message["headers"], *careful, (b"x-request-id", request_id)]
                 if self._models.draining:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
         self._metrics.in_progress += 1
         try:
+            role = access.needed(scope["path"])
+            if role is not None and OPERATORS not in scope:
+                self._keys.require(headers, role)
             scoring = _scoring(scope["path"])
             if scoring is not None:
                 route, name, version = scoring
@@ -103,6 +125,7 @@ class Gate:
             else:
                 # A server leaves the body of the answer to a HEAD away by itself.
                 routed = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+                careful = _CAREFUL_PAGE
                 await self._app(routed, receive, send_with_id)
                 route = _route(routed)
         except ClientGone:

@@ -9,6 +9,8 @@ from service.trace import Trace
 MEDIA_TYPE = b"application/problem+json"
 STATUS: dict[type[ServiceError], int] = {
     errors.BodyMalformed: 400,
+    errors.KeyMissing: 401,
+    errors.KeyForbidden: 403,
     errors.RouteNotFound: 404,
     errors.ModelNotFound: 404,
     errors.MethodNotAllowed: 405,
@@ -32,9 +34,10 @@ RETRY_AFTER_SECONDS = 1
 CODINGS = ("gzip", "deflate", "identity")
 """Content encodings that are read (RFC 9110, section 8.4.1)."""
 HEADERS: dict[type[ServiceError], tuple[tuple[bytes, bytes], ...]] = {
+    errors.KeyMissing: ((b"www-authenticate", b'Bearer realm="surprisal"'),),
     errors.EncodingUnsupported: ((b"accept-encoding", ", ".join(CODINGS).encode()),),
 }
-"""What the head of a refusal says besides (RFC 9110, section 15.5.16)."""
+"""What the head of a refusal says besides (RFC 9110, sections 11.6.1 and 15.5.16)."""
 
 
 def problem(error: ServiceError, trace: Trace) -> bytes:

@@ -6,19 +6,23 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from service import cpus, logs, scorer
 from service.acceptor import Acceptor
+from service.asgi import Receive, Scope, Send
 from service.connections import Connections, Counts
 from service.settings import Settings
 
 LAST_CALL_SECONDS = 0.1
 """Between the last connection that is accepted and the closing of those that ask for nothing."""
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
 GARBAGE = 50_000
 """Lists, dictionaries and the like that are made before Python looks for those that only refer to one another."""
 
@@ -34,6 +38,7 @@ class Share:
         lifeline: File descriptor whose end means SIGTERM.
         counts: How many connections each worker has.
         worker: This one's place among them.
+        operators: The socket of the port for operators, or None.
         started: Told that connections are accepted.
     """
 
@@ -41,6 +46,7 @@ class Share:
     lifeline: int
     counts: Counts
     worker: int
+    operators: socket.socket | None
     started: Callable[[], None]
 
 
@@ -52,15 +58,23 @@ class Server(uvicorn.Server):
         drain: Told that the service drains.
         drain_seconds: How long it goes on.
         share: Of several workers', or None.
+        operators: What answers on the port for operators, and its socket; or None.
     """
 
     def __init__(
-        self, config: uvicorn.Config, drain: Callable[[], None], drain_seconds: float, share: Share | None
+        self,
+        config: uvicorn.Config,
+        drain: Callable[[], None],
+        drain_seconds: float,
+        share: Share | None,
+        operators: tuple[App, socket.socket] | None,
     ) -> None:
         super().__init__(config)
         self._drain = drain
         self._drain_seconds = drain_seconds
         self._share = share
+        self._operators = operators
+        self._operators_state = uvicorn.server.ServerState()
         self._acceptor: Acceptor | None = None
         self._stop_at: float | None = None
 
@@ -82,6 +96,8 @@ class Server(uvicorn.Server):
         """Load, listen, and say so."""
         share = self._share
         await super().startup(None if share is None else [])
+        if self._operators is not None:
+            await self._answer_operators(*self._operators)
         # What is there by now stays; looking through it again and again would stop every request for some 25 ms. What
         # a large request or answer is made of holds no cycles: looking through that took a fifth of decoding it.
         gc.collect()
@@ -90,7 +106,7 @@ class Server(uvicorn.Server):
         if share is not None:
             connections = Connections(share.counts, share.worker)
             self.server_state.connections = connections
-            self._acceptor = Acceptor(share.listening, self._protocol, connections)
+            self._acceptor = Acceptor(share.listening, self._protocol, connections, self.config.ssl)
             loop = asyncio.get_running_loop()
             loop.add_reader(share.lifeline, self._orphaned, loop, share.lifeline)
             share.started()
@@ -101,6 +117,19 @@ class Server(uvicorn.Server):
         )
         return protocol
 
+    async def _answer_operators(self, app: App, listening: socket.socket) -> None:
+        config = _config(app, lifespan="off")
+        config.load()
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self._operators_state, app_state={}
+            )
+            return made
+
+        # Until the very end: what drains is still looked at.
+        await asyncio.get_running_loop().create_server(protocol, sock=listening)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, and wait for what was begun."""
         if self._acceptor is not None:
@@ -108,6 +137,10 @@ class Server(uvicorn.Server):
             # What was accepted last has yet to say what it wants.
             await asyncio.sleep(LAST_CALL_SECONDS)
         await super().shutdown(sockets)
+        if self._operators is not None:
+            self._operators[1].close()
+            for connection in list(self._operators_state.connections):
+                connection.shutdown()
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; true once it is time to stop listening."""
@@ -158,6 +191,7 @@ def serve(settings: Settings, share: Share | None = None) -> None:
     """
     # Only now: a worker of several has been told by now where they share their counts.
     from service.app import Application
+    from service.keys import KeysInvalid
     from service.tracing import TracingUnusable
 
     try:
@@ -165,22 +199,55 @@ def serve(settings: Settings, share: Share | None = None) -> None:
     except TracingUnusable as error:
         log.error("traces cannot be sent: %s", error)
         raise SystemExit(1) from error
-    config = uvicorn.Config(
+    except KeysInvalid as error:
+        log.error("the keys cannot be used: %s", error)
+        raise SystemExit(1) from error
+    config = _config(
         app,
         host=settings.host,
         port=settings.port,
-        ws="none",
-        reset_contextvars=True,  # or a pipelined request would begin in the context of the one before
-        log_config=None,
-        access_log=False,
-        server_header=False,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=round(settings.grace_seconds),
     )
+    listening = share.operators if share is not None else operators_socket(settings)
+    operators = None if listening is None else (app.operators, listening)
 
     def drain() -> None:
         app.models.draining = True
 
     try:
-        Server(config, drain, settings.drain_seconds, share).run()
+        Server(config, drain, settings.drain_seconds, share, operators).run()
     except SystemExit as error:
         raise SystemExit(1) from error  # uvicorn's own code for a failed start is 3
+
+
+def operators_socket(settings: Settings) -> socket.socket | None:
+    """A socket that listens on the port for operators; None where there is no such port.
+
+    Raises:
+        OSError: It cannot be listened on; `filename` is the address.
+    """
+    if settings.ops_port is None:
+        return None
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listening = socket.create_server((settings.host, settings.ops_port), family=family)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"{settings.host}:{settings.ops_port}") from error
+    log.info("operators are answered on http://%s:%d", *listening.getsockname()[:2])
+    return listening
+
+
+def _config(app: App, **options: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        interface="asgi3",
+        proxy_headers=False,  # nothing here asks who the client is
+        ws="none",
+        reset_contextvars=True,  # or a pipelined request would begin in the context of the one before
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        **options,
+    )

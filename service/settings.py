@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -27,6 +27,25 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    keys_file: Path | None = Field(
+        default=None,
+        description="File of API keys, a line each: its role, and the key or its sha256:; read again when it changes.",
+    )
+    keys: SecretStr | None = Field(
+        default=None,
+        description="The same as a variable, separated by commas; without either, nobody is asked for a key.",
+    )
+    ops_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for /metrics and health, without a key; then /metrics is there alone.",
+    )
+    tls_certificate: FilePath | None = Field(
+        default=None,
+        description="PEM file of the certificate chain; with it, HTTPS is spoken, but not on SURPRISAL_OPS_PORT.",
+    )
+    tls_key: FilePath | None = Field(default=None, description="PEM file of the certificate's private key.")
     workers: int | None = Field(
         default=None, ge=1, description="Processes that answer; by default one for each processor of the quota."
     )
@@ -95,4 +114,10 @@ class Settings(BaseSettings):
     def _largest_request_fits_the_queue(self) -> "Settings":
         if self.max_queue_records < self.max_records:
             raise ValueError("max_queue_records is less than max_records: the largest request could never be queued")
+        return self
+
+    @model_validator(mode="after")
+    def _certificate_and_key_go_together(self) -> "Settings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together: one of them is not set")
         return self

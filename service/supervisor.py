@@ -17,6 +17,7 @@ from pathlib import Path
 from service import connections, cpus, logs
 from service.acceptor import BACKLOG
 from service.connections import Counts
+from service.server import operators_socket
 from service.settings import METRICS_FOLDER, Settings
 
 SOON_SECONDS = 5.0
@@ -46,7 +47,9 @@ def run(settings: Settings, workers: int) -> int:
     with _listening(settings) as listening, _metrics_folder(settings) as (folder, locks):
         # prometheus_client reads it once, when it is imported: in the workers, and here for the counts of workers.
         os.environ[METRICS_FOLDER] = str(folder)
-        return asyncio.run(Supervisor(settings, workers, listening, locks).run())
+        operators = operators_socket(settings)
+        with contextlib.closing(operators) if operators is not None else contextlib.nullcontext():
+            return asyncio.run(Supervisor(settings, workers, listening, operators, locks).run())
 
 
 class Supervisor:
@@ -56,14 +59,23 @@ class Supervisor:
         settings: Of the service; the workers get them as environment variables.
         workers: How many.
         listening: The socket that all of them accept from.
+        operators: The socket of the port for operators, or None.
         held: File descriptors that they hold for as long as they live.
     """
 
-    def __init__(self, settings: Settings, workers: int, listening: socket.socket, held: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        workers: int,
+        listening: socket.socket,
+        operators: socket.socket | None = None,
+        held: tuple[int, ...] = (),
+    ) -> None:
         from service.metrics import WorkerMetrics
 
         self._workers = workers
         self._listening = listening
+        self._operators = operators
         self._held = held
         self._patience = settings.drain_seconds + settings.grace_seconds + _MARGIN_SECONDS
         self._environment = {**os.environ, **_as_environment(settings, workers)}
@@ -128,7 +140,8 @@ class Supervisor:
     async def _live_one(self, worker: int) -> tuple[asyncio.subprocess.Process, int]:
         """Start a worker and wait for its end."""
         ready, ready_there = os.pipe()
-        inherited = (self._listening.fileno(), ready_there, self._lifeline, self._counts_file)
+        inherited = [self._listening.fileno(), ready_there, self._lifeline, self._counts_file]
+        operators = -1 if self._operators is None else self._operators.fileno()
         with contextlib.ExitStack() as last:
             last.callback(os.close, ready)
             try:
@@ -136,8 +149,8 @@ class Supervisor:
                     sys.executable,
                     "-m",
                     "service.worker",
-                    *map(str, (*inherited, worker)),
-                    pass_fds=(*inherited, *self._held),
+                    *map(str, (*inherited, operators, worker)),
+                    pass_fds=(*inherited, *self._held, *([] if operators < 0 else [operators])),
                     stdin=asyncio.subprocess.DEVNULL,
                     env=self._environment,
                     # Or a terminal's Ctrl-C would reach them twice: by itself, and passed on from here.
@@ -231,6 +244,6 @@ def _remove_left_over() -> None:
 
 def _as_environment(settings: Settings, workers: int) -> dict[str, str]:
     given = {"threads": max(1, cpus.available() // workers)} | settings.model_dump(
-        exclude_none=True, exclude={"otlp_endpoint"}
+        exclude_none=True, exclude={"otlp_endpoint", "keys"}
     )
     return {f"SURPRISAL_{name.upper()}": str(value) for name, value in given.items()}

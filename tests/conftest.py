@@ -82,7 +82,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    models: Path, workers: int = 1, own_group: bool = False, **environment: str
+    models: Path, workers: int = 1, own_group: bool = False, ready: str | None = None, **environment: str
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`surprisal serve` as a process of its own, once it is ready, and its address."""
     port = free_port()
@@ -94,7 +94,7 @@ def running(
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until_answering(url, process)
+        wait_until_answering(ready or url, process)
         yield process, url
     finally:
         if process.poll() is None:

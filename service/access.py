@@ -1,0 +1,22 @@
+"""Which path takes a key of which role, and which is answered on the port for operators."""
+
+import re
+
+from service.keys import Role
+
+HEALTH = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+"""Balancers and probes ask these, without a key."""
+METRICS = "/metrics"
+_CHANGES = re.compile(r"/v2/repository/models/[^/]+/(load|unload)")
+
+
+def needed(path: str) -> Role | None:
+    """The role that a path takes, whether or not there is anything there; None where anybody may ask."""
+    if path in HEALTH:
+        return None
+    return Role.ADMIN if _CHANGES.fullmatch(path) else Role.SCORE
+
+
+def for_operators(path: str) -> bool:
+    """Whether a path is answered on the port for operators, to which no key belongs."""
+    return path == METRICS or path in HEALTH

@@ -1,0 +1,163 @@
+"""API keys: who may ask, and for what. Only their SHA-256 is kept."""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import re
+from enum import StrEnum
+from typing import NamedTuple
+
+from service.asgi import Headers
+from service.errors import KeyForbidden, KeyMissing
+from service.settings import Settings
+
+LEAST_CHARACTERS = 16
+"""Of a key that is written as it is."""
+POLL_SECONDS = 1.0
+"""The file is looked at this often, so that keys can be changed without a restart."""
+_DIGEST = re.compile("sha256:([0-9a-f]{64})")
+_BEARER = re.compile(rb"bearer +([!-~]+) *", re.IGNORECASE)
+
+log = logging.getLogger("surprisal.keys")
+
+
+class Role(StrEnum):
+    """What a key is good for; `admin` for all."""
+
+    SCORE = "score"
+    ADMIN = "admin"
+
+
+class KeysInvalid(Exception):
+    """The keys cannot be understood; the message says where and never quotes one."""
+
+
+class Key(NamedTuple):
+    """One key.
+
+    Args:
+        digest: Its SHA-256.
+        role: What it is good for.
+    """
+
+    digest: bytes
+    role: Role
+
+
+class KeyRing:
+    """The keys of a service; none at all means that everybody may ask.
+
+    Args:
+        settings: Where they are: a file, which is read again when it changes, and a variable.
+
+    Raises:
+        KeysInvalid: They cannot be read.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._file = settings.keys_file
+        given = settings.keys.get_secret_value() if settings.keys is not None else ""
+        self._given = parse(re.sub("[,;]", "\n", given), "SURPRISAL_KEYS")
+        self._seen = self._fingerprint()
+        self._keys = self._given + self._read()
+        if (self._file is not None or given) and not self._keys:
+            raise KeysInvalid("there is no key in what should hold some, so that nobody could ask")
+
+    @property
+    def locked(self) -> bool:
+        """Whether keys are asked for."""
+        return bool(self._keys)
+
+    def require(self, headers: Headers, needed: Role) -> None:
+        """Check the key of a request.
+
+        Args:
+            headers: By lower-case name.
+            needed: What the request takes.
+
+        Raises:
+            KeyMissing: There is none, or nobody knows it.
+            KeyForbidden: It is not good for this.
+        """
+        if not self._keys:
+            return
+        given = _BEARER.fullmatch(headers.get(b"authorization", b""))
+        if given is None:
+            raise KeyMissing("send a key: Authorization: Bearer KEY", close=True)
+        digest = hashlib.sha256(given[1]).digest()
+        role: Role | None = None
+        for key in self._keys:  # all of them, however soon one fits: the time it takes tells nothing
+            if hmac.compare_digest(key.digest, digest):
+                role = key.role if role is not Role.ADMIN else role
+        if role is None:
+            raise KeyMissing("this key is not known here", close=True)
+        if role is not needed and role is not Role.ADMIN:
+            raise KeyForbidden(f"this takes a key of the role {needed}")
+
+    async def watch(self) -> None:
+        """Follow the file for ever; while it cannot be read, the keys that were known stay."""
+        while self._file is not None:
+            await asyncio.sleep(POLL_SECONDS)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Read the file again if it has changed."""
+        seen = self._fingerprint()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            keys = self._given + self._read()
+        except KeysInvalid as error:
+            log.error("the keys stay as they were: %s", error)
+            return
+        if not keys:
+            log.error("the keys stay as they were: %s holds none", self._file)
+            return
+        self._keys = keys
+        log.info("%d keys are known now", len(keys))
+
+    def _read(self) -> tuple[Key, ...]:
+        if self._file is None:
+            return ()
+        try:
+            return parse(self._file.read_text(), str(self._file))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise KeysInvalid(f"{self._file} cannot be read: {reason}") from error
+
+    def _fingerprint(self) -> object:
+        try:
+            seen = None if self._file is None else self._file.stat()
+        except OSError:
+            return None
+        return None if seen is None else (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+
+
+def parse(text: str, source: str) -> tuple[Key, ...]:
+    """Read keys: a line each, `ROLE sha256:DIGEST` or `ROLE KEY`; what follows a # is a comment.
+
+    Args:
+        text: The lines.
+        source: What they are from, for errors.
+
+    Raises:
+        KeysInvalid: A line is neither.
+    """
+    keys = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        where = f"{source}, line {number}"
+        if len(words) != 2 or words[0] not in list(Role):
+            raise KeysInvalid(f"{where}: a role ({' or '.join(Role)}) and a key are expected")
+        digest = _DIGEST.fullmatch(words[1])
+        if digest is None and words[1].startswith("sha256:"):
+            raise KeysInvalid(f"{where}: sha256: is followed by 64 digits from 0 to f")
+        if digest is None and (len(words[1]) < LEAST_CHARACTERS or not words[1].isascii()):
+            raise KeysInvalid(f"{where}: a key has {LEAST_CHARACTERS} characters of ASCII or more")
+        hashed = bytes.fromhex(digest[1]) if digest else hashlib.sha256(words[1].encode()).digest()
+        keys.append(Key(hashed, Role(words[0])))
+    return tuple(keys)
