@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import math
 import signal
 import socket
 import time
@@ -17,6 +18,7 @@ from service import cpus, logs, scorer
 from service.acceptor import Acceptor
 from service.asgi import Receive, Scope, Send
 from service.connections import Connections, Counts
+from service.protocol import SWEEP_SECONDS, LimitedProtocol, Limits, limited
 from service.settings import Settings
 
 LAST_CALL_SECONDS = 0.1
@@ -77,6 +79,7 @@ class Server(uvicorn.Server):
         self._operators_state = uvicorn.server.ServerState()
         self._acceptor: Acceptor | None = None
         self._stop_at: float | None = None
+        self._swept = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; at a second signal, at Ctrl-C, or before the first connection, stop listening at once.
@@ -118,7 +121,7 @@ class Server(uvicorn.Server):
         return protocol
 
     async def _answer_operators(self, app: App, listening: socket.socket) -> None:
-        config = _config(app, lifespan="off")
+        config = _config(app, http=self.config.http, lifespan="off")
         config.load()
 
         def protocol() -> asyncio.Protocol:
@@ -144,6 +147,12 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; true once it is time to stop listening."""
+        now = asyncio.get_running_loop().time()
+        if now - self._swept > SWEEP_SECONDS:
+            self._swept = now
+            for connection in [*self.server_state.connections, *self._operators_state.connections]:
+                if isinstance(connection, LimitedProtocol):
+                    connection.sweep(now)
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -168,6 +177,7 @@ def run(settings: Settings) -> int:
         SystemExit: 1; the start failed, and the log says why.
     """
     scorer.require(settings.device)
+    _allow_open_files()
     # A GPU is kept busy by one worker, and each would hold its own copy of every model.
     workers = settings.workers or (1 if scorer.expects_cuda(settings.device) else cpus.available())
     if workers > 1:
@@ -202,10 +212,13 @@ def serve(settings: Settings, share: Share | None = None) -> None:
     except KeysInvalid as error:
         log.error("the keys cannot be used: %s", error)
         raise SystemExit(1) from error
+    limits = Limits(settings.max_head_bytes, settings.head_seconds, settings.idle_seconds)
     config = _config(
         app,
         host=settings.host,
         port=settings.port,
+        http=limited(limits, lambda reason: app.metrics.rejected.labels(reason).inc()),
+        timeout_keep_alive=math.ceil(settings.idle_seconds),
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=round(settings.grace_seconds),
@@ -237,6 +250,16 @@ def operators_socket(settings: Settings) -> socket.socket | None:
         raise OSError(error.errno, error.strerror, f"{settings.host}:{settings.ops_port}") from error
     log.info("operators are answered on http://%s:%d", *listening.getsockname()[:2])
     return listening
+
+
+def _allow_open_files() -> None:
+    """As many as may be: a connection is one, and the usual limit allows a thousand."""
+    try:
+        import resource
+    except ImportError:  # no Unix, and no such limit
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _config(app: App, **options: Any) -> uvicorn.Config:

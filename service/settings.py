@@ -79,6 +79,13 @@ class Settings(BaseSettings):
     max_line_bytes: int = Field(
         default=2**20, ge=1, description="Longest line of an NDJSON stream; a longer one is answered by an error line."
     )
+    max_head_bytes: int = Field(
+        default=2**16, ge=1024, description="Most bytes of a request's head; a larger one is answered 431."
+    )
+    head_seconds: float = Field(default=10.0, gt=0, description="Seconds that a request's head may take; then 408.")
+    idle_seconds: float = Field(
+        default=75.0, gt=0, description="Seconds that a connection may be without a request; then it is closed."
+    )
     max_batch_records: int = Field(default=1024, ge=1, description="Most records scored in one batch.")
     max_queue_records: int = Field(
         default=65_536, ge=1, description="Most records waiting for a batch, by model; beyond that requests get 429."

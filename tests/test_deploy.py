@@ -20,7 +20,7 @@ DEPLOY = ROOT / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
 OF_THE_IMAGE = {"host", "port", "models", "metrics_folder"}
-STREAM = ROOT / "service" / "stream.py"
+STREAM, PROTOCOL = ROOT / "service" / "stream.py", ROOT / "service" / "protocol.py"
 ALERT = re.compile(r"- alert: (\w+)")
 
 
@@ -91,7 +91,8 @@ async def test_every_setting_metric_and_error_is_documented(models: Path) -> Non
         name = family.name + ("_total" if family.type == "counter" else "")
         assert f"| `{name}` | {family.type} | {family.documentation} |" in text
     slugs = {error.slug for error in STATUS} | set(re.findall(r'labels\("([a-z-]+)"\)\.inc', STREAM.read_text()))
-    assert {"queue-full", "invalid-line", "client-not-reading"} <= slugs
+    slugs |= set(re.findall(r'_refuse\(\d+, "([a-z-]+)"', PROTOCOL.read_text()))
+    assert {"queue-full", "invalid-line", "client-not-reading", "head-too-large", "head-too-slow"} <= slugs
     assert slugs == set(re.findall(r"^\| `([a-z-]+)` \| \(?\d{3}", text, re.MULTILINE))
 
 

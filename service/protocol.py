@@ -1,0 +1,136 @@
+"""uvicorn's HTTP protocol with the limits that it lacks: on heads, on the time that they take, on silence."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+SWEEP_SECONDS = 1.0
+"""Connections are looked at this often: a timer for each request would cost more."""
+LINGER_SECONDS = 2.0
+"""For so long what a client goes on sending is thrown away, so that it sees why it was refused."""
+
+log = logging.getLogger("surprisal.http")
+
+
+class Limits(NamedTuple):
+    """What a client may take before it has asked for anything.
+
+    Args:
+        head_bytes: Most bytes of a request's head, what follows a chunked body (trailers) included.
+        head_seconds: From a head's first byte to its end, and from an answer to the end of its request's body.
+        idle_seconds: Without a request: at first, and between two.
+    """
+
+    head_bytes: int
+    head_seconds: float
+    idle_seconds: float
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection; see `limited`, which makes the class that a server uses."""
+
+    limits: ClassVar[Limits]
+    count: ClassVar["staticmethod[[str], None]"]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `asyncio.Protocol`."""
+        self._since = self.loop.time()
+        self._in_message = self._in_head = self._began = self._refused = False
+        self._head_bytes = self._waiting_bytes = 0
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self._refused:
+            return
+        self._began = False
+        super().data_received(data)
+        if self._in_head and not self._began:
+            # What the parser holds back, the value of a header for example, is in no callback yet.
+            self._waiting_bytes += len(data)
+        if max(self._head_bytes, self._waiting_bytes) > self.limits.head_bytes:
+            self._refuse(431, "head-too-large", f"The head of the request is over {self.limits.head_bytes} bytes.")
+
+    def on_message_begin(self) -> None:
+        """Called by the parser, at a request's first byte."""
+        super().on_message_begin()
+        self._in_message = self._in_head = self._began = True
+        self._head_bytes = self._waiting_bytes = 0
+        self._since = self.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        """Called by the parser."""
+        self._head_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser, for trailers too."""
+        self._head_bytes += len(name) + len(value) + len(": \r\n")
+        if self._head_bytes <= self.limits.head_bytes:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._in_head = False
+        if self._head_bytes <= self.limits.head_bytes:
+            super().on_headers_complete()
+        else:
+            self._refused = True
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        self._in_message = False
+        if not self._refused:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Called once an answer has been sent."""
+        self._since = self.loop.time()
+        super().on_response_complete()
+
+    def sweep(self, now: float) -> None:
+        """End what has taken too long; called every `SWEEP_SECONDS`.
+
+        Args:
+            now: On the event loop's clock, in seconds.
+        """
+        answered = self.cycle is None or self.cycle.response_complete
+        if self._refused or self.transport.is_closing() or not (answered or self._in_head):
+            return
+        seconds = now - self._since
+        if self._in_head and seconds > self.limits.head_seconds:
+            seconds_allowed = f"{self.limits.head_seconds:g}"
+            self._refuse(408, "head-too-slow", f"The head of the request took over {seconds_allowed} seconds.")
+        elif not self._in_head and seconds > (
+            self.limits.head_seconds if self._in_message else self.limits.idle_seconds
+        ):
+            self.transport.close()
+
+    def _refuse(self, status: int, reason: str, text: str) -> None:
+        self._refused = True
+        self.count(reason)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()  # in the middle of another answer nothing can be said
+            return
+        head = f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(text)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head.encode() + text.encode())
+        self._unset_keepalive_if_required()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+def limited(limits: Limits, count: Callable[[str], None]) -> type[LimitedProtocol]:
+    """The class of a server's connections.
+
+    Args:
+        limits: Of each.
+        count: Told the reason when one is refused.
+    """
+    return type("LimitedProtocol", (LimitedProtocol,), {"limits": limits, "count": staticmethod(count)})
