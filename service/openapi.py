@@ -11,7 +11,9 @@ from fastapi.openapi.utils import get_openapi
 from bundle.fields import AnyField, BooleanField, CategoricalField, NumericField, RecordSchema
 from bundle.manifest import SAMPLE_COUNTS
 from bundle.records import MISSING_TEXTS
+from service import access
 from service.codecs import arrow, csv, json, ndjson
+from service.keys import Role
 from service.models import Models
 from service.openinference import paths as openinference
 from service.served_model import ServedModel
@@ -202,7 +204,23 @@ def document(app: FastAPI, models: Models, settings: Settings) -> Schema:
         ):
             paths[path] = _operation(f"Score records with {what}", path.strip("/").replace("/", "-"), model, settings)
     paths |= openinference.paths(models, settings)
+    if settings.keys_file is not None or settings.keys is not None:
+        _lock(content)
     return content
+
+
+def _lock(content: Schema) -> None:
+    """Say which operations take a key."""
+    content["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    refusal = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for path, operations in content["paths"].items():
+        role = access.needed(path)
+        for operation in operations.values():
+            if role is not None:
+                operation["security"] = [{"key": []}]
+                operation["responses"]["401"] = {"description": "no key, or one that is not known", "content": refusal}
+            if role is Role.ADMIN:
+                operation["responses"]["403"] = {"description": f"the key lacks the role {role}", "content": refusal}
 
 
 def record_schema(schema: RecordSchema) -> Schema:

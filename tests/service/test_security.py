@@ -65,6 +65,10 @@ def concrete(path: str) -> str:
 async def test_no_key_a_wrong_one_and_one_of_the_wrong_role_on_every_route(models: Path, keys: Path) -> None:
     async with in_process(Settings(models=models, keys_file=keys)) as (client, app):
         document = (await client.get("/openapi.json", headers=bearer(SCORE))).json()
+        assert document["paths"]["/score"]["post"]["security"] == [{"key": []}]
+        assert "401" in document["paths"]["/models"]["get"]["responses"]
+        assert "security" not in document["paths"]["/healthz"]["get"]
+        assert "403" in document["paths"]["/v2/repository/models/{name}/load"]["post"]["responses"]
         routes = set(every_route(app, document))
         assert len(routes) > 30
         for method, path in routes:
