@@ -109,9 +109,10 @@ class Gate:
 
         self._metrics.in_progress += 1
         try:
-            role = access.needed(scope["path"])
-            if role is not None and OPERATORS not in scope:
-                self._keys.require(headers, role)
+            if self._keys.locked and OPERATORS not in scope:
+                role = access.needed(scope["path"])
+                if role is not None:
+                    self._keys.require(headers, role)
             scoring = _scoring(scope["path"])
             if scoring is not None:
                 route, name, version = scoring

@@ -70,7 +70,7 @@ class KeyRing:
         return bool(self._keys)
 
     def require(self, headers: Headers, needed: Role) -> None:
-        """Check the key of a request.
+        """Check the key of a request to a service that is locked.
 
         Args:
             headers: By lower-case name.
@@ -80,8 +80,6 @@ class KeyRing:
             KeyMissing: There is none, or nobody knows it.
             KeyForbidden: It is not good for this.
         """
-        if not self._keys:
-            return
         given = _BEARER.fullmatch(headers.get(b"authorization", b""))
         if given is None:
             raise KeyMissing("send a key: Authorization: Bearer KEY", close=True)

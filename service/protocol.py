@@ -38,7 +38,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
         self._since = self.loop.time()
-        self._in_message = self._in_head = self._began = self._refused = False
+        self._in_message = self._in_head = self._heard = self._refused = False
         self._head_bytes = self._waiting_bytes = 0
         super().connection_made(transport)
 
@@ -46,19 +46,18 @@ class LimitedProtocol(HttpToolsProtocol):
         """See `asyncio.Protocol`."""
         if self._refused:
             return
-        self._began = False
+        self._heard = False
         super().data_received(data)
-        if self._in_head and not self._began:
-            # What the parser holds back, the value of a header for example, is in no callback yet.
-            self._waiting_bytes += len(data)
+        # What the parser holds back, the value of a header or trailer for example, is in no callback yet.
+        self._waiting_bytes = 0 if self._heard or not self._in_message else self._waiting_bytes + len(data)
         if max(self._head_bytes, self._waiting_bytes) > self.limits.head_bytes:
             self._refuse(431, "head-too-large", f"The head of the request is over {self.limits.head_bytes} bytes.")
 
     def on_message_begin(self) -> None:
         """Called by the parser, at a request's first byte."""
         super().on_message_begin()
-        self._in_message = self._in_head = self._began = True
-        self._head_bytes = self._waiting_bytes = 0
+        self._in_message = self._in_head = self._heard = True
+        self._head_bytes = 0
         self._since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
@@ -68,7 +67,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser, for trailers too."""
-        self._head_bytes += len(name) + len(value) + len(": \r\n")
+        self._heard = True
+        self._head_bytes += len(name) + len(value) + 4  # the colon, the space and the end of the line
         if self._head_bytes <= self.limits.head_bytes:
             super().on_header(name, value)
 
@@ -82,6 +82,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
+        self._heard = True
         if not self._refused:
             super().on_body(body)
 
