@@ -67,7 +67,8 @@ def shadow(
 
     root, name, number = store.resolve(version)
     registry.shadow(root, name, None if off else number)
-    print(f"{name} has no shadow" if off else f"{name} version {number} scores beside version {_served(root, name)}")
+    served = store.served_version(root, name)
+    print(f"{name} has no shadow" if off else f"{name} version {number} scores beside version {served}")
 
 
 @app.command()
@@ -110,9 +111,3 @@ def prune(
     root, name, _ = store.resolve(model)
     deleted = registry.prune(root, name, keep)
     print(f"deleted of {name}: {', '.join(map(str, deleted)) or 'nothing'}")
-
-
-def _served(root: Path, name: str) -> int:
-    from bundle import store
-
-    return store.served_version(root, name)

@@ -17,6 +17,13 @@ def needed(path: str) -> Role | None:
     return Role.ADMIN if _CHANGES.fullmatch(path) else Role.SCORE
 
 
-def for_operators(path: str) -> bool:
-    """Whether a path is answered on the port for operators, to which no key belongs."""
-    return path == METRICS or path in HEALTH
+def is_here(path: str, *, operators: bool) -> bool:
+    """Where operators have a port of their own: whether a path may be answered on it, or on the other one.
+
+    Args:
+        path: Of the request, whether or not there is anything there.
+        operators: Whether it was asked on the port for operators, which takes no key.
+    """
+    if operators:
+        return path == METRICS or path in HEALTH
+    return path != METRICS

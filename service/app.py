@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from service import access, openapi
+from service import openapi
 from service.asgi import Receive, Scope, Send
 from service.gate import OPERATORS, Gate, is_hot
 from service.keys import KeyRing
@@ -23,9 +23,6 @@ from service.routes import router
 from service.score import ScoreEndpoint
 from service.settings import Settings
 from service.tracing import Tracing
-
-NOWHERE = "/nowhere"
-"""A path at which there is nothing, in place of one that is not answered on a port."""
 
 log = logging.getLogger("surprisal.http")
 
@@ -46,8 +43,6 @@ class Application:
         self.models = Models(settings, self.metrics)
         self._keys = KeyRing(settings)
         self._tracing = Tracing.start(settings)
-        self._ops_port = settings.ops_port
-        self._grace_seconds = settings.grace_seconds
         self.api = FastAPIOffline(
             title="Surprisal",
             version=version("surprisal"),
@@ -69,6 +64,7 @@ class Application:
             models=self.models,
             keys=self._keys,
             tracing=self._tracing,
+            two_ports=settings.ops_port is not None,
             slow_seconds=settings.slow_ms / 1e3,
         )
         self.api.add_middleware(gate)
@@ -76,17 +72,13 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or live through the lifespan."""
-        if self._ops_port is not None and scope["type"] == "http" and scope["path"] == access.METRICS:
-            scope = {**scope, "path": NOWHERE}
         hot = scope["type"] == "http" and is_hot(scope["path"])
         await (self._short_way if hot else self.api)(scope, receive, send)
 
     async def operators(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request on the port for operators: health and metrics, without a key."""
         if scope["type"] == "http":
-            there = access.for_operators(scope["path"])
-            scope = {**scope, "path": scope["path"] if there else NOWHERE, OPERATORS: True}
-            await (self._short_way if is_hot(scope["path"]) else self.api)(scope, receive, send)
+            await self({**scope, OPERATORS: True}, receive, send)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
@@ -99,7 +91,7 @@ class Application:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            await self.models.aclose(self._grace_seconds)
+            await self.models.aclose()
             self.metrics.flush()
             await self._tracing.aclose()
 

@@ -58,6 +58,7 @@ class Gate:
         models: Whether the service drains, so that clients are told to connect elsewhere.
         keys: Who may ask.
         tracing: Where each request's trace begins.
+        two_ports: Whether operators have a port of their own.
         slow_seconds: Requests whose answer takes longer to begin are logged.
     """
 
@@ -70,6 +71,7 @@ class Gate:
         models: Models,
         keys: KeyRing,
         tracing: Tracing,
+        two_ports: bool,
         slow_seconds: float,
     ) -> None:
         self._app = app
@@ -79,6 +81,7 @@ class Gate:
         self._models = models
         self._keys = keys
         self._tracing = tracing
+        self._two_ports = two_ports
         self._slow_seconds = slow_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,6 +116,8 @@ class Gate:
                 role = access.needed(scope["path"])
                 if role is not None:
                     self._keys.require(headers, role)
+            if self._two_ports and not access.is_here(scope["path"], operators=OPERATORS in scope):
+                raise RouteNotFound("this path is not answered on this port")
             scoring = _scoring(scope["path"])
             if scoring is not None:
                 route, name, version = scoring

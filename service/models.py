@@ -35,7 +35,7 @@ class Models:
         self._served: dict[str, ServedModel] = {}
         self._refused: dict[str, tuple[object, str]] = {}
         self._unloaded: set[str] = set()
-        self._refused_shadows: dict[str, object] = {}
+        self._seen_shadows: dict[str, object] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._refreshing = asyncio.Lock()
         self.draining = False
@@ -160,7 +160,7 @@ class Models:
             except Exception:
                 log.exception("the models folder could not be looked at")
 
-    async def aclose(self, grace: float) -> None:
+    async def aclose(self) -> None:
         """Answer what is queued everywhere, then end."""
         for model in self.served:
             self._retire(model)
@@ -210,9 +210,9 @@ class Models:
             return
         try:
             seen = await asyncio.to_thread(_fingerprint, self._settings.models / name / str(version))
-            if self._refused_shadows.get(name) == seen:
+            if self._seen_shadows.get(name) == seen:
                 return
-            self._refused_shadows[name] = seen
+            self._seen_shadows[name] = seen
             shadow = await self._load(name, version, shadow=True)
         except (BundleError, OSError) as error:
             self._metrics.reloads.labels(name, "shadow refused").inc()
@@ -226,7 +226,7 @@ class Models:
 
     def _drop_shadow(self, model: ServedModel) -> None:
         shadow, model.shadow = model.shadow, None
-        self._refused_shadows.pop(model.name, None)
+        self._seen_shadows.pop(model.name, None)
         if shadow is not None:
             self._metrics.model_shadow.labels(model.name, str(shadow.model.version)).set(0)
             self._finish(shadow.aclose(self._settings.grace_seconds))

@@ -77,6 +77,7 @@ class Server(uvicorn.Server):
         self._share = share
         self._operators = operators
         self._operators_state = uvicorn.server.ServerState()
+        self._operators_server: asyncio.Server | None = None
         self._acceptor: Acceptor | None = None
         self._stop_at: float | None = None
         self._swept = 0.0
@@ -131,7 +132,7 @@ class Server(uvicorn.Server):
             return made
 
         # Until the very end: what drains is still looked at.
-        await asyncio.get_running_loop().create_server(protocol, sock=listening)
+        self._operators_server = await asyncio.get_running_loop().create_server(protocol, sock=listening)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, and wait for what was begun."""
@@ -140,8 +141,8 @@ class Server(uvicorn.Server):
             # What was accepted last has yet to say what it wants.
             await asyncio.sleep(LAST_CALL_SECONDS)
         await super().shutdown(sockets)
-        if self._operators is not None:
-            self._operators[1].close()
+        if self._operators_server is not None:
+            self._operators_server.close()
             for connection in list(self._operators_state.connections):
                 connection.shutdown()
 
