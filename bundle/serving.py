@@ -1,11 +1,10 @@
 """`models/<name>/serving.json`: which version of a model is served, and which is tried out beside it."""
 
-import os
-import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bundle import durable_file
 from bundle.errors import ManifestInvalid
 
 FILE_NAME = "serving.json"
@@ -62,14 +61,4 @@ def write(folder: Path, serving: Serving) -> None:
     Raises:
         OSError: The folder cannot be written.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{FILE_NAME}-", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(serving.model_dump_json(exclude_defaults=True).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # noqa: PTH101 - mkstemp gives a name, and the service is another user
-        os.replace(name, folder / FILE_NAME)  # noqa: PTH105 - the same
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    durable_file.replace(folder / FILE_NAME, serving.model_dump_json(exclude_defaults=True).encode() + b"\n")

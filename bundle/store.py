@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle import durable_file, serving
 from bundle import manifest as manifests
-from bundle import serving
 from bundle.errors import BundleNotFound, DigestMismatch, FileMissing
 from bundle.manifest import Manifest
 from bundle.onnx_file import refuse_external_data
@@ -156,8 +156,8 @@ def write(root: Path, name: str, manifest: Manifest, files: Mapping[str, bytes])
     try:
         staging.chmod(0o755)
         for file, content in {**files, manifests.FILE_NAME: manifest.to_bytes()}.items():
-            _write_durably(staging / file, content)
-        _sync_folder(staging)
+            durable_file.write(staging / file, content)
+        durable_file.sync_folder(staging)
         version = (versions(root, name) or [0])[-1] + 1
         while True:
             try:
@@ -167,23 +167,8 @@ def write(root: Path, name: str, manifest: Manifest, files: Mapping[str, bytes])
                 if not (root / name / str(version)).exists():
                     raise
                 version += 1
-        _sync_folder(root / name)
+        durable_file.sync_folder(root / name)
     except BaseException:
         shutil.rmtree(visible, ignore_errors=True)
         raise
     return version
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -76,6 +76,7 @@ def _summary(model: ServedModel) -> dict[str, Any]:
         "anomaly_score": manifest.anomaly_score,
         "device": model.scorer.device,
         "provider": model.scorer.provider,
+        "shadow": None if model.shadow is None else str(model.shadow.model.version),
     }
 
 

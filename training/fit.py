@@ -1,6 +1,7 @@
 """The optimisation loop: schedule, early stopping, checkpoints; the only place that averages over a batch."""
 
 import copy
+import io
 import math
 import pickle
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bundle import durable_file
 from training.config import FitConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber
 from training.objectives import elbo
@@ -211,17 +213,16 @@ class Fit:
             "best_elbo": self.best_elbo,
             "best_epoch": self.best_epoch,
         }
+        # In memory first: torch reports a full disk as a fault of its own format.
+        content = io.BytesIO()
+        torch.save(state, content)
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.checkpoint.with_suffix(".writing")
-        torch.save(state, beside)
-        beside.replace(self.checkpoint)
+        durable_file.replace(self.checkpoint, content.getvalue())
 
     def forget_checkpoint(self) -> None:
-        """Remove the checkpoint once its run has ended well, and its folder unless other runs keep theirs there."""
+        """Remove the checkpoint once its run has ended well."""
         if self.checkpoint is not None:
             self.checkpoint.unlink(missing_ok=True)
-            if self.checkpoint.parent.is_dir() and not any(self.checkpoint.parent.iterdir()):
-                self.checkpoint.parent.rmdir()
 
     def resume(self) -> int:
         """Take up where the checkpoint left off.

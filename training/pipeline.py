@@ -103,7 +103,7 @@ def train(
         f"{len(record.fields)} fields; {parts.train.size} rows to train on, {parts.validation.size} to stop by, "
         f"{parts.calibration.size} for calibration, {parts.anomalies.size} labelled anomalies for evaluation"
     )
-    vae, best_elbo, fit = _fit(data, record, parts, config, target, out / name / ".checkpoints", resume, report)
+    vae, best_elbo, fit = _fit(data, record, parts, config, target, out / name, resume, report)
     say("exporting to ONNX and comparing with torch")
     graphs = export.export(vae, record)
     scorer = export.session(graphs.scorer)
@@ -180,7 +180,7 @@ def _fit(
     parts: Split,
     config: TrainingConfig,
     target: torch.device,
-    checkpoints: Path,
+    folder: Path,
     resume: bool,
     report: Callable[[Progress], None],
 ) -> tuple[VAE, float, Fit]:
@@ -200,7 +200,7 @@ def _fit(
         config.fit,
         seed=config.seed,
         # Runs of one name may go on side by side, each with its own.
-        checkpoint=checkpoints / f"{fingerprint[:16]}.pt",
+        checkpoint=folder / f".checkpoint-{fingerprint[:16]}.pt",
         fingerprint=fingerprint,
     )
     if resume:

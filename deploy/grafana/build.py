@@ -158,6 +158,11 @@ def model() -> dict[str, Any]:
                     "in training": f"max by (bin, place) (surprisal_field_reference_ratio{{{MODEL_OF}, field=\"$field\"}})",
                 }, "percentunit", "Share of the day's records in each bin, and of the training rows; a bin of numbers is named by its upper bound.")),
             ]),
+            (8, [
+                (8, lines("Flagged within the hour, by version", [target('surprisal:anomalies:ratio1h{model="$model"}', "version {{version}}")], "percentunit", "A shadow flags of the same records: compare it before it is promoted.")),
+                (8, lines("Records, by version", [target('sum by (version) (rate(surprisal_records_total{model="$model"}[$__rate_interval]))', "version {{version}}")], "short", "Records scored a second; a shadow's are those that the version in service answers.")),
+                (8, lines("Requests that a shadow left out", [target('sum by (version, reason) (rate(surprisal_shadow_left_out_total{model="$model"}[$__rate_interval])) or on () label_replace(vector(0), "reason", "none", "", "")', "{{version}} {{reason}}")], "reqps", "Where there was too little processor time, or the shadow could not score them.")),
+            ]),
         ],
         [
             choice("model", "Model", "label_values(surprisal_model_info, model)"),

@@ -184,7 +184,13 @@ def _index() -> Schema:
 
 
 def _change(summary: str, action: str) -> Schema:
-    wanted: Schema = {"type": "object", "properties": {"parameters": {"type": "object", "maxProperties": 0}}}
+    dependents: Schema = {"type": ["boolean", "null"], "description": "taken, and without effect: there are none"}
+    parameters: Schema = {
+        "type": "object",
+        "properties": {"unload_dependents": dependents},
+        "additionalProperties": False,
+    }
+    wanted: Schema = {"type": "object", "properties": {"parameters": parameters}}
     refusals = {**_BODY_REFUSALS, "404": "no such model", "409": "its version is refused, or the folder is read-only"}
     return {
         "post": {

@@ -82,6 +82,11 @@ def wrong_calibration(folder: Path) -> None:
     seal(folder)
 
 
+def folder_instead(folder: Path) -> None:
+    (folder / "scorer.onnx").unlink()
+    (folder / "scorer.onnx").mkdir()
+
+
 BREAKS: list[tuple[str, Callable[[Path], None], type[BundleRefused], str]] = [
     *[
         (f"a flipped byte in {file}", lambda f, file=file: flip(f, file), BundleRefused, file)  # type: ignore[misc]
@@ -131,6 +136,34 @@ async def test_a_broken_new_version_leaves_the_old_one_serving(root: Path) -> No
         await models.refresh()
         text = (await client.get("/metrics")).text
         assert f'surprisal_reloads_total{{model="{NAME}",result="refused"}} 1.0' in text
+
+
+async def test_a_running_service_serves_on_through_everything_that_can_break(root: Path) -> None:
+    body = b'{"records": [{"amount": 3}]}'
+    async with in_process(Settings(models=root)) as (client, app):
+        expected = (await client.post("/score", content=body)).json()
+        unreadable = ("a file that cannot be read", folder_instead, FileMissing, "scorer.onnx")
+        for count, (what, breaks, _, file) in enumerate([*BREAKS, unreadable], start=1):
+            version = root / NAME / str(count + 1)
+            shutil.copytree(root / NAME / "1", version)
+            breaks(version)
+            await app.models.refresh()
+            assert file in (await client.get("/models")).json()["refused"][NAME], what
+            assert app.metrics.total("surprisal_reloads_total", model=NAME, result="refused") == count, what
+            assert app.metrics.total("surprisal_model_refused", model=NAME) == 1, what
+            assert (await client.post("/score", content=body)).json() == expected, what
+            shutil.rmtree(version)
+        for what, breaks, _, _ in [*BREAKS, unreadable]:
+            good = shutil.copytree(root / NAME / "1", root / "good")
+            breaks(root / NAME / "1")
+            await app.models.refresh()
+            assert (await client.get("/readyz")).status_code == 200, what
+            assert (await client.post("/score", content=body)).json() == expected, what
+            shutil.rmtree(root / NAME / "1")
+            await app.models.refresh()
+            assert (await client.post("/score", content=body)).json() == expected, f"the folder, after {what}"
+            good.rename(root / NAME / "1")
+        assert app.metrics.total("surprisal_reloads_total", model=NAME, result="loaded") == 1
 
 
 async def test_what_the_file_system_refuses_for_a_while_is_loaded_once_it_gives_it(

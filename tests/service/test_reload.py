@@ -162,6 +162,7 @@ async def test_a_shadow_scores_the_same_records_and_answers_nobody(root: Path, p
         assert app.metrics.total("surprisal_model_info", **shadow) == 0
         # The stages are those of requests, of which a shadow has none.
         assert app.metrics.total("surprisal_stage_duration_seconds_count", stage="infer") == 5
+        assert [model["shadow"] for model in (await client.get("/models")).json()["models"]] == ["2"]
         assert (await client.get(f"/models/{NAME}/versions/2/score")).status_code == 405
         assert (await client.post(f"/models/{NAME}/versions/2/score", json={"records": [{}]})).status_code == 404
 

@@ -48,7 +48,7 @@ def test_the_bundle_holds_what_the_design_promises(run: tuple[pipeline.Trained, 
     assert 0.0 <= facts.metrics["elbo_auroc"] <= 1.0
     assert config.build(dict(facts.config)).network.hidden == (8,)
     assert any("agree" in line for line in said)
-    assert not (trained.folder.parent / ".checkpoints").exists()
+    assert [path.name for path in trained.folder.parent.iterdir()] == ["1"]
 
 
 def test_golden_records_are_raw_and_of_every_shape(run: tuple[pipeline.Trained, list[str]]) -> None:
