@@ -85,7 +85,8 @@ WORKDIR /models
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request as u; \
+        u.urlopen(f'http://127.0.0.1:{os.environ.get(\"SURPRISAL_OPS_PORT\") or 8000}/readyz', timeout=2)"]
 ENTRYPOINT ["surprisal"]
 CMD ["serve"]
 
@@ -97,5 +98,6 @@ ENV SURPRISAL_HOST=0.0.0.0 \
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request as u; \
+        u.urlopen(f'http://127.0.0.1:{os.environ.get(\"SURPRISAL_OPS_PORT\") or 8000}/readyz', timeout=2)"]
 CMD ["serve"]

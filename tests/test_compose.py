@@ -104,7 +104,7 @@ def test_prometheus_and_grafana_look_where_something_is() -> None:
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
     scraped = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
     assert scraped == {
-        "surprisal": ["service:8000"],
+        "surprisal": [f"service:{SERVICES['service']['environment']['SURPRISAL_OPS_PORT']}"],
         "prometheus": ["localhost:9090"],
         "alertmanager": ["alertmanager:9093"],
     }

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
-OF_THE_IMAGE = {"host", "port", "models", "metrics_folder"}
+OF_THE_IMAGE = {"host", "port", "ops_port", "models", "metrics_folder"}
 STREAM, PROTOCOL = ROOT / "service" / "stream.py", ROOT / "service" / "protocol.py"
 ALERT = re.compile(r"- alert: (\w+)")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+OPERATORS = "http://127.0.0.1:9000"
 SERVICE, PROMETHEUS, GRAFANA = "http://127.0.0.1:8000", "http://127.0.0.1:9090", "http://127.0.0.1:3000"
 IMAGES = {
     "prometheus": "docker.io/prom/prometheus:v2.53.3",
@@ -23,6 +24,7 @@ IMAGES = {
 }
 BUILT = {"surprisal-training": "training", "surprisal": "service"}
 PROJECT = "surprisal-stack-test"
+KEY = "stack-test-0123456789"  # of tests/stack/keys.yml
 TRAFFIC_SECONDS = 100.0  # several scrapes and evaluations of the rules
 INSIDE = "SURPRISAL_STACK_INSIDE"
 
@@ -39,8 +41,9 @@ VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 def run(*command: str, quiet: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command, which must succeed."""
     print("+", " ".join(command), flush=True)
-    output = subprocess.DEVNULL if quiet else None
-    return subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=output, **options)
+    if quiet:
+        options["stdout"] = subprocess.DEVNULL
+    return subprocess.run(command, cwd=ROOT, check=True, text=True, **options)
 
 
 def engine() -> tuple[str, list[str]]:
@@ -83,6 +86,13 @@ def ready() -> bool:
     return False
 
 
+def metrics(runner: str, container: str) -> str:
+    """The service's metrics, from the operators' port alone; that is not published, so it is asked from inside."""
+    assert json.loads(get(f"{SERVICE}/metrics"))["status"] == 404
+    program = f"import urllib.request as u; print(u.urlopen('{OPERATORS}/metrics').read().decode())"
+    return run(runner, "exec", container, "python", "-c", program, capture_output=True).stdout
+
+
 def query(expression: str) -> list[Any]:
     """What Prometheus says now; a wrong expression ends the test."""
     answer = json.loads(get(f"{PROMETHEUS}/api/v1/query", query=expression))
@@ -100,7 +110,8 @@ def drive(seconds: float) -> int:
             batch = [{**PAYMENT, "amount": 5.0 + index % 90, "hour": index % 24} for index in range(size)]
             batch[0] |= {"country": "nowhere", "channel": None}
             body = json.dumps({"records": batch}).encode()
-            request = urllib.request.Request(f"{SERVICE}/score", body, {"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+            request = urllib.request.Request(f"{SERVICE}/score", body, headers)
             with urllib.request.urlopen(request, timeout=30) as answer:
                 assert len(json.loads(answer.read())["results"]) == size
             records += size
@@ -130,7 +141,7 @@ def empty_queries(dashboard: dict[str, Any]) -> list[str]:
     return empty
 
 
-def check(left_out: list[str]) -> None:
+def check(left_out: list[str], runner: str, container: str) -> None:
     """Everything that is said to be so once the stack runs."""
     until("the service", ready)
     until("Prometheus", lambda: "Ready" in get(f"{PROMETHEUS}/-/ready"))
@@ -141,7 +152,9 @@ def check(left_out: list[str]) -> None:
     targets = [each for each in query("up") if each["metric"]["job"] not in left_out]
     down = [each["metric"] for each in targets if each["value"][1] != "1"]
     assert not down, f"targets that are down: {down}"
-    run("promtool", "check", "metrics", input=get(f"{SERVICE}/metrics"))
+    run("promtool", "check", "metrics", input=metrics(runner, container))
+    if runner == "podman":  # docker's compose has waited for it
+        run(runner, "healthcheck", "run", container)
     rules = json.loads(get(f"{PROMETHEUS}/api/v1/rules"))["data"]["groups"]
     unwell = [rule["name"] for group in rules for rule in group["rules"] if rule["health"] != "ok"]
     assert not unwell, f"rules that cannot be evaluated: {unwell}"
@@ -162,14 +175,14 @@ def stack(compose: list[str], runner: str) -> None:
     for name in left_out:
         print(f"left out, {'as asked' if name in unwanted else 'for its image cannot be had here'}: {name}")
     names = [name for name in ("trainer", "service", *IMAGES) if name not in left_out]
-    files = ["-f", "docker-compose.yml"]
+    files = ["-f", "docker-compose.yml", "-f", "tests/stack/keys.yml"]
     if os.environ.get(INSIDE):
         files += ["-f", "tests/stack/loopback.yml"]
     command = [*compose, "-p", PROJECT, *files]
     run(*command, "up", "-d", "--no-build", *names)
     try:
-        check(left_out)
         container = f"{PROJECT}_service_1" if runner == "podman" else f"{PROJECT}-service-1"
+        check(left_out, runner, container)
         run(runner, "stop", "--time", "40", container, quiet=True)
         state = subprocess.run(
             [runner, "inspect", "--format", "{{.State.ExitCode}}", container],
