@@ -88,7 +88,7 @@ def ready() -> bool:
 
 def metrics(runner: str, container: str) -> str:
     """The service's metrics, from the operators' port alone; that is not published, so it is asked from inside."""
-    assert json.loads(get(f"{SERVICE}/metrics"))["status"] == 404
+    assert json.loads(get(f"{SERVICE}/metrics"))["status"] == 401, "no metrics, and no key"
     program = f"import urllib.request as u; print(u.urlopen('{OPERATORS}/metrics').read().decode())"
     return run(runner, "exec", container, "python", "-c", program, capture_output=True).stdout
 
