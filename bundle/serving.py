@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bundle import durable_file
+from bundle import durable_file, small_file
 from bundle.errors import ManifestInvalid
 
 FILE_NAME = "serving.json"
@@ -39,7 +39,7 @@ def read(folder: Path) -> Serving:
         OSError: It cannot be read.
     """
     try:
-        content = (folder / FILE_NAME).read_bytes()
+        content = small_file.read(folder / FILE_NAME)
     except FileNotFoundError:
         return Serving()
     try:

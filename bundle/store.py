@@ -16,6 +16,8 @@ from bundle.manifest import Manifest
 from bundle.onnx_file import refuse_external_data
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_LONGEST_NAME = 255
+"""What file systems take."""
 _VERSION = re.compile(r"[1-9][0-9]*")
 
 
@@ -38,7 +40,7 @@ class Bundle:
 
 def valid_name(name: str) -> bool:
     """Whether a model may be called that: lower-case letters, digits, `.`, `_` and `-`, the first no sign."""
-    return _NAME.fullmatch(name) is not None
+    return len(name) <= _LONGEST_NAME and _NAME.fullmatch(name) is not None
 
 
 def names(root: Path) -> list[str]:
@@ -51,7 +53,7 @@ def names(root: Path) -> list[str]:
 def versions(root: Path, name: str) -> list[int]:
     """Versions of a model, lowest first."""
     folder = root / name
-    if not folder.is_dir():
+    if not valid_name(name) or not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if _VERSION.fullmatch(path.name) and path.is_dir())
 

@@ -1,5 +1,6 @@
 """`surprisal models`: which versions there are, which is served, and how to change that."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,9 +26,14 @@ def show(models: Folder = Path("models")) -> None:
 
     table = Table("model", "version", "trained", "used", title=escape(str(models)), title_justify="left")
     for name in store.names(models):
-        now = serving.read(models / name)
-        served = store.served_version(models, name)
-        roles = {now.previous: "before", now.shadow: "shadow", served: "served" if now.loaded else "out of service"}
+        roles: dict[int | None, str] = {}
+        try:
+            now = serving.read(models / name)
+            roles = {now.previous: "before", now.shadow: "shadow"}
+            served = store.served_version(models, name)
+            roles[served] = "served" if now.loaded else "out of service"
+        except (BundleError, OSError) as error:
+            table.add_row(name, "", escape(str(error)), "fault")
         for version in store.versions(models, name):
             try:
                 created = store.load(models, name, version).manifest.created
@@ -42,9 +48,9 @@ def show(models: Folder = Path("models")) -> None:
 @app.command()
 def promote(version: Version) -> None:
     """Verify a version and serve it from now on."""
-    from bundle import registry, store
+    from bundle import registry
 
-    root, name, number = store.resolve(version)
+    root, name, number = _version(version)
     before = registry.promote(root, name, number)
     print(f"{name} version {number} is served" + ("" if before == number else f" in place of version {before}"))
 
@@ -52,23 +58,35 @@ def promote(version: Version) -> None:
 @app.command()
 def rollback(model: Model) -> None:
     """Serve again what was served before."""
-    from bundle import registry, store
+    from bundle import registry
 
-    root, name, _ = store.resolve(model)
+    root, name = _model(model)
     print(f"{name} version {registry.rollback(root, name)} is served again")
+
+
+@app.command()
+def unpin(model: Model) -> None:
+    """Serve the newest version, and each that is newer as soon as it comes."""
+    from bundle import registry
+
+    root, name = _model(model)
+    print(f"{name} version {registry.unpin(root, name)} is served, and newer ones as they come")
 
 
 @app.command()
 def shadow(
     version: Version, off: Annotated[bool, typer.Option("--off", help="Stop trying any version out.")] = False
 ) -> None:
-    """Try a version out on the same records, beside the one that answers."""
+    """Try a version out on the same records, beside the one that answers, which is pinned."""
     from bundle import registry, store
 
-    root, name, number = store.resolve(version)
-    registry.shadow(root, name, None if off else number)
-    served = store.served_version(root, name)
-    print(f"{name} has no shadow" if off else f"{name} version {number} scores beside version {served}")
+    if off:
+        root, name = _model(version if store.versions(version.parent, version.name) else version.parent)
+        registry.shadow(root, name, None)
+        print(f"{name} has no shadow")
+    else:
+        root, name, number = _version(version)
+        print(f"{name} version {number} scores beside version {registry.shadow(root, name, number)}")
 
 
 @app.command()
@@ -106,8 +124,31 @@ def prune(
     keep: Annotated[int, typer.Option(min=0, help="How many of the newest versions stay in any case.")] = 3,
 ) -> None:
     """Delete old versions; those that are served, tried out or to be rolled back to stay."""
-    from bundle import registry, store
+    from bundle import registry
 
-    root, name, _ = store.resolve(model)
+    root, name = _model(model)
     deleted = registry.prune(root, name, keep)
     print(f"deleted of {name}: {', '.join(map(str, deleted)) or 'nothing'}")
+
+
+def _model(path: Path) -> tuple[Path, str]:
+    """The models folder and the name of `models/NAME`, whatever its serving.json says."""
+    from bundle import store
+    from bundle.errors import BundleNotFound
+
+    folder = Path(os.path.abspath(path))  # noqa: PTH100 - unlike resolve, it keeps the name that a link was given
+    if not store.versions(folder.parent, folder.name):
+        raise BundleNotFound(f"there is no model at {path}: models/NAME is expected")
+    return folder.parent, folder.name
+
+
+def _version(path: Path) -> tuple[Path, str, int]:
+    """The models folder, the name and the version of `models/NAME/VERSION`."""
+    from bundle import store
+    from bundle.errors import BundleNotFound
+
+    folder = Path(os.path.abspath(path))  # noqa: PTH100 - as above
+    for version in store.versions(folder.parents[1], folder.parent.name) if len(folder.parts) > 2 else ():
+        if str(version) == folder.name:
+            return folder.parents[1], folder.parent.name, version
+    raise BundleNotFound(f"there is no version at {path}: models/NAME/VERSION is expected")

@@ -35,7 +35,7 @@ def serve(
         fail("; ".join(wrong), CALL_WRONG)
     try:
         code = server.run(settings)
-    except DeviceUnavailable as error:
+    except (DeviceUnavailable, server.CertificateUnusable) as error:
         fail(error, WORK_FAILED)
     except OSError as error:
         address = error.filename or f"{settings.host}:{settings.port}"

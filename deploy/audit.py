@@ -1,4 +1,4 @@
-"""Writes the bill of materials of the image, and asks whether a known vulnerability is in anything pinned.
+"""Writes the bill of materials of the image, and asks whether a known vulnerability is in what constraints.txt pins.
 
 `python deploy/audit.py` exits with 1 for a vulnerability. Where the database of advisories cannot be reached, or knows
 none of the packages (a mirror without it), it says so and exits with 0.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BILL = ROOT / "dist" / "surprisal.cdx.json"
-UNREACHABLE = ("ConnectionError", "ProxyError", "SSLError", "Timeout", "RetryError")
+UNREACHABLE = ("ConnectionError", "ProxyError", "Timeout", "RetryError")
 
 
 def write_bill() -> None:

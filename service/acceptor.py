@@ -10,6 +10,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 from service.connections import Connections
 
@@ -21,6 +22,7 @@ SHARE = 8
 """One connection more than another worker is no matter among so many, two are none among twice as many."""
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
+TLS_SECONDS = 60.0
 PAUSE_SECONDS = 0.1
 """After an error such as too many open files."""
 
@@ -35,6 +37,7 @@ class Acceptor:
         protocol: Makes the protocol of a connection.
         connections: Those of this worker, and how many the others have.
         tls: What they are encrypted with, or None.
+        tls_seconds: How long the handshake may take.
     """
 
     def __init__(
@@ -43,11 +46,12 @@ class Acceptor:
         protocol: Callable[[], asyncio.Protocol],
         connections: Connections,
         tls: ssl.SSLContext | None = None,
+        tls_seconds: float = TLS_SECONDS,
     ) -> None:
         self._listening = listening
         self._protocol = protocol
         self._connections = connections
-        self._tls = tls
+        self._options: dict[str, Any] = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": tls_seconds}
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[object]] = set()
         self._closed = False
@@ -101,7 +105,7 @@ class Acceptor:
             self._loop.call_later(PAUSE_SECONDS, self._listen)
             return False
         connection.setblocking(False)
-        task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._tls))
+        task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection, **self._options))
         self._opening.add(task)
         self._connections.opening()
         task.add_done_callback(self._opened)
@@ -111,4 +115,5 @@ class Acceptor:
         self._opening.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._connections.lost()
-            log.warning("a connection was lost while it was opened: %s", task.exception())
+            # Cut short or not encrypted at all, as by whoever only looks whether the port is open.
+            log.debug("a connection was lost while it was opened: %r", task.exception())

@@ -1,4 +1,4 @@
-"""Everything that a request can be refused for, with a stable slug each. No HTTP here: `routes` gives the status.
+"""Everything that a request can be refused for, with a stable slug each. No HTTP here: `problems` gives the status.
 
 ServiceError
 ├── BodyMalformed          malformed-body

@@ -1,5 +1,6 @@
 """The outermost layer: request ids, timing, every error as a problem document, and the short way to scoring."""
 
+import asyncio
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from service import access
 from service.asgi import ClientGone, Headers, Message, Receive, Scope, Send, respond
-from service.errors import MethodNotAllowed, RouteNotFound, ServiceError, Unexpected
+from service.errors import MethodNotAllowed, RouteNotFound, ServiceError, ShuttingDown, Unexpected
 from service.keys import KeyRing
 from service.metrics import Metrics
 from service.models import Models
@@ -42,7 +43,6 @@ _CAREFUL_PAGE = (
         b"img-src 'self' data:; frame-ancestors 'none'",
     ),
 )
-_PROBLEM = (problem, MEDIA_TYPE)
 
 log = logging.getLogger("surprisal.http")
 
@@ -115,7 +115,7 @@ class Gate:
             if self._keys.locked and OPERATORS not in scope:
                 role = access.needed(scope["path"])
                 if role is not None:
-                    self._keys.require(headers, role)
+                    self._keys.require(scope["headers"], role)
             if self._two_ports and not access.is_here(scope["path"], operators=OPERATORS in scope):
                 raise RouteNotFound("this path is not answered on this port")
             scoring = _scoring(scope["path"])
@@ -136,14 +136,19 @@ class Gate:
                 route = _route(routed)
         except ClientGone:
             status = 499
+        except asyncio.CancelledError as error:
+            if status or not self._models.draining:
+                raise
+            # The server's grace is over.
+            ending = ShuttingDown("the service is shutting down; send it again", close=True)
+            trace.error = ending.slug
+            await self._refuse(ending, trace, send_with_id, error, *_document(scope))
         except Exception as error:
             if status:  # the answer has begun; all that is left is to break it off
                 raise
-            # Clients of that protocol read `error` only where the type is plain JSON.
-            document = (endpoint.refusal, b"application/json") if endpoint.is_under(scope["path"]) else _PROBLEM
             refusal = _as_service_error(error)
             trace.error = refusal.slug
-            await self._refuse(refusal, trace, send_with_id, error, *document)
+            await self._refuse(refusal, trace, send_with_id, error, *_document(scope))
         finally:
             self._metrics.in_progress -= 1
             self._count(route, scope["method"], status, (answered or time.perf_counter()) - started)
@@ -154,7 +159,7 @@ class Gate:
         refusal: ServiceError,
         trace: Trace,
         send: Send,
-        cause: Exception,
+        cause: BaseException,
         write: Callable[[ServiceError, Trace], bytes],
         media_type: bytes,
     ) -> None:
@@ -183,6 +188,11 @@ class Gate:
 def is_hot(path: str) -> bool:
     """Whether a path is answered without the framework."""
     return _scoring(path) is not None or endpoint.is_under(path)
+
+
+def _document(scope: Scope) -> tuple[Callable[[ServiceError, Trace], bytes], bytes]:
+    """What writes a refusal, and its media type: clients of `/v2` read `error` only where that is plain JSON."""
+    return (endpoint.refusal, b"application/json") if endpoint.is_under(scope["path"]) else (problem, MEDIA_TYPE)
 
 
 def _scoring(path: str) -> tuple[str, str | None, str | None] | None:

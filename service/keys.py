@@ -5,10 +5,11 @@ import hashlib
 import hmac
 import logging
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from service.asgi import Headers
+from bundle import small_file
 from service.errors import KeyForbidden, KeyMissing
 from service.settings import Settings
 
@@ -17,7 +18,9 @@ LEAST_CHARACTERS = 16
 POLL_SECONDS = 1.0
 """The file is looked at this often, so that keys can be changed without a restart."""
 _DIGEST = re.compile("sha256:([0-9a-f]{64})")
-_BEARER = re.compile(rb"bearer +([!-~]+) *", re.IGNORECASE)
+_LIKE_A_DIGEST = re.compile("sha256:.*|[0-9a-f]{64}", re.IGNORECASE)
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+_BEARER = re.compile(rb"bearer +([!-~]+)[ \t]*", re.IGNORECASE)
 
 log = logging.getLogger("surprisal.keys")
 
@@ -59,6 +62,7 @@ class KeyRing:
         self._file = settings.keys_file
         given = settings.keys.get_secret_value() if settings.keys is not None else ""
         self._given = parse(re.sub("[,;]", "\n", given), "SURPRISAL_KEYS")
+        self._fault = ""
         self._seen = self._fingerprint()
         self._keys = self._given + self._read()
         if (self._file is not None or given) and not self._keys:
@@ -69,18 +73,20 @@ class KeyRing:
         """Whether keys are asked for."""
         return bool(self._keys)
 
-    def require(self, headers: Headers, needed: Role) -> None:
+    def require(self, headers: Iterable[tuple[bytes, bytes]], needed: Role) -> None:
         """Check the key of a request to a service that is locked.
 
         Args:
-            headers: By lower-case name.
+            headers: Names in lower case.
             needed: What the request takes.
 
         Raises:
             KeyMissing: There is none, or nobody knows it.
             KeyForbidden: It is not good for this.
         """
-        given = _BEARER.fullmatch(headers.get(b"authorization", b""))
+        # Of two, a proxy might have checked the other one.
+        sent = [value for name, value in headers if name == b"authorization"]
+        given = _BEARER.fullmatch(sent[0]) if len(sent) == 1 else None
         if given is None:
             raise KeyMissing("send a key: Authorization: Bearer KEY", close=True)
         digest = hashlib.sha256(given[1]).digest()
@@ -97,22 +103,26 @@ class KeyRing:
         """Follow the file for ever; while it cannot be read, the keys that were known stay."""
         while self._file is not None:
             await asyncio.sleep(POLL_SECONDS)
-            self.refresh()
+            try:
+                await asyncio.to_thread(self.refresh)
+            except Exception:
+                log.exception("the keys could not be looked at")
 
     def refresh(self) -> None:
-        """Read the file again if it has changed."""
+        """Read the file again if it has changed, and again until it can be read; each fault is said once."""
         seen = self._fingerprint()
         if seen == self._seen:
             return
-        self._seen = seen
         try:
             keys = self._given + self._read()
+            if not keys:
+                raise KeysInvalid(f"{self._file} holds none")
         except KeysInvalid as error:
-            log.error("the keys stay as they were: %s", error)
+            if str(error) != self._fault:
+                log.error("the keys stay as they were: %s", error)
+            self._fault = str(error)
             return
-        if not keys:
-            log.error("the keys stay as they were: %s holds none", self._file)
-            return
+        self._seen, self._fault = seen, ""
         self._keys = keys
         log.info("%d keys are known now", len(keys))
 
@@ -120,7 +130,7 @@ class KeyRing:
         if self._file is None:
             return ()
         try:
-            return parse(self._file.read_text(), str(self._file))
+            return parse(small_file.read(self._file).decode("utf-8-sig"), str(self._file))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is no text"
             raise KeysInvalid(f"{self._file} cannot be read: {reason}") from error
@@ -145,15 +155,15 @@ def parse(text: str, source: str) -> tuple[Key, ...]:
     """
     keys = []
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].split()
+        words = _COMMENT.sub("", line).split()
         if not words:
             continue
         where = f"{source}, line {number}"
         if len(words) != 2 or words[0] not in list(Role):
             raise KeysInvalid(f"{where}: a role ({' or '.join(Role)}) and a key are expected")
         digest = _DIGEST.fullmatch(words[1])
-        if digest is None and words[1].startswith("sha256:"):
-            raise KeysInvalid(f"{where}: sha256: is followed by 64 digits from 0 to f")
+        if digest is None and _LIKE_A_DIGEST.fullmatch(words[1]):
+            raise KeysInvalid(f"{where}: a digest is written sha256: and 64 digits from 0 to f, in small letters")
         if digest is None and (len(words[1]) < LEAST_CHARACTERS or not words[1].isascii()):
             raise KeysInvalid(f"{where}: a key has {LEAST_CHARACTERS} characters of ASCII or more")
         hashed = bytes.fromhex(digest[1]) if digest else hashlib.sha256(words[1].encode()).digest()

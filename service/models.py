@@ -35,7 +35,7 @@ class Models:
         self._served: dict[str, ServedModel] = {}
         self._refused: dict[str, tuple[object, str]] = {}
         self._unloaded: set[str] = set()
-        self._seen_shadows: dict[str, object] = {}
+        self._refused_shadows: dict[str, tuple[object, str]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._refreshing = asyncio.Lock()
         self.draining = False
@@ -106,12 +106,11 @@ class Models:
             for name in names:
                 seen: object = None
                 try:
-                    wanted = serving.read(self._settings.models / name)
+                    wanted, version = await asyncio.to_thread(_wanted, self._settings.models, name)
                     if not wanted.loaded:
                         self._unload(name)
                         continue
                     self._unloaded.discard(name)
-                    version = store.served_version(self._settings.models, name)
                     if name not in self._served or self._served[name].version != version:
                         seen = await asyncio.to_thread(_fingerprint, self._settings.models / name / str(version))
                         if name in self._refused and seen is not None and self._refused[name][0] == seen:
@@ -119,9 +118,7 @@ class Models:
                         self._serve(await self._load(name, version))
                     self._accept(name)
                 except (BundleError, OSError) as error:
-                    # What the file system refuses today it may give in a second; a bundle's own fault stays.
-                    passing = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
-                    self._refuse(name, None if passing else seen, str(error))
+                    self._refuse(name, None if _passing(error) else seen, str(error))
                 else:
                     await self._follow_shadow(name, wanted)
 
@@ -207,17 +204,24 @@ class Models:
         if model.shadow is not None and model.shadow.model.version != version:
             self._drop_shadow(model)
         if version is None or model.shadow is not None:
+            if version is None:
+                self._refused_shadows.pop(name, None)
             return
+        seen: object = None
+        before = self._refused_shadows.get(name)
         try:
             seen = await asyncio.to_thread(_fingerprint, self._settings.models / name / str(version))
-            if self._seen_shadows.get(name) == seen:
+            if before is not None and before[0] == seen:
                 return
-            self._seen_shadows[name] = seen
             shadow = await self._load(name, version, shadow=True)
         except (BundleError, OSError) as error:
-            self._metrics.reloads.labels(name, "shadow refused").inc()
-            log.error("version %d of %s is refused as a shadow: %s", version, name, error)
+            now = (None if _passing(error) else seen, f"version {version} of {name}: {error}")
+            self._refused_shadows[name] = now
+            if now != before:
+                self._metrics.reloads.labels(name, "shadow refused").inc()
+                log.error("refused as a shadow, %s", now[1])
             return
+        self._refused_shadows.pop(name, None)
         self._metrics.reloads.labels(name, "shadow loaded").inc()
         self._metrics.model_info.labels(*_info(shadow)).set(0)  # known, and not in service
         self._metrics.model_shadow.labels(name, str(version)).set(1)
@@ -226,7 +230,6 @@ class Models:
 
     def _drop_shadow(self, model: ServedModel) -> None:
         shadow, model.shadow = model.shadow, None
-        self._seen_shadows.pop(model.name, None)
         if shadow is not None:
             self._metrics.model_shadow.labels(model.name, str(shadow.model.version)).set(0)
             self._finish(shadow.aclose(self._settings.grace_seconds))
@@ -236,6 +239,7 @@ class Models:
         self._metrics.model_refused.labels(name).set(0)
 
     def _refuse(self, name: str, seen: object, reason: str) -> None:
+        self._unloaded.discard(name)
         if name in self._refused and self._refused[name] == (seen, reason):
             return
         self._refused[name] = (seen, reason)
@@ -247,6 +251,16 @@ class Models:
 def _info(model: ServedModel) -> tuple[str, str, str, str, str]:
     digest = model.manifest.digest
     return model.name, str(model.version), digest, model.scorer.device, model.scorer.provider
+
+
+def _wanted(root: Path, name: str) -> tuple[Serving, int]:
+    wanted = serving.read(root / name)
+    return wanted, store.served_version(root, name) if wanted.loaded else 0
+
+
+def _passing(error: Exception) -> bool:
+    """Whether a fault may be gone in a second: what the file system refuses, unlike what a bundle has of its own."""
+    return isinstance(error, OSError) or isinstance(error.__cause__, OSError)
 
 
 def _fingerprint(folder: Path) -> object:

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 SWEEP_SECONDS = 1.0
@@ -29,6 +30,65 @@ class Limits(NamedTuple):
     idle_seconds: float
 
 
+class _Parser:
+    """httptools' parser, for a server that speaks HTTP/1.1 and nothing else.
+
+    By itself it stops behind the head of a request that offers another protocol, as curl and Java's client do to an
+    address that they have not met, and leaves the body there, to be lost or read as a request. Such an offer is to be
+    ignored (RFC 9110, section 7.8).
+
+    Args:
+        protocol: What it calls.
+    """
+
+    def __init__(self, protocol: "LimitedProtocol") -> None:
+        self._protocol = protocol
+        self._inner = self._new()
+
+    def feed_data(self, data: bytes) -> None:
+        """Parse what has come.
+
+        Raises:
+            HttpParserError: It is no HTTP.
+        """
+        while data:
+            try:
+                self._inner.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+                self._inner = self._new()
+                self._protocol.go_on(self._inner)
+            else:
+                return
+
+    def offers_upgrade(self) -> bool:
+        """Whether the request that is parsed offers another protocol."""
+        return bool(self._inner.should_upgrade())
+
+    def should_upgrade(self) -> bool:
+        """Never."""
+        return False
+
+    def should_keep_alive(self) -> bool:
+        """Whether the connection may serve another request."""
+        return bool(self._inner.should_keep_alive())
+
+    def get_method(self) -> bytes:
+        """The request's method."""
+        method: bytes = self._inner.get_method()
+        return method
+
+    def get_http_version(self) -> str:
+        """The request's version of HTTP."""
+        version: str = self._inner.get_http_version()
+        return version
+
+    def _new(self) -> Any:
+        parser = httptools.HttpRequestParser(self._protocol)
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        return parser
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """One connection; see `limited`, which makes the class that a server uses."""
 
@@ -38,8 +98,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
         self._since = self.loop.time()
-        self._in_message = self._in_head = self._heard = self._refused = False
+        self._in_message = self._in_head = self._heard = self._refused = self._too_large = self._going_on = False
         self._head_bytes = self._waiting_bytes = 0
+        self.parser = _Parser(self)  # type: ignore[assignment]
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -50,11 +111,13 @@ class LimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         # What the parser holds back, the value of a header or trailer for example, is in no callback yet.
         self._waiting_bytes = 0 if self._heard or not self._in_message else self._waiting_bytes + len(data)
-        if max(self._head_bytes, self._waiting_bytes) > self.limits.head_bytes:
+        if self._too_large or max(self._head_bytes, self._waiting_bytes) > self.limits.head_bytes:
             self._refuse(431, "head-too-large", f"The head of the request is over {self.limits.head_bytes} bytes.")
 
     def on_message_begin(self) -> None:
         """Called by the parser, at a request's first byte."""
+        if self._too_large or self._going_on:
+            return
         super().on_message_begin()
         self._in_message = self._in_head = self._heard = True
         self._head_bytes = 0
@@ -62,11 +125,15 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """Called by the parser."""
+        if self._too_large or self._going_on:
+            return
         self._head_bytes += len(url)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser, for trailers too."""
+        if self._too_large or self._going_on:
+            return
         self._heard = True
         self._head_bytes += len(name) + len(value) + 4  # the colon, the space and the end of the line
         if self._head_bytes <= self.limits.head_bytes:
@@ -74,28 +141,48 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
+        if self._too_large or self._going_on:
+            return
         self._in_head = False
         if self._head_bytes <= self.limits.head_bytes:
             super().on_headers_complete()
         else:
-            self._refused = True
+            # The parser goes on with what came in the same piece; none of that is heard.
+            self._too_large = True
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
         self._heard = True
-        if not self._refused:
+        if not self._too_large:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
+        if self._too_large or (cast(_Parser, self.parser).offers_upgrade() and self._framing()):
+            return
         self._in_message = False
-        if not self._refused:
-            super().on_message_complete()
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Called once an answer has been sent."""
         self._since = self.loop.time()
         super().on_response_complete()
+
+    def go_on(self, parser: Any) -> None:
+        """Let another parser take over behind the head of a request, for its body.
+
+        Args:
+            parser: httptools' own, which calls this protocol.
+        """
+        if framing := self._framing():
+            self._going_on = True
+            parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")
+            self._going_on = False
+
+    def _framing(self) -> bytes:
+        """Those lines of the request's head that say how long its body is; nothing where there is none."""
+        lengths = (b"content-length", b"transfer-encoding")
+        return b"".join(b"%s: %s\r\n" % (name, value) for name, value in self.headers if name in lengths)
 
     def sweep(self, now: float) -> None:
         """End what has taken too long; called every `SWEEP_SECONDS`.

@@ -6,6 +6,7 @@ import logging
 import math
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ GARBAGE = 50_000
 """Lists, dictionaries and the like that are made before Python looks for those that only refer to one another."""
 
 log = logging.getLogger("surprisal.server")
+
+
+class CertificateUnusable(Exception):
+    """The certificate or its key cannot be used; the message names both."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,9 @@ class Server(uvicorn.Server):
         if share is not None:
             connections = Connections(share.counts, share.worker)
             self.server_state.connections = connections
-            self._acceptor = Acceptor(share.listening, self._protocol, connections, self.config.ssl)
+            assert issubclass(self.config.http_protocol_class, LimitedProtocol)
+            seconds = self.config.http_protocol_class.limits.head_seconds
+            self._acceptor = Acceptor(share.listening, self._protocol, connections, self.config.ssl, seconds)
             loop = asyncio.get_running_loop()
             loop.add_reader(share.lifeline, self._orphaned, loop, share.lifeline)
             share.started()
@@ -122,7 +129,7 @@ class Server(uvicorn.Server):
         return protocol
 
     async def _answer_operators(self, app: App, listening: socket.socket) -> None:
-        config = _config(app, http=self.config.http, lifespan="off")
+        config = _config(app, http=self.config.http, lifespan="off", timeout_keep_alive=self.config.timeout_keep_alive)
         config.load()
 
         def protocol() -> asyncio.Protocol:
@@ -174,10 +181,12 @@ def run(settings: Settings) -> int:
 
     Raises:
         DeviceUnavailable: The device asked for cannot be had.
+        CertificateUnusable: The certificate and its key are not what they should be.
         OSError: The address cannot be listened on.
         SystemExit: 1; the start failed, and the log says why.
     """
     scorer.require(settings.device)
+    _require_certificate(settings)
     _allow_open_files()
     # A GPU is kept busy by one worker, and each would hold its own copy of every model.
     workers = settings.workers or (1 if scorer.expects_cuda(settings.device) else cpus.available())
@@ -249,8 +258,21 @@ def operators_socket(settings: Settings) -> socket.socket | None:
         listening = socket.create_server((settings.host, settings.ops_port), family=family)
     except OSError as error:
         raise OSError(error.errno, error.strerror, f"{settings.host}:{settings.ops_port}") from error
-    log.info("operators are answered on http://%s:%d", *listening.getsockname()[:2])
+    host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
+    log.info("operators are answered on http://%s:%d", host, listening.getsockname()[1])
     return listening
+
+
+def _require_certificate(settings: Settings) -> None:
+    if settings.tls_certificate is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except OSError as error:  # ssl's own among them
+        reason = getattr(error, "reason", None) or error.strerror or "they are no PEM, or the key has a password"
+        raise CertificateUnusable(
+            f"{settings.tls_certificate} and {settings.tls_key} cannot be used: {reason}"
+        ) from error
 
 
 def _allow_open_files() -> None:

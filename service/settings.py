@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     Each field is the variable `SURPRISAL_` plus its name in capitals, but for those that name another.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SURPRISAL_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(env_prefix="SURPRISAL_", env_ignore_empty=True, frozen=True, allow_inf_nan=False)
 
     models: Path = Field(default=Path("models"), description="Folder of the bundles, models/NAME/VERSION.")
     default_model: str | None = Field(
@@ -84,7 +84,9 @@ class Settings(BaseSettings):
     )
     head_seconds: float = Field(default=10.0, gt=0, description="Seconds that a request's head may take; then 408.")
     idle_seconds: float = Field(
-        default=75.0, gt=0, description="Seconds that a connection may be without a request; then it is closed."
+        default=75.0,
+        gt=0,
+        description="Seconds that a client may be silent, between requests or in a stream; then it is cut off.",
     )
     max_batch_records: int = Field(default=1024, ge=1, description="Most records scored in one batch.")
     max_queue_records: int = Field(

@@ -17,7 +17,7 @@ from service.body import Inflater
 from service.codecs import ndjson
 from service.codecs.ndjson import Line
 from service.codecs.request import ScoreRequest
-from service.errors import BodyMalformed, Fault, QueueFull, RequestInvalid, ServiceError, ShuttingDown
+from service.errors import BodyMalformed, BodyTooSlow, Fault, QueueFull, RequestInvalid, ServiceError, ShuttingDown
 from service.metrics import Metrics
 from service.served_model import ServedModel
 from service.settings import Settings
@@ -107,6 +107,7 @@ class Stream:
         self._samples = samples
         self._seconds = seconds
         self._head: Message | None = head
+        self._idle_seconds = settings.idle_seconds
         self._write_idle_seconds = settings.write_idle_seconds
         self._rejected = metrics.rejected
         self._stages = Stages(metrics)
@@ -142,10 +143,10 @@ class Stream:
         except BaseExceptionGroup as error:
             raise error.exceptions[0] from None
         except asyncio.CancelledError:
-            if self._head is None:
-                # The server's grace is over.
-                await self._break_off(ShuttingDown("the service is shutting down"), upload, send)
-            raise
+            if self._head is not None:
+                raise
+            # The server's grace is over.
+            await self._break_off(ShuttingDown("the service is shutting down"), upload, send)
         if not self._complete:
             # Now the server closes the connection, without the end that would make the answer seem whole.
             await upload.drain()
@@ -153,7 +154,8 @@ class Stream:
     async def _read(self, upload: Upload, inflater: Inflater | None) -> None:
         try:
             while not upload.ended:
-                body = await upload.read()
+                async with asyncio.timeout(self._idle_seconds):
+                    body = await upload.read()
                 for piece in (body,) if inflater is None else inflater.feed(body):
                     self._waiting.add(self._splitter.feed(piece))
                     await self._waiting.room()
@@ -161,6 +163,8 @@ class Stream:
                 inflater.close()
         except BodyMalformed as error:
             self._waiting.end(error)
+        except TimeoutError:
+            self._waiting.end(BodyTooSlow(f"nothing came for {self._idle_seconds:g} seconds", close=True))
         else:
             self._waiting.add(self._splitter.end())
             self._waiting.end(None)

@@ -184,7 +184,7 @@ def _index() -> Schema:
 
 
 def _change(summary: str, action: str) -> Schema:
-    dependents: Schema = {"type": ["boolean", "null"], "description": "taken, and without effect: there are none"}
+    dependents: Schema = {"description": "taken, and without effect: there are none"}
     parameters: Schema = {
         "type": "object",
         "properties": {"unload_dependents": dependents},

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -136,7 +138,7 @@ def test_a_choice_is_written_whole_or_not_at_all(root: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="No space"):
         registry.promote(root, "pay", 3)
     assert served(root) == 2
-    assert sorted(path.name for path in (root / "pay").iterdir()) == ["1", "2", "3", "4", "5", "serving.json"]
+    assert sorted(path.name for path in (root / "pay").iterdir()) == [".lock", "1", "2", "3", "4", "5", "serving.json"]
 
 
 def test_the_file_is_for_people_too_and_others_may_read_it(root: Path) -> None:
@@ -144,3 +146,90 @@ def test_the_file_is_for_people_too_and_others_may_read_it(root: Path) -> None:
     file = root / "pay" / "serving.json"
     assert json.loads(file.read_text()) == {"version": 2, "previous": 5}
     assert file.stat().st_mode & 0o777 == 0o644
+
+
+def test_changes_at_once_lose_none(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version is promoted while another is being verified as a shadow."""
+    registry.promote(root, "pay", 5)
+    verifying, begun, verified = threading.Event(), threading.Event(), store.load
+
+    def slow(folder: Path, name: str, version: int) -> store.Bundle:
+        if version == 4:
+            verifying.set()
+            begun.wait(30)
+            time.sleep(0.2)  # for as long as the promotion has had to overtake it
+        return verified(folder, name, version)
+
+    promoting = threading.Thread(target=registry.promote, args=(root, "pay", 1))
+    monkeypatch.setattr(store, "load", slow)
+    trying = threading.Thread(target=registry.shadow, args=(root, "pay", 4))
+    trying.start()
+    verifying.wait(30)
+    promoting.start()
+    begun.set()
+    trying.join()
+    promoting.join()
+    assert serving.read(root / "pay") == Serving(version=1, previous=5, shadow=4)
+
+
+def test_a_pin_is_let_go_of(root: Path, manifest: Manifest) -> None:
+    registry.promote(root, "pay", 2)
+    registry.shadow(root, "pay", 4)
+    assert registry.unpin(root, "pay") == 5
+    assert serving.read(root / "pay") == Serving(previous=2)
+    store.write(root, "pay", manifest, FILES)
+    assert served(root) == 6
+    assert registry.rollback(root, "pay") == 2
+
+
+def test_taking_a_shadow_away_pins_nothing(root: Path) -> None:
+    registry.shadow(root, "pay", None)
+    assert serving.read(root / "pay") == Serving()
+
+
+@pytest.mark.parametrize("damage", ["{", '{"version": 9}'])
+def test_what_is_served_can_be_chosen_whatever_the_file_says(root: Path, damage: str) -> None:
+    for mend in (lambda: registry.promote(root, "pay", 3), lambda: registry.unpin(root, "pay")):
+        (root / "pay" / "serving.json").write_text(damage)
+        mend()
+        assert served(root) in (3, 5)
+
+
+def test_with_a_pin_on_a_version_that_is_gone_the_rest_still_works(root: Path) -> None:
+    serving.write(root / "pay", Serving(version=9, previous=3, shadow=4))
+    assert registry.shadow(root, "pay", None) is None
+    assert registry.prune(root, "pay", 2) == [1, 2]
+    assert registry.rollback(root, "pay") == 3
+
+
+def test_prune_takes_links_and_what_an_interrupted_one_left(root: Path, tmp_path: Path) -> None:
+    (root / "pay" / ".deleted-x" / "3").mkdir(parents=True)
+    (root / "pay" / "2").rename(tmp_path / "elsewhere")
+    (root / "pay" / "2").symlink_to(tmp_path / "elsewhere")
+    assert registry.prune(root, "pay", 1) == [1, 2, 3, 4]
+    assert {path.name for path in (root / "pay").iterdir()} == {".lock", "5"}
+    assert (tmp_path / "elsewhere" / "scorer.onnx").exists()
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a" * 300, "Pay", ""])
+def test_nothing_is_written_beside_the_models(root: Path, name: str) -> None:
+    (root.parent / "7").mkdir()
+    (root / "7").mkdir()
+    with pytest.raises(BundleNotFound):
+        registry.set_loaded(root, name, loaded=False)
+    assert not (root.parent / "serving.json").exists()
+    assert not (root / "serving.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a folder", "too large"])
+def test_a_serving_json_that_is_no_small_file_is_not_waited_for(root: Path, kind: str) -> None:
+    file = root / "pay" / "serving.json"
+    match kind:
+        case "a pipe":
+            os.mkfifo(file)
+        case "a folder":
+            file.mkdir()
+        case _:
+            file.write_text(" " * 10**6)
+    with pytest.raises(OSError, match=r"no plain file|bytes"):
+        serving.read(root / "pay")

@@ -53,8 +53,8 @@ def test_verify_names_what_would_be_refused(root: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("promote", f"{NAME}/9"), "there is no bundle at"),
-        (("rollback", "nobody"), "there is no bundle at"),
+        (("promote", f"{NAME}/9"), "there is no version at"),
+        (("rollback", "nobody"), "there is no model at"),
         (("shadow", f"{NAME}/3"), "is the one that is served"),
         (("verify", "nobody"), "there is no bundle at"),
     ],
@@ -75,3 +75,23 @@ def test_an_empty_folder_and_a_damaged_choice_are_said(root: Path, tmp_path: Pat
     assert broken.returncode == 1
     assert "serving.json" in broken.stderr
     assert store.versions(root, NAME) == [1, 2, 3]
+
+
+def test_a_path_of_the_wrong_kind_is_a_wrong_call(root: Path) -> None:
+    for command, path in (("promote", root / NAME), ("rollback", root / NAME / "1"), ("prune", root), ("unpin", root)):
+        result = surprisal("models", command, path)
+        assert result.returncode == 2, command
+        assert "is expected" in result.stderr
+    assert not (root / NAME / "serving.json").exists()
+
+
+def test_what_is_wrong_with_one_model_is_shown_beside_the_others(root: Path) -> None:
+    shutil.copytree(root / NAME, root / "other")
+    (root / NAME / "serving.json").write_text('{"version": 9}')
+    listed = surprisal("models", "list", root)
+    assert listed.returncode == 0
+    assert "pins version 9" in listed.stdout
+    assert "served" in listed.stdout
+    assert (
+        surprisal("models", "unpin", root / NAME).stdout == f"{NAME} version 3 is served, and newer ones as they come\n"
+    )

@@ -68,6 +68,12 @@ def memory(pid: int) -> int:
     return pages * resource.getpagesize()
 
 
+def working(url: str) -> float:
+    """Requests in progress."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("surprisal_requests_in_progress "))
+
+
 def rejected(url: str, reason: str) -> float:
     lines = httpx.get(f"{url}/metrics").text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if f'rejected_total{{reason="{reason}"}}' in line)
@@ -99,7 +105,7 @@ def test_a_head_just_within_the_limit_is_read_and_a_long_path_counts_too(quick: 
 @pytest.mark.parametrize("piece", [b"x" * 2**17, b"x: y\r\n" * 2**14], ids=["one trailer", "many trailers"])
 def test_trailers_count_as_head(quick: tuple[str, int], piece: bytes) -> None:
     url, pid = quick
-    before = memory(pid)
+    before, counted = memory(pid), rejected(url, "head-too-large")
     with connect(url) as connection:
         head = b"POST /score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         connection.sendall(head + b"%x\r\n%s\r\n0\r\nx-long: " % (len(BODY), BODY))
@@ -107,6 +113,7 @@ def test_trailers_count_as_head(quick: tuple[str, int], piece: bytes) -> None:
             for _ in range(200):
                 connection.sendall(piece)
         received(connection)
+    assert rejected(url, "head-too-large") == counted + 1
     assert memory(pid) - before < 20 * 2**20
     assert httpx.get(f"{url}/healthz").status_code == 200
 
@@ -117,6 +124,55 @@ def test_a_body_and_the_next_head_in_one_piece_are_both_answered(quick: tuple[st
     with connect(url) as connection:
         connection.sendall(request(body=large) + request(b"Connection: close\r\n"))
         assert received(connection).count(b"HTTP/1.1 200") == 2
+
+
+def test_of_a_head_that_is_too_large_and_what_follows_in_one_piece_only_431_is_said(quick: tuple[str, int]) -> None:
+    url, _ = quick
+    counted = rejected(url, "head-too-large")
+    large = b"GET /models HTTP/1.1\r\nHost: x\r\nx-long: " + b"x" * 70_000 + b"\r\n\r\n"
+    for follows in (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", request(), large):
+        with connect(url) as connection:
+            connection.sendall(large + follows)
+            answer = received(connection)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert answer.count(b"HTTP/1.1") == 1
+    assert rejected(url, "head-too-large") == counted + 3
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in one piece", "in two"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["by length", "chunked"])
+def test_an_offer_of_another_protocol_is_ignored(quick: tuple[str, int], chunked: bool, apart: bool) -> None:
+    url, _ = quick
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    if chunked:
+        whole = b"POST /score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + offer + b"\r\n"
+        whole += b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+    else:
+        whole = request(offer)
+    cut = whole.index(b"\r\n\r\n") + 4 if apart else len(whole)
+    with connect(url) as connection:
+        connection.sendall(whole[:cut])
+        if apart:
+            until(lambda: working(url) > 0)
+            connection.sendall(whole[cut:])
+        wait_for(connection, b'"results"')
+    with connect(url) as connection:
+        connection.sendall(request(offer, body=b"GET /models HTTP/1.1\r\nHost: x\r\n\r\n"))
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 400 "), "a body is never read as a request"
+    assert answer.count(b"HTTP/1.1") == 1
+    assert httpx.get(f"{url}/healthz", headers={"Connection": "Upgrade", "Upgrade": "h2c"}).status_code == 200
+
+
+@pytest.mark.parametrize("said", [b"", b'9\r\n{"amount"', b'10\r\n{"amount": 3.5}\n\r\n'])
+def test_a_stream_in_which_nothing_comes_is_ended(quick: tuple[str, int], said: bytes) -> None:
+    url, _ = quick
+    with connect(url) as connection:
+        head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked"
+        connection.sendall(head + b"\r\n\r\n" + said)
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 200 " if said.endswith(b"\n\r\n") else b"HTTP/1.1 408 ")
+    assert b"nothing came for 2 seconds" in answer
 
 
 def test_a_head_a_byte_at_a_time_is_408(quick: tuple[str, int]) -> None:
@@ -207,9 +263,7 @@ def test_5000_idle_connections_keep_nobody_from_being_answered(models: Path) -> 
                 connections = [idle.enter_context(connect(url)) for _ in range(IDLE)]
                 for _ in range(20):
                     assert httpx.post(f"{url}/score", content=BODY).status_code == 200
-                until(
-                    lambda: not any(select.select([], [], [], 0)) and all(closed(each) for each in connections[::500])
-                )
+                until(lambda: all(closed(each) for each in connections[::500]))
             assert httpx.post(f"{url}/score", content=BODY).status_code == 200
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -200,6 +200,30 @@ async def test_a_shadow_that_is_damaged_disturbs_nobody(root: Path) -> None:
         assert app.metrics.total("surprisal_reloads_total", result="shadow refused") == 1
 
 
+async def test_a_shadow_that_is_not_there_is_said_once_and_scores_once_it_is(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.promote(root, NAME, 1)
+    serving.write(root / NAME, serving.Serving(version=1, shadow=3))
+    async with in_process(Settings(models=root)) as (_, app):
+        for _ in range(3):
+            await app.models.refresh()
+        assert app.metrics.total("surprisal_reloads_total", result="shadow refused") == 1
+        assert len([record for record in caplog.records if "refused as a shadow" in record.message]) == 1
+        shutil.copytree(root / NAME / "2", root / NAME / "3")
+        await app.models.refresh()
+        assert app.metrics.total("surprisal_model_shadow", version="3") == 1
+
+
+async def test_a_model_out_of_service_whose_file_is_then_damaged_is_named_once(root: Path) -> None:
+    registry.set_loaded(root, NAME, loaded=False)
+    async with in_process(Settings(models=root)) as (client, app):
+        (root / NAME / "serving.json").write_text("{")
+        await app.models.refresh()
+        (entry,) = (await client.post("/v2/repository/index")).json()
+        assert "serving.json" in entry["reason"]
+
+
 async def test_a_shadow_with_too_much_to_do_leaves_requests_out(root: Path) -> None:
     registry.promote(root, NAME, 1)
     registry.shadow(root, NAME, 2)

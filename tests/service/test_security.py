@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 
 from service import access
 from service.app import Application
+from service.errors import KeyMissing
 from service.gate import _SCORE_ROUTES
 from service.keys import KeyRing, KeysInvalid, Role, parse
 from service.settings import Settings
@@ -108,7 +109,7 @@ def test_keys_are_changed_without_a_restart_and_a_fault_changes_nothing(
 
     def good(key: str) -> bool:
         try:
-            ring.require({b"authorization": b"Bearer " + key.encode()}, Role.SCORE)
+            ring.require([(b"authorization", b"Bearer " + key.encode())], Role.SCORE)
         except Exception:  # noqa: BLE001 - whichever it is
             return False
         return True
@@ -129,11 +130,44 @@ def test_keys_are_changed_without_a_restart_and_a_fault_changes_nothing(
     with caplog.at_level(logging.ERROR):
         for broken in ("score short\n", "root another-key-of-20-chars\n", "", "# none\n"):
             write(broken)
+            ring.refresh()
         keys.unlink()
+        os.mkfifo(keys)
         ring.refresh()
     assert good("another-key-of-20-chars")
-    assert len(caplog.records) == 5
+    assert [record.message.rpartition(": ")[2] for record in caplog.records] == [
+        "a key has 16 characters of ASCII or more",
+        "a role (score or admin) and a key are expected",
+        f"{keys} holds none",
+        "it is no plain file",
+    ]
     assert "short" not in caplog.text
+
+
+def test_a_file_that_could_not_be_read_for_a_while_is_read_as_it_is(
+    keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time and size are those that were seen when it could not be read."""
+    ring = KeyRing(Settings(keys_file=keys))
+    keys.write_text("score another-key-of-20-chars\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        ring.refresh()
+    ring.refresh()
+    ring.require([(b"authorization", b"Bearer another-key-of-20-chars")], Role.SCORE)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [b"Bearer nobody-knows-this-key", b"Bearer " + SCORE.encode()],
+        [b"Bearer " + SCORE.encode(), b"Bearer nobody-knows-this-key"],
+        [b"Bearer " + SCORE.encode()] * 2,
+    ],
+)
+def test_of_two_keys_none_counts(keys: Path, headers: list[bytes]) -> None:
+    with pytest.raises(KeyMissing):
+        KeyRing(Settings(keys_file=keys)).require([(b"authorization", each) for each in headers], Role.SCORE)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +179,8 @@ def test_keys_are_changed_without_a_restart_and_a_fault_changes_nothing(
         ("score sha256:0123", "64 digits"),
         ("score 0123456789abcde", "16 characters"),
         ("score 0123456789abcdefé", "ASCII"),
+        (f"score SHA256:{'0' * 64}", "in small letters"),
+        (f"score {'0' * 64}", "in small letters"),
     ],
 )
 def test_what_is_no_key_is_said_and_not_quoted(text: str, said: str) -> None:

@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -63,9 +65,10 @@ def test_logs_are_json_lines(models: Path) -> None:
     assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
 
 
-def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
+def serve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cli.main", "serve", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=variables)
 
 
 def test_a_taken_port_is_a_failure_with_its_reason(models: Path) -> None:
@@ -102,3 +105,37 @@ def test_settings_that_contradict_each_other_are_a_wrong_call(models: Path, monk
     result = serve("--models", str(models))
     assert result.returncode == 2
     assert "max_queue_records is less than max_records" in result.stderr
+
+
+def test_what_is_not_sent_within_the_grace_is_refused_and_no_fault(models: Path) -> None:
+    settings = {"SURPRISAL_DRAIN_SECONDS": "0", "SURPRISAL_GRACE_SECONDS": "1"}
+    with running(models, **settings) as (process, url), httpx.Client() as kept:
+        with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=30) as client:
+            client.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+            until(lambda: in_progress(kept, url) > 0)
+            process.send_signal(signal.SIGTERM)
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'"shutting-down"' in answer
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_certificate_that_is_none_is_a_failure_that_names_it(models: Path, tmp_path: Path, workers: str) -> None:
+    (tmp_path / "certificate.pem").write_text("no certificate")
+    (tmp_path / "key.pem").write_text("no key")
+    variables = {name: str(tmp_path / f"{name}.pem") for name in ("certificate", "key")}
+    environment = {f"SURPRISAL_TLS_{name.upper()}": path for name, path in variables.items()}
+    result = serve("--models", str(models), "--port", "0", "--workers", workers, **environment)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"surprisal: {tmp_path}/certificate.pem and ")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["IDLE_SECONDS", "DRAIN_SECONDS"])
+def test_for_ever_is_no_number_of_seconds(models: Path, name: str) -> None:
+    result = serve("--models", str(models), **{f"SURPRISAL_{name}": "inf"})
+    assert result.returncode == 2
+    assert name in result.stderr
