@@ -41,11 +41,11 @@ from service.scorer import DeviceUnavailable, Scorer as Served
 from training.config import NetworkConfig
 from training.export import export
 from training.noise import noise_table
-from training.scores import SCORE_OUTPUTS, Scorer
+from training.scores import LIKELIHOOD_OUTPUTS, Scorer
 from training.vae import VAE
 
 FIELDS = 30
-SCORES = [name for name in SCORE_OUTPUTS if name != "latent_mean"]
+SCORES = [name for name in LIKELIHOOD_OUTPUTS if name != "latent_mean"]
 COMPARED = 2048
 """Records of a batch that are also scored on the CPU."""
 LARGEST = 2**22
@@ -56,14 +56,14 @@ Scores = dict[str, npt.NDArray[np.float32]]
 Way = Callable[[], Any]
 
 
-def make() -> tuple[VAE, bytes]:
+def make() -> tuple[Scorer, bytes]:
     """The network and its graph."""
     schema = RecordSchema(
         fields=tuple(NumericField(name=f"x{i}", mean=0.0, scale=1.0, missing_rate=1e-6) for i in range(FIELDS))
     )
     torch.manual_seed(0)
-    vae = VAE(schema, NetworkConfig(hidden=(256, 128), latent_size=16)).eval()
-    return vae, export(vae, schema).scorer
+    scorer = Scorer(VAE(schema, NetworkConfig(hidden=(256, 128), latent_size=16)).eval(), None)
+    return scorer, export(scorer, schema).scorer
 
 
 def median_seconds(run: Way, seconds: float) -> float:
@@ -105,20 +105,20 @@ def bound(
     binding = session.io_binding()
     for name, array in (("numeric", value), ("noise", noise)):
         binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0))
-    for name in SCORE_OUTPUTS:
+    for name in LIKELIHOOD_OUTPUTS:
         binding.bind_output(name, device, 0)
     return (
         lambda: session.run_with_iobinding(binding),
-        lambda: dict(zip(SCORE_OUTPUTS, binding.copy_outputs_to_cpu(), strict=True)),
+        lambda: dict(zip(LIKELIHOOD_OUTPUTS, binding.copy_outputs_to_cpu(), strict=True)),
     )
 
 
 @torch.no_grad()
 def compiled(
-    vae: VAE, device: str, value: npt.NDArray[np.float64], noise: npt.NDArray[np.float32]
+    scorer: Scorer, device: str, value: npt.NDArray[np.float64], noise: npt.NDArray[np.float32]
 ) -> tuple[Way, Callable[[], Scores]]:
     """The same of torch.compile."""
-    module = torch.compile(Scorer(vae), dynamic=False)
+    module = torch.compile(scorer, dynamic=False)
     record, eps = {"numeric": torch.from_numpy(value).to(device)}, torch.from_numpy(noise).to(device)
 
     @torch.no_grad()
@@ -128,7 +128,7 @@ def compiled(
             torch.cuda.synchronize()
         return outputs
 
-    return run, lambda: {name: out.cpu().numpy() for name, out in zip(SCORE_OUTPUTS, run(), strict=True)}
+    return run, lambda: {name: out.cpu().numpy() for name, out in zip(LIKELIHOOD_OUTPUTS, run(), strict=True)}
 
 
 def distance(actual: Scores, expected: Scores) -> float:
@@ -138,7 +138,7 @@ def distance(actual: Scores, expected: Scores) -> float:
 
 def measure(arguments: argparse.Namespace) -> None:
     """Print the table."""
-    vae, graph = make()
+    scorer, graph = make()
     device, table = arguments.device, noise_table(16, 0)
     served = Served(graph, table, device, tf32=arguments.tf32)
     plain = onnxruntime.InferenceSession(graph, providers=providers(device, arguments.tf32))
@@ -146,7 +146,7 @@ def measure(arguments: argparse.Namespace) -> None:
     nodes, copies = copy_nodes(graph, device)
     compiles = not arguments.no_compile and (device == "cpu" or torch.cuda.is_available())
     torch.set_float32_matmul_precision("high" if arguments.tf32 else "highest")
-    moved = vae.to(device) if compiles else vae
+    moved = scorer.to(device) if compiles else scorer
     print(f"{nodes} nodes, {copies} of them copies between GPU and CPU; TF32 {'on' if arguments.tf32 else 'off'}\n")
     print(f"{'way':9} {'records':>8} {'draws':>6} {'records/s':>12} {'ms a run':>10} {'nats a field':>13}")
     random = np.random.default_rng(0)

@@ -31,7 +31,7 @@ from service.served_model import open_scorer
 from service.settings import Settings
 from training import config, pipeline, schema
 from training.data import Data, read, split
-from training.evaluate import detection
+from training.measures import detection
 
 SCORES = ("elbo", "log_reconstruction_probability", "iwae", "expected_log_likelihood")
 

@@ -46,16 +46,17 @@ class _Field(Frozen):
 class NumericField(_Field):
     """A real number; the network sees (value - mean) / scale.
 
-    `minimum_scale` is the floor of the learned standard deviation (`gaussian`), `fixed_scale` the constant
-    one (`fixed-gaussian`, that is squared error); both in standardised units.
+    `minimum_scale` is the floor of the learned scale (`gaussian`, `student-t`), `fixed_scale` the constant one
+    (`fixed-gaussian`, that is squared error), both in standardised units; `degrees_of_freedom` are Student's t's.
     """
 
     kind: Literal["numeric"] = "numeric"
-    likelihood: Literal["gaussian", "fixed-gaussian"] = "gaussian"
+    likelihood: Literal["gaussian", "student-t", "fixed-gaussian"] = "gaussian"
     mean: float
     scale: float = Field(gt=0)
-    minimum_scale: float = Field(default=0.2, ge=SMALLEST_SCALE)
+    minimum_scale: float = Field(default=0.05, ge=SMALLEST_SCALE)
     fixed_scale: float = Field(default=1.0, ge=SMALLEST_SCALE)
+    degrees_of_freedom: float = Field(default=4.0, gt=2)
 
 
 class BooleanField(_Field):

@@ -18,11 +18,16 @@ SAMPLE_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _NO_DIGEST = "0" * 64
 
-AnomalyScore = Literal["reconstruction", "expected_log_likelihood", "elbo", "iwae"]
+AnomalyScore = Literal[
+    "combined", "neighbours", "typicality", "reconstruction", "expected_log_likelihood", "elbo", "iwae"
+]
 
 
 class Score(Frozen):
-    """An anomaly score: `sign` times the graph's `output`, so that higher is stranger."""
+    """An anomaly score: `sign` times the graph's `output`, so that higher is stranger.
+
+    `unit` is what one of it means, `definition` its formula, `source` the paper that it is from.
+    """
 
     name: AnomalyScore
     output: str
@@ -33,6 +38,30 @@ class Score(Frozen):
 
 
 SCORES: tuple[Score, ...] = (
+    Score(
+        name="combined",
+        output="combined",
+        sign=1,
+        unit="robust deviations, compressed",
+        definition="mean of asinh((s - median) / (1.4826 MAD)) over s = -expected_log_likelihood and neighbours",
+        source="medians and deviations of held-out normal records (Rousseeuw & Croux 1993)",
+    ),
+    Score(
+        name="neighbours",
+        output="neighbours",
+        sign=1,
+        unit="distance",
+        definition="distance to the nearest of a coreset of training records, by latent mean, residual and values",
+        source="Sugiyama & Borgwardt 2013",
+    ),
+    Score(
+        name="typicality",
+        output="typicality",
+        sign=1,
+        unit="Mahalanobis distance",
+        definition="of log-likelihood, KL, |x - x_hat|, |mu|, |sigma| and decoder scale from those of normal records",
+        source="Nalisnick et al. 2019; Morningstar et al. 2021",
+    ),
     Score(
         name="elbo",
         output="elbo",
@@ -70,6 +99,7 @@ SCORES: tuple[Score, ...] = (
 
 LIKELIHOODS = {
     "gaussian": "density of the standardised value (value - mean) / scale; variance learned, from minimum_scale up",
+    "student-t": "density of the standardised value; scale learned, from minimum_scale up; degrees_of_freedom fixed",
     "fixed-gaussian": "density of the standardised value (value - mean) / scale; standard deviation fixed_scale",
     "bernoulli": "probability",
     "categorical": "probability over the vocabulary and unknown",

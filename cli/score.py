@@ -11,18 +11,21 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from cli.failure import CALL_WRONG, fail
 
 
-def score(
+def score_file(
     bundle: Annotated[Path, typer.Argument(help="models/NAME (the served version) or models/NAME/VERSION.")],
     source: Annotated[Path, typer.Argument(metavar="IN", help="CSV, Parquet or NDJSON file of records.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="CSV, Parquet or NDJSON file to write.")],
     samples: Annotated[int | None, typer.Option(help="Draws a record: a power of two up to 256.")] = None,
+    score: Annotated[str | None, typer.Option(help="Which of the bundle's scores decides.")] = None,
+    false_alarm_rate: Annotated[float | None, typer.Option(help="Share of normal records to be flagged.")] = None,
 ) -> None:
     """Score every row of a file; OUT holds the columns of IN and the scores after them."""
     from bundle import store
     from service import files
+    from service.question import Question
     from service.served_model import open_calibration, open_scorer
     from service.settings import Settings
-    from service.verdicts import Verdicts, judge
+    from service.verdicts import Verdicts, answered, judge
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     for path in (source, target):
@@ -32,9 +35,12 @@ def score(
         fail(f"{source}: there is no such file", CALL_WRONG)
     opened = store.load(*store.resolve(bundle))
     manifest, schema = opened.manifest, opened.manifest.record
-    draws = manifest.samples if samples is None else samples
-    if draws not in manifest.sample_counts:
-        fail(f"--samples {draws}: one of {', '.join(map(str, manifest.sample_counts))} is expected", CALL_WRONG)
+    wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    question, faults = Question.usual(manifest).changed(given, manifest)
+    if faults:
+        name = faults[0].pointer.removeprefix("/")
+        fail(f"--{name.replace('_', '-')} {given[name]}: {faults[0].detail}", CALL_WRONG)
     scorer = open_scorer(opened, Settings())
     calibration = open_calibration(opened)
     rows = anomalies = 0
@@ -62,7 +68,10 @@ def score(
             following, written = reading.submit(next, pieces, None), None
             while (piece := following.result()) is not None:
                 following = reading.submit(next, pieces, None)
-                verdicts = judge(manifest, calibration, scorer.run(piece.tensors, draws), draws)
+                outputs = scorer.run(piece.tensors, question.samples)
+                verdicts = judge(manifest, calibration, outputs, question.samples)
+                if given:
+                    verdicts = answered(verdicts, manifest, calibration, question)
                 if written is not None:
                     written.result()
                 written = writing.submit(write, piece, verdicts)
@@ -74,5 +83,5 @@ def score(
     share = anomalies / max(rows, 1)
     console.print(
         f"{rows:,} rows scored, {anomalies:,} ({share:.2%}) flagged at a false-alarm rate of "
-        f"{manifest.false_alarm_rate:.2%}; wrote {target}"
+        f"{question.false_alarm_rate:.2%}; wrote {target}"
     )

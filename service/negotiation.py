@@ -9,6 +9,7 @@ from service.asgi import Headers
 from service.codecs import arrow, csv, json, ndjson
 from service.codecs.request import ScoreRequest
 from service.errors import MediaTypeUnsupported, NotAcceptable
+from service.question import Question
 from service.verdicts import Verdicts
 
 
@@ -17,14 +18,14 @@ class Codec(Protocol):
 
     MEDIA_TYPE: str
 
-    def decode(self, body: bytes, manifest: Manifest, max_records: int, samples: int) -> ScoreRequest:
+    def decode(self, body: bytes, manifest: Manifest, max_records: int, question: Question) -> ScoreRequest:
         """Read a body of `POST /score`.
 
         Args:
             body: Inflated.
             manifest: Of the model that is asked.
             max_records: Most records in a request.
-            samples: Number of draws unless the body itself asks for another.
+            question: What is asked of each record, unless the body itself asks something else.
 
         Raises:
             BodyMalformed: It is not of this media type.
@@ -32,13 +33,13 @@ class Codec(Protocol):
             TooManyRecords: More records than allowed.
         """
 
-    def encode(self, name: str, version: int, samples: int, verdicts: Verdicts) -> bytes:
+    def encode(self, name: str, version: int, question: Question, verdicts: Verdicts) -> bytes:
         """Write the answer.
 
         Args:
             name: The model that answered.
             version: Its version.
-            samples: Number of draws.
+            question: What was asked.
             verdicts: Of B records.
         """
 

@@ -58,7 +58,7 @@ _RESULT: Schema = {
         "latent_mean": {"type": "array", "items": {"type": "number"}, "description": "mean of q(z|x)"},
         "anomaly_score": {"type": "number", "description": "higher = stranger; the manifest says which score it is"},
         "p_value": {"type": "number", "description": "share of held-out normal records at least as strange"},
-        "is_anomaly": {"type": "boolean", "description": "p_value is at most the model's false_alarm_rate"},
+        "is_anomaly": {"type": "boolean", "description": "p_value is at most the false_alarm_rate"},
     },
 }
 _RESULT["required"] = list(_RESULT["properties"])
@@ -71,9 +71,11 @@ _ANSWER: Schema = {
             "required": ["name", "version"],
         },
         "samples": {"type": "integer"},
+        "score": {"type": "string", "description": "which score anomaly_score is"},
+        "false_alarm_rate": {"type": "number"},
         "results": {"type": "array", "items": {"$ref": "#/components/schemas/Result"}},
     },
-    "required": ["model", "samples", "results"],
+    "required": ["model", "samples", "score", "false_alarm_rate", "results"],
 }
 PROBLEM: Schema = {
     "type": "object",
@@ -116,6 +118,7 @@ _HEADERS: dict[str, Schema] = {
         "required": True,
         "schema": {"type": "string", "enum": [str(count) for count in SAMPLE_COUNTS]},
     },
+    "surprisal-score": {"description": "which score decided", "required": True, "schema": {"type": "string"}},
     "vary": {"description": "what decides how the answer looks", "required": True, "schema": {"type": "string"}},
     "x-request-id": {"description": "the request's, or a new one", "required": True, "schema": {"type": "string"}},
     "server-timing": {
@@ -255,6 +258,32 @@ def record_schema(schema: RecordSchema) -> Schema:
     return {"anyOf": [by_name, in_order]}
 
 
+def asked(model: ServedModel) -> dict[str, Schema]:
+    """The members with which a request asks for other than the usual."""
+    manifest = model.manifest
+    return {
+        "samples": {
+            "type": "integer",
+            "enum": list(manifest.sample_counts),
+            "default": manifest.samples,
+            "description": "draws of z for each record",
+        },
+        "score": {
+            "type": "string",
+            "enum": [score.name for score in manifest.scores],
+            "default": manifest.anomaly_score,
+            "description": "what anomaly_score is, and p_value is calibrated for",
+        },
+        "false_alarm_rate": {
+            "type": "number",
+            "minimum": 1 / (manifest.calibration.records + 1),
+            "exclusiveMaximum": 1,
+            "default": manifest.false_alarm_rate,
+            "description": "share of normal records that is_anomaly may flag",
+        },
+    }
+
+
 def _request(model: ServedModel, settings: Settings) -> Schema:
     return {
         "type": "object",
@@ -265,12 +294,7 @@ def _request(model: ServedModel, settings: Settings) -> Schema:
                 "minItems": 1,
                 "description": f"at most {settings.max_records}; more are answered 413",
             },
-            "samples": {
-                "type": "integer",
-                "enum": list(SAMPLE_COUNTS),
-                "default": model.manifest.samples,
-                "description": "draws of z for each record",
-            },
+            **asked(model),
             "explain": {"type": "boolean", "const": False, "default": False, "description": "no explainer yet"},
         },
         "required": ["records"],
@@ -316,12 +340,8 @@ def _operation(summary: str, identifier: str, model: ServedModel | None, setting
             "description": _FORMATS.format(**settings.model_dump()),
             "operationId": identifier,
             "parameters": [
-                {
-                    "name": "samples",
-                    "in": "query",
-                    "description": "draws of z for each record, unless a JSON body says so; by default the model's own",
-                    "schema": {"type": "integer", "enum": list(SAMPLE_COUNTS)},
-                }
+                {"name": name, "in": "query", "description": "unless a JSON body says so", "schema": schema}
+                for name, schema in (asked(model) if model is not None else {}).items()
             ],
             "requestBody": {"required": True, "content": _request_content(model)},
             "responses": {

@@ -66,6 +66,14 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
     return routes
 
 
+_SETTINGS_NOT_OF = {
+    "gaussian": ("fixed_scale", "degrees_of_freedom"),
+    "student-t": ("fixed_scale",),
+    "fixed-gaussian": ("minimum_scale", "degrees_of_freedom"),
+}
+"""What a field of this likelihood has no use for."""
+
+
 def _summary(model: ServedModel) -> dict[str, Any]:
     manifest = model.manifest
     return {
@@ -86,7 +94,8 @@ def _details(model: ServedModel) -> dict[str, Any]:
     for field in manifest.record.fields:
         described = field.model_dump(mode="json", exclude_none=True)
         if isinstance(field, NumericField):
-            described.pop("fixed_scale" if field.likelihood == "gaussian" else "minimum_scale")
+            for setting in _SETTINGS_NOT_OF[field.likelihood]:
+                described.pop(setting)
         fields.append(described)
     return _summary(model) | {
         "fields": fields,

@@ -5,7 +5,6 @@ import gzip
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from urllib.parse import parse_qs
 
 from bundle.manifest import Manifest
 from service import negotiation
@@ -17,6 +16,7 @@ from service.errors import BodyTooSlow, Fault, RequestInvalid, ServiceError, Too
 from service.metrics import Metrics
 from service.models import Models
 from service.negotiation import Codec
+from service.question import Question
 from service.served_model import ServedModel
 from service.settings import Settings
 from service.stages import Stages
@@ -71,18 +71,18 @@ class ScoreEndpoint:
             return
         self._models.get(name, version).refuse_if_full()
         model, request, again = await self._read(scope, headers, receive, decoder, name, version, seconds)
-        verdicts, timing = await model.score(request.tensors, request.samples, deadline)
+        verdicts, timing = await model.score(request.tensors, request.question, deadline)
         started = time.perf_counter()
         compress = b"accept-encoding" in headers and negotiation.gzip_wanted(headers)
         records = len(verdicts.table)
-        said = (encoder, model, request.samples, verdicts, compress)
+        said = (encoder, model, request.question, verdicts, compress)
         if records > THREAD_RECORDS or (compress and records > THREAD_RECORDS // 4):
             answer, coding = await asyncio.to_thread(_encoded, *said)
         else:
             answer, coding = _encoded(*said)
         self._stages.encoded(started)
         stages = f"queue;dur={timing.queue * 1e3:.3f}, infer;dur={timing.infer * 1e3:.3f}"
-        said_by = _said_by(model.name, model.version, request.samples)
+        said_by = _said_by(model.name, model.version, request.question)
         answer_headers = [(b"server-timing", stages.encode()), *said_by, *coding]
         await respond(send, 200, answer, encoder.MEDIA_TYPE.encode(), answer_headers)
         if again is not None and model.shadow is not None:
@@ -111,16 +111,16 @@ class ScoreEndpoint:
         # Asked again: by now there may be another version.
         model = self._models.get(name, version)
         started = time.perf_counter()
-        samples = samples_asked(scope["query_string"], model.manifest)
+        question = model.question.worded(scope["query_string"], model.manifest)
         limit = settings.max_records
         if len(body) > THREAD_BYTES:
-            request = await asyncio.to_thread(_decode_large, decoder, body, model.manifest, limit, samples)
+            request = await asyncio.to_thread(_decode_large, decoder, body, model.manifest, limit, question)
         else:
-            request = decoder.decode(body, model.manifest, limit, samples)
+            request = decoder.decode(body, model.manifest, limit, question)
         self._stages.decoded(started)
         if model.shadow is None:
             return model, request, None
-        return model, request, lambda manifest: _decode_large(decoder, body, manifest, limit, samples)
+        return model, request, lambda manifest: _decode_large(decoder, body, manifest, limit, question)
 
     async def _stream(
         self,
@@ -135,11 +135,11 @@ class ScoreEndpoint:
         upload = Upload(receive)
         try:
             model = self._models.get(name, version)
-            samples = samples_asked(scope["query_string"], model.manifest)
-            said_by = _said_by(model.name, model.version, samples)
+            question = model.question.worded(scope["query_string"], model.manifest)
+            said_by = _said_by(model.name, model.version, question)
             media_type = (b"content-type", negotiation.NDJSON.MEDIA_TYPE.encode())
             head = {"type": "http.response.start", "status": 200, "headers": [media_type, *said_by]}
-            stream = Stream(model, samples, seconds, head, self._settings, self._metrics)
+            stream = Stream(model, question, seconds, head, self._settings, self._metrics)
             await stream.run(upload, inflater(headers), send)
         except ServiceError as error:
             await upload.drain()
@@ -161,36 +161,21 @@ def seconds_allowed(headers: Headers, settings: Settings) -> float:
     return min(settings.deadline_ms, int(wanted)) / 1e3
 
 
-def samples_asked(query: bytes, manifest: Manifest) -> int:
-    """The number of draws that a query string asks for, or the bundle's own.
-
-    Raises:
-        RequestInvalid: An unknown parameter, or a number that is not calibrated.
-    """
-    if not query:
-        return manifest.samples
-    given = parse_qs(query.decode("latin-1"), keep_blank_values=True)
-    faults = [Fault("", "the query string takes samples alone") for name in given if name != "samples"][:1]
-    text = given.get("samples", [str(manifest.samples)])[-1]
-    if text not in map(str, manifest.sample_counts):
-        faults.append(Fault("", f"samples: one of {', '.join(map(str, manifest.sample_counts))} is expected"))
-    if faults:
-        raise RequestInvalid(faults)
-    return int(text)
-
-
 @lru_cache(256)
-def _said_by(name: str, version: int, samples: int) -> tuple[tuple[bytes, bytes], ...]:
+def _said_by(name: str, version: int, question: Question) -> tuple[tuple[bytes, bytes], ...]:
     """What the head of every answer says of what gave it, and of what decided how it looks."""
     return (
         (b"surprisal-model", name.encode()),
         (b"surprisal-version", str(version).encode()),
-        (b"surprisal-samples", str(samples).encode()),
+        (b"surprisal-samples", str(question.samples).encode()),
+        (b"surprisal-score", question.score.encode()),
         (b"vary", b"accept, accept-encoding"),
     )
 
 
-def _decode_large(decoder: Codec, body: bytes, manifest: Manifest, max_records: int, samples: int) -> ScoreRequest:
+def _decode_large(
+    decoder: Codec, body: bytes, manifest: Manifest, max_records: int, question: Question
+) -> ScoreRequest:
     """Decode a body that may have been made to do harm.
 
     JSON such as `[[],[],[],` takes thirty times its size once parsed, and seconds that no other thread gets.
@@ -199,14 +184,14 @@ def _decode_large(decoder: Codec, body: bytes, manifest: Manifest, max_records: 
         most = _SLACK * max_records * (len(manifest.record.names) + 2)
         if sum(map(body.count, (b",", b"[", b"{"))) > most:
             raise TooManyRecords(f"more values than {max_records} records hold, which is the most of a request")
-    return decoder.decode(body, manifest, max_records, samples)
+    return decoder.decode(body, manifest, max_records, question)
 
 
 def _encoded(
-    encoder: Codec, model: ServedModel, samples: int, verdicts: Verdicts, compress: bool
+    encoder: Codec, model: ServedModel, question: Question, verdicts: Verdicts, compress: bool
 ) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
     """The body of an answer, and the header that says how it is compressed."""
-    answer = encoder.encode(model.name, model.version, samples, verdicts)
+    answer = encoder.encode(model.name, model.version, question, verdicts)
     if not compress or len(answer) <= COMPRESSED_BYTES:
         return answer, ()
     return gzip.compress(answer, 1, mtime=0), _COMPRESSED

@@ -24,11 +24,12 @@ from service.codecs.json import decode
 from service.drift import FieldCounts
 from service.errors import QueueFull, ServiceError
 from service.metrics import BatchObserver, Metrics, ShadowObserver
+from service.question import Question
 from service.scorer import DeviceUnavailable, Scorer
 from service.settings import Settings
 from service.shadow import Shadow
 from service.trace import CURRENT, Trace
-from service.verdicts import Verdicts, judge
+from service.verdicts import Verdicts, answered, judge
 
 INLINE_SECONDS = 2e-3
 """Batches that should run shorter than this are run on the event loop: a thread would cost more than the run."""
@@ -87,6 +88,8 @@ class ServedModel:
         self.version = bundle.version
         self.manifest: Manifest = bundle.manifest
         self.schema: RecordSchema = bundle.manifest.record
+        self.question = Question.usual(bundle.manifest)
+        """What it answers unless another is asked."""
         self.calibration = open_calibration(bundle)
         self.scorer = scorer
         self.loaded_at = time.time()
@@ -120,12 +123,12 @@ class ServedModel:
         if self._batcher.queued_rows > self._full:
             raise QueueFull(f"{self._batcher.queued_rows} records are waiting already; try again soon")
 
-    async def score(self, tensors: Tensors, samples: int, deadline: float) -> tuple[Verdicts, Timing]:
+    async def score(self, tensors: Tensors, question: Question, deadline: float) -> tuple[Verdicts, Timing]:
         """Score records.
 
         Args:
             tensors: The graph's inputs, B records.
-            samples: Number of draws.
+            question: What is asked of them.
             deadline: On `time.monotonic`, in seconds.
 
         Raises:
@@ -133,10 +136,13 @@ class ServedModel:
         """
         trace = CURRENT.get()
         if trace is not None and trace.recorded:
-            answer = await self._traced(trace, tensors, samples, deadline)
+            answer = await self._traced(trace, tensors, question.samples, deadline)
         else:
-            answer = await self._batcher.submit(tensors, samples, deadline)
-        return Verdicts(answer.rows["verdicts"]), Timing(answer.waited, answer.ran)
+            answer = await self._batcher.submit(tensors, question.samples, deadline)
+        verdicts = Verdicts(answer.rows["verdicts"])
+        if question.score != self.question.score or question.false_alarm_rate != self.question.false_alarm_rate:
+            verdicts = answered(verdicts, self.manifest, self.calibration, question)
+        return verdicts, Timing(answer.waited, answer.ran)
 
     async def _traced(self, trace: Trace, tensors: Tensors, samples: int, deadline: float) -> Answer:
         trace.describe(model=self.name, version=self.version)
@@ -207,7 +213,8 @@ def open_scorer(bundle: Bundle, settings: Settings) -> Scorer:
 
     def score(records: Sequence[object], samples: int) -> Tensors:
         body = orjson.dumps({"records": records, "samples": samples})
-        return scorer.run(decode(body, bundle.manifest, len(records), samples).tensors, samples)
+        usual = Question.usual(bundle.manifest)
+        return scorer.run(decode(body, bundle.manifest, len(records), usual).tensors, samples)
 
     try:
         golden.verify(score)

@@ -5,12 +5,14 @@ import logging
 import time
 from collections.abc import Callable
 from contextvars import Context
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from bundle.fields import Tensors
 from bundle.manifest import Manifest
 from service.errors import ServiceError
 from service.metrics import Metrics
+from service.question import Question
 
 if TYPE_CHECKING:
     from service.served_model import ServedModel
@@ -29,8 +31,8 @@ class Asked(Protocol):
         """The graph's inputs, B records."""
 
     @property
-    def samples(self) -> int:
-        """Number of draws."""
+    def question(self) -> Question:
+        """What is asked of them."""
 
 
 class Shadow:
@@ -72,10 +74,11 @@ class Shadow:
     async def _score(self, decode: Callable[[Manifest], Asked]) -> None:
         try:
             asked = await asyncio.to_thread(decode, self.model.manifest)
-            samples = asked.samples
-            if samples not in self.model.manifest.sample_counts:
-                samples = self.model.manifest.samples
-            await self.model.score(asked.tensors, samples, time.monotonic() + self._seconds)
+            question = self.model.question
+            # Another score or rate changes nothing of what is counted.
+            if asked.question.samples in self.model.manifest.sample_counts:
+                question = replace(question, samples=asked.question.samples)
+            await self.model.score(asked.tensors, question, time.monotonic() + self._seconds)
         except ServiceError as error:
             self._count(error.slug)
         except Exception:

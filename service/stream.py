@@ -19,6 +19,7 @@ from service.codecs.ndjson import Line
 from service.codecs.request import ScoreRequest
 from service.errors import BodyMalformed, BodyTooSlow, Fault, QueueFull, RequestInvalid, ServiceError, ShuttingDown
 from service.metrics import Metrics
+from service.question import Question
 from service.served_model import ServedModel
 from service.settings import Settings
 from service.stages import Stages
@@ -93,7 +94,7 @@ class Stream:
 
     Args:
         model: What scores them, from the first line to the last.
-        samples: Number of draws.
+        question: What is asked of each line.
         seconds: Deadline of each chunk.
         head: The head of the answer.
         settings: Limits.
@@ -101,10 +102,16 @@ class Stream:
     """
 
     def __init__(
-        self, model: ServedModel, samples: int, seconds: float, head: Message, settings: Settings, metrics: Metrics
+        self,
+        model: ServedModel,
+        question: Question,
+        seconds: float,
+        head: Message,
+        settings: Settings,
+        metrics: Metrics,
     ) -> None:
         self._model = model
-        self._samples = samples
+        self._question = question
         self._seconds = seconds
         self._head: Message | None = head
         self._idle_seconds = settings.idle_seconds
@@ -200,7 +207,7 @@ class Stream:
             results = ndjson.lines(verdicts)
             self._stages.encoded(started)
             if self._model.shadow is not None:
-                self._model.shadow.offer(partial(_records, [text for _, text in lines if text], self._samples))
+                self._model.shadow.offer(partial(_records, [text for _, text in lines if text], self._question))
         if not records.problems:
             return b"".join(results)
         self._rejected.labels("invalid-line").inc(len(records.problems))
@@ -217,7 +224,7 @@ class Stream:
     async def _verdicts(self, tensors: Tensors, patient: bool) -> Verdicts:
         while True:
             try:
-                verdicts, _ = await self._model.score(tensors, self._samples, time.monotonic() + self._seconds)
+                verdicts, _ = await self._model.score(tensors, self._question, time.monotonic() + self._seconds)
             except QueueFull:
                 if not patient:
                     raise
@@ -327,12 +334,12 @@ class _Waiting:
         return taken
 
 
-def _records(texts: list[bytes], samples: int, manifest: Manifest) -> ScoreRequest:
+def _records(texts: list[bytes], question: Question, manifest: Manifest) -> ScoreRequest:
     """Those lines that are records of a manifest's fields; the others are the client's mistakes, said elsewhere."""
     records = ndjson.parse(manifest.record, texts, enough=len(texts) + 1)
     if records.tensors is None:
         raise RequestInvalid([Fault("", "no line is a record of these fields")])
-    return ScoreRequest(records.tensors, samples)
+    return ScoreRequest(records.tensors, question)
 
 
 def _error_line(problems: list[Problem], number: int) -> bytes:

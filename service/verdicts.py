@@ -9,6 +9,7 @@ import numpy.typing as npt
 from bundle.calibration import Calibration
 from bundle.fields import Tensors
 from bundle.manifest import Manifest
+from service.question import Question
 
 Table = npt.NDArray[np.float64]
 
@@ -22,8 +23,13 @@ NAMES = (
     "p_value",
     "is_anomaly",
 )
-"""Columns of a table of verdicts; those after them are the latent mean. All float64, which holds float32 exactly."""
+"""Columns of a table of verdicts. All float64, which holds float32 exactly."""
+OTHERS = ("combined", "neighbours", "typicality")
+"""Columns after them: scores that can be asked for and are no members of an answer; NaN where a bundle has none."""
+_LATENT = len(NAMES) + len(OTHERS)
+_ANOMALY_SCORE = NAMES.index("anomaly_score")
 _P_VALUE, _IS_ANOMALY = NAMES.index("p_value"), NAMES.index("is_anomaly")
+_COLUMNS = (*NAMES, *OTHERS)
 _FLOAT32 = frozenset(NAMES[1:6])
 _LEAST, _GREATEST = -745.0, 709.0  # beyond these a density in float64 is 0 or infinite
 
@@ -33,8 +39,8 @@ class Verdicts:
     """What is said of B records.
 
     Args:
-        table: (B, 8 + K) float64, the columns of `NAMES` and the latent mean. One array, because that is what the
-            batcher joins and cuts for every request.
+        table: (B, 8 + 3 + K) float64, the columns of `NAMES`, of `OTHERS` and the latent mean. One array, because that
+            is what the batcher joins and cuts for every request.
     """
 
     table: Table
@@ -57,7 +63,7 @@ class Verdicts:
             column = self.table[:, index]
             columns[name] = column.astype(np.float32) if name in _FLOAT32 else column
         columns["is_anomaly"] = self.is_anomaly
-        columns["latent_mean"] = self.table[:, len(NAMES) :].astype(np.float32)
+        columns["latent_mean"] = self.table[:, _LATENT:].astype(np.float32)
         return columns
 
     def objects(self) -> list[dict[str, Any]]:
@@ -73,7 +79,7 @@ class Verdicts:
                 "anomaly_score": row[5],
                 "p_value": row[6],
                 "is_anomaly": row[7] == 1.0,
-                "latent_mean": row[8:],
+                "latent_mean": row[11:],
             }
             for row in self.table.tolist()
         ]
@@ -94,7 +100,7 @@ def judge(manifest: Manifest, calibration: Calibration, outputs: Tensors, sample
     score: npt.NDArray[Any] = manifest.score.sign * outputs[manifest.score.output]
     p_value = calibration.p_values(manifest.anomaly_score, samples, score)
     latent_mean = outputs["latent_mean"]
-    table = np.empty((len(score), len(NAMES) + latent_mean.shape[1]))
+    table = np.empty((len(score), _LATENT + latent_mean.shape[1]))
     density = table[:, 0]
     density[:] = outputs["log_reconstruction_probability"]
     density[(density < _LEAST) | (density > _GREATEST)] = np.nan
@@ -105,5 +111,26 @@ def judge(manifest: Manifest, calibration: Calibration, outputs: Tensors, sample
     table[:, _P_VALUE] = p_value
     # The tolerance is for rates such as 0.29 whose multiple of n + 1 a double misses by a hair.
     table[:, _IS_ANOMALY] = p_value <= manifest.false_alarm_rate + 1e-12
-    table[:, len(NAMES) :] = latent_mean
+    for index, name in enumerate(OTHERS, start=len(NAMES)):
+        table[:, index] = outputs.get(name, np.nan)
+    table[:, _LATENT:] = latent_mean
+    return Verdicts(table)
+
+
+def answered(verdicts: Verdicts, manifest: Manifest, calibration: Calibration, question: Question) -> Verdicts:
+    """The same records by another score, or at another false-alarm rate.
+
+    Args:
+        verdicts: Of B records.
+        manifest: Of the bundle that gave them.
+        calibration: Of the same bundle.
+        question: With the number of draws that they were computed with.
+    """
+    table = verdicts.table.copy()
+    score = next(each for each in manifest.scores if each.name == question.score)
+    values = score.sign * table[:, _COLUMNS.index(score.output)]
+    p_value = calibration.p_values(score.name, question.samples, values.astype(np.float32))
+    table[:, _ANOMALY_SCORE] = values
+    table[:, _P_VALUE] = p_value
+    table[:, _IS_ANOMALY] = p_value <= question.false_alarm_rate + 1e-12
     return Verdicts(table)

@@ -42,6 +42,8 @@ class ObjectiveConfig(_Section):
     """The evidence lower bound."""
 
     draws: int = Field(default=1, ge=1, description="draws of z a record in training, L")
+    beta: float = Field(default=1.0, ge=0, description="weight of the KL; 1 is the evidence lower bound")
+    free_nats: float = Field(default=0.0, ge=0, description="nats of KL that each latent dimension has for nothing")
     kl_warm_up: float = Field(default=0.3, ge=0, lt=1, description="share of the epochs in which the KL's weight grows")
 
 
@@ -58,7 +60,7 @@ class FitConfig(_Section):
 class ScoringConfig(_Section):
     """What the service answers by default."""
 
-    anomaly_score: AnomalyScore = "elbo"
+    anomaly_score: AnomalyScore = "combined"
     samples: int = Field(default=16, description="draws a record, L: a power of two up to 256")
     false_alarm_rate: float = Field(default=0.01, gt=0, lt=1, description="share of normal records that is flagged")
 
@@ -78,16 +80,17 @@ class FieldConfig(_Section):
 
     name: str = Field(min_length=1)
     kind: Literal["numeric", "boolean", "categorical", "timestamp"]
-    likelihood: Literal["gaussian", "fixed-gaussian"] | None = None
+    likelihood: Literal["gaussian", "student-t", "fixed-gaussian"] | None = None
     minimum_scale: float | None = Field(default=None, ge=SMALLEST_SCALE)
     fixed_scale: float | None = Field(default=None, ge=SMALLEST_SCALE)
+    degrees_of_freedom: float | None = Field(default=None, gt=2)
     vocabulary: tuple[str, ...] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "FieldConfig":
-        numeric = (self.likelihood, self.minimum_scale, self.fixed_scale)
+        numeric = (self.likelihood, self.minimum_scale, self.fixed_scale, self.degrees_of_freedom)
         if self.kind != "numeric" and any(value is not None for value in numeric):
-            raise ValueError("likelihood, minimum_scale and fixed_scale belong to numeric fields")
+            raise ValueError("likelihood, minimum_scale, fixed_scale and degrees_of_freedom belong to numeric fields")
         if self.kind != "categorical" and self.vocabulary is not None:
             raise ValueError("a vocabulary belongs to categorical fields")
         return self

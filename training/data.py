@@ -113,7 +113,7 @@ def split(data: Data, config: DataConfig, false_alarm_rate: float, seed: int) ->
         ConfigInvalid: The label is no column, or no row has the normal value.
         DataInvalid: Too few normal rows for the rate.
     """
-    normal, anomalies = _by_label(data.table, config)
+    normal, anomalies = by_label(data.table, config)
     shuffled = np.random.default_rng(seed).permutation(normal)
     needed = records_needed(false_alarm_rate)
     calibration = min(max(round(config.calibration_share * normal.size), needed), config.calibration_most)
@@ -132,7 +132,16 @@ def split(data: Data, config: DataConfig, false_alarm_rate: float, seed: int) ->
     )
 
 
-def _by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
+def by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
+    """Normal rows and labelled anomalies; a row without a label is neither.
+
+    Args:
+        table: The data.
+        config: The label's column and its value in normal rows; without these every row is normal.
+
+    Raises:
+        ConfigInvalid: No such column, or no row has that value.
+    """
     every = np.arange(table.num_rows)
     if config.label is None:
         if config.normal is not None:

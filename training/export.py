@@ -20,7 +20,7 @@ from bundle.golden import tolerance
 from bundle.manifest import SAMPLE_COUNTS, SCORES
 from training.errors import ParityFailed
 from training.objectives import kl_to_prior
-from training.scores import SCORE_OUTPUTS, Decoder, Encoder, Scorer
+from training.scores import Decoder, Encoder, Scorer
 from training.vae import VAE
 
 Record = Mapping[str, npt.NDArray[np.generic]]
@@ -45,13 +45,14 @@ class Graphs:
     decoder: bytes
 
 
-def export(vae: VAE, schema: RecordSchema) -> Graphs:
+def export(scorer: Scorer, schema: RecordSchema) -> Graphs:
     """Export the scorer, the encoder and the decoder; batch and number of draws stay free.
 
     Args:
-        vae: The trained model, on the CPU.
+        scorer: The trained model and what was fitted with it, on the CPU.
         schema: The bundle's fields.
     """
+    vae = scorer.vae
     record = {kind: torch.ones(3, len(getattr(schema, kind)), dtype=_TORCH[kind]) for kind in schema.dtypes}
     records, draws = torch.export.Dim("records"), torch.export.Dim("draws")
     free = {kind: {0: records} for kind in record}
@@ -59,9 +60,7 @@ def export(vae: VAE, schema: RecordSchema) -> Graphs:
     noise = torch.zeros(2, vae.latent_size)
     decoder = Decoder(vae)
     return Graphs(
-        scorer=_export(
-            Scorer(vae), {"record": record, "noise": noise}, SCORE_OUTPUTS, {"record": free, "noise": {0: draws}}
-        ),
+        scorer=_export(scorer, {"record": record, "noise": noise}, scorer.names, {"record": free, "noise": {0: draws}}),
         encoder=_export(Encoder(vae), {"record": record}, ("latent_mean", "latent_log_variance"), {"record": free}),
         decoder=_export(decoder, {"latent": latent}, decoder.names, {"latent": {0: records}}),
     )
@@ -95,8 +94,9 @@ def score(
         The graph's outputs, B rows each.
     """
     step = rows_a_run or max(1, _DECODED_ROWS // len(noise))
-    pieces = [scorer.run(list(SCORE_OUTPUTS), {**piece, "noise": noise}) for piece in _pieces(record, step)]
-    return dict(zip(SCORE_OUTPUTS, (np.concatenate(parts) for parts in zip(*pieces, strict=True)), strict=True))
+    names = [output.name for output in scorer.get_outputs()]
+    pieces = [scorer.run(names, {**piece, "noise": noise}) for piece in _pieces(record, step)]
+    return dict(zip(names, (np.concatenate(parts) for parts in zip(*pieces, strict=True)), strict=True))
 
 
 def anomaly_scores(
@@ -131,13 +131,13 @@ def largest_term(vae: VAE, record: Record, noise: npt.NDArray[np.float32]) -> np
 
 
 def verify_parity(
-    vae: VAE, scorer: onnxruntime.InferenceSession, record: Record, noise: npt.NDArray[np.float32]
+    scorer: Scorer, session: onnxruntime.InferenceSession, record: Record, noise: npt.NDArray[np.float32]
 ) -> float:
     """Compare ONNX Runtime with torch, on held-out records and on extreme ones made from them.
 
     Args:
-        vae: The trained model, on the CPU.
-        scorer: A session of the exported `scorer.onnx`.
+        scorer: The trained model and what was fitted with it, on the CPU.
+        session: Of the exported `scorer.onnx`.
         record: Held-out records.
         noise: eps, (256, K) float32.
 
@@ -147,6 +147,7 @@ def verify_parity(
     Raises:
         ParityFailed: A score is off by more than 1e-4 nats a field plus 1e-5 of the largest term, or not finite.
     """
+    vae = scorer.vae
     every = _with_extremes(vae, record)
     rows = len(next(iter(every.values())))
     fields = len(vae.likelihood.names)
@@ -156,10 +157,10 @@ def verify_parity(
             used = {kind: values[-wanted:] for kind, values in every.items()}
             # The whole batch in one run, as far as memory allows: that is where a frozen dimension would show.
             step = min(wanted, rows, _records_a_run(vae, samples))
-            actual = score(scorer, used, noise[:samples], rows_a_run=step)
-            expected = _score_with_torch(vae, used, noise[:samples], step)
+            actual = score(session, used, noise[:samples], rows_a_run=step)
+            expected = _score_with_torch(scorer, used, noise[:samples], step)
             allowed = tolerance(fields, largest_term(vae, used, noise[:samples]))
-            for name in SCORE_OUTPUTS:
+            for name in scorer.names:
                 off = np.abs(actual[name].astype(np.float64) - expected[name])
                 off = off.reshape(len(off), -1).max(axis=1)
                 share = float((off / allowed).max()) if np.isfinite(off).all() else math.inf
@@ -231,12 +232,12 @@ def _records_a_run(vae: VAE, samples: int) -> int:
 
 
 @torch.no_grad()
-def _score_with_torch(vae: VAE, record: Record, noise: npt.NDArray[np.float32], step: int) -> Outputs:
+def _score_with_torch(scorer: Scorer, record: Record, noise: npt.NDArray[np.float32], step: int) -> Outputs:
     pieces: list[tuple[Tensor, ...]] = [
-        Scorer(vae)(_as_torch(piece), torch.from_numpy(noise)) for piece in _pieces(record, step)
+        scorer(_as_torch(piece), torch.from_numpy(noise)) for piece in _pieces(record, step)
     ]
     joined = (torch.cat(parts).numpy() for parts in zip(*pieces, strict=True))
-    return dict(zip(SCORE_OUTPUTS, joined, strict=True))
+    return dict(zip(scorer.names, joined, strict=True))
 
 
 def _with_extremes(vae: VAE, record: Record) -> dict[str, npt.NDArray[np.generic]]:

@@ -114,18 +114,18 @@ class Fit:
         steps = self.plan.epochs * self.plan.batches
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, steps)
         self.epoch = 0
-        self.best_elbo = -math.inf
+        self.best_elbo = self.best_bound = -math.inf
         self.best_epoch = 0
         self.best_state = copy.deepcopy(vae.state_dict())
 
     def run(self, report: Callable[[Progress], None] = lambda progress: None) -> float:
-        """Train until the validation ELBO no longer rises, and leave the best weights in the model.
+        """Train until the validation bound no longer rises, and leave the best weights in the model.
 
         Args:
             report: Called after every epoch.
 
         Returns:
-            The best validation ELBO, in nats a record.
+            The validation ELBO of the weights that are left, in nats a record.
 
         Raises:
             NotANumber: A NaN or an infinity, named by epoch, batch and field; the best weights so far are back in
@@ -136,12 +136,12 @@ class Fit:
         try:
             while self.epoch < self.plan.epochs and self.epoch - self.best_epoch < self.config.patience:
                 self.epoch += 1
-                log_likelihood, kl = self._one_epoch(min(1.0, self.epoch / (warm_up + 1)))
-                validation_elbo = self._validate()
+                log_likelihood, kl = self._one_epoch(self.objective.beta * min(1.0, self.epoch / (warm_up + 1)))
+                validation_elbo, bound = self._validate()
                 # Until the KL has its full weight, a high ELBO is a matter of chance.
-                best = validation_elbo > self.best_elbo or self.epoch <= warm_up
+                best = bound > self.best_bound or self.epoch <= warm_up
                 if best:
-                    self.best_elbo, self.best_epoch = validation_elbo, self.epoch
+                    self.best_elbo, self.best_bound, self.best_epoch = validation_elbo, bound, self.epoch
                     self.best_state = copy.deepcopy(self.vae.state_dict())
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save()
@@ -158,7 +158,7 @@ class Fit:
         for number, rows in enumerate(torch.split(order, self.plan.batch_size), start=1):
             batch = self.train.take(rows)
             noise = torch.randn(len(rows), *shape, generator=self.generator, device=self.device)
-            terms = elbo(self.vae, batch, noise, kl_weight)
+            terms = elbo(self.vae, batch, noise, kl_weight, self.objective.free_nats)
             self.optimiser.zero_grad(set_to_none=True)
             loss = -terms.bound.mean()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -176,16 +176,20 @@ class Fit:
         return log_likelihood, kl
 
     @torch.no_grad()
-    def _validate(self) -> float:
-        total = 0.0
+    def _validate(self) -> tuple[float, float]:
+        """The mean ELBO of the validation records, and the same with the KL weighted as in training."""
+        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         every = torch.arange(self.validation_noise.shape[0], device=self.device)
         for rows in torch.split(every, _VALIDATION_ROWS):
             batch = self.validation.take(rows)
-            total += elbo(self.vae, batch, self.validation_noise[rows]).bound.double().sum().item()
-        mean = total / self.validation_noise.shape[0]
-        if not math.isfinite(mean):
-            raise NotANumber(f"epoch {self.epoch}: the ELBO of the validation records is {mean}; {_ADVICE}")
-        return mean
+            terms = elbo(self.vae, batch, self.validation_noise[rows])
+            totals += torch.stack([terms.log_likelihood.double().sum(), terms.kl.double().sum()])
+        log_likelihood, kl = (totals / self.validation_noise.shape[0]).tolist()
+        if not math.isfinite(log_likelihood - kl):
+            raise NotANumber(
+                f"epoch {self.epoch}: the ELBO of the validation records is {log_likelihood - kl}; {_ADVICE}"
+            )
+        return log_likelihood - kl, log_likelihood - self.objective.beta * kl
 
     @torch.no_grad()
     def _refuse(self, number: int, batch: Standardised, noise: Tensor) -> None:
@@ -211,6 +215,7 @@ class Fit:
             "generator": self.generator.get_state(),
             "epoch": self.epoch,
             "best_elbo": self.best_elbo,
+            "best_bound": self.best_bound,
             "best_epoch": self.best_epoch,
         }
         # In memory first: torch reports a full disk as a fault of its own format.
@@ -250,7 +255,8 @@ class Fit:
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"].cpu())
-        self.epoch, self.best_elbo, self.best_epoch = state["epoch"], state["best_elbo"], state["best_epoch"]
+        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
+        self.best_elbo, self.best_bound = state["best_elbo"], state["best_bound"]
         return self.epoch
 
 

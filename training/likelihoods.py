@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
 
-from bundle.fields import MISSING, NumericField, RecordSchema
+from bundle.fields import MISSING, UNKNOWN, NumericField, RecordSchema
 from training.preprocess import Standardised, join
 
 LARGEST_SCALE = 0.5
@@ -26,7 +26,7 @@ class Parameters(NamedTuple):
 
     Args:
         numeric_mean: (…, F) in standardised units.
-        numeric_log_variance: (…, F), or (F,) or (1,) where no variance is learned.
+        numeric_log_variance: log squared scale, (…, F), or (F,) or (1,) where none is learned.
         boolean_logits: (…, G).
         categorical_logits: (…, sum of the fields' sizes); a field's slots stand together, unknown first.
     """
@@ -42,6 +42,26 @@ def gaussian(value: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     difference = value - mean
     # No `square`: it becomes Pow, which ONNX Runtime takes twice as long for.
     return -0.5 * (math.log(2 * math.pi) + log_variance + difference * difference / torch.exp(log_variance))
+
+
+def student_t(value: Tensor, mean: Tensor, log_variance: Tensor, degrees: Tensor, normaliser: Tensor) -> Tensor:
+    """log of Student's t density with location `mean` and squared scale exp(log_variance), in nats.
+
+    Args:
+        value: (…, F)
+        mean: (…, F)
+        log_variance: (…, F), of the scale: the variance is degrees / (degrees - 2) times as large.
+        degrees: (F,) degrees of freedom, above 2.
+        normaliser: (F,) of `student_t_normaliser`; a constant, because `lgamma` does not export.
+    """
+    difference = value - mean
+    ratio = difference * difference / (degrees * torch.exp(log_variance))
+    return normaliser - 0.5 * (log_variance + (degrees + 1.0) * torch.log(1.0 + ratio))
+
+
+def student_t_normaliser(degrees: Tensor) -> Tensor:
+    """log Gamma((n + 1) / 2) - log Gamma(n / 2) - 1/2 log(n pi) for n degrees of freedom, in nats."""
+    return torch.lgamma((degrees + 1) / 2) - torch.lgamma(degrees / 2) - 0.5 * torch.log(degrees * math.pi)
 
 
 def bernoulli(value: Tensor, logits: Tensor) -> Tensor:
@@ -69,22 +89,25 @@ def split(columns: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
     return torch.split(columns, list(sizes), dim=-1)
 
 
-class GaussianHead(nn.Module):
-    """Numeric fields: a mean each, and a variance that is learned within bounds or fixed, field by field.
+class NumericHead(nn.Module):
+    """Numeric fields: a mean each, and a scale that is learned within bounds or fixed, field by field.
 
     Args:
-        fields: The numeric fields; `gaussian` learns sigma in (minimum_scale, LARGEST_SCALE), `fixed-gaussian`
-            keeps it at fixed_scale.
+        fields: The numeric fields; `gaussian` and `student-t` learn the scale in (minimum_scale, LARGEST_SCALE),
+            `fixed-gaussian` keeps it at fixed_scale.
     """
 
     low: Tensor
     span: Tensor
     place: Tensor
+    heavy: Tensor
+    degrees: Tensor
+    normaliser: Tensor
 
     def __init__(self, fields: Sequence[NumericField]) -> None:
         super().__init__()
         self.fields = len(fields)
-        learned = torch.tensor([field.likelihood == "gaussian" for field in fields], dtype=torch.bool)
+        learned = torch.tensor([field.likelihood != "fixed-gaussian" for field in fields], dtype=torch.bool)
         floor = torch.tensor([2 * math.log(field.minimum_scale) for field in fields])
         ceiling = torch.tensor([2 * math.log(max(LARGEST_SCALE, 2 * field.minimum_scale)) for field in fields])
         fixed = torch.tensor([2 * math.log(field.fixed_scale) for field in fields])
@@ -97,6 +120,20 @@ class GaussianHead(nn.Module):
         self.outputs = self.fields + self.learns
         # (learns, F): each learned variance's field. A product with it, because indexing takes ten times as long.
         self.register_buffer("place", torch.eye(self.fields)[learned] if self.learns < self.fields else torch.empty(0))
+
+        heavy = [field.likelihood == "student-t" for field in fields]
+        self.any_heavy, self.all_heavy = any(heavy), all(heavy)
+        degrees = torch.tensor([field.degrees_of_freedom for field in fields], dtype=torch.float64)
+        self.register_buffer("heavy", torch.tensor(heavy, dtype=torch.bool))
+        self.register_buffer("degrees", degrees.float())
+        self.register_buffer("normaliser", student_t_normaliser(degrees).float())
+
+    def log_prob(self, value: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """log p(value), element by element, in nats; `log_variance` is that of the scale where the tails are heavy."""
+        if not self.any_heavy:
+            return gaussian(value, mean, log_variance)
+        density = student_t(value, mean, log_variance, self.degrees, self.normaliser)
+        return density if self.all_heavy else torch.where(self.heavy, density, gaussian(value, mean, log_variance))
 
     def initial_bias(self) -> Tensor:
         """(outputs,) bias with which every learned variance starts near its ceiling."""
@@ -133,16 +170,19 @@ class JointLikelihood(nn.Module):
     log_odds: Tensor
     slot_column: Tensor
     slot_code: Tensor
+    known: Tensor
 
     def __init__(self, schema: RecordSchema) -> None:
         super().__init__()
-        self.numeric = GaussianHead(schema.numeric)
+        self.numeric = NumericHead(schema.numeric)
         self.booleans = len(schema.boolean)
         self.sizes = [field.size for field in schema.categorical]
         self.outputs = self.numeric.outputs + self.booleans + sum(self.sizes)
         slots = [(column, code) for column, size in enumerate(self.sizes) for code in range(size)]
         self.register_buffer("slot_column", torch.tensor([column for column, _ in slots], dtype=torch.int64))
         self.register_buffer("slot_code", torch.tensor([code for _, code in slots], dtype=torch.int64))
+        known = [place for place, (_, code) in enumerate(slots) if code != UNKNOWN]
+        self.register_buffer("known", torch.tensor(known, dtype=torch.int64))
         by_kind = (*schema.numeric, *schema.boolean, *schema.categorical)
         self.names = tuple(field.name for field in by_kind)
         # A timestamp is missing once, however many fields derive from it.
@@ -212,15 +252,41 @@ class JointLikelihood(nn.Module):
         """Numeric fields, boolean fields and categorical slots, 0 where a value is missing or a slot not taken."""
         columns = []
         if self.numeric.fields:
-            density = gaussian(batch.numeric, parameters.numeric_mean, parameters.numeric_log_variance)
+            density = self.numeric.log_prob(batch.numeric, parameters.numeric_mean, parameters.numeric_log_variance)
             columns.append(density * batch.numeric_present)
         if self.booleans:
             columns.append(bernoulli(batch.boolean, parameters.boolean_logits) * batch.boolean_present)
         if self.sizes:
-            codes = torch.where(batch.categorical_present > 0, batch.categorical, MISSING)
-            taken = (codes.index_select(-1, self.slot_column) == self.slot_code).to(parameters.categorical_logits.dtype)
+            taken = self._taken(batch).to(parameters.categorical_logits.dtype)
             columns.append(categorical(parameters.categorical_logits, self.sizes) * taken)
         return columns
+
+    def residual(self, batch: Standardised, parameters: Parameters) -> Tensor:
+        """How far each value lies from what the parameters expect.
+
+        Args:
+            batch: B records.
+            parameters: Of shapes (B, …).
+
+        Returns:
+            (B, F + G + S) float32: numbers in standardised units; booleans and categorical slots as 1 or 0 less their
+            probability; 0 where a value is missing.
+        """
+        columns = []
+        if self.numeric.fields:
+            columns.append((batch.numeric - parameters.numeric_mean) * batch.numeric_present)
+        if self.booleans:
+            columns.append((batch.boolean - torch.sigmoid(parameters.boolean_logits)) * batch.boolean_present)
+        if self.sizes:
+            probabilities = torch.exp(categorical(parameters.categorical_logits, self.sizes))
+            present = batch.categorical_present.index_select(-1, self.slot_column)
+            columns.append((self._taken(batch).to(probabilities.dtype) - probabilities) * present)
+        return join(columns)
+
+    def _taken(self, batch: Standardised) -> Tensor:
+        """Of each categorical slot, whether it is the value of its field."""
+        codes = torch.where(batch.categorical_present > 0, batch.categorical, MISSING)
+        return codes.index_select(-1, self.slot_column) == self.slot_code
 
     def log_prob_of_gaps(self, batch: Standardised) -> Tensor:
         """log p(missing or not) of each field.

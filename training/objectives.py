@@ -34,8 +34,13 @@ def kl_to_prior(posterior: Posterior) -> Tensor:
     Reference:
         Kingma & Welling 2014, Appendix B.
     """
+    return kl_by_dimension(posterior).sum(dim=-1)
+
+
+def kl_by_dimension(posterior: Posterior) -> Tensor:
+    """The same by latent dimension, (B, K) nats; both are Gaussians without correlation, so these add up."""
     mean, log_variance = posterior
-    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=-1)
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
 
 
 def log_likelihood(vae: VAE, batch: Standardised, latent: Tensor) -> Tensor:
@@ -53,22 +58,29 @@ def log_likelihood(vae: VAE, batch: Standardised, latent: Tensor) -> Tensor:
     return fields + vae.likelihood.log_prob_of_gaps(batch).sum(dim=-1, keepdim=True)
 
 
-def elbo(vae: VAE, batch: Standardised, noise: Tensor, kl_weight: float = 1.0) -> Terms:
+def elbo(vae: VAE, batch: Standardised, noise: Tensor, kl_weight: float = 1.0, free_nats: float = 0.0) -> Terms:
     """The evidence lower bound: 1/L sum_l log p(x|z_l) - w KL(q(z|x) || p(z)).
+
+    With free nats F the KL in it is sum_k max(F, the batch's mean of KL_k), the same for every record, so that no
+    latent dimension is given up for less than F.
 
     Args:
         vae: The model.
         batch: B records.
         noise: eps, (L, K) or (B, L, K).
-        kl_weight: w; below 1 while the KL warms up.
+        kl_weight: w; below 1 while the KL warms up, beta after it (Higgins et al. 2017, eq. 4).
+        free_nats: F, in nats a latent dimension (Kingma et al. 2016, "Improved variational inference with inverse
+            autoregressive flow", eq. 15).
 
     Returns:
-        The terms; `bound` is the evidence lower bound where w is 1.
+        The terms; `bound` is the evidence lower bound where w is 1 and F is 0.
 
     Reference:
         Kingma & Welling 2014, eq. 10.
     """
     posterior = vae.posterior(batch)
     likelihood = log_likelihood(vae, batch, vae.draw(posterior, noise)).mean(dim=-1)
-    kl = kl_to_prior(posterior)
-    return Terms(likelihood, kl, likelihood - kl_weight * kl)
+    by_dimension = kl_by_dimension(posterior)
+    kl = by_dimension.sum(dim=-1)
+    paid = by_dimension.mean(dim=0).clamp(min=free_nats).sum() if free_nats else kl
+    return Terms(likelihood, kl, likelihood - kl_weight * paid)

@@ -24,12 +24,14 @@ from bundle.manifest import SAMPLE_COUNTS, SCORES, CalibrationSummary, Manifest,
 from bundle.records import encode_records
 from bundle.reference import references
 from training import export, schema
+from training.components import Components
 from training.config import FieldConfig, TrainingConfig
 from training.data import Data, Split, split
 from training.errors import ConfigInvalid
-from training.evaluate import detection
 from training.fit import Fit, Progress
+from training.measures import detection
 from training.noise import noise_table
+from training.scores import Scorer
 from training.vae import VAE
 
 Say = Callable[[str], None]
@@ -105,11 +107,13 @@ def train(
     )
     vae, best_elbo, fit = _fit(data, record, parts, config, target, out / name, resume, report)
     say("exporting to ONNX and comparing with torch")
-    graphs = export.export(vae, record)
-    scorer = export.session(graphs.scorer)
     noise = noise_table(vae.latent_size, config.seed)
+    drawn = torch.from_numpy(noise[: config.scoring.samples])
+    model = Scorer(vae, Components(vae, fit.train.cpu(), fit.validation.cpu(), drawn, config.seed))
+    graphs = export.export(model, record)
+    scorer = export.session(graphs.scorer)
     held_out = schema.tensors(record, data, parts.calibration)
-    worst = export.verify_parity(vae, scorer, held_out, noise)
+    worst = export.verify_parity(model, scorer, held_out, noise)
     say(f"ONNX Runtime and torch agree to within {worst:.1%} of the tolerance; calibrating")
     calibration = Calibration(export.anomaly_scores(scorer, held_out, noise))
     metrics = {"validation_elbo": best_elbo}

@@ -1,6 +1,6 @@
 """Scaling, bounding, one-hot coding and masks, inside the graph, so that training and serving cannot differ."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -38,6 +38,20 @@ class Standardised(NamedTuple):
         """(B, fields) float32, 1 = present, by kind: numeric, boolean, categorical."""
         parts = (self.numeric_present, self.boolean_present, self.categorical_present)
         return join([part for part in parts if part.shape[1]])
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.numeric)
+
+    def pieces(self, rows: int) -> Iterator["Standardised"]:
+        """The records in order, so many at a time."""
+        for start in range(0, self.rows, rows):
+            yield Standardised(*(part[start : start + rows] for part in self))
+
+    def cpu(self) -> "Standardised":
+        """The same in the CPU's memory."""
+        return Standardised(*(part.cpu() for part in self))
 
     def take(self, rows: Tensor) -> "Standardised":
         """The records at the positions `rows` (n,) int64."""
@@ -104,6 +118,13 @@ class Preprocess(nn.Module):
             categorical = record["categorical"].clamp(min=0)
             categorical_present = (record["categorical"] >= 0).float()
         return Standardised(numeric, numeric_present, boolean, boolean_present, categorical, categorical_present)
+
+    def owners(self) -> Tensor:
+        """(fields, width) float32: 1 where a column of the network's input is of a field, by kind."""
+        fields = self.numeric + self.boolean + self.categorical
+        single = torch.arange(self.numeric + self.boolean)
+        owner = torch.cat([single, self.numeric + self.boolean + self.slot_column, self.gaps])
+        return (torch.arange(fields).unsqueeze(1) == owner).float()
 
     def forward(self, batch: Standardised) -> Tensor:
         """The network's input.

@@ -247,7 +247,8 @@ def _fit_numeric(field: FieldConfig, column: npt.NDArray[np.generic], rows: Rows
         raise DataInvalid(f"column {field.name!r}: its values are too large for a mean and a deviation in float64")
     # A column that hardly varies for its size is constant but for rounding.
     scale = deviation if deviation > 1e-9 * max(abs(mean), 1e-290) else max(abs(mean), 1.0)
-    given = field.model_dump(include={"likelihood", "minimum_scale", "fixed_scale"}, exclude_none=True)
+    settings = {"likelihood", "minimum_scale", "fixed_scale", "degrees_of_freedom"}
+    given = field.model_dump(include=settings, exclude_none=True)
     return NumericField(name=field.name, mean=mean, scale=scale, missing_rate=_missing_rate(column), **given)
 
 

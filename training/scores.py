@@ -3,10 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from training.objectives import kl_to_prior
+from training.components import Components
+from training.inference import infer
 from training.vae import VAE
 
-SCORE_OUTPUTS = ("log_reconstruction_probability", "elbo", "iwae", "expected_log_likelihood", "latent_mean")
+_LIKELIHOODS = ("log_reconstruction_probability", "elbo", "iwae", "expected_log_likelihood")
+LIKELIHOOD_OUTPUTS = (*_LIKELIHOODS, "latent_mean")
+SCORE_OUTPUTS = (*_LIKELIHOODS, "neighbours", "typicality", "combined", "latent_mean")
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
@@ -27,11 +30,14 @@ class Scorer(nn.Module):
 
     Args:
         vae: The trained model.
+        components: The scores beyond the likelihood's own, or None for a graph without them.
     """
 
-    def __init__(self, vae: VAE) -> None:
+    def __init__(self, vae: VAE, components: Components | None) -> None:
         super().__init__()
         self.vae = vae
+        self.components = components
+        self.names = LIKELIHOOD_OUTPUTS if components is None else SCORE_OUTPUTS
 
     def forward(self, record: dict[str, Tensor], noise: Tensor) -> tuple[Tensor, ...]:
         """Score B records with L draws.
@@ -41,28 +47,26 @@ class Scorer(nn.Module):
             noise: eps, (L, K) float32.
 
         Returns:
-            In the order of SCORE_OUTPUTS, nats, (B,) float32 each, and the latent mean (B, K):
+            In the order of `names`, (B,) float32 each, and the latent mean (B, K). In nats:
             log(1/L sum_l p(x|z_l)) (An & Cho 2015, Algorithm 4), the ELBO (Kingma & Welling 2014, eq. 10),
-            log(1/L sum_l p(x, z_l) / q(z_l|x)) (Burda et al. 2016, eq. 8), and 1/L sum_l log p(x|z_l).
+            log(1/L sum_l p(x, z_l) / q(z_l|x)) (Burda et al. 2016, eq. 8), and 1/L sum_l log p(x|z_l); then what
+            `Components` gives.
         """
         batch = self.vae.standardise(record)
-        posterior = self.vae.posterior(batch)
-        deviation = torch.exp(0.5 * posterior.log_variance)
-        # Draws come first here, (L, B, …): see `log_prob_of_records`.
-        latent = posterior.mean + deviation * noise.unsqueeze(1)
-        likelihood = self.vae.likelihood.log_prob_of_records(batch, self.vae.decode(latent))
-        expected = likelihood.mean(dim=0)
-        kl = kl_to_prior(posterior)
+        inference = infer(self.vae, batch, noise)
+        likelihood, kl = inference.likelihood, inference.kl
+        deviation, mean = inference.deviation, inference.posterior.mean
         # log p(z_l) - log q(z_l|x): its mean over q is -KL, and the rest is linear in eps and its square, so that two
         # small products give it for all draws.
-        ratio = 0.5 * (noise * noise - 1.0) @ (1.0 - deviation * deviation).T - noise @ (posterior.mean * deviation).T
-        return (
+        ratio = 0.5 * (noise * noise - 1.0) @ (1.0 - deviation * deviation).T - noise @ (mean * deviation).T
+        scores = (
             log_mean_exp(likelihood),
-            expected - kl,
+            inference.expected - kl,
             log_mean_exp(likelihood + (ratio - kl)),
-            expected,
-            posterior.mean,
+            inference.expected,
         )
+        others = () if self.components is None else self.components(self.vae, batch, inference)
+        return (*scores, *others, mean)
 
 
 class Encoder(nn.Module):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from bundle.fields import RecordSchema
 from training.config import NetworkConfig
-from training.likelihoods import JointLikelihood, Parameters
+from training.likelihoods import JointLikelihood, Parameters, categorical
 from training.networks import dense
-from training.preprocess import Preprocess, Standardised
+from training.preprocess import BOUND, Preprocess, Standardised, join
 
 LOG_VARIANCE_BOUND = 12.0
 """The posterior's log-variance is clipped to this on either side, so that no run ends in NaN."""
@@ -50,7 +50,11 @@ class VAE(nn.Module):
 
     def posterior(self, batch: Standardised) -> Posterior:
         """q(z|x) of B records."""
-        mean, free = self.encoder(self.preprocess(batch)).chunk(2, dim=-1)
+        return self.encode(self.preprocess(batch))
+
+    def encode(self, inputs: Tensor) -> Posterior:
+        """q(z|x) from what the network sees, (…, width)."""
+        mean, free = self.encoder(inputs).chunk(2, dim=-1)
         return Posterior(mean, free.clamp(-LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND))
 
     @staticmethod
@@ -75,3 +79,24 @@ class VAE(nn.Module):
         raw = self.decoder(latent.reshape(-1, self.latent_size)).reshape(*latent.shape[:-1], -1)
         parameters: Parameters = self.likelihood(raw)
         return parameters
+
+    def expected_inputs(self, parameters: Parameters) -> Tensor:
+        """What the encoder would see of the values that the decoder expects, with none missing.
+
+        Args:
+            parameters: Of p(x|z), any leading shape.
+
+        Returns:
+            (…, width) float32: as `Preprocess.forward`, with probabilities in place of booleans and categories.
+        """
+        columns = []
+        if parameters.numeric_mean.shape[-1]:
+            columns.append(BOUND * torch.tanh(parameters.numeric_mean / BOUND))
+        if self.likelihood.booleans:
+            columns.append(2.0 * torch.sigmoid(parameters.boolean_logits) - 1.0)
+        if sizes := self.likelihood.sizes:
+            probabilities = torch.exp(categorical(parameters.categorical_logits, sizes))
+            columns.append(probabilities.index_select(-1, self.likelihood.known))
+        if gaps := len(self.preprocess.gaps):
+            columns.append(torch.zeros_like(columns[0][..., :1]).expand(*columns[0].shape[:-1], gaps))
+        return join(columns)

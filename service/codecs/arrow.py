@@ -18,6 +18,7 @@ from bundle.manifest import Manifest
 from bundle.records import MOST_PROBLEMS, encode_columns
 from service.codecs.request import ScoreRequest
 from service.errors import BodyMalformed, Fault, MediaTypeUnsupported, RequestInvalid, TooManyRecords, pointer
+from service.question import Question
 from service.verdicts import Verdicts
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
@@ -36,14 +37,14 @@ _TIMESTAMPS = ("timestamps or text", (*_TEXT, types.is_timestamp, types.is_date)
 _VIEW_BYTES = 16
 
 
-def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> ScoreRequest:
+def decode(body: bytes, manifest: Manifest, max_records: int, question: Question) -> ScoreRequest:
     """Read a body of `POST /score`.
 
     Args:
         body: One Arrow IPC stream, its columns named as fields or as the timestamp that fields derive from.
         manifest: Of the model that is asked.
         max_records: Most records in a request.
-        samples: Number of draws.
+        question: What is asked of each record.
 
     Raises:
         BodyMalformed: Not a stream, damaged, or with more after its end.
@@ -72,16 +73,16 @@ def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> S
     except _DAMAGED as error:
         # pyarrow's own message may quote what it found.
         raise BodyMalformed("not an Arrow IPC stream (the streaming format, not a file), or damaged") from error
-    return ScoreRequest(tensors(schema, table), samples)
+    return ScoreRequest(tensors(schema, table), question)
 
 
-def encode(name: str, version: int, samples: int, verdicts: Verdicts) -> bytes:
+def encode(name: str, version: int, question: Question, verdicts: Verdicts) -> bytes:
     """Write the answer of `POST /score`: one stream, a row a record, latent means as lists of fixed size.
 
     Args:
         name: Not written; the response's head says which model answered.
         version: Not written either.
-        samples: Nor this.
+        question: Nor this.
         verdicts: Of B records.
     """
     batch = pa.record_batch(columns(verdicts, flat=False))

@@ -18,6 +18,7 @@ from bundle.records import MISSING_TEXTS, MOST_PROBLEMS
 from service.codecs import arrow
 from service.codecs.request import ScoreRequest
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords
+from service.question import Question
 from service.verdicts import Verdicts
 
 MEDIA_TYPE = "text/csv"
@@ -39,14 +40,14 @@ class Ragged(Exception):
     """A row has more or fewer cells than the header; the message says which."""
 
 
-def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> ScoreRequest:
+def decode(body: bytes, manifest: Manifest, max_records: int, question: Question) -> ScoreRequest:
     """Read a body of `POST /score`.
 
     Args:
         body: UTF-8 text; its first row names the fields, or the timestamp that fields derive from.
         manifest: Of the model that is asked.
         max_records: Most records in a request.
-        samples: Number of draws.
+        question: What is asked of each record.
 
     Raises:
         BodyMalformed: Not CSV, or not UTF-8.
@@ -75,18 +76,18 @@ def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> S
     if table.num_rows > max_records:
         raise TooManyRecords(f"{table.num_rows} records; a request holds at most {max_records}, so send several")
     try:
-        return ScoreRequest(arrow.tensors(schema, cells(schema, table)), samples)
+        return ScoreRequest(arrow.tensors(schema, cells(schema, table)), question)
     except InvalidRecords as error:
         raise RequestInvalid([arrow.row_fault(each.row, each.field, each.detail) for each in error.problems]) from None
 
 
-def encode(name: str, version: int, samples: int, verdicts: Verdicts) -> bytes:
+def encode(name: str, version: int, question: Question, verdicts: Verdicts) -> bytes:
     """Write the answer of `POST /score`: a header and a row a record, latent means as `latent_mean_0` and so on.
 
     Args:
         name: Not written; the response's head says which model answered.
         version: Not written either.
-        samples: Nor this.
+        question: Nor this.
         verdicts: Of B records; a cell without a number is empty.
     """
     target = pa.BufferOutputStream()

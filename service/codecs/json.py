@@ -11,10 +11,11 @@ from bundle.manifest import Manifest
 from bundle.records import MOST_PROBLEMS, encode_records
 from service.codecs.request import ScoreRequest
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords, pointer
+from service.question import MEMBERS, Question
 from service.verdicts import Verdicts
 
 MEDIA_TYPE = "application/json"
-_MEMBERS = ("records", "samples", "explain")
+_MEMBERS = ("records", *MEMBERS, "explain")
 
 
 def parse(body: bytes) -> Any:
@@ -30,14 +31,14 @@ def parse(body: bytes) -> Any:
         raise BodyMalformed(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
 
 
-def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> ScoreRequest:
+def decode(body: bytes, manifest: Manifest, max_records: int, question: Question) -> ScoreRequest:
     """Read a body of `POST /score`.
 
     Args:
         body: UTF-8 JSON.
         manifest: Of the model that is asked.
         max_records: Most records in a request.
-        samples: Number of draws unless the body asks for another.
+        question: What is asked of each record, unless the body asks something else.
 
     Raises:
         BodyMalformed: Not JSON; see `parse`.
@@ -49,9 +50,8 @@ def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> S
         raise RequestInvalid([Fault("", 'an object is expected: {"records": [...]}')])
     unknown = islice((name for name in content if name not in _MEMBERS), MOST_PROBLEMS)
     faults = [Fault(pointer(name), "no such member") for name in unknown]
-    samples = content.get("samples", samples)
-    if type(samples) is not int or samples not in manifest.sample_counts:
-        faults.append(Fault("/samples", f"one of {', '.join(map(str, manifest.sample_counts))} is expected"))
+    question, wrong = question.changed(content, manifest)
+    faults += wrong
     explain = content.get("explain", False)
     if explain is not False:
         faults.append(Fault("/explain", "this bundle holds no explainer, so false is all that can be asked"))
@@ -67,20 +67,26 @@ def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> S
         tensors = encode_records(manifest.record, records)
     except InvalidRecords as error:
         raise RequestInvalid([_fault(manifest.record, records[each.row], each) for each in error.problems]) from None
-    return ScoreRequest(tensors, samples)
+    return ScoreRequest(tensors, question)
 
 
-def encode(name: str, version: int, samples: int, verdicts: Verdicts) -> bytes:
+def encode(name: str, version: int, question: Question, verdicts: Verdicts) -> bytes:
     """Write the answer of `POST /score`.
 
     Args:
         name: The model that answered.
         version: Its version.
-        samples: Number of draws.
+        question: What was asked.
         verdicts: Of B records.
     """
     # float64 throughout, so that a client reads back the very number that was computed; NaN becomes null.
-    answer = {"model": {"name": name, "version": str(version)}, "samples": samples, "results": verdicts.objects()}
+    answer = {
+        "model": {"name": name, "version": str(version)},
+        "samples": question.samples,
+        "score": question.score,
+        "false_alarm_rate": question.false_alarm_rate,
+        "results": verdicts.objects(),
+    }
     return orjson.dumps(answer)
 
 

@@ -13,6 +13,7 @@ from bundle.manifest import Manifest
 from bundle.records import MOST_PROBLEMS, encode_records
 from service.codecs.request import ScoreRequest
 from service.errors import Fault, RequestInvalid, TooManyRecords, pointer
+from service.question import Question
 from service.verdicts import Verdicts
 
 MEDIA_TYPE = "application/x-ndjson"
@@ -38,14 +39,14 @@ class Records:
     problems: dict[int, list[Problem]]
 
 
-def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> ScoreRequest:
+def decode(body: bytes, manifest: Manifest, max_records: int, question: Question) -> ScoreRequest:
     """Read a whole body of `POST /score`; `service.stream` reads those that are answered line by line.
 
     Args:
         body: UTF-8; a line is a record by field name or in field order, and blank ones are passed over.
         manifest: Of the model that is asked.
         max_records: Most records in a request.
-        samples: Number of draws.
+        question: What is asked of each record.
 
     Raises:
         RequestInvalid: A line that does not fit, by its number, from 1.
@@ -64,16 +65,16 @@ def decode(body: bytes, manifest: Manifest, max_records: int, samples: int) -> S
         raise RequestInvalid(faults[:MOST_PROBLEMS])
     if records.tensors is None:
         raise RequestInvalid([Fault("", "at least one record is expected")])
-    return ScoreRequest(records.tensors, samples)
+    return ScoreRequest(records.tensors, question)
 
 
-def encode(name: str, version: int, samples: int, verdicts: Verdicts) -> bytes:
+def encode(name: str, version: int, question: Question, verdicts: Verdicts) -> bytes:
     """Write the answer of `POST /score`: a line a record, the same as an element of JSON's `results`.
 
     Args:
         name: Not written; the response's head says which model answered.
         version: Not written either.
-        samples: Nor this.
+        question: Nor this.
         verdicts: Of B records.
     """
     return b"".join(lines(verdicts))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bundle.fields import Tensors
+from service.question import Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,8 +12,8 @@ class ScoreRequest:
 
     Args:
         tensors: The records as the graph's inputs.
-        samples: Number of draws.
+        question: What is asked of them.
     """
 
     tensors: Tensors
-    samples: int
+    question: Question

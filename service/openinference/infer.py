@@ -87,7 +87,7 @@ class Inference:
             deadline = min(deadline, arrived + asked.timeout)
         try:
             compression = coding.asked(headers)
-            verdicts, timing = await model.score(asked.tensors, asked.samples, deadline)
+            verdicts, timing = await model.score(asked.tensors, asked.question, deadline)
             scored = time.perf_counter()
             writing = (model.name, model.version, asked, verdicts.columns(), compression)
             heavy = len(verdicts.p_value) > (THREAD_RECORDS // 4 if compression else THREAD_RECORDS)
@@ -109,5 +109,5 @@ class Inference:
 def _write(
     name: str, version: int, asked: InferRequest, columns: Tensors, compression: Coding | None
 ) -> tuple[InferAnswer, bytes]:
-    answer = outputs.encode(name, version, asked.id, asked.samples, columns, asked.outputs)
+    answer = outputs.encode(name, version, asked.id, asked.question, columns, asked.outputs)
     return answer, answer.body if compression is None else coding.compress(answer.body, compression)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import orjson
 
 from bundle.fields import Tensors
+from service.question import Question
 
 OUTPUTS = {
     "reconstruction_probability": "FP64",
@@ -47,7 +48,7 @@ class InferAnswer:
 
 
 def encode(
-    name: str, version: int, identifier: str | None, samples: int, columns: Tensors, wanted: dict[str, bool]
+    name: str, version: int, identifier: str | None, question: Question, columns: Tensors, wanted: dict[str, bool]
 ) -> InferAnswer:
     """Write an answer.
 
@@ -55,7 +56,7 @@ def encode(
         name: The model that answered.
         version: Its version.
         identifier: Of the request, if it has one.
-        samples: Number of draws.
+        question: What was asked.
         columns: Everything that is said of B records, by output; see `service.verdicts`.
         wanted: The outputs to answer with, in order, each with whether as binary data.
     """
@@ -74,7 +75,7 @@ def encode(
     content: dict[str, Any] = {"model_name": name, "model_version": str(version)}
     if identifier is not None:
         content["id"] = identifier
-    content |= {"parameters": {"samples": samples}, "outputs": outputs}
+    content |= {"parameters": {"samples": question.samples, "score": question.score}, "outputs": outputs}
     header = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     if not blobs:
         return InferAnswer(header, None)

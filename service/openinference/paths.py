@@ -223,6 +223,12 @@ def _infer(path: str, model: ServedModel, settings: Settings) -> Schema:
         "description": "`timeout`, besides: whole microseconds until the deadline; 0 for the service's own",
         "properties": {
             "samples": {"enum": [*model.manifest.sample_counts, None], "default": model.manifest.samples},
+            "score": {"enum": [*(score.name for score in model.manifest.scores), None]},
+            "false_alarm_rate": {
+                "type": ["number", "null"],
+                "minimum": 1 / (model.manifest.calibration.records + 1),
+                "exclusiveMaximum": 1,
+            },
             "binary_data_output": {"type": ["boolean", "null"], "default": False},
         },
     }

@@ -12,6 +12,7 @@ from service.errors import BodyMalformed, Fault, RequestInvalid
 from service.openinference.outputs import OUTPUTS
 from service.openinference.records import to_tensors
 from service.openinference.tensor import TensorReader
+from service.question import Question
 
 HEADER_LENGTH = b"inference-header-content-length"
 
@@ -29,14 +30,14 @@ class InferRequest:
     Args:
         id: The client's own name for the request, sent back; None where it gave none.
         tensors: The records as the graph's inputs.
-        samples: Number of draws.
+        question: What is asked of them.
         timeout: Seconds that the client allows; None where it leaves that to the service.
         outputs: The outputs that are wanted, in order, each with whether as binary data.
     """
 
     id: str | None
     tensors: Tensors
-    samples: int
+    question: Question
     timeout: float | None
     outputs: dict[str, bool]
 
@@ -63,10 +64,9 @@ def decode(body: bytes, header_length: bytes | None, manifest: Manifest, max_rec
     if identifier is not None and not isinstance(identifier, str):
         _refuse("/id", "text is expected")
     parameters = _parameters(content, "")
-    samples = parameters.get("samples", manifest.samples)
-    if type(samples) is not int or samples not in manifest.sample_counts:
-        counts = ", ".join(map(str, manifest.sample_counts))
-        _refuse("/parameters/samples", f"one of {counts} is expected")
+    question, faults = Question.usual(manifest).changed(parameters, manifest, ("parameters",))
+    if faults:
+        raise RequestInvalid(faults)
     timeout = parameters.get("timeout")
     if timeout is not None and (type(timeout) is not int or timeout < 0):
         _refuse("/parameters/timeout", "a whole number of microseconds is expected, or 0 for none")
@@ -78,7 +78,7 @@ def decode(body: bytes, header_length: bytes | None, manifest: Manifest, max_rec
     tensors = [reader.read(position, each) for position, each in enumerate(inputs)]
     reader.end()
     seconds = timeout / 1e6 if timeout else None
-    return InferRequest(identifier, to_tensors(manifest.record, tensors), samples, seconds, outputs)
+    return InferRequest(identifier, to_tensors(manifest.record, tensors), question, seconds, outputs)
 
 
 def _json_length(header: bytes | None, size: int) -> int:

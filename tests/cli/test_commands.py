@@ -179,7 +179,7 @@ def test_inspect_shows_and_verifies(models: Path) -> None:
     for words in ("transactions", "merchant_category", "gaussian", "calibrated on", "scorer.onnx", "elbo_auroc"):
         assert words in shown.stdout
     manifest = json.loads(surprisal("inspect", models / NAME / "1", "--json").stdout)
-    assert manifest["anomaly_score"] == "elbo"
+    assert manifest["anomaly_score"] == "combined"
 
 
 def test_inspect_refuses_a_damaged_bundle_and_names_the_file(models: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ async def test_counts_of_a_version_that_goes_are_kept(models: Path) -> None:
     async with app.api.router.lifespan_context(app.api):
         model = app.models.get()
         tensors = encode_records(model.schema, [{"amount": 1.0}])
-        await model.score(tensors, 1, float("inf"))
+        await model.score(tensors, model.question, float("inf"))
     assert app.metrics.total("surprisal_missing_total", field="country") == 1
 
 

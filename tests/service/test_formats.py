@@ -127,7 +127,7 @@ async def test_large_bodies_and_answers_are_the_same_as_small_ones(
     assert len(many) > THREAD_RECORDS
     expected = [result["anomaly_score"] for result in results(await post(client, written(JSON, payments), JSON))]
     found = [result["anomaly_score"] for result in results(await post(client, body, sent, sent))]
-    np.testing.assert_allclose(found, expected * 10, rtol=1e-5)
+    np.testing.assert_allclose(found, expected * 10, rtol=1e-5, atol=1e-5)
     too_many = await post(client, written(sent, payments * 10 + payments[:1]), sent)
     assert (too_many.status_code, too_many.json()["type"]) == (413, "too-many-records")
 

@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from tests.training.test_parity import ordinary
+from training.components import Components
 from training.config import NetworkConfig
 from training.export import export
+from training.scores import Scorer
 from training.vae import VAE
 
 SCHEMA = RecordSchema(
@@ -24,7 +27,9 @@ SCHEMA = RecordSchema(
 def graph() -> onnx.GraphProto:
     torch.manual_seed(0)
     vae = VAE(SCHEMA, NetworkConfig(hidden=(12, 8), latent_size=3)).eval()
-    return onnx.load_from_string(export(vae, SCHEMA).scorer).graph
+    batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in ordinary(SCHEMA, 100).items()})
+    scorer = Scorer(vae, Components(vae, batch, batch, torch.randn(4, 3), seed=0))
+    return onnx.load_from_string(export(scorer, SCHEMA).scorer).graph
 
 
 def test_the_scorer_does_without_operators_that_take_many_times_as_long_as_others(graph: onnx.GraphProto) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from bundle.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
 from training.likelihoods import (
     LARGEST_SCALE,
-    GaussianHead,
     JointLikelihood,
+    NumericHead,
     Parameters,
     bernoulli,
     categorical,
@@ -155,7 +155,7 @@ def scale_of(field: NumericField, raw: float) -> float:
 
 
 def test_a_gaussian_head_gives_each_field_its_own_density(fields: tuple[NumericField, ...]) -> None:
-    head = GaussianHead(fields)
+    head = NumericHead(fields)
     learned = [position for position, field in enumerate(fields) if field.likelihood == "gaussian"]
     assert head.outputs == len(fields) + len(learned)
     rng = np.random.default_rng(0)
@@ -175,7 +175,7 @@ def test_a_gaussian_head_gives_each_field_its_own_density(fields: tuple[NumericF
 @pytest.mark.parametrize("raw", EXTREMES)
 def test_a_learned_deviation_stays_within_its_floor_and_ceiling(raw: float) -> None:
     fields = (LEARNED, SHARP, WIDE)
-    _, log_variance = GaussianHead(fields)(torch.full((2, 6), raw))
+    _, log_variance = NumericHead(fields)(torch.full((2, 6), raw))
     for field, scale in zip(fields, np.exp(0.5 * log_variance.double().numpy()).T, strict=True):
         ceiling = max(LARGEST_SCALE, 2 * field.minimum_scale)
         assert (scale >= field.minimum_scale * (1 - 1e-6)).all()
@@ -186,12 +186,12 @@ def test_a_learned_deviation_stays_within_its_floor_and_ceiling(raw: float) -> N
 
 def test_a_learned_deviation_rises_with_its_output() -> None:
     raw = torch.linspace(-8, 8, 100).unsqueeze(1).expand(-1, 2)
-    _, log_variance = GaussianHead((LEARNED,))(raw)
+    _, log_variance = NumericHead((LEARNED,))(raw)
     assert (log_variance.diff(dim=0) > 0).all()
 
 
 def test_every_learned_deviation_starts_near_its_ceiling_and_every_mean_at_zero() -> None:
-    head = GaussianHead((LEARNED, FIXED, SHARP))
+    head = NumericHead((LEARNED, FIXED, SHARP))
     mean, log_variance = head(head.initial_bias())
     assert not mean.any()
     np.testing.assert_allclose(np.exp(0.5 * log_variance.numpy()), [LARGEST_SCALE, 0.3, LARGEST_SCALE], rtol=0.5)

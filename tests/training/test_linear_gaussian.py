@@ -21,7 +21,7 @@ from training.config import NetworkConfig
 from training.noise import noise_table
 from training.objectives import elbo
 from training.preprocess import BOUND
-from training.scores import SCORE_OUTPUTS, Scorer
+from training.scores import LIKELIHOOD_OUTPUTS, Scorer
 from training.vae import VAE
 
 Array = npt.NDArray[np.float64]
@@ -104,8 +104,8 @@ def records(count: int, seed: int) -> Array:
 
 @torch.no_grad()
 def scores(vae: VAE, values: Array, noise: npt.NDArray[np.float32]) -> dict[str, Array]:
-    outputs = Scorer(vae)({"numeric": torch.from_numpy(values)}, torch.from_numpy(noise).double())
-    return dict(zip(SCORE_OUTPUTS, (output.numpy() for output in outputs), strict=True))
+    outputs = Scorer(vae, None)({"numeric": torch.from_numpy(values)}, torch.from_numpy(noise).double())
+    return dict(zip(LIKELIHOOD_OUTPUTS, (output.numpy() for output in outputs), strict=True))
 
 
 def log_evidence(values: Array) -> Array:
@@ -156,7 +156,7 @@ def scrambled(vae: VAE, few: Array) -> dict[int, dict[str, Array]]:
     collected: dict[int, dict[str, Array]] = {}
     for samples in SAMPLES:
         each = [scores(vae, few, table[:samples]) for table in tables]
-        collected[samples] = {name: np.stack([outputs[name] for outputs in each]) for name in SCORE_OUTPUTS}
+        collected[samples] = {name: np.stack([outputs[name] for outputs in each]) for name in LIKELIHOOD_OUTPUTS}
     return collected
 
 
@@ -225,7 +225,7 @@ def many() -> Array:
 def averaged(vae: VAE, many: Array) -> dict[str, Array]:
     """Scores of 300 records with 256 draws, averaged over 16 scramblings, as all records share one."""
     each = [scores(vae, many, noise_table(2, 1000 + seed)) for seed in range(16)]
-    return {name: np.mean([outputs[name] for outputs in each], axis=0) for name in SCORE_OUTPUTS}
+    return {name: np.mean([outputs[name] for outputs in each], axis=0) for name in LIKELIHOOD_OUTPUTS}
 
 
 def test_with_256_draws_the_iwae_is_log_p_of_x(averaged: dict[str, Array], many: Array) -> None:

@@ -1,0 +1,79 @@
+"""`surprisal evaluate`: how well a bundle's scores tell labelled anomalies, beside what scikit-learn offers."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.failure import CALL_WRONG, WORK_FAILED, fail
+
+if TYPE_CHECKING:
+    from training.evaluation import Evaluation
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="models/NAME (the served version) or models/NAME/VERSION.")],
+    data: Annotated[Path, typer.Argument(help="CSV, Parquet, NDJSON or npz file with labelled rows.")],
+    label: Annotated[str, typer.Option(help="Column that says what is normal.")],
+    normal: Annotated[str, typer.Option(help="The label's value in normal rows.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")] = False,
+    curves: Annotated[Path | None, typer.Option(help="PNG or SVG file for the curves to be drawn in.")] = None,
+) -> None:
+    """Measure every score of a bundle on labelled rows that it was not fitted on, and baselines on the same rows."""
+    try:
+        from training import evaluation
+        from training.errors import ConfigInvalid, TrainingError
+    except ImportError as error:
+        fail(f"evaluating needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
+    from bundle import store
+
+    try:
+        done = evaluation.evaluate(store.load(*store.resolve(bundle)), data, label, normal)
+    except ConfigInvalid as error:
+        fail(error, CALL_WRONG)
+    except TrainingError as error:
+        fail(error, WORK_FAILED)
+    if curves is not None:
+        from training import figures
+
+        figures.save_curves(done, curves)
+    if as_json:
+        print(json.dumps(_document(done), indent=2))
+    else:
+        _show(done)
+
+
+def _document(done: "Evaluation") -> dict[str, Any]:
+    return {
+        "model": {"name": done.name, "version": str(done.version)},
+        "data": done.data,
+        "rows": {"normal": done.normal, "anomalies": done.anomalies, "baselines fitted on": done.fitted_on},
+        "detectors": {
+            name: {
+                measure: {"value": found.value, "low": found.low, "high": found.high}
+                for measure, found in measures.items()
+            }
+            for name, measures in done.measures.items()
+        },
+    }
+
+
+def _show(done: "Evaluation") -> None:
+    table = Table(
+        title=f"{done.name} version {done.version} on {done.data}: {done.normal:,} normal rows, {done.anomalies:,} "
+        f"anomalies; baselines fitted on {done.fitted_on:,} other normal rows",
+        caption="below each figure its 95 % bootstrap interval; * is the bundle's own anomaly score",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("score", no_wrap=True)
+    columns = next(iter(done.measures.values()))
+    for measure in columns:
+        table.add_column(measure.replace("_", " "), justify="right")
+    for name, measures in done.measures.items():
+        shown = [f"{found.value:.3f}\n[dim]{found.low:.2f}-{found.high:.2f}[/]" for found in measures.values()]
+        table.add_row(f"{name} *" if name == done.anomaly_score else name, *shown)
+    Console(highlight=False, soft_wrap=True).print(table)

@@ -1,0 +1,97 @@
+"""`surprisal evaluate`, as a process: what it measures, on which rows, and what it draws."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv
+import pytest
+
+from bundle import store
+from tests.cli.test_commands import surprisal
+from tests.conftest import NAME
+from training import transactions
+from training.measures import Measure, measures
+
+LABEL = ("--label", transactions.LABEL, "--normal", transactions.NORMAL)
+BASELINES = ["norm of the row", "PCA", "kNN, k = 5", "IsolationForest"]
+
+
+@pytest.fixture(scope="module")
+def payments_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled payments that the model has not seen."""
+    path = tmp_path_factory.mktemp("data") / "later.csv"
+    pyarrow.csv.write_csv(transactions.simulate(2000, seed=8), path)
+    return path
+
+
+def test_every_score_is_measured_beside_baselines_and_drawn(models: Path, payments_file: Path, tmp_path: Path) -> None:
+    curves = tmp_path / "curves.png"
+    result = surprisal("evaluate", models / NAME, payments_file, *LABEL, "--json", "--curves", curves)
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["model"] == {"name": NAME, "version": "1"}
+    names = [score.name for score in store.load(models, NAME, 1).manifest.scores]
+    assert list(document["detectors"]) == [*names, *BASELINES]
+    for measured in document["detectors"].values():
+        for found in measured.values():
+            assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
+    assert document["detectors"]["combined"]["auroc"]["value"] > 0.95
+    rows = document["rows"]
+    assert abs(rows["normal"] - rows["baselines fitted on"]) <= 1
+    assert curves.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_marks_the_bundles_own_score(models: Path, payments_file: Path) -> None:
+    result = surprisal("evaluate", models / NAME, payments_file, *LABEL, COLUMNS="200")
+    assert result.returncode == 0, result.stderr
+    assert "combined *" in result.stdout
+    assert "recall at 0.01" in result.stdout
+
+
+def test_of_the_training_file_only_held_out_rows_count(tmp_path: Path) -> None:
+    table = transactions.simulate(700, seed=3)
+    pyarrow.csv.write_csv(table, tmp_path / "pay.csv")
+    (tmp_path / "fast.toml").write_text("[network]\nhidden = [8]\n[fit]\nepochs = 2\n")
+    trained = surprisal("train", tmp_path / "pay.csv", "--config", tmp_path / "fast.toml", "--out", tmp_path, *LABEL)
+    assert trained.returncode == 0, trained.stderr
+    result = surprisal("evaluate", tmp_path / "pay", tmp_path / "pay.csv", *LABEL, "--json")
+    rows, parts = json.loads(result.stdout)["rows"], store.load(tmp_path, "pay", 1).manifest.training.rows
+    assert (rows["normal"], rows["anomalies"]) == (parts["calibration"], parts["anomalies"])
+    assert rows["baselines fitted on"] == parts["train"]
+
+
+@pytest.mark.parametrize(
+    ("label", "code", "said"),
+    [(("--label", "fraude", "--normal", "no"), 2, "there is no column 'fraude'"),
+     (("--label", "fraud", "--normal", "never"), 2, "no row has fraud = never")],
+)  # fmt: skip
+def test_what_cannot_be_evaluated_is_said(
+    models: Path, payments_file: Path, label: tuple[str, ...], code: int, said: str
+) -> None:
+    result = surprisal("evaluate", models / NAME, payments_file, *label)
+    assert result.returncode == code
+    assert said in result.stderr
+
+
+def test_rows_without_an_anomaly_measure_nothing(models: Path, tmp_path: Path) -> None:
+    normal = transactions.simulate(300, seed=8, fraud_share=0.0)
+    pyarrow.csv.write_csv(normal, tmp_path / "normal.csv")
+    result = surprisal("evaluate", models / NAME, tmp_path / "normal.csv", *LABEL)
+    assert result.returncode == 1
+    assert "there are no anomalies to be found" in result.stderr
+
+
+def test_measures_of_known_scores() -> None:
+    normal, anomalies = np.arange(1000.0), np.array([999.5, 995.5, 10.5, 2000.0])
+    found = measures(normal, anomalies)
+    assert found["recall at 0.001"].value == 0.5
+    assert found["recall at 0.01"].value == 0.75
+    assert found["precision at 4"].value == 0.5
+    assert found["auroc"].value == pytest.approx((1000 + 996 + 11 + 1000) / 4000)
+    assert measures(normal, anomalies) == found, "one seed, one interval"
+    assert measures(normal, anomalies + 1e6)["auroc"] == Measure(1.0, 1.0, 1.0)
+
+
+def test_ties_count_by_their_share() -> None:
+    assert measures(np.zeros(90), np.zeros(10))["precision at 10"].value == pytest.approx(0.1)

@@ -1,0 +1,149 @@
+"""The scores beyond the likelihood's: what they are, in float64 NumPy, and that they are served as they were fitted."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from scipy import stats
+from scipy.spatial.distance import cdist
+
+from bundle.manifest import SCORES
+from tests.training.test_parity import GONE, MIXED, build, ordinary
+from training.components import Components
+from training.export import export, score, session, verify_parity
+from training.neighbours import Neighbours
+from training.noise import noise_table
+from training.preprocess import Standardised
+from training.robust_scale import RobustScale, asinh
+from training.scores import SCORE_OUTPUTS, Scorer
+from training.typicality import Typicality
+from training.vae import VAE
+
+Array = npt.NDArray[np.float64]
+
+
+def standardised(vae: VAE, rows: int, seed: int) -> Standardised:
+    record = ordinary(MIXED, rows, seed)
+    return vae.standardise({kind: torch.from_numpy(values) for kind, values in record.items()})
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    vae = build(MIXED)
+    noise = torch.from_numpy(noise_table(vae.latent_size, 0))[:16]
+    return Scorer(vae, Components(vae, standardised(vae, 3000, 1), standardised(vae, 400, 2), noise, seed=0)).eval()
+
+
+@pytest.mark.parametrize("values", [0.0, 1e-6, 0.5, -3.0, 9999.0, 1e4, 1e10, -1e30])
+def test_asinh_is_numpys(values: float) -> None:
+    assert asinh(torch.tensor(values, dtype=torch.float64)).item() == pytest.approx(np.arcsinh(values), rel=1e-8)
+
+
+def test_asinh_of_what_overflows_is_finite_and_keeps_its_sign() -> None:
+    assert torch.isfinite(asinh(torch.tensor([3e38, -3e38]))).all()
+    up, down = asinh(torch.tensor([3e38, -3e38])).tolist()
+    assert up == -down == pytest.approx(math.log(6e38), rel=1e-6)
+
+
+def test_a_robust_scale_is_median_and_mad() -> None:
+    values = np.random.default_rng(0).standard_normal((501, 2)) * [3.0, 0.5] + [10.0, -1.0]
+    values[:50] *= 1e6  # which a mean and a deviation would follow
+    scale = RobustScale(torch.from_numpy(values))
+    expected = np.arcsinh((values - np.median(values, axis=0)) / stats.median_abs_deviation(values, scale=1.4826**-1))
+    np.testing.assert_allclose(scale(torch.from_numpy(values)).numpy(), expected, rtol=1e-6)
+
+
+def test_what_never_varies_has_a_scale_too() -> None:
+    assert torch.isfinite(RobustScale(torch.full((20, 1), 7.0))(torch.tensor([[7.0], [8.0]]))).all()
+
+
+def test_the_nearest_of_the_coreset_is_found() -> None:
+    random = np.random.default_rng(0)
+    points, positions = random.standard_normal((300, 7)) + 50.0, random.standard_normal((40, 7)) + 50.0
+    found = Neighbours(torch.from_numpy(points))(torch.from_numpy(positions)).numpy()
+    np.testing.assert_allclose(found, np.sqrt(cdist(positions, points).min(axis=1) ** 2 + 1e-2), rtol=1e-9)
+    assert Neighbours(torch.from_numpy(points))(torch.from_numpy(points)).numpy() == pytest.approx(0.1, abs=1e-6)
+
+
+def test_of_a_coreset_itself_the_nearest_other_counts() -> None:
+    points = np.random.default_rng(0).standard_normal((200, 5)) + 9.0
+    distances = cdist(points, points)
+    np.fill_diagonal(distances, np.inf)
+    found = Neighbours(torch.from_numpy(points)).among_themselves().numpy()
+    np.testing.assert_allclose(found, np.sqrt(distances.min(axis=1) ** 2 + 1e-2), rtol=1e-9)
+
+
+def test_typicality_is_a_distance_in_both_directions() -> None:
+    values = np.random.default_rng(0).standard_normal((4000, 3)) * [1.0, 5.0, 0.2]
+    typicality = Typicality(torch.from_numpy(values).float())
+    centre = torch.from_numpy(np.median(values, axis=0)).float()
+    for direction in (1.0, -1.0):
+        far = centre + direction * torch.tensor([6.0, 0.0, 0.0])
+        assert typicality(far.unsqueeze(0)).item() > typicality(centre.unsqueeze(0)).item() + 1.0
+
+
+def test_typicality_whitens_what_goes_together() -> None:
+    random = np.random.default_rng(0)
+    first = random.standard_normal(4000)
+    values = np.stack([first, first + 0.1 * random.standard_normal(4000)], axis=1)
+    typicality = Typicality(torch.from_numpy(values).float())
+    along, across = typicality(torch.tensor([[1.0, 1.0], [1.0, -1.0]])).tolist()
+    assert across > 2 * along
+
+
+def test_the_graph_scores_as_torch_does_and_every_score_is_an_output(scorer: Scorer) -> None:
+    noise = noise_table(scorer.vae.latent_size, 0)
+    graph = session(export(scorer, MIXED).scorer)
+    held_out = ordinary(MIXED, 1000, seed=3)
+    assert verify_parity(scorer, graph, held_out, noise) < 1.0
+    outputs = score(graph, held_out, noise[:16])
+    assert tuple(outputs) == SCORE_OUTPUTS
+    assert {each.output for each in SCORES} == set(SCORE_OUTPUTS) - {"latent_mean"}
+    for each in SCORES:
+        assert outputs[each.output].shape == (1000,)
+        assert np.isfinite(outputs[each.output]).all()
+
+
+def test_neighbours_do_not_depend_on_the_draws_and_no_score_on_the_batch(scorer: Scorer) -> None:
+    noise = noise_table(scorer.vae.latent_size, 0)
+    graph = session(export(scorer, MIXED).scorer)
+    record = ordinary(MIXED, 64, seed=4)
+    few, many = score(graph, record, noise[:1]), score(graph, record, noise)
+    np.testing.assert_allclose(few["neighbours"], many["neighbours"], rtol=1e-5)
+    alone = score(graph, record, noise, rows_a_run=1)
+    for name in ("neighbours", "typicality", "combined"):
+        np.testing.assert_allclose(alone[name], many[name], rtol=1e-3, atol=1e-4)
+
+
+def test_what_lies_further_out_is_stranger_and_never_infinite(scorer: Scorer) -> None:
+    noise = torch.from_numpy(noise_table(scorer.vae.latent_size, 0))[:16]
+    record = {kind: torch.from_numpy(values) for kind, values in ordinary(MIXED, 1, seed=5).items()}
+    found = []
+    for deviations in (10.0, 1e2, 1e4, 1e8, 1e300):
+        numeric = record["numeric"].clone()
+        numeric[0, 0] = 30.0 + 8.0 * deviations
+        with torch.no_grad():
+            outputs = dict(zip(scorer.names, scorer({**record, "numeric": numeric}, noise), strict=True))
+        assert all(torch.isfinite(values).all() for values in outputs.values())
+        found.append((outputs["combined"].item(), outputs["neighbours"].item()))
+    assert found == sorted(found)
+    assert found[1] > found[0]
+
+
+def test_a_record_of_which_all_but_one_field_is_missing_has_every_score(scorer: Scorer) -> None:
+    record = {kind: np.full_like(values, GONE[kind]) for kind, values in ordinary(MIXED, 1, seed=6).items()}
+    record["numeric"][0, 0] = 30.0
+    tensors = {kind: torch.from_numpy(values) for kind, values in record.items()}
+    outputs = scorer(tensors, torch.from_numpy(noise_table(scorer.vae.latent_size, 0))[:4])
+    assert all(torch.isfinite(values).all() for values in outputs)
+
+
+def test_one_seed_gives_one_coreset() -> None:
+    vae = build(MIXED)
+    noise = torch.from_numpy(noise_table(vae.latent_size, 0))[:16]
+    train, held_out = standardised(vae, 3000, 1), standardised(vae, 50, 2)
+    first, again, other = (Components(vae, train, held_out, noise, seed) for seed in (0, 0, 1))
+    torch.testing.assert_close(first.state_dict(), again.state_dict(), rtol=0, atol=0)
+    assert not torch.equal(first.neighbours.directions, other.neighbours.directions)

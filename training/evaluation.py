@@ -1,0 +1,110 @@
+"""A bundle's scores and other detectors, measured on the same labelled rows."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle.store import Bundle
+from training import baselines, export, schema
+from training import data as files
+from training.config import DataConfig, build
+from training.data import Rows
+from training.errors import DataInvalid
+from training.measures import Measure, measures
+
+_SHARE = 0.5  # of the normal rows of another file than the training's, for the baselines
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Args:
+        name: The model's.
+        version: The model's.
+        data: The file's name.
+        anomaly_score: The score that the bundle calls its own.
+        normal: Rows that are normal.
+        anomalies: Rows that are not.
+        fitted_on: Other normal rows, which the baselines were fitted on.
+        scores: By detector, (normal,) and (anomalies,) scores, higher = stranger; the bundle's come first.
+        baselines: How many of the detectors are no scores of the bundle.
+        measures: By detector and measure.
+    """
+
+    name: str
+    version: int
+    data: str
+    anomaly_score: str
+    normal: int
+    anomalies: int
+    fitted_on: int
+    scores: dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+    baselines: int
+    measures: dict[str, dict[str, Measure]]
+
+
+def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
+    """Measure on rows that neither the bundle nor the baselines have seen.
+
+    Of the file that the bundle was trained from these are the calibration's rows and all anomalies, and the baselines
+    are fitted on what the network was; of another file a random half of the normal rows is for the baselines.
+
+    Args:
+        bundle: The bundle.
+        path: The labelled rows.
+        label: Column that says what is normal.
+        normal: Its value in normal rows.
+
+    Raises:
+        ConfigInvalid: No such file or column, or no normal row.
+        DataInvalid: The file cannot be read, a value does not fit its field, or there are no anomalies.
+    """
+    manifest, facts = bundle.manifest, bundle.manifest.training
+    text = [field.name for field in manifest.record.categorical]
+    data = files.read(path, text)
+    rows, anomalies = files.by_label(data.table, DataConfig(label=label, normal=normal))
+    if not anomalies.size:
+        raise DataInvalid(f"{path}: every row with a {label!r} is {normal}, so there are no anomalies to be found")
+    if data.sha256 == facts.data_sha256:
+        config = build(dict(facts.config))
+        parts = files.split(data, config.data, config.scoring.false_alarm_rate, config.seed)
+        rows = np.intersect1d(rows, parts.normal)
+        known, fresh = np.intersect1d(rows, parts.train), np.intersect1d(rows, parts.calibration)
+    else:
+        shuffled = np.random.default_rng(facts.seed).permutation(rows)
+        half = int(_SHARE * shuffled.size)
+        known, fresh = np.sort(shuffled[:half]), np.sort(shuffled[half:])
+    if min(known.size, fresh.size) < 2:
+        raise DataInvalid(f"{path}: {rows.size} normal rows are too few to fit on some and to test on others")
+
+    noise = np.load(io.BytesIO(bundle.files["noise.npy"]), allow_pickle=False)[: manifest.samples]
+    session = export.session(bundle.files["scorer.onnx"])
+
+    def of_bundle(wanted: Rows) -> dict[str, npt.NDArray[np.float64]]:
+        outputs = export.score(session, schema.tensors(manifest.record, data, wanted), noise)
+        return {each.name: each.sign * outputs[each.output].astype(np.float64) for each in manifest.scores}
+
+    def features(wanted: Rows) -> baselines.Features:
+        return baselines.features(manifest.record, schema.tensors(manifest.record, data, wanted))
+
+    usual, strange = of_bundle(fresh), of_bundle(anomalies)
+    scores = {each: (usual[each], strange[each]) for each in usual}
+    fresh_features, anomalous_features = features(fresh), features(anomalies)
+    for name, detector in baselines.fit(features(known), facts.seed).items():
+        scores[name] = detector(fresh_features), detector(anomalous_features)
+    return Evaluation(
+        name=bundle.name,
+        version=bundle.version,
+        data=data.name,
+        anomaly_score=manifest.anomaly_score,
+        normal=fresh.size,
+        anomalies=anomalies.size,
+        fitted_on=known.size,
+        scores=scores,
+        baselines=len(scores) - len(usual),
+        measures={name: measures(*found) for name, found in scores.items()},
+    )

@@ -1,0 +1,53 @@
+"""One pass of records through the network, from which every score is made."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from training.likelihoods import Parameters
+from training.objectives import kl_to_prior
+from training.preprocess import Standardised
+from training.vae import VAE, Posterior
+
+
+class Inference(NamedTuple):
+    """What B records and L draws give.
+
+    Args:
+        posterior: q(z|x), (B, K) each.
+        deviation: sigma, (B, K).
+        likelihood: log p(x|z_l), (L, B) nats. Draws come first, see `JointLikelihood.log_prob_of_records`.
+        expected: 1/L sum_l log p(x|z_l), (B,) nats.
+        kl: KL(q(z|x) || p(z)), (B,) nats.
+        reconstruction: Parameters of p(x|z) at the posterior's mean, (B, …) each.
+    """
+
+    posterior: Posterior
+    deviation: Tensor
+    likelihood: Tensor
+    expected: Tensor
+    kl: Tensor
+    reconstruction: Parameters
+
+
+def infer(vae: VAE, batch: Standardised, noise: Tensor) -> Inference:
+    """Encode, draw, decode and weigh.
+
+    Args:
+        vae: The model.
+        batch: B records.
+        noise: eps, (L, K) float32, shared by all records.
+    """
+    posterior = vae.posterior(batch)
+    deviation = torch.exp(0.5 * posterior.log_variance)
+    latent = posterior.mean + deviation * noise.unsqueeze(1)
+    likelihood = vae.likelihood.log_prob_of_records(batch, vae.decode(latent))
+    return Inference(
+        posterior,
+        deviation,
+        likelihood,
+        expected=likelihood.mean(dim=0),
+        kl=kl_to_prior(posterior),
+        reconstruction=vae.decode(posterior.mean),
+    )

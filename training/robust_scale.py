@@ -1,0 +1,47 @@
+"""Brings statistics of any unit to one scale: how many robust deviations from the median, large ones compressed."""
+
+import torch
+from torch import Tensor, nn
+
+_LARGE = 1e4
+"""From here on the inverse hyperbolic sine is the logarithm of twice the value, to float32."""
+_LEAST_SCALE = 1e-2
+"""In units of the median, or of 1: a smaller scale would magnify what float32 rounds."""
+_MAD_TO_DEVIATION = 1.4826
+"""Of a normal distribution."""
+
+
+def asinh(values: Tensor) -> Tensor:
+    """The inverse hyperbolic sine, element by element: the value itself near 0, its logarithm further out.
+
+    Written out, because the operator overflows where the square does.
+    """
+    size = values.abs()
+    small = size.clamp(max=_LARGE)
+    beyond = torch.log(size.clamp(min=_LARGE) / _LARGE)
+    return torch.sign(values) * (torch.log(small + torch.sqrt(small * small + 1.0)) + beyond)
+
+
+class RobustScale(nn.Module):
+    """(value - median) / (1.4826 MAD), compressed by the inverse hyperbolic sine, which keeps order and tail.
+
+    Args:
+        values: (n, S) statistics of normal records that the network was not fitted on.
+
+    Reference:
+        Rousseeuw & Croux 1993, "Alternatives to the median absolute deviation".
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        centre = values.median(dim=0).values
+        deviation = _MAD_TO_DEVIATION * (values - centre).abs().median(dim=0).values
+        self.register_buffer("centre", centre)
+        self.register_buffer("scale", torch.maximum(deviation, _LEAST_SCALE * centre.abs().clamp(min=1.0)))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(…, S) to (…, S)."""
+        return asinh((values - self.centre) / self.scale)
