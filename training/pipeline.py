@@ -1,7 +1,5 @@
 """The whole of a training run: data, schema, fit, export, parity, calibration, golden records, bundle."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -24,14 +22,12 @@ from bundle.manifest import SAMPLE_COUNTS, SCORES, CalibrationSummary, Manifest,
 from bundle.records import encode_records
 from bundle.reference import references
 from training import export, schema
-from training.components import Components
+from training import model as models
 from training.config import FieldConfig, TrainingConfig
 from training.data import Data, Split, split
 from training.errors import ConfigInvalid
-from training.fit import Fit, Progress
+from training.fit import Progress
 from training.measures import detection
-from training.noise import noise_table
-from training.scores import Scorer
 from training.vae import VAE
 
 Say = Callable[[str], None]
@@ -105,18 +101,18 @@ def train(
         f"{len(record.fields)} fields; {parts.train.size} rows to train on, {parts.validation.size} to stop by, "
         f"{parts.calibration.size} for calibration, {parts.anomalies.size} labelled anomalies for evaluation"
     )
-    vae, best_elbo, fit = _fit(data, record, parts, config, target, out / name, resume, report)
+    model = models.fit(
+        data, record, parts.train, parts.validation, config, target, folder=out / name, resume=resume, report=report
+    )
+    vae, noise = model.scorer.vae, model.noise
     say("exporting to ONNX and comparing with torch")
-    noise = noise_table(vae.latent_size, config.seed)
-    drawn = torch.from_numpy(noise[: config.scoring.samples])
-    model = Scorer(vae, Components(vae, fit.train.cpu(), fit.validation.cpu(), drawn, config.seed))
-    graphs = export.export(model, record)
+    graphs = export.export(model.scorer, record)
     scorer = export.session(graphs.scorer)
     held_out = schema.tensors(record, data, parts.calibration)
-    worst = export.verify_parity(model, scorer, held_out, noise)
+    worst = export.verify_parity(model.scorer, scorer, held_out, noise)
     say(f"ONNX Runtime and torch agree to within {worst:.1%} of the tolerance; calibrating")
     calibration = Calibration(export.anomaly_scores(scorer, held_out, noise))
-    metrics = {"validation_elbo": best_elbo}
+    metrics = {"validation_elbo": model.validation_elbo}
     if parts.anomalies.size:
         metrics |= _detection(scorer, record, data, parts, noise[: config.scoring.samples], calibration)
     manifest = Manifest(
@@ -150,7 +146,7 @@ def train(
         goldens.FILE_NAME: golden.model_dump_json(indent=1).encode(),
     }
     number = store.write(out, name, manifest, files)
-    fit.forget_checkpoint()
+    model.forget_checkpoint()
     return Trained(name, number, out / name / str(number), store.load(out, name, number).manifest)
 
 
@@ -176,41 +172,6 @@ def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigInvalid("--device cuda was asked for, and torch sees no GPU here; use --device cpu")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _fit(
-    data: Data,
-    record: RecordSchema,
-    parts: Split,
-    config: TrainingConfig,
-    target: torch.device,
-    folder: Path,
-    resume: bool,
-    report: Callable[[Progress], None],
-) -> tuple[VAE, float, Fit]:
-    def on_device(rows: npt.NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        tensors = schema.tensors(record, data, rows)
-        return {kind: torch.from_numpy(values).to(target) for kind, values in tensors.items()}
-
-    torch.manual_seed(config.seed)
-    vae = VAE(record, config.network).to(target)
-    made_from = json.dumps([data.sha256, config.model_dump(mode="json")], sort_keys=True)
-    fingerprint = hashlib.sha256(made_from.encode()).hexdigest()
-    fit = Fit(
-        vae,
-        vae.standardise(on_device(parts.train)),
-        vae.standardise(on_device(parts.validation)),
-        config.objective,
-        config.fit,
-        seed=config.seed,
-        # Runs of one name may go on side by side, each with its own.
-        checkpoint=folder / f".checkpoint-{fingerprint[:16]}.pt",
-        fingerprint=fingerprint,
-    )
-    if resume:
-        fit.resume()
-    best_elbo = fit.run(report)
-    return vae.cpu().eval(), best_elbo, fit
 
 
 def _detection(

@@ -1,0 +1,244 @@
+"""Detection on a folder of tables, one class: every score beside what users would pick instead, in one run.
+
+    python benchmarks/detection.py FOLDER [--seeds 3] [--jobs 2] [--peers PYTHON] [--sets NAME...] [--out FILE.json]
+
+FOLDER holds `.npz` files with `X` (n, d) and `y` (n,), 1 = anomaly. Of each the model learns a random half of the
+normal rows, 50 000 at most, and is tested on the other rows. All defaults are the product's, the same for every set; a
+tenth of the training rows stops the training. kNN (k = 5, over all training rows) and the norm of the row get the same
+rows, standardised; with `--peers`, the Python of a virtual environment that has pyod, its detectors do as well, with
+their defaults.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+# As a script, its neighbour training.py would stand in for the package of that name.
+sys.path[0] = str(Path(__file__).parents[1])
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import rankdata
+from sklearn.neighbors import NearestNeighbors
+
+from benchmarks.serving.heading import heading
+from bundle.manifest import SCORES
+from training import config, model, schema
+from training.data import Data
+from training.measures import detection
+
+MOST_ROWS = 50_000
+SMALL_ROWS = 1000
+DEFAULT = "combined"
+PEERS = ("PyOD VAE", "PyOD AutoEncoder", "PyOD LOF", "PyOD OCSVM", "PyOD ECOD", "PyOD IForest", "PyOD PCA")
+VALIDATION_SHARE = 0.1
+RESAMPLES = 10_000
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one detector reached on one set with one seed."""
+
+    dataset: str
+    rows: int
+    seed: int
+    detector: str
+    auroc: float
+    average_precision: float
+    fit_seconds: float
+    score_seconds: float
+
+
+def divide(path: Path, seed: int) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    """Training rows, test rows, and which of these are anomalies."""
+    with np.load(path, allow_pickle=False) as archive:
+        table, labels = archive["X"].astype(np.float64), archive["y"].ravel() != 0
+    normal = np.random.default_rng(seed).permutation(np.flatnonzero(~labels))
+    train, rest = normal[: normal.size // 2][:MOST_ROWS], normal[normal.size // 2 :]
+    test = np.concatenate([rest, np.flatnonzero(labels)])
+    return table[train], table[test], labels[test]
+
+
+def ours(train: Array, test: Array, seed: int) -> tuple[dict[str, Array], float, float]:
+    """Every score of the product, and its seconds to fit and to score."""
+    started = time.perf_counter()
+    every = np.concatenate([train, test])
+    data = Data("table.npz", "", pa.table({f"x{i}": np.ascontiguousarray(every[:, i]) for i in range(every.shape[1])}))
+    rows = np.random.default_rng(seed).permutation(len(train))
+    held_out = max(1, round(VALIDATION_SHARE * len(train)))
+    settings = config.build({"seed": seed})
+    fields = schema.infer(data, np.arange(len(train)), settings).fields
+    record = schema.fit(data, np.sort(rows[held_out:]), fields, settings)
+    fitted = model.fit(data, record, np.sort(rows[held_out:]), np.sort(rows[:held_out]), settings, torch.device("cpu"))
+    ready = time.perf_counter()
+    noise = torch.from_numpy(fitted.noise[: settings.scoring.samples])
+    tensors = schema.tensors(record, data, np.arange(len(train), len(every)))
+    found: dict[str, list[Array]] = {score.name: [] for score in SCORES}
+    with torch.no_grad():
+        for start in range(0, len(test), 256):
+            piece = {kind: torch.from_numpy(values[start : start + 256]) for kind, values in tensors.items()}
+            outputs = dict(zip(fitted.scorer.names, fitted.scorer(piece, noise), strict=True))
+            for score in SCORES:
+                found[score.name].append(score.sign * outputs[score.output].double().numpy())
+    scores = {name: np.concatenate(parts) for name, parts in found.items()}
+    return scores, ready - started, time.perf_counter() - ready
+
+
+def standardised(train: Array, test: Array) -> tuple[Array, Array]:
+    """Both by the training rows; what does not vary is left at 0."""
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    scale = np.where(deviation > 1e-9 * np.maximum(1.0, np.abs(mean)), deviation, np.inf)
+    return (train - mean) / scale, (test - mean) / scale
+
+
+def neighbours(train: Array, test: Array) -> tuple[Array, float, float]:
+    """Distance to the fifth nearest of all training rows."""
+    started = time.perf_counter()
+    index = NearestNeighbors(n_neighbors=min(5, len(train))).fit(train)
+    ready = time.perf_counter()
+    return index.kneighbors(test)[0][:, -1], ready - started, time.perf_counter() - ready
+
+
+def peers(python: str, train: Array, test: Array, seed: int) -> dict[str, tuple[Array, float, float]]:
+    """PyOD's detectors, by the Python that has them."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
+        np.savez(source, train=train, test=test)
+        script = Path(__file__).parent / "peers" / "detectors.py"
+        subprocess.run([python, str(script), str(source), str(target), str(seed), *PEERS], check=True)
+        with np.load(target) as answered:
+            return {name: (answered[name], *map(float, answered[f"{name} seconds"])) for name in PEERS}
+
+
+def measure(path: Path, seed: int, python: str | None) -> tuple[list[Outcome], float]:
+    """Every detector on one set with one seed, and the most memory that the product took, in MiB."""
+    torch.set_num_threads(1)
+    train, test, anomalous = divide(path, seed)
+    scores, fit_seconds, score_seconds = ours(train, test, seed)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found = {name: (values, fit_seconds, score_seconds) for name, values in scores.items()}
+    usual, asked = standardised(train, test)
+    found["kNN, k = 5"] = neighbours(usual, asked)
+    found["norm of the row"] = (np.linalg.norm(asked, axis=1), 0.0, 0.0)
+    if python is not None:
+        found |= peers(python, usual, asked, seed)
+    return [
+        Outcome(path.stem, len(train), seed, name, *detection(values[~anomalous], values[anomalous]).values(), *seconds)
+        for name, (values, *seconds) in found.items()
+    ], memory
+
+
+def matrix(outcomes: list[Outcome], detectors: list[str], measure: str, datasets: list[str]) -> Array:
+    """(detectors, datasets) means over seeds."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for outcome in outcomes:
+        values.setdefault((outcome.detector, outcome.dataset), []).append(getattr(outcome, measure))
+    return np.array([[np.mean(values[detector, name]) for name in datasets] for detector in detectors])
+
+
+def show(console: Console, outcomes: list[Outcome], datasets: list[str], title: str) -> None:
+    """One table: means and mean ranks, and how far the default is ahead, with bootstrap intervals over sets."""
+    detectors = list(dict.fromkeys(outcome.detector for outcome in outcomes))
+    auroc, precision, fitting, scoring = (
+        matrix(outcomes, detectors, name, datasets)
+        for name in ("auroc", "average_precision", "fit_seconds", "score_seconds")
+    )
+    default = detectors.index(DEFAULT)
+    drawn = np.random.default_rng(0).integers(0, len(datasets), (RESAMPLES, len(datasets)))
+    table = Table(title=f"{title}: {len(datasets)} sets", title_justify="left")
+    for name in ("detector", "AUROC", "rank", "default ahead by", "AP", "rank", "default ahead by", "fit s", "score s"):
+        table.add_column(name, justify="left" if name == "detector" else "right")
+    ranks = [rankdata(-values, axis=0).mean(axis=1) for values in (auroc, precision)]
+    for place in np.argsort(-auroc.mean(axis=1)):
+        cells = [detectors[place]]
+        for values, rank in zip((auroc, precision), ranks, strict=True):
+            ahead = values[default] - values[place]
+            low, high = np.percentile(ahead[drawn].mean(axis=1), (2.5, 97.5))
+            cells += [f"{values[place].mean():.4f}", f"{rank[place]:.2f}"]
+            cells += [f"{ahead.mean():+.4f} [dim]({low:+.3f} to {high:+.3f})[/]" if place != default else ""]
+        table.add_row(*cells, f"{fitting[place].mean():.1f}", f"{scoring[place].mean():.2f}")
+    console.print(table)
+
+
+def show_sets(console: Console, outcomes: list[Outcome], datasets: list[str]) -> None:
+    """AUROC and average precision of some detectors, set by set."""
+    chosen = [DEFAULT, "expected_log_likelihood", "neighbours", "typicality", "kNN, k = 5"]
+    auroc, precision = (matrix(outcomes, chosen, name, datasets) for name in ("auroc", "average_precision"))
+    rows = {outcome.dataset: outcome.rows for outcome in outcomes}
+    table = Table("set", "training rows", *chosen, title="Set by set: AUROC / average precision", title_justify="left")
+    for place, name in enumerate(datasets):
+        cells = [f"{auroc[index, place]:.3f} / {precision[index, place]:.3f}" for index in range(len(chosen))]
+        table.add_row(name, f"{rows[name]:,}", *cells)
+    console.print(table)
+
+
+def number(path: Path) -> tuple[int, str]:
+    """Sets in the order of the number that their names begin with."""
+    digits = path.stem.split("_")[0]
+    return (int(digits) if digits.isdigit() else 0), path.stem
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2, help="sets at a time, a thread each")
+    parser.add_argument("--peers", help="the python of a virtual environment with pyod")
+    parser.add_argument("--sets", nargs="*", help="names of files without .npz; by default all")
+    parser.add_argument("--out", type=Path, help="JSON file of every figure")
+    arguments = parser.parse_args()
+    paths = sorted(arguments.folder.glob("*.npz"), key=number)
+    paths = [path for path in paths if not arguments.sets or path.stem in arguments.sets]
+    if not paths:
+        parser.error(f"there is no .npz file in {arguments.folder}")
+    console = Console(width=170)
+    started = time.perf_counter()
+    outcomes: list[Outcome] = []
+    most = 0.0
+    # A process for each set, so that its memory is its own; the largest first, so that none is waited for alone.
+    with ProcessPoolExecutor(arguments.jobs, max_tasks_per_child=1) as pool:
+        largest = sorted(paths, key=lambda path: -path.stat().st_size)
+        tasks = [
+            pool.submit(measure, path, seed, arguments.peers) for path in largest for seed in range(arguments.seeds)
+        ]
+        for task in tasks:
+            measured, memory = task.result()
+            outcomes += measured
+            most = max(most, memory)
+    console.print(heading())
+    console.print(f"{datetime.now(UTC):%Y-%m-%d}: {time.perf_counter() - started:.0f} s, at most {most:.0f} MiB a set")
+    names = [path.stem for path in paths]
+    rows = {outcome.dataset: outcome.rows for outcome in outcomes}
+    show(console, outcomes, names, "All")
+    if len(names) > 1:
+        for title, remainder in (("Odd-numbered", 1), ("Even-numbered", 0)):
+            part = [path.stem for path in paths if number(path)[0] % 2 == remainder]
+            if part:
+                show(console, outcomes, part, title)
+    for title, part in (
+        (f"Under {SMALL_ROWS:,} training rows", [name for name in names if rows[name] < SMALL_ROWS]),
+        (f"{SMALL_ROWS:,} training rows and more", [name for name in names if rows[name] >= SMALL_ROWS]),
+    ):
+        if part:
+            show(console, outcomes, part, title)
+    show_sets(console, outcomes, names)
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""A model: the trained network, and with it everything else that is fitted on training and validation rows."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bundle.fields import RecordSchema
+from training import schema
+from training.components import Components
+from training.config import TrainingConfig
+from training.data import Data, Rows
+from training.fit import Fit, Progress
+from training.noise import noise_table
+from training.preprocess import Standardised
+from training.scores import Scorer
+from training.vae import VAE
+
+
+@dataclass(frozen=True)
+class Model:
+    """What training gives, before anything is calibrated.
+
+    Args:
+        scorer: Every score, on the CPU.
+        noise: eps, (256, K) float32.
+        validation_elbo: In nats a record.
+        forget_checkpoint: To be called once the model is safe elsewhere.
+    """
+
+    scorer: Scorer
+    noise: npt.NDArray[np.float32]
+    validation_elbo: float
+    forget_checkpoint: Callable[[], None]
+
+
+def fit(
+    data: Data,
+    record: RecordSchema,
+    train: Rows,
+    validation: Rows,
+    config: TrainingConfig,
+    target: torch.device,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Model:
+    """Train a network on some rows, and fit the scores that are made with it.
+
+    Args:
+        data: The table.
+        record: Its fields, with statistics of the training rows.
+        train: Rows that the optimiser sees.
+        validation: Rows that stop it.
+        config: Everything that decides the result.
+        target: Where to train.
+        folder: Where checkpoints are kept, or None for nowhere.
+        resume: Take up the one that an interrupted run of the same data and configuration left there.
+        report: Told about every epoch.
+
+    Raises:
+        ConfigInvalid: There is no checkpoint to resume from.
+        DataInvalid: A value that does not fit its field.
+        NotANumber: The training met a NaN.
+        OSError: A checkpoint cannot be written.
+    """
+    torch.manual_seed(config.seed)
+    vae = VAE(record, config.network).to(target)
+
+    def standardised(rows: Rows) -> Standardised:
+        tensors = schema.tensors(record, data, rows)
+        return vae.standardise({kind: torch.from_numpy(values).to(target) for kind, values in tensors.items()})
+
+    made_from = json.dumps([data.sha256, config.model_dump(mode="json")], sort_keys=True)
+    fingerprint = hashlib.sha256(made_from.encode()).hexdigest()
+    run = Fit(
+        vae,
+        standardised(train),
+        standardised(validation),
+        config.objective,
+        config.fit,
+        seed=config.seed,
+        # Runs of one name may go on side by side, each with its own.
+        checkpoint=None if folder is None else folder / f".checkpoint-{fingerprint[:16]}.pt",
+        fingerprint=fingerprint,
+    )
+    if resume:
+        run.resume()
+    validation_elbo = run.run(report)
+    vae = vae.cpu().eval()
+    noise = noise_table(vae.latent_size, config.seed)
+    drawn = torch.from_numpy(noise[: config.scoring.samples])
+    components = Components(vae, run.train.cpu(), run.validation.cpu(), drawn, config.seed)
+    return Model(Scorer(vae, components).eval(), noise, validation_elbo, run.forget_checkpoint)
