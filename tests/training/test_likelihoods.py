@@ -18,6 +18,8 @@ from training.likelihoods import (
     bernoulli,
     categorical,
     gaussian,
+    student_t,
+    student_t_normaliser,
 )
 from training.preprocess import Standardised
 
@@ -170,6 +172,28 @@ def test_a_gaussian_head_gives_each_field_its_own_density(fields: tuple[NumericF
         scale = np.vectorize(lambda raw, field=field: scale_of(field, raw))(own)
         expected = stats.norm.logpdf(value[..., position], raw[..., position], scale)
         np.testing.assert_allclose(actual[..., position].numpy(), expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("degrees", [2.1, 4.0, 30.0, 1e4])
+def test_student_ts_density_is_scipys(degrees: float) -> None:
+    rng = np.random.default_rng(0)
+    value, mean, log_variance = rng.normal(size=(3, 50, 2)) * [[[1.0]], [[1.0]], [[2.0]]]
+    value[0] = 1e6
+    freedom = torch.full((2,), degrees, dtype=torch.float64)
+    tensors = (torch.from_numpy(each) for each in (value, mean, log_variance))
+    actual = student_t(*tensors, freedom, student_t_normaliser(freedom))
+    expected = stats.t.logpdf(value, degrees, mean, np.exp(0.5 * log_variance))
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-8)
+
+
+def test_each_field_of_a_head_keeps_its_own_tails() -> None:
+    heavy = LEARNED.model_copy(update={"name": "heavy", "likelihood": "student-t", "degrees_of_freedom": 5.0})
+    value, mean, log_variance = torch.tensor([[3.0, 3.0]]), torch.zeros(1, 2), torch.zeros(1, 2)
+    mixed = NumericHead((LEARNED, heavy)).log_prob(value, mean, log_variance)
+    assert mixed[0, 0].item() == pytest.approx(stats.norm.logpdf(3.0), rel=1e-5)
+    assert mixed[0, 1].item() == pytest.approx(stats.t.logpdf(3.0, 5.0), rel=1e-5)
+    alone = NumericHead((heavy, heavy)).log_prob(value, mean, log_variance)
+    torch.testing.assert_close(alone, mixed[:, 1:].expand(1, 2))
 
 
 @pytest.mark.parametrize("raw", EXTREMES)

@@ -14,7 +14,7 @@ from torch.distributions import Normal, kl_divergence
 
 from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
 from training.config import NetworkConfig
-from training.objectives import elbo, kl_to_prior, log_likelihood
+from training.objectives import elbo, kl_by_dimension, kl_to_prior, log_likelihood
 from training.preprocess import Standardised
 from training.vae import LOG_VARIANCE_BOUND, VAE, Posterior
 
@@ -141,6 +141,25 @@ def test_the_bound_is_the_mean_log_likelihood_less_the_weighted_kl(
     torch.testing.assert_close(terms.kl, kl_to_prior(posterior))
     torch.testing.assert_close(terms.bound, terms.log_likelihood - weight * terms.kl)
     assert terms.kl.min() > 0
+
+
+def test_free_nats_are_paid_by_no_dimension_and_above_them_all_is_as_ever(
+    vae: VAE, batch: Standardised, noise: Tensor
+) -> None:
+    by_dimension = kl_by_dimension(vae.posterior(batch))
+    torch.testing.assert_close(by_dimension.sum(dim=1), kl_to_prior(vae.posterior(batch)))
+    means = by_dimension.mean(dim=0).detach()
+    between = float(means.median())
+    paid = torch.maximum(means, torch.tensor(between, dtype=torch.float64)).sum()
+    terms = elbo(vae, batch, noise, 2.0, free_nats=between)
+    torch.testing.assert_close(terms.bound, terms.log_likelihood - 2.0 * paid)
+    assert terms.kl.mean() < paid
+    (-elbo(vae, batch, noise, 1.0, free_nats=1e3).bound.mean()).backward()
+    without = {name: weights.grad.clone() for name, weights in vae.named_parameters() if weights.grad is not None}
+    vae.zero_grad()
+    (-elbo(vae, batch, noise, 0.0).bound.mean()).backward()
+    for name, weights in vae.named_parameters():
+        torch.testing.assert_close(weights.grad, without[name])
 
 
 def test_each_record_may_bring_its_own_noise(vae: VAE, batch: Standardised, noise: Tensor) -> None:

@@ -33,6 +33,7 @@ NUMERIC = (
     NumericField(name="epoch", missing_rate=1e-6, mean=1.7e9, scale=3.0e6),
     NumericField(name="fixed", missing_rate=0.2, mean=0.0, scale=1.0, likelihood="fixed-gaussian", fixed_scale=0.5),
     NumericField(name="sharp", missing_rate=0.1, mean=-4.0, scale=1e-3, minimum_scale=0.05),
+    NumericField(name="heavy", missing_rate=0.1, mean=2.0, scale=3.0, likelihood="student-t", degrees_of_freedom=3.5),
 )
 BOOLEAN = (BooleanField(name="new", missing_rate=0.05), BooleanField(name="paid", missing_rate=0.3))
 COUNTRY = CategoricalField(name="country", missing_rate=0.1, vocabulary=tuple("ABCDEFG"))
@@ -43,7 +44,7 @@ HOUR, WEEKDAY = (
     for name, texts in PARTS.items()
 )
 MIXED = RecordSchema(
-    fields=(COUNTRY, NUMERIC[0], BOOLEAN[0], HOUR, NUMERIC[1], NUMERIC[2], WEEKDAY, BOOLEAN[1], ONLY, NUMERIC[3])
+    fields=(COUNTRY, NUMERIC[0], BOOLEAN[0], HOUR, NUMERIC[1], NUMERIC[2], WEEKDAY, BOOLEAN[1], ONLY, *NUMERIC[3:])
 )
 GONE = {"numeric": np.nan, "boolean": -1, "categorical": -1}
 ONE_KIND = {
@@ -144,7 +145,9 @@ def log_densities(schema: RecordSchema, record: Record, parameters: Scores) -> t
         with np.errstate(over="ignore"):
             exact = np.clip((np.nan_to_num(value) - field.mean) / field.scale, -1e12, 1e12)
         deviation = np.exp(0.5 * parameters["numeric_log_variance"][..., position])
-        density = stats.norm.logpdf(exact[:, None], parameters["numeric_mean"][..., position], deviation)
+        family = stats.t(field.degrees_of_freedom) if field.likelihood == "student-t" else stats.norm
+        located = (exact[:, None] - parameters["numeric_mean"][..., position]) / deviation
+        density = family.logpdf(located) - np.log(deviation)
         columns.append(np.where(np.isnan(value)[:, None], 0.0, density))
         gaps.append(gap(field, np.isnan(value)))
     for position, field in enumerate(schema.boolean):

@@ -11,7 +11,7 @@ from bundle.calibration import Calibration
 from bundle.golden import Golden
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
-from training import config, pipeline
+from training import config, pipeline, transactions
 from training.errors import ConfigInvalid
 
 TINY = {"network": {"hidden": (8,), "latent_size": 2}, "fit": {"epochs": 2}}
@@ -94,3 +94,24 @@ def test_a_bad_name_and_a_missing_gpu_are_wrong_calls(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match="no GPU"):
         pipeline.train(data, tmp_path, "name", config.build(TINY), device="cuda")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_heavy_tails_beta_and_free_nats_are_trained_exported_and_calibrated(tmp_path: Path) -> None:
+    table = transactions.simulate(700, seed=3)
+    settings = config.build(
+        {
+            "network": {"hidden": (8,)},
+            "fit": {"epochs": 2},
+            "objective": {"beta": 0.5, "free_nats": 0.1},
+            "data": {"label": "fraud", "normal": "no"},
+            "fields": [
+                {"name": "amount", "kind": "numeric", "likelihood": "student-t", "degrees_of_freedom": 3.0},
+                {"name": "hour", "kind": "numeric"},
+            ],
+        }
+    )
+    trained = pipeline.train(as_data(table), tmp_path, "heavy", settings, device="cpu")
+    amount, hour = trained.manifest.record.numeric
+    assert (amount.likelihood, amount.degrees_of_freedom) == ("student-t", 3.0)
+    assert hour.likelihood == "gaussian"
+    assert dict(trained.manifest.training.config)["objective"]["beta"] == 0.5  # type: ignore[index]
