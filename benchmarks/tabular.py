@@ -27,13 +27,12 @@ from sklearn.ensemble import IsolationForest
 
 from bundle import store
 from bundle.fields import RecordSchema
+from bundle.manifest import SCORES
 from service.served_model import open_scorer
 from service.settings import Settings
 from training import config, pipeline, schema
 from training.data import Data, read, split
 from training.measures import detection
-
-SCORES = ("elbo", "log_reconstruction_probability", "iwae", "expected_log_likelihood")
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,10 @@ def compare(folder: Path, task: Task, seed: int) -> dict[str, dict[str, float]]:
         outputs = [
             scorer.run(schema.tensors(record, tested, rows), settings.scoring.samples) for rows in (normal, anomalies)
         ]
-    found = {name: detection(-outputs[0][name], -outputs[1][name]) for name in SCORES}
+    found = {
+        score.name: detection(*(np.float32(score.sign) * output[score.output] for output in outputs))
+        for score in SCORES
+    }
     forest = IsolationForest(random_state=seed).fit(one_hot(record, data, parts.train))
     strange = [-forest.score_samples(one_hot(record, tested, rows)).astype(np.float32) for rows in (normal, anomalies)]
     return found | {"forest": detection(*strange)}
@@ -110,7 +112,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    console = Console()
+    console = Console(width=140)
     console.print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.processor() or platform.machine()}, {platform.platform()}")
     for name, task in TASKS.items():
         runs = [compare(arguments.folder, task, seed) for seed in range(arguments.seeds)]

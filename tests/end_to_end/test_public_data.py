@@ -73,8 +73,8 @@ async def test_people_with_missing_values(tmp_path: Path) -> None:
     await score(tmp_path, body)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_the_elbo_detects_more_than_an_isolation_forest(task: str) -> None:
-    found = compare(PUBLIC, TASKS[task], seed=0)
+def test_the_elbo_detects_more_than_an_isolation_forest() -> None:
+    """On network flows; benchmarks/tabular.py says the same of card fraud, which takes a minute to train."""
+    found = compare(PUBLIC, TASKS["NSL-KDD"], seed=0)
     assert found["elbo"]["auroc"] > found["forest"]["auroc"]
     assert found["elbo"]["average_precision"] > found["forest"]["average_precision"]
