@@ -12,7 +12,8 @@ A record's fields are the model's inputs, one tensor a field, so that a client s
   tensor; -1 in an integer tensor of booleans or codes; an empty text in a BYTES tensor, which has no null, unless the
   vocabulary knows an empty text.
 - Request parameters: `samples`, `score` and `false_alarm_rate` as in `POST /score`, `timeout` (microseconds until the
-  deadline; 0 for none of its own), `binary_data_output`. Others are for servers that have what they speak of, and are passed over.
+  deadline; 0 for none of its own), `binary_data_output`. Others are for servers that have what they speak of, and are
+  passed over.
 
 Every refusal is the problem document of the other routes with the member `error`, the sentence that clients of this
 protocol read. Answers to `infer` alone are compressed, and only where the client asks: its other calls do not inflate.
