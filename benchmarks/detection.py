@@ -43,7 +43,6 @@ MOST_ROWS = 50_000
 SMALL_ROWS = 1000
 DEFAULT = "combined"
 PEERS = ("PyOD VAE", "PyOD AutoEncoder", "PyOD LOF", "PyOD OCSVM", "PyOD ECOD", "PyOD IForest", "PyOD PCA")
-VALIDATION_SHARE = 0.1
 RESAMPLES = 10_000
 Array = npt.NDArray[np.float64]
 
@@ -78,8 +77,8 @@ def ours(train: Array, test: Array, seed: int) -> tuple[dict[str, Array], float,
     every = np.concatenate([train, test])
     data = Data("table.npz", "", pa.table({f"x{i}": np.ascontiguousarray(every[:, i]) for i in range(every.shape[1])}))
     rows = np.random.default_rng(seed).permutation(len(train))
-    held_out = max(1, round(VALIDATION_SHARE * len(train)))
     settings = config.build({"seed": seed})
+    held_out = max(1, round(settings.data.validation_share * len(train)))
     fields = schema.infer(data, np.arange(len(train)), settings).fields
     record = schema.fit(data, np.sort(rows[held_out:]), fields, settings)
     fitted = model.fit(data, record, np.sort(rows[held_out:]), np.sort(rows[:held_out]), settings, torch.device("cpu"))

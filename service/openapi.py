@@ -258,6 +258,13 @@ def record_schema(schema: RecordSchema) -> Schema:
     return {"anyOf": [by_name, in_order]}
 
 
+_ASKED_OF_ANY: dict[str, Schema] = {
+    "samples": {"type": "integer", "enum": list(SAMPLE_COUNTS)},
+    "score": {"type": "string"},
+    "false_alarm_rate": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+}
+
+
 def asked(model: ServedModel) -> dict[str, Schema]:
     """The members with which a request asks for other than the usual."""
     manifest = model.manifest
@@ -341,7 +348,7 @@ def _operation(summary: str, identifier: str, model: ServedModel | None, setting
             "operationId": identifier,
             "parameters": [
                 {"name": name, "in": "query", "description": "unless a JSON body says so", "schema": schema}
-                for name, schema in (asked(model) if model is not None else {}).items()
+                for name, schema in (_ASKED_OF_ANY if model is None else asked(model)).items()
             ],
             "requestBody": {"required": True, "content": _request_content(model)},
             "responses": {

@@ -154,6 +154,7 @@ class Stream:
                 raise
             # The server's grace is over.
             await self._break_off(ShuttingDown("the service is shutting down"), upload, send)
+            return
         if not self._complete:
             # Now the server closes the connection, without the end that would make the answer seem whole.
             await upload.drain()

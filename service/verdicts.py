@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from bundle.calibration import Calibration
 from bundle.fields import Tensors
-from bundle.manifest import Manifest
+from bundle.manifest import Manifest, Score
 from service.question import Question
 
 Table = npt.NDArray[np.float64]
@@ -97,23 +97,18 @@ def judge(manifest: Manifest, calibration: Calibration, outputs: Tensors, sample
     Returns:
         Of B records; `reconstruction_probability` is NaN where a double cannot hold the density.
     """
-    score: npt.NDArray[Any] = manifest.score.sign * outputs[manifest.score.output]
-    p_value = calibration.p_values(manifest.anomaly_score, samples, score)
     latent_mean = outputs["latent_mean"]
-    table = np.empty((len(score), _LATENT + latent_mean.shape[1]))
+    table = np.empty((len(latent_mean), _LATENT + latent_mean.shape[1]))
     density = table[:, 0]
     density[:] = outputs["log_reconstruction_probability"]
     density[(density < _LEAST) | (density > _GREATEST)] = np.nan
     np.exp(density, out=density)
     for index, name in enumerate(NAMES[1:5], start=1):
         table[:, index] = outputs[name]
-    table[:, 5] = score
-    table[:, _P_VALUE] = p_value
-    # The tolerance is for rates such as 0.29 whose multiple of n + 1 a double misses by a hair.
-    table[:, _IS_ANOMALY] = p_value <= manifest.false_alarm_rate + 1e-12
     for index, name in enumerate(OTHERS, start=len(NAMES)):
         table[:, index] = outputs.get(name, np.nan)
     table[:, _LATENT:] = latent_mean
+    _decide(table, manifest.score, calibration, samples, manifest.false_alarm_rate)
     return Verdicts(table)
 
 
@@ -128,9 +123,15 @@ def answered(verdicts: Verdicts, manifest: Manifest, calibration: Calibration, q
     """
     table = verdicts.table.copy()
     score = next(each for each in manifest.scores if each.name == question.score)
+    _decide(table, score, calibration, question.samples, question.false_alarm_rate)
+    return Verdicts(table)
+
+
+def _decide(table: Table, score: Score, calibration: Calibration, samples: int, false_alarm_rate: float) -> None:
+    """Fill in the columns that depend on which score decides, from those of the scores themselves."""
     values = score.sign * table[:, _COLUMNS.index(score.output)]
-    p_value = calibration.p_values(score.name, question.samples, values.astype(np.float32))
+    p_value = calibration.p_values(score.name, samples, values.astype(np.float32))
     table[:, _ANOMALY_SCORE] = values
     table[:, _P_VALUE] = p_value
-    table[:, _IS_ANOMALY] = p_value <= question.false_alarm_rate + 1e-12
-    return Verdicts(table)
+    # The tolerance is for rates such as 0.29 whose multiple of n + 1 a double misses by a hair.
+    table[:, _IS_ANOMALY] = p_value <= false_alarm_rate + 1e-12
