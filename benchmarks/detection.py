@@ -1,12 +1,13 @@
 """Detection on a folder of tables, one class: every score beside what users would pick instead, in one run.
 
-    python benchmarks/detection.py FOLDER [--seeds 3] [--jobs 2] [--peers PYTHON] [--sets NAME...] [--out FILE.json]
+    python benchmarks/detection.py FOLDER [--seeds 3] [--jobs 2] [--peers PYTHON] [--kept FOLDER] [--sets NAME...]
+        [--out FILE.json]
 
 FOLDER holds `.npz` files with `X` (n, d) and `y` (n,), 1 = anomaly. Of each the model learns a random half of the
 normal rows, 50 000 at most, and is tested on the other rows. All defaults are the product's, the same for every set; a
 tenth of the training rows stops the training. kNN (k = 5, over all training rows) and the norm of the row get the same
 rows, standardised; with `--peers`, the Python of a virtual environment that has pyod, its detectors do as well, with
-their defaults.
+their defaults. These take hours and are always the same, so that `--kept` keeps what each reached for the next run.
 """
 
 import argparse
@@ -34,16 +35,19 @@ from scipy.stats import rankdata
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.serving.heading import heading
+from bundle.fields import Tensors
 from bundle.manifest import SCORES
 from training import config, model, schema
 from training.data import Data
 from training.measures import detection
+from training.scores import Scorer
 
 MOST_ROWS = 50_000
 SMALL_ROWS = 1000
 DEFAULT = "combined"
 PEERS = ("PyOD VAE", "PyOD AutoEncoder", "PyOD LOF", "PyOD OCSVM", "PyOD ECOD", "PyOD IForest", "PyOD PCA")
 RESAMPLES = 10_000
+ROWS_AT_A_TIME = 20_000
 Array = npt.NDArray[np.float64]
 
 
@@ -64,18 +68,23 @@ class Outcome:
 def divide(path: Path, seed: int) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
     """Training rows, test rows, and which of these are anomalies."""
     with np.load(path, allow_pickle=False) as archive:
-        table, labels = archive["X"].astype(np.float64), archive["y"].ravel() != 0
+        table, labels = archive["X"].astype(np.float64, copy=False), archive["y"].ravel() != 0
     normal = np.random.default_rng(seed).permutation(np.flatnonzero(~labels))
     train, rest = normal[: normal.size // 2][:MOST_ROWS], normal[normal.size // 2 :]
     test = np.concatenate([rest, np.flatnonzero(labels)])
     return table[train], table[test], labels[test]
 
 
+def as_data(table: Array) -> Data:
+    """Columns named by their place."""
+    columns = {f"x{place}": np.ascontiguousarray(column) for place, column in enumerate(table.T)}
+    return Data("table.npz", "", pa.table(columns))
+
+
 def ours(train: Array, test: Array, seed: int) -> tuple[dict[str, Array], float, float]:
     """Every score of the product, and its seconds to fit and to score."""
     started = time.perf_counter()
-    every = np.concatenate([train, test])
-    data = Data("table.npz", "", pa.table({f"x{i}": np.ascontiguousarray(every[:, i]) for i in range(every.shape[1])}))
+    data = as_data(train)
     rows = np.random.default_rng(seed).permutation(len(train))
     settings = config.build({"seed": seed})
     held_out = max(1, round(settings.data.validation_share * len(train)))
@@ -84,16 +93,24 @@ def ours(train: Array, test: Array, seed: int) -> tuple[dict[str, Array], float,
     fitted = model.fit(data, record, np.sort(rows[held_out:]), np.sort(rows[:held_out]), settings, torch.device("cpu"))
     ready = time.perf_counter()
     noise = torch.from_numpy(fitted.noise[: settings.scoring.samples])
-    tensors = schema.tensors(record, data, np.arange(len(train), len(every)))
     found: dict[str, list[Array]] = {score.name: [] for score in SCORES}
-    with torch.no_grad():
-        for start in range(0, len(test), 256):
-            piece = {kind: torch.from_numpy(values[start : start + 256]) for kind, values in tensors.items()}
-            outputs = dict(zip(fitted.scorer.names, fitted.scorer(piece, noise), strict=True))
-            for score in SCORES:
-                found[score.name].append(score.sign * outputs[score.output].double().numpy())
-    scores = {name: np.concatenate(parts) for name, parts in found.items()}
-    return scores, ready - started, time.perf_counter() - ready
+    for first in range(0, len(test), ROWS_AT_A_TIME):
+        asked = as_data(test[first : first + ROWS_AT_A_TIME])
+        for name, values in scores(fitted.scorer, schema.tensors(record, asked, np.arange(asked.rows)), noise).items():
+            found[name].append(values)
+    return {name: np.concatenate(parts) for name, parts in found.items()}, ready - started, time.perf_counter() - ready
+
+
+@torch.no_grad()
+def scores(scorer: Scorer, tensors: Tensors, noise: torch.Tensor) -> dict[str, Array]:
+    """Every score of some records."""
+    found: dict[str, list[Array]] = {score.name: [] for score in SCORES}
+    for start in range(0, len(next(iter(tensors.values()))), 256):
+        piece = {kind: torch.from_numpy(values[start : start + 256]) for kind, values in tensors.items()}
+        outputs = dict(zip(scorer.names, scorer(piece, noise), strict=True))
+        for score in SCORES:
+            found[score.name].append(score.sign * outputs[score.output].double().numpy())
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def standardised(train: Array, test: Array) -> tuple[Array, Array]:
@@ -111,33 +128,44 @@ def neighbours(train: Array, test: Array) -> tuple[Array, float, float]:
     return index.kneighbors(test)[0][:, -1], ready - started, time.perf_counter() - ready
 
 
-def peers(python: str, train: Array, test: Array, seed: int) -> dict[str, tuple[Array, float, float]]:
-    """PyOD's detectors, by the Python that has them."""
+def peer(python: str, name: str, train: Array, test: Array, seed: int) -> tuple[Array, float, float]:
+    """One of PyOD's detectors, by the Python that has it."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
         np.savez(source, train=train, test=test)
         script = Path(__file__).parent / "peers" / "detectors.py"
-        subprocess.run([python, str(script), str(source), str(target), str(seed), *PEERS], check=True)
+        subprocess.run([python, str(script), str(source), str(target), str(seed), name], check=True)
         with np.load(target) as answered:
-            return {name: (answered[name], *map(float, answered[f"{name} seconds"])) for name in PEERS}
+            fitting, scoring = answered["seconds"]
+            return answered["scores"], float(fitting), float(scoring)
 
 
-def measure(path: Path, seed: int, python: str | None) -> tuple[list[Outcome], float]:
+def measure(path: Path, seed: int, python: str | None, kept: Path | None) -> tuple[list[Outcome], float]:
     """Every detector on one set with one seed, and the most memory that the product took, in MiB."""
     torch.set_num_threads(1)
     train, test, anomalous = divide(path, seed)
-    scores, fit_seconds, score_seconds = ours(train, test, seed)
+
+    def outcome(name: str, values: Array, fitting: float, scoring: float) -> Outcome:
+        measures = detection(values[~anomalous], values[anomalous])
+        return Outcome(path.stem, len(train), seed, name, *measures.values(), fitting, scoring)
+
+    found, *seconds = ours(train, test, seed)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found = {name: (values, fit_seconds, score_seconds) for name, values in scores.items()}
+    by_detector = {name: (values, *seconds) for name, values in found.items()}
     usual, asked = standardised(train, test)
-    found["kNN, k = 5"] = neighbours(usual, asked)
-    found["norm of the row"] = (np.linalg.norm(asked, axis=1), 0.0, 0.0)
-    if python is not None:
-        found |= peers(python, usual, asked, seed)
-    return [
-        Outcome(path.stem, len(train), seed, name, *detection(values[~anomalous], values[anomalous]).values(), *seconds)
-        for name, (values, *seconds) in found.items()
-    ], memory
+    by_detector["kNN, k = 5"] = neighbours(usual, asked)
+    by_detector["norm of the row"] = (np.linalg.norm(asked, axis=1), 0.0, 0.0)
+    outcomes = [outcome(name, *each) for name, each in by_detector.items()]
+    for name in PEERS if python is not None else ():
+        record = None if kept is None else kept / f"{path.stem} {seed} {name}.json"
+        if record is not None and record.exists():
+            outcomes.append(Outcome(**json.loads(record.read_text())))
+            continue
+        outcomes.append(outcome(name, *peer(str(python), name, usual, asked, seed)))
+        if record is not None:
+            record.parent.mkdir(parents=True, exist_ok=True)
+            record.write_text(json.dumps(asdict(outcomes[-1])))
+    return outcomes, memory
 
 
 def matrix(outcomes: list[Outcome], detectors: list[str], measure: str, datasets: list[str]) -> Array:
@@ -197,6 +225,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="sets at a time, a thread each")
     parser.add_argument("--peers", help="the python of a virtual environment with pyod")
+    parser.add_argument("--kept", type=Path, help="folder of what the peers reached, to be taken from there next time")
     parser.add_argument("--sets", nargs="*", help="names of files without .npz; by default all")
     parser.add_argument("--out", type=Path, help="JSON file of every figure")
     arguments = parser.parse_args()
@@ -212,7 +241,9 @@ def main() -> None:
     with ProcessPoolExecutor(arguments.jobs, max_tasks_per_child=1) as pool:
         largest = sorted(paths, key=lambda path: -path.stat().st_size)
         tasks = [
-            pool.submit(measure, path, seed, arguments.peers) for path in largest for seed in range(arguments.seeds)
+            pool.submit(measure, path, seed, arguments.peers, arguments.kept)
+            for path in largest
+            for seed in range(arguments.seeds)
         ]
         for task in tasks:
             measured, memory = task.result()

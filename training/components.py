@@ -3,16 +3,24 @@
 import torch
 from torch import Tensor, nn
 
+from training.coreset import coreset
 from training.inference import Inference, infer
-from training.neighbours import CORESET_ROWS, Neighbours
+from training.likelihoods import Parameters
+from training.neighbours import Neighbours
 from training.preprocess import Standardised
 from training.robust_scale import RobustScale, asinh
 from training.typicality import Typicality
-from training.vae import VAE
+from training.vae import VAE, Posterior
 
+CORESET_SIZE = 1000
+"""Points that a bundle keeps of the training records in each space."""
 _ROWS = 1024  # in one pass while fitting
 _FURTHEST = 1e6  # of a residual, in standardised units; its square is far from the end of float32
-_ENOUGH = 100  # held-out records for a median and a deviation
+_ENOUGH = 100  # held-out records for a median and a deviation; where there are fewer, training records help out
+_STATISTICS, _SPACES = 6, 2
+_LIKELIHOOD, _DISTANCE = 1.0, 2.0
+"""Weights in `combined`, of the likelihood and of the distance in each space. Chosen on the odd-numbered sets of
+benchmarks/detection.py, where the likelihood alone detects less than either distance."""
 
 
 class Components(nn.Module):
@@ -20,27 +28,28 @@ class Components(nn.Module):
 
     Args:
         vae: The trained model, on the CPU.
-        train: Standardised training records; the coreset is drawn from them.
-        held_out: Standardised normal records that stopped the training: they tell what is usual, together with those
-            of the coreset where they are few.
+        train: Standardised training records, of which the coresets are made.
+        held_out: Standardised normal records that stopped the training: they tell what is usual, together with some
+            of the training records where they are few.
         noise: eps, (L, K) float32, as many draws as the bundle takes by default.
-        seed: Seed of the coreset.
+        seed: Seed of the coresets.
     """
+
+    weights: Tensor
 
     def __init__(self, vae: VAE, train: Standardised, held_out: Standardised, noise: Tensor, seed: int) -> None:
         super().__init__()
-        order = torch.randperm(train.rows, generator=torch.Generator().manual_seed(seed))
+        weights = torch.tensor([-_LIKELIHOOD, *[0.0] * (_STATISTICS - 1), *[_DISTANCE] * _SPACES])
+        self.register_buffer("weights", weights / weights.abs().sum())
         with torch.no_grad():
-            coreset = _inferred(vae, train.take(order[:CORESET_ROWS]), noise)
-            self.neighbours = Neighbours(torch.cat([_position(vae, *each) for each in coreset]))
-            usual = _inferred(vae, held_out, noise)
-            parts = [self._parts(vae, *each) for each in usual]
+            absolute, relative = (torch.cat(points) for points in zip(*_located(vae, train), strict=True))
+            self.absolute = Neighbours(coreset(absolute, CORESET_SIZE, seed))
+            self.relative = Neighbours(coreset(relative, CORESET_SIZE, seed))
+            usual = [_statistics(vae, *each, self._distances(vae, *each)) for each in _inferred(vae, held_out, noise)]
             if held_out.rows < _ENOUGH:
-                usual += coreset
-                expected = torch.cat([inference.expected for _, inference in coreset])
-                parts.append(torch.stack([-expected, self.neighbours.among_themselves()], dim=-1))
-            self.typicality = Typicality(torch.cat([_statistics(vae, *each) for each in usual]))
-            self.scale = RobustScale(torch.cat(parts))
+                usual += self._usual_in_training(vae, train, noise, seed)
+            self.scale = RobustScale(torch.cat(usual))
+            self.typicality = Typicality(self.scale(torch.cat(usual))[:, :_STATISTICS])
 
     def forward(self, vae: VAE, batch: Standardised, inference: Inference) -> tuple[Tensor, Tensor, Tensor]:
         """`neighbours`, `typicality` and `combined` of B records, higher = stranger.
@@ -53,49 +62,72 @@ class Components(nn.Module):
         Returns:
             (B,) float32 each.
         """
-        parts = self._parts(vae, batch, inference)
-        combined = self.scale(parts).mean(dim=-1)
-        return parts[:, 1], self.typicality(_statistics(vae, batch, inference)), combined
+        scaled = self.scale(_statistics(vae, batch, inference, self._distances(vae, batch, inference)))
+        statistics, distances = scaled.split([_STATISTICS, _SPACES], dim=-1)
+        return distances.mean(dim=-1), self.typicality(statistics), (scaled * self.weights).sum(dim=-1)
 
-    def _parts(self, vae: VAE, batch: Standardised, inference: Inference) -> Tensor:
-        """(B, 2): what is averaged into `combined`."""
-        return torch.stack([-inference.expected, self.neighbours(_position(vae, batch, inference))], dim=-1)
+    def _distances(self, vae: VAE, batch: Standardised, inference: Inference) -> list[Tensor]:
+        """The squared distance in each space, (B, 1) each."""
+        absolute, relative = _positions(vae, batch, inference.posterior, inference.reconstruction)
+        return [self.absolute(absolute), self.relative(relative)]
+
+    def _usual_in_training(self, vae: VAE, train: Standardised, noise: Tensor, seed: int) -> list[Tensor]:
+        """The same statistics of training records; of a point of the coreset, the nearest of the others counts."""
+        sample = torch.randperm(train.rows, generator=torch.Generator().manual_seed(seed))[:CORESET_SIZE]
+        inferred = _inferred(vae, train.take(sample), noise)
+        if train.rows > CORESET_SIZE:
+            return [_statistics(vae, *each, self._distances(vae, *each)) for each in inferred]
+        among = [torch.split(space.among_themselves()[sample], _ROWS) for space in (self.absolute, self.relative)]
+        return [_statistics(vae, *each, [part[i] for part in among]) for i, each in enumerate(inferred)]
 
 
 def _inferred(vae: VAE, records: Standardised, noise: Tensor) -> list[tuple[Standardised, Inference]]:
     return [(piece, infer(vae, piece, noise)) for piece in records.pieces(_ROWS)]
 
 
-def _position(vae: VAE, batch: Standardised, inference: Inference) -> Tensor:
-    """Where records lie: their latent means, their residuals, and their values.
+def _located(vae: VAE, records: Standardised) -> list[tuple[Tensor, Tensor]]:
+    """Positions of many records, piece by piece."""
+    found = []
+    for piece in records.pieces(_ROWS):
+        posterior = vae.posterior(piece)
+        found.append(_positions(vae, piece, posterior, vae.decode(posterior.mean)))
+    return found
+
+
+def _positions(
+    vae: VAE, batch: Standardised, posterior: Posterior, reconstruction: Parameters
+) -> tuple[Tensor, Tensor]:
+    """Where records lie, in two spaces, because what is far in one is often near in the other.
 
     Returns:
-        (B, D) float32. Numbers themselves are compressed, because those that are far out for every normal record tell
-        little of where it lies; how far the network is off is not.
+        (B, D) float32 each: latent means, residuals and values of the fields. In the first, the absolute, residuals
+        are in standardised units and count as they are: how far the network is off is not compressed. In the second,
+        the relative, they are in units of the deviation that the network expects, compressed. Numbers themselves are
+        compressed in the first and bounded in the second, because those that are far out for every normal record tell
+        little of where it lies.
     """
-    residual = vae.likelihood.residual(batch, inference.reconstruction).clamp(-_FURTHEST, _FURTHEST)
-    others = vae.preprocess(batch)[:, batch.numeric.shape[1] :]
-    return torch.cat([inference.posterior.mean, residual, asinh(batch.numeric), others], dim=-1)
+    residual = vae.likelihood.residual(batch, reconstruction).clamp(-_FURTHEST, _FURTHEST)
+    inputs = vae.preprocess(batch)
+    numeric = batch.numeric.shape[1]
+    others = inputs[:, numeric:]
+    expected = torch.exp(-0.5 * reconstruction.numeric_log_variance)
+    compressed = asinh(torch.cat([batch.numeric, residual[:, :numeric] * expected], dim=-1))
+    return (
+        torch.cat([posterior.mean, residual, compressed[:, :numeric], others], dim=-1),
+        torch.cat([posterior.mean, compressed[:, numeric:], residual[:, numeric:], inputs], dim=-1),
+    )
 
 
-def _statistics(vae: VAE, batch: Standardised, inference: Inference) -> Tensor:
+def _statistics(vae: VAE, batch: Standardised, inference: Inference, squared_distances: list[Tensor]) -> Tensor:
     """What a record leaves behind on its way through the network.
 
     Returns:
-        (B, 6) float32: log-likelihood and KL in nats, |x - x_hat| in standardised units, |mu|, |sigma|, and the sum of
-        the numbers' log-variances.
+        (B, 6 + spaces) float32: log-likelihood and KL in nats, the sum of the numbers' log-variances, |x - x_hat| in
+        standardised units, |mu|, |sigma|; and the distances to the coresets.
     """
     parameters = inference.reconstruction
-    columns = (
-        inference.expected,
-        inference.kl,
-        _length(vae.likelihood.residual(batch, parameters)),
-        _length(inference.posterior.mean),
-        _length(inference.deviation),
-        parameters.numeric_log_variance.expand_as(parameters.numeric_mean).sum(dim=-1),
-    )
-    return torch.stack(columns, dim=-1)
-
-
-def _length(vectors: Tensor) -> Tensor:
-    return torch.sqrt((vectors * vectors).sum(dim=-1))
+    vectors = (vae.likelihood.residual(batch, parameters), inference.posterior.mean, inference.deviation)
+    squares = [(vector * vector).sum(dim=-1, keepdim=True) for vector in vectors]
+    log_variance = parameters.numeric_log_variance.expand_as(parameters.numeric_mean).sum(dim=-1)
+    plain = torch.stack([inference.expected, inference.kl, log_variance], dim=-1)
+    return torch.cat([plain, torch.sqrt(torch.cat([*squares, *squared_distances], dim=-1))], dim=-1)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-_LARGE = 1e4
-"""From here on the inverse hyperbolic sine is the logarithm of twice the value, to float32."""
+_FURTHEST = 1e18
+"""Its square is the largest that float32 holds with room to spare; what lies beyond is as strange."""
 _LEAST_SCALE = 1e-2
 """In units of the median, or of 1: a smaller scale would magnify what float32 rounds."""
 _MAD_TO_DEVIATION = 1.4826
@@ -14,12 +14,10 @@ _MAD_TO_DEVIATION = 1.4826
 def asinh(values: Tensor) -> Tensor:
     """The inverse hyperbolic sine, element by element: the value itself near 0, its logarithm further out.
 
-    Written out, because the operator overflows where the square does.
+    Written out, because the operator does not run on every device.
     """
-    size = values.abs()
-    small = size.clamp(max=_LARGE)
-    beyond = torch.log(size.clamp(min=_LARGE) / _LARGE)
-    return torch.sign(values) * (torch.log(small + torch.sqrt(small * small + 1.0)) + beyond)
+    size = values.abs().clamp(max=_FURTHEST)
+    return torch.sign(values) * torch.log(size + torch.sqrt(size * size + 1.0))
 
 
 class RobustScale(nn.Module):

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from training.robust_scale import RobustScale
-
 _SHRINKAGE = 0.1
 """Share of the identity in the correlations, so that few records and statistics that are alike will do."""
 
@@ -13,7 +11,7 @@ class Typicality(nn.Module):
     """The Mahalanobis distance of a record's statistics from those of held-out normal records.
 
     Args:
-        statistics: (n, S) of normal records that the network was not fitted on.
+        statistics: (n, S) of normal records that the network was not fitted on, each brought to one scale.
 
     Reference:
         Nalisnick et al. 2019, "Detecting out-of-distribution inputs to deep generative models using typicality";
@@ -25,11 +23,9 @@ class Typicality(nn.Module):
 
     def __init__(self, statistics: Tensor) -> None:
         super().__init__()
-        self.scale = RobustScale(statistics)
-        scaled = self.scale(statistics).double()
-        centre = scaled.mean(dim=0)
-        centred = scaled - centre
-        covariance = centred.T @ centred / max(1, len(scaled) - 1)
+        centre = statistics.double().mean(dim=0)
+        centred = statistics.double() - centre
+        covariance = centred.T @ centred / max(1, len(statistics) - 1)
         identity = torch.eye(len(covariance), dtype=torch.float64)
         values, vectors = torch.linalg.eigh((1 - _SHRINKAGE) * covariance + _SHRINKAGE * identity)
         self.register_buffer("centre", centre.float())
@@ -37,5 +33,5 @@ class Typicality(nn.Module):
 
     def forward(self, statistics: Tensor) -> Tensor:
         """(B, S) to (B,) distances, 0 at least."""
-        white = (self.scale(statistics) - self.centre) @ self.whitening
+        white = (statistics - self.centre) @ self.whitening
         return torch.sqrt((white * white).sum(dim=-1))

@@ -1,8 +1,9 @@
-"""PyOD's detectors with their defaults, for benchmarks/detection.py; runs in a virtual environment that has pyod.
+"""One of PyOD's detectors with its defaults, for benchmarks/detection.py; runs in a virtual environment that has pyod.
 
-    python detectors.py IN.npz OUT.npz SEED NAME...
+    python detectors.py IN.npz OUT.npz SEED NAME
 
-IN holds `train` (n, d) and `test` (m, d), standardised; OUT gets each detector's (m,) scores and its seconds.
+IN holds `train` (n, d) and `test` (m, d), standardised; OUT gets (m,) `scores` and the two `seconds`, to fit and to
+score.
 """
 
 import sys
@@ -32,21 +33,17 @@ DETECTORS: dict[str, Callable[[int], Any]] = {
 
 
 def main() -> None:
-    """Fit and score each detector that is named."""
-    source, target, seed, *names = sys.argv[1:]
+    """Fit and score the detector that is named."""
+    source, target, seed, name = sys.argv[1:]
     torch.set_num_threads(1)
     with np.load(source) as tables:
         train, test = tables["train"], tables["test"]
-    found: dict[str, Any] = {}
-    for name in names:
-        started = time.perf_counter()
-        detector = DETECTORS[name](int(seed))
-        detector.fit(train)
-        fitted = time.perf_counter()
-        scores = detector.decision_function(test)
-        found[name] = np.asarray(scores, np.float64)
-        found[f"{name} seconds"] = np.array([fitted - started, time.perf_counter() - fitted])
-    np.savez(target, **found)
+    started = time.perf_counter()
+    detector = DETECTORS[name](int(seed))
+    detector.fit(train)
+    fitted = time.perf_counter()
+    scores = np.asarray(detector.decision_function(test), np.float64)
+    np.savez(target, scores=scores, seconds=np.array([fitted - started, time.perf_counter() - fitted]))
 
 
 if __name__ == "__main__":
