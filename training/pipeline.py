@@ -28,6 +28,7 @@ from training.data import Data, Split, split
 from training.errors import ConfigInvalid
 from training.fit import Progress
 from training.measures import detection
+from training.report import evidence, page
 from training.vae import VAE
 
 Say = Callable[[str], None]
@@ -144,6 +145,7 @@ def train(
         "noise.npy": _npy(noise),
         calibrations.FILE_NAME: calibration.to_bytes(),
         goldens.FILE_NAME: golden.model_dump_json(indent=1).encode(),
+        page.FILE_NAME: page.write(evidence.gather(name, model, scorer, data, parts, manifest)),
     }
     number = store.write(out, name, manifest, files)
     model.forget_checkpoint()
