@@ -83,17 +83,19 @@ def _statistics(vae: VAE, batch: Standardised, inference: Inference) -> Tensor:
 
     Returns:
         (B, 6) float32: log-likelihood and KL in nats, |x - x_hat| in standardised units, |mu|, |sigma|, and the sum of
-        the numbers' log-variances.
+        the numbers' log-variances; without that, (B, 5), where no field is a number.
     """
     parameters = inference.reconstruction
-    columns = (
+    columns = [
         inference.expected,
         inference.kl,
         _length(vae.likelihood.residual(batch, parameters)),
         _length(inference.posterior.mean),
         _length(inference.deviation),
-        parameters.numeric_log_variance.expand_as(parameters.numeric_mean).sum(dim=-1),
-    )
+    ]
+    # A sum over no fields would be left out by the exporter, and its place with it.
+    if parameters.numeric_mean.shape[-1]:
+        columns.append(parameters.numeric_log_variance.expand_as(parameters.numeric_mean).sum(dim=-1))
     return torch.stack(columns, dim=-1)
 
 

@@ -75,13 +75,6 @@ class Evidence:
         """Name of the score that decides."""
         return self.manifest.anomaly_score
 
-    @property
-    def label(self) -> str | None:
-        """Column that says what is normal, where there is one."""
-        data = self.manifest.training.config.get("data")
-        label = data.get("label") if isinstance(data, dict) else None
-        return None if label is None else str(label)
-
     @cached_property
     def _places(self) -> dict[str, int]:
         record = self.manifest.record

@@ -48,7 +48,7 @@ def write(evidence: Evidence) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": wording.number, "percent": wording.percent}
+    environment.filters |= {"number": wording.number, "nats": wording.nats, "percent": wording.percent}
     plane = latent.plane(evidence.calibration.latent_mean, evidence.anomalies.latent_mean)
     page = environment.get_template(_TEMPLATE).render(
         name=evidence.name,
@@ -77,7 +77,7 @@ def _facts(evidence: Evidence) -> dict[str, str]:
     return {
         "Data": f"{wording.shown(facts.data)}, SHA-256 {facts.data_sha256[:12]}…",
         "Rows": ", ".join(f"{count:,} {part}" for part, count in facts.rows.items() if count),
-        "Label": wording.shown(evidence.label) if evidence.label else "none: every row counts as normal",
+        "Label": _label(evidence),
         "Fields": ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()),
         "Network": f"{hidden} hidden units, {manifest.latent_size} latent dimensions; seed {facts.seed}",
         "Trained on": facts.device,
@@ -86,6 +86,14 @@ def _facts(evidence: Evidence) -> dict[str, str]:
         "Validation ELBO": f"{wording.number(facts.metrics['validation_elbo'])} nats a record",
         "Packages": ", ".join(f"{package} {version}" for package, version in facts.packages.items()),
     }
+
+
+def _label(evidence: Evidence) -> str:
+    data = config.build(dict(evidence.manifest.training.config)).data
+    if data.label is None:
+        return "none: every row counts as normal"
+    normal = "whatever it says, a row counts as normal" if data.normal is None else f"normal: {data.normal}"
+    return f"{wording.shown(data.label)} ({wording.shown(normal)})"
 
 
 def _threshold(evidence: Evidence) -> float:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from training.figures import COLOURS, INK
 from training.fit import Progress
@@ -17,6 +17,7 @@ from training.report.latent import Plane
 from training.report.svg import HEIGHT, WIDTH, inline, style
 
 NORMAL, STRANGE, OTHER = COLOURS[0], COLOURS[1], COLOURS[2]
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}%")
 POINTS = 700
 """Points of one kind in a picture, at most; more of them are only larger."""
 _SCORE_BINS = 40
@@ -29,12 +30,12 @@ def _picture(key: str, title: str, draw: Callable[[Axes], None], legend: bool = 
     with style():
         figure = Figure(figsize=(WIDTH, HEIGHT))
         # Fixed margins: a layout engine draws everything once more, which is half of the time.
-        axes = figure.add_axes((0.15, 0.155, 0.82, 0.745 if legend else 0.80))
+        axes = figure.add_axes((0.165, 0.17, 0.80, 0.725 if legend else 0.785))
         draw(axes)
         if legend:
             handles, labels = axes.get_legend_handles_labels()
             figure.legend(
-                handles, labels, loc="upper left", ncols=3, handlelength=1.6, columnspacing=1.4, borderaxespad=0.2
+                handles, labels, loc="upper left", ncols=3, handlelength=1.5, columnspacing=1.2, borderaxespad=0.2
             )
         return inline(figure, key, title)
 
@@ -79,8 +80,9 @@ def p_values(key: str, title: str, check: Check) -> Markup:
         axes.errorbar(
             centres, check.usual, [low.clip(0), high.clip(0)], fmt="none", ecolor=INK, capsize=2, label="95 % by chance"
         )
-        axes.set(xlabel="p-value", ylabel="share of records", xlim=(0, 1), ylim=(0, None))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        top = 1.05 * float(max(check.shares.max(), check.usual_high.max()))
+        axes.set(xlabel="p-value", ylabel="share of records", xlim=(0, 1), ylim=(0, top))
+        axes.yaxis.set_major_formatter(PERCENT)
 
     return _picture(key, title, draw, legend=True)
 
@@ -110,7 +112,7 @@ def false_alarms(key: str, title: str, checks: dict[str, Check], rate: float) ->
         axes.set(xlabel="false-alarm rate asked for", ylabel="false-alarm rate found")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(LogLocator(numticks=6))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+            axis.set_major_formatter(PERCENT)
             axis.set_minor_formatter(NullFormatter())
         axes.grid(visible=True)
 
@@ -139,7 +141,7 @@ def score(key: str, title: str, unit: str, normal: Values, anomalies: Values, th
                 axes.stairs(shares, edges, color=colour, fill=filled, alpha=0.6 if filled else 1, label=name, lw=1.6)
         axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=":", label="threshold")
         axes.set(xlabel=unit, ylabel="share of its kind", xlim=(low, high), ylim=(0, None))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axes.yaxis.set_major_formatter(PERCENT)
         axes.xaxis.set_major_locator(MaxNLocator(6))
 
     return _picture(key, title, draw, legend=True)
@@ -195,7 +197,7 @@ def _latent_line(axes: Axes, plane: Plane) -> None:
             shares = np.histogram(points[:, 0], edges)[0] / len(points)
             axes.stairs(shares, edges, color=colour, fill=filled, alpha=0.6 if filled else 1, label=name, lw=1.6)
     axes.set(xlabel=plane.axes[0], ylabel="share of its kind")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.yaxis.set_major_formatter(PERCENT)
 
 
 def kl_by_dimension(key: str, title: str, kl: Values) -> Markup:
@@ -239,7 +241,7 @@ def _shares(axes: Axes, fit: FieldFit) -> None:
     axes.errorbar(expected, observed, error, fmt="o", color=NORMAL, markersize=4, capsize=2, elinewidth=1)
     axes.set(xlabel="expected probability", ylabel="observed share", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axis.set_major_formatter(PERCENT)
     axes.grid(visible=True)
 
 

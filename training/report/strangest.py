@@ -8,6 +8,7 @@ import torch
 
 from bundle.calibration import Calibration
 from bundle.fields import UNKNOWN, AnyField
+from training import config
 from training.preprocess import Standardised
 from training.report import wording
 from training.report.evidence import Evidence, Part
@@ -22,7 +23,7 @@ FIELDS = 6
 VALUES = 60
 """Fields of a record whose values are listed."""
 
-KL = "the latent as a whole (KL)"
+KL = "latent (KL)"
 """How the KL is called beside the fields."""
 
 Nats = npt.NDArray[np.float64]
@@ -55,7 +56,7 @@ class Strange:
 
     Args:
         row: Its place in the data file, from 1.
-        label: Its label, where there is one.
+        label: A labelled anomaly's label, else empty.
         score: Its anomaly score.
         p_value: Its p-value among the calibration's records.
         flagged: Whether it would be flagged.
@@ -133,7 +134,7 @@ def _described(evidence: Evidence, part: Part, chosen: npt.NDArray[np.int64], us
     return tuple(
         Strange(
             row=int(part.rows[index]) + 1,
-            label=_label(evidence, int(part.rows[index])),
+            label=_label(evidence, int(part.rows[index])) if part is evidence.anomalies else "",
             score=float(scores[place]),
             p_value=float(p_values[place]),
             flagged=bool(p_values[place] <= manifest.false_alarm_rate),
@@ -184,5 +185,5 @@ def _value(evidence: Evidence, part: Part, field: AnyField, index: int) -> str:
 
 
 def _label(evidence: Evidence, row: int) -> str:
-    name = evidence.label
-    return "" if name is None else wording.shown(str(evidence.table.table[name][row].as_py()))
+    data = config.build(dict(evidence.manifest.training.config)).data
+    return "" if data.label is None else wording.shown(str(evidence.table.table[data.label][row].as_py()))

@@ -28,7 +28,7 @@ _NUMBERS = ("d", "x", "y", "width", "height", "transform", "points", "viewBox", 
 def style() -> AbstractContextManager[None]:
     """A context in which figures are drawn for the report."""
     # Our own words alone are drawn, and none of them is mathematics.
-    return mpl.rc_context({**STYLE, "font.size": 8.5, "text.parse_math": False})
+    return mpl.rc_context({**STYLE, "font.size": 9.5, "text.parse_math": False})
 
 
 def inline(figure: Figure, key: str, title: str) -> Markup:

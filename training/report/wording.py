@@ -27,21 +27,28 @@ def number(value: float) -> str:
     """A number with as many digits as are worth reading.
 
     >>> number(1234.5678), number(0.000012345), number(3.0), number(-0.0)
-    ('1,235', '1.234e-05', '3', '0')
+    ('1,235', '1.234e−05', '3', '0')
     """
     if not math.isfinite(value):
         return "–"
-    if 1000 <= abs(value) < 1e15:
-        return f"{value:,.0f}"
-    return f"{value + 0.0:.4g}"
+    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value + 0.0:.4g}"
+    return _with_true_minus(text)
+
+
+def nats(amount: float) -> str:
+    """An amount of surprisal, to a hundredth of a nat.
+
+    >>> nats(70.178), nats(-0.001)
+    ('70.18', '0.00')
+    """
+    return _with_true_minus(f"{round(amount, 2) + 0.0:,.2f}")
 
 
 def percent(share: float | None) -> str:
     """A share as a percentage; a dash where there is none."""
     if share is None or not math.isfinite(share):
         return "–"
-    text = f"{share:.1%}" if abs(share) < 0.1 else f"{share:.0%}"
-    return text.replace("-", "−")  # a true minus
+    return _with_true_minus(f"{share:.1%}" if 0 < abs(share) < 0.1 else f"{share:.0%}")
 
 
 def value(field: AnyField, cell: np.generic) -> str:
@@ -80,3 +87,7 @@ def expectation(field: AnyField, expected: Expected, row: int) -> str:
         case "categorical":
             code = int(found.argmax())
             return f"{value(field, np.int64(code))} ({found[code]:.0%})"
+
+
+def _with_true_minus(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
