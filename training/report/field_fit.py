@@ -102,13 +102,11 @@ def _worst_reproduced(evidence: Evidence, batch: Standardised) -> list[int]:
     likelihood = vae.likelihood
     off = likelihood.residual(batch, vae.decode(vae.posterior(batch).mean)).double().square().sum(dim=0)
     numbers, booleans = likelihood.numeric.fields, likelihood.booleans
-    codes = torch.nn.functional.one_hot(batch.categorical.flatten(), max([1, *likelihood.sizes])).double()
-    codes = (codes.reshape(*batch.categorical.shape, -1) * batch.categorical_present.unsqueeze(-1)).double()
     varies = torch.cat(
         [
             _scatter(batch.numeric.double(), batch.numeric_present),
             _scatter(batch.boolean.double(), batch.boolean_present),
-            _scatter(codes, batch.categorical_present.unsqueeze(-1)).sum(dim=-1),
+            _category_scatter(batch.categorical, batch.categorical_present),
         ]
     )
     slots = torch.zeros(len(likelihood.sizes), dtype=torch.float64)
@@ -122,3 +120,12 @@ def _scatter(values: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     """Sum of squared distances from the mean of what is present, over records."""
     mean = (values * present).sum(dim=0) / present.sum(dim=0).clamp(min=1.0)
     return ((values - mean).square() * present).sum(dim=0)
+
+
+def _category_scatter(codes: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """The same of one-hot codes: m - sum_c n_c^2 / m, of m records of which n_c have the code c."""
+    scatters = []
+    for column, there in zip(codes.T, present.T, strict=True):
+        counts = torch.bincount(column[there > 0]).double()
+        scatters.append(counts.sum() - counts.square().sum() / counts.sum().clamp(min=1.0))
+    return torch.stack(scatters) if scatters else torch.zeros(0, dtype=torch.float64)
