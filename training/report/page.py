@@ -133,9 +133,9 @@ def _checks(evidence: Evidence) -> dict[str, Check]:
 def _calibration(evidence: Evidence) -> list[Panel]:
     checks = _checks(evidence)
     captions = {
-        _VALIDATION: "{m:,} validation rows against the {n:,} calibration rows. The validation rows stopped the "
+        _VALIDATION: "Validation rows ({m:,}) against calibration rows ({n:,}). Those of validation stopped the "
         "training and scaled the scores: bars that rise to the right would say that the model was fitted to them.",
-        _LATER: "The {m:,} calibration rows further down the file against the {n:,} before them. Nothing was fitted "
+        _LATER: "Calibration rows further down the file ({m:,}) against those before them ({n:,}). Nothing was fitted "
         "on either: bars that are not flat would say that the data change along the file.",
     }
     titles = {_VALIDATION: "p-values of validation rows", _LATER: "p-values of later rows"}
@@ -149,7 +149,7 @@ def _calibration(evidence: Evidence) -> list[Panel]:
     ]
     words = "The false-alarm rate found by the rate asked for"
     caption = (
-        "A model that keeps its promise stays near the diagonal; 95 % of such models stay within the bands, which are "
+        "A model that keeps its promise stays near the diagonal; 95% of such models stay within the bands, which are "
         "wide where there are few records."
     )
     rate = evidence.manifest.false_alarm_rate
@@ -182,7 +182,7 @@ def _scores(evidence: Evidence) -> list[Panel]:
             above = float((strange > threshold).mean())
             caption += f" AUROC {auroc:.3f}, average precision {precision:.3f}; {above:.0%} of anomalies flagged."
         if beyond:
-            caption += f" {beyond:,} records further out are counted in the outermost bins."
+            caption += f" The outermost bins count what lies further out ({beyond:,})."
         words = f"Distribution of {each.name} of normal records and anomalies"
         picture = pictures.score(f"score-{each.name}", words, each.unit, usual, strange, threshold)
         panels.append(Panel(each.name, caption, picture))
@@ -214,11 +214,10 @@ def _fits(evidence: Evidence) -> list[Panel]:
     panels = []
     for index, fit in enumerate(field_fit.field_fits(evidence)):
         name = wording.shown(fit.field.name)
-        caption = (
-            f"{wording.percent(fit.explained)} explained by the other fields."
-            if fit.explained is not None
-            else "Does not vary in these records."
-        )
+        if fit.explained is None:
+            caption = "does not vary in these records."
+        else:
+            caption = f"{wording.percent(fit.explained)} explained by the other fields."
         picture = pictures.field_fit(f"field-{index}", "Observed against expected values of a field", fit)
         panels.append(Panel(name, f"{fit.field.kind}; {caption}", picture))
     return panels

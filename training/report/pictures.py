@@ -62,7 +62,9 @@ def curve(key: str, title: str, unit: str, lines: dict[str, list[float]], histor
         low, high = float(settled.min()), float(settled.max())
         margin = 0.06 * (high - low) or 0.5
         axes.set(xlabel="epoch", ylabel=unit, ylim=(low - margin, high + margin))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(epochs) == 1:
+            axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(visible=True, axis="y")
 
     return _picture(key, title, draw, legend=True)
@@ -78,7 +80,7 @@ def p_values(key: str, title: str, check: Check) -> Markup:
         axes.stairs(check.usual, edges, color=INK, linewidth=1.2, baseline=None, label="expected")
         low, high = check.usual - check.usual_low, check.usual_high - check.usual
         axes.errorbar(
-            centres, check.usual, [low.clip(0), high.clip(0)], fmt="none", ecolor=INK, capsize=2, label="95 % by chance"
+            centres, check.usual, [low.clip(0), high.clip(0)], fmt="none", ecolor=INK, capsize=2, label="95% by chance"
         )
         top = 1.05 * float(max(check.shares.max(), check.usual_high.max()))
         axes.set(xlabel="p-value", ylabel="share of records", xlim=(0, 1), ylim=(0, top))
@@ -182,6 +184,7 @@ def latent(key: str, title: str, plane: Plane, strangest: npt.NDArray[np.int64])
         for place, point in enumerate(chosen, start=1):
             axes.annotate(str(place), point, (5, 4), textcoords="offset points", annotation_clip=False)
         axes.margins(0.08)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set(xlabel=plane.axes[0], ylabel=plane.axes[1])
         axes.grid(visible=True)
 

@@ -10,6 +10,8 @@ from training.report.expectation import Expected
 
 LONGEST = 48
 """Characters of a name or a category that are shown."""
+_LEAST_SHARE = 10.0
+"""A field that is further off than this is off, by whatever number."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -45,9 +47,17 @@ def nats(amount: float) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share as a percentage; a dash where there is none."""
+    """A share as a percentage; a dash where there is none.
+
+    >>> percent(0.5), percent(0.0123), percent(1e-5), percent(0.0), percent(-1e6), percent(None)
+    ('50%', '1.2%', 'under 0.1%', '0%', 'under −1,000%', '–')
+    """
     if share is None or not math.isfinite(share):
         return "–"
+    if share < -_LEAST_SHARE:
+        return _with_true_minus(f"under {-_LEAST_SHARE:,.0%}")
+    if 0 < share < 0.0005:
+        return "under 0.1%"
     return _with_true_minus(f"{share:.1%}" if 0 < abs(share) < 0.1 else f"{share:.0%}")
 
 
