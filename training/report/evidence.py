@@ -1,19 +1,19 @@
 """What a report is made from: the trained model, and everything it says of rows that it was not trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 
 from bundle.fields import AnyField, Tensors
 from bundle.manifest import Manifest
-from training import export, schema
+from training import schema
 from training.data import Data, Rows, Split
+from training.export import Outputs
 from training.fit import Progress
 from training.model import Model
 from training.objectives import kl_by_dimension
@@ -101,7 +101,7 @@ class Evidence:
 def gather(
     name: str,
     model: Model,
-    scorer: onnxruntime.InferenceSession,
+    score: Callable[[Tensors], Outputs],
     data: Data,
     parts: Split,
     manifest: Manifest,
@@ -111,16 +111,16 @@ def gather(
     Args:
         name: The model's name.
         model: What the training gave.
-        scorer: A session of the exported `scorer.onnx`.
+        score: Gives the outputs of `scorer.onnx` for record inputs, with the bundle's number of draws.
         data: The table.
         parts: Which of its rows served what.
         manifest: The bundle's, still without its files.
     """
-    vae, noise = model.scorer.vae, model.noise[: manifest.samples]
+    vae = model.scorer.vae
 
     def part(rows: Rows) -> Part:
         tensors = schema.tensors(manifest.record, data, rows)
-        outputs = export.score(scorer, tensors, noise) if rows.size else {}
+        outputs = score(tensors) if rows.size else {}
         scores: dict[str, npt.NDArray[np.float32]] = {
             each.name: np.float32(each.sign) * outputs.get(each.output, np.empty(0, np.float32))
             for each in manifest.scores
@@ -133,7 +133,7 @@ def gather(
         manifest=manifest,
         history=model.history,
         vae=vae,
-        noise=noise,
+        noise=model.noise[: manifest.samples],
         table=data,
         train=schema.tensors(manifest.record, data, parts.train),
         validation=part(parts.validation),

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import brier_score_loss, r2_score
 
-from tests.training.report.conftest import TINY, Gather
+from tests.training.report.conftest import TINY, gather
 from training.report import page
 from training.report.evidence import Evidence
 from training.report.field_fit import SHOWN, explained, field_fits
@@ -25,20 +25,20 @@ def test_of_numbers_it_is_r_squared_and_of_probabilities_briers_skill() -> None:
     assert explained(np.empty((0, 1)), np.empty((0, 1))) is None
 
 
-def test_numbers_are_in_their_own_units_and_missing_ones_left_out(evidence: Evidence) -> None:
-    fits = {fit.field.name: fit for fit in field_fits(evidence)}
+def test_numbers_are_in_their_own_units_and_missing_ones_left_out(mixed: Evidence) -> None:
+    fits = {fit.field.name: fit for fit in field_fits(mixed)}
     assert set(fits) == {"height", "visits", "member", "colour"}
-    column = evidence.column(evidence.calibration, fits["height"].field)
+    column = mixed.column(mixed.calibration, fits["height"].field)
     assert np.isnan(column).any()
     np.testing.assert_array_equal(fits["height"].observed[:, 0], column[~np.isnan(column)])
     assert 140 < fits["height"].expected.mean() < 200
     np.testing.assert_allclose(fits["colour"].expected.sum(axis=1), 1.0, rtol=1e-5)
     assert (fits["colour"].observed.sum(axis=1) == 1).all()
-    shares = [fit.explained for fit in field_fits(evidence)]
+    shares = [fit.explained for fit in field_fits(mixed)]
     assert shares == sorted(share for share in shares if share is not None)
 
 
-def test_of_many_fields_those_that_come_back_worst_are_shown(gather: Gather) -> None:
+def test_of_many_fields_those_that_come_back_worst_are_shown() -> None:
     random = np.random.default_rng(3)
     rows, told = 400, 24
     size = random.normal(size=rows)
