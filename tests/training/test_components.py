@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 from scipy.spatial.distance import cdist
 
+from bundle.fields import RecordSchema
 from bundle.manifest import SCORES
 from tests.training.test_parity import GONE, MIXED, build, ordinary
 from training.components import Components
@@ -104,6 +105,16 @@ def test_the_graph_scores_as_torch_does_and_every_score_is_an_output(scorer: Sco
     for each in SCORES:
         assert outputs[each.output].shape == (1000,)
         assert np.isfinite(outputs[each.output]).all()
+
+
+def test_without_numbers_the_graph_scores_as_torch_does() -> None:
+    schema = RecordSchema(fields=tuple(field for field in MIXED.fields if field.kind != "numeric"))
+    vae = build(schema)
+    record = ordinary(schema, 300, seed=1)
+    batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in record.items()})
+    noise = noise_table(vae.latent_size, 0)
+    scorer = Scorer(vae, Components(vae, batch, batch, torch.from_numpy(noise[:16]), seed=0)).eval()
+    assert verify_parity(scorer, session(export(scorer, schema).scorer), record, noise) < 1.0
 
 
 def test_neighbours_do_not_depend_on_the_draws_and_no_score_on_the_batch(scorer: Scorer) -> None:

@@ -49,6 +49,7 @@ def inline(figure: Figure, key: str, title: str) -> Markup:
     _rename(root, key)
     for element in root.iter():
         _restyle(element)
+    for element in root.iter():
         _share_style(element)
     for size in ("width", "height", "version"):
         root.attrib.pop(size, None)
