@@ -85,7 +85,7 @@ def hostile() -> Evidence:
     rows = 300
     table = pa.table(
         {
-            HOSTILE: random.choice([HOSTILE, "$x_1$ & 'y'", "日本語\x00\x0b", "x" * 500], rows),
+            HOSTILE: random.choice([HOSTILE, "$x_1$ & 'y'", "日本語\x0b\x1f", "x" * 500], rows),
             "$\\frac{1}{2}": random.normal(size=rows) * 1e150,
             "wide" * 100: random.standard_cauchy(rows) * 1e9,
             '"><img src=x onerror=alert(1)>': np.where(random.random(rows) < 0.5, np.nan, 1.0),
