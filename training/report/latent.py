@@ -52,7 +52,7 @@ def plane(normal: npt.NDArray[np.float32], anomalies: npt.NDArray[np.float32]) -
     chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), [0, 1]])
     total = max(float(eigenvalues.sum()), np.finfo(np.float64).tiny)
     axes = tuple(
-        f"{ordinal} principal component ({max(0.0, share) / total:.0%})"
-        for ordinal, share in zip(("first", "second"), eigenvalues[[-1, -2]], strict=True)
+        f"principal component {place} ({max(0.0, share) / total:.0%})"
+        for place, share in enumerate(eigenvalues[[-1, -2]], start=1)
     )
     return Plane(centred @ chosen, (strange - centre) @ chosen, axes, active)
