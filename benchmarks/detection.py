@@ -96,7 +96,8 @@ def ours(train: Array, test: Array, seed: int) -> tuple[dict[str, Array], float,
     found: dict[str, list[Array]] = {score.name: [] for score in SCORES}
     for first in range(0, len(test), ROWS_AT_A_TIME):
         asked = as_data(test[first : first + ROWS_AT_A_TIME])
-        for name, values in scores(fitted.scorer, schema.tensors(record, asked, np.arange(asked.rows)), noise).items():
+        tensors = schema.tensors(record, asked, np.arange(asked.table.num_rows))
+        for name, values in scores(fitted.scorer, tensors, noise).items():
             found[name].append(values)
     return {name: np.concatenate(parts) for name, parts in found.items()}, ready - started, time.perf_counter() - ready
 

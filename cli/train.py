@@ -155,4 +155,5 @@ def summarise(trained: "Trained", out: Path, console: Console) -> None:
         auroc, precision = metrics[f"{score}_auroc"], metrics[f"{score}_average_precision"]
         console.print(f"against labelled anomalies ({score}): AUROC {auroc:.4f}, average precision {precision:.4f}")
     console.print(f"wrote {trained.folder}")
+    console.print(f"how it went, what is normal and what is strange: {trained.folder / 'report.html'}")
     console.print(f"serve it: surprisal serve --models {out}", markup=False)

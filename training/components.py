@@ -18,6 +18,7 @@ _ROWS = 1024  # in one pass while fitting
 _FURTHEST = 1e6  # of a residual, in standardised units; its square is far from the end of float32
 _ENOUGH = 100  # held-out records for a median and a deviation; where there are fewer, training records help out
 _STATISTICS, _SPACES = 6, 2
+_LEAST_SCALES = (*[1e-2] * _STATISTICS, *[0.1] * _SPACES)
 _LIKELIHOOD, _DISTANCE = 1.0, 2.0
 """Weights in `combined`, of the likelihood and of the distance in each space. Chosen on the odd-numbered sets of
 benchmarks/detection.py, where the likelihood alone detects less than either distance."""
@@ -48,7 +49,7 @@ class Components(nn.Module):
             usual = [_statistics(vae, *each, self._distances(vae, *each)) for each in _inferred(vae, held_out, noise)]
             if held_out.rows < _ENOUGH:
                 usual += self._usual_in_training(vae, train, noise, seed)
-            self.scale = RobustScale(torch.cat(usual))
+            self.scale = RobustScale(torch.cat(usual), torch.tensor(_LEAST_SCALES))
             self.typicality = Typicality(self.scale(torch.cat(usual))[:, :_STATISTICS])
 
     def forward(self, vae: VAE, batch: Standardised, inference: Inference) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,12 +123,15 @@ def _statistics(vae: VAE, batch: Standardised, inference: Inference, squared_dis
     """What a record leaves behind on its way through the network.
 
     Returns:
-        (B, 6 + spaces) float32: log-likelihood and KL in nats, the sum of the numbers' log-variances, |x - x_hat| in
-        standardised units, |mu|, |sigma|; and the distances to the coresets.
+        (B, 6 + spaces) float32: log-likelihood and KL in nats, the sum of the numbers' log-variances (0 where there are
+        none), |x - x_hat| in standardised units, |mu|, |sigma|; and the distances to the coresets.
     """
     parameters = inference.reconstruction
     vectors = (vae.likelihood.residual(batch, parameters), inference.posterior.mean, inference.deviation)
     squares = [(vector * vector).sum(dim=-1, keepdim=True) for vector in vectors]
-    log_variance = parameters.numeric_log_variance.expand_as(parameters.numeric_mean).sum(dim=-1)
+    log_variance = torch.zeros_like(inference.kl)
+    # A sum over no fields would be left out by the exporter, and its place with it.
+    if parameters.numeric_mean.shape[-1]:
+        log_variance = parameters.numeric_log_variance.expand_as(parameters.numeric_mean).sum(dim=-1)
     plain = torch.stack([inference.expected, inference.kl, log_variance], dim=-1)
     return torch.cat([plain, torch.sqrt(torch.cat([*squares, *squared_distances], dim=-1))], dim=-1)

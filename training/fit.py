@@ -6,7 +6,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Progress:
         log_likelihood: Of the training records (the reconstruction term).
         kl: Of the training records.
         validation_elbo: Of the held-out records.
+        validation_kl: Of the held-out records.
         best: Whether that is the best so far.
     """
 
@@ -44,6 +45,7 @@ class Progress:
     log_likelihood: float
     kl: float
     validation_elbo: float
+    validation_kl: float
     best: bool
 
 
@@ -80,6 +82,8 @@ class Fit:
         seed: Seed of the order of batches and of the noise.
         checkpoint: Where the state is kept between epochs, or None.
         fingerprint: What a checkpoint must have been made from to be resumed (data and configuration).
+
+    `history` holds every epoch so far, those before an interruption included.
     """
 
     def __init__(
@@ -117,6 +121,7 @@ class Fit:
         self.best_elbo = self.best_bound = -math.inf
         self.best_epoch = 0
         self.best_state = copy.deepcopy(vae.state_dict())
+        self.history: list[Progress] = []
 
     def run(self, report: Callable[[Progress], None] = lambda progress: None) -> float:
         """Train until the validation bound no longer rises, and leave the best weights in the model.
@@ -137,16 +142,18 @@ class Fit:
             while self.epoch < self.plan.epochs and self.epoch - self.best_epoch < self.config.patience:
                 self.epoch += 1
                 log_likelihood, kl = self._one_epoch(self.objective.beta * min(1.0, self.epoch / (warm_up + 1)))
-                validation_elbo, bound = self._validate()
+                validation_elbo, validation_kl, bound = self._validate()
                 # Until the KL has its full weight, a high ELBO is a matter of chance.
                 best = bound > self.best_bound or self.epoch <= warm_up
                 if best:
                     self.best_elbo, self.best_bound, self.best_epoch = validation_elbo, bound, self.epoch
                     self.best_state = copy.deepcopy(self.vae.state_dict())
+                terms = (log_likelihood, kl, validation_elbo, validation_kl)
+                self.history.append(Progress(self.epoch, self.plan.epochs, *terms, best))
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save()
                     saved = time.monotonic()
-                report(Progress(self.epoch, self.plan.epochs, log_likelihood, kl, validation_elbo, best))
+                report(self.history[-1])
         finally:
             self.vae.load_state_dict(self.best_state)
         return self.best_elbo
@@ -176,8 +183,8 @@ class Fit:
         return log_likelihood, kl
 
     @torch.no_grad()
-    def _validate(self) -> tuple[float, float]:
-        """The mean ELBO of the validation records, and the same with the KL weighted as in training."""
+    def _validate(self) -> tuple[float, float, float]:
+        """Mean ELBO and KL of the validation records, and the ELBO with the KL weighted as in training."""
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         every = torch.arange(self.validation_noise.shape[0], device=self.device)
         for rows in torch.split(every, _VALIDATION_ROWS):
@@ -189,7 +196,7 @@ class Fit:
             raise NotANumber(
                 f"epoch {self.epoch}: the ELBO of the validation records is {log_likelihood - kl}; {_ADVICE}"
             )
-        return log_likelihood - kl, log_likelihood - self.objective.beta * kl
+        return log_likelihood - kl, kl, log_likelihood - self.objective.beta * kl
 
     @torch.no_grad()
     def _refuse(self, number: int, batch: Standardised, noise: Tensor) -> None:
@@ -217,6 +224,7 @@ class Fit:
             "best_elbo": self.best_elbo,
             "best_bound": self.best_bound,
             "best_epoch": self.best_epoch,
+            "history": [astuple(epoch) for epoch in self.history],
         }
         # In memory first: torch reports a full disk as a fault of its own format.
         content = io.BytesIO()
@@ -257,6 +265,7 @@ class Fit:
         self.generator.set_state(state["generator"].cpu())
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.best_elbo, self.best_bound = state["best_elbo"], state["best_bound"]
+        self.history = [Progress(*epoch) for epoch in state.get("history", ())]  # older checkpoints have none
         return self.epoch
 
 

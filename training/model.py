@@ -30,12 +30,14 @@ class Model:
         scorer: Every score, on the CPU.
         noise: eps, (256, K) float32.
         validation_elbo: In nats a record.
+        history: Every epoch of the training.
         forget_checkpoint: To be called once the model is safe elsewhere.
     """
 
     scorer: Scorer
     noise: npt.NDArray[np.float32]
     validation_elbo: float
+    history: tuple[Progress, ...]
     forget_checkpoint: Callable[[], None]
 
 
@@ -97,4 +99,4 @@ def fit(
     noise = noise_table(vae.latent_size, config.seed)
     drawn = torch.from_numpy(noise[: config.scoring.samples])
     components = Components(vae, run.train.cpu(), run.validation.cpu(), drawn, config.seed)
-    return Model(Scorer(vae, components).eval(), noise, validation_elbo, run.forget_checkpoint)
+    return Model(Scorer(vae, components).eval(), noise, validation_elbo, tuple(run.history), run.forget_checkpoint)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-SOFTENING = 1e-2
-"""Added to a squared distance: near 0 its root would magnify what float32 rounds."""
+SOFTENING = 1.0
+"""Added to a squared distance, in standardised units: near 0 its root would magnify what float32 rounds."""
 
 
 class Neighbours(nn.Module):
@@ -21,13 +21,17 @@ class Neighbours(nn.Module):
         distance-based outlier detection via sampling" (the nearest of a few).
     """
 
+    centre: Tensor
     directions: Tensor
     squares: Tensor
 
     def __init__(self, points: Tensor) -> None:
         super().__init__()
-        self.register_buffer("directions", (-2.0 * points.T).contiguous())
-        self.register_buffer("squares", (points * points).sum(dim=1))
+        centre = points.mean(dim=0)
+        centred = points - centre
+        self.register_buffer("centre", centre)
+        self.register_buffer("directions", (-2.0 * centred.T).contiguous())
+        self.register_buffer("squares", (centred * centred).sum(dim=1))
 
     def among_themselves(self) -> Tensor:
         """(n, 1) squared distance of each point to the nearest of the others, softened as below."""
@@ -39,11 +43,12 @@ class Neighbours(nn.Module):
         """Squared distances.
 
         Args:
-            positions: (B, D), about 0, or float32 would round what is squared here.
+            positions: (B, D).
 
         Returns:
             (B, 1), `SOFTENING` at least.
         """
         # |a - b|^2 written out, because the distance itself does not export.
-        others = torch.addmm(self.squares, positions, self.directions).amin(dim=1, keepdim=True)
-        return ((positions * positions).sum(dim=1, keepdim=True) + others).clamp(min=0.0) + SOFTENING
+        centred = positions - self.centre
+        others = torch.addmm(self.squares, centred, self.directions).amin(dim=1, keepdim=True)
+        return ((centred * centred).sum(dim=1, keepdim=True) + others).clamp(min=0.0) + SOFTENING

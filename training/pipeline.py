@@ -16,7 +16,7 @@ from bundle import calibration as calibrations
 from bundle import golden as goldens
 from bundle import store
 from bundle.calibration import Calibration
-from bundle.fields import RecordSchema
+from bundle.fields import RecordSchema, Tensors
 from bundle.golden import Golden, GoldenCase
 from bundle.manifest import SAMPLE_COUNTS, SCORES, CalibrationSummary, Manifest, TrainingFacts
 from bundle.records import encode_records
@@ -28,6 +28,7 @@ from training.data import Data, Split, split
 from training.errors import ConfigInvalid
 from training.fit import Progress
 from training.measures import detection
+from training.report import evidence, page
 from training.vae import VAE
 
 Say = Callable[[str], None]
@@ -136,6 +137,10 @@ def train(
         ),
         files={},
     )
+
+    def score(tensors: Tensors) -> export.Outputs:
+        return export.score(scorer, tensors, noise[: config.scoring.samples])
+
     golden = _golden(vae, scorer, record, data, parts, noise)
     files = {
         "scorer.onnx": graphs.scorer,
@@ -144,6 +149,7 @@ def train(
         "noise.npy": _npy(noise),
         calibrations.FILE_NAME: calibration.to_bytes(),
         goldens.FILE_NAME: golden.model_dump_json(indent=1).encode(),
+        page.FILE_NAME: page.write(evidence.gather(name, model, score, data, parts, manifest)),
     }
     number = store.write(out, name, manifest, files)
     model.forget_checkpoint()

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 _FURTHEST = 1e18
 """Its square is the largest that float32 holds with room to spare; what lies beyond is as strange."""
-_LEAST_SCALE = 1e-2
-"""In units of the median, or of 1: a smaller scale would magnify what float32 rounds."""
+_LEAST_SHARE = 1e-2
+"""Of the median; a smaller scale would magnify what float32 rounds."""
 _MAD_TO_DEVIATION = 1.4826
 """Of a normal distribution."""
 
@@ -25,6 +25,7 @@ class RobustScale(nn.Module):
 
     Args:
         values: (n, S) statistics of normal records that the network was not fitted on.
+        least: (S,) the smallest scales.
 
     Reference:
         Rousseeuw & Croux 1993, "Alternatives to the median absolute deviation".
@@ -33,12 +34,12 @@ class RobustScale(nn.Module):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, values: Tensor) -> None:
+    def __init__(self, values: Tensor, least: Tensor) -> None:
         super().__init__()
         centre = values.median(dim=0).values
         deviation = _MAD_TO_DEVIATION * (values - centre).abs().median(dim=0).values
         self.register_buffer("centre", centre)
-        self.register_buffer("scale", torch.maximum(deviation, _LEAST_SCALE * centre.abs().clamp(min=1.0)))
+        self.register_buffer("scale", deviation.maximum(least).maximum(_LEAST_SHARE * centre.abs()))
 
     def forward(self, values: Tensor) -> Tensor:
         """(…, S) to (…, S)."""

@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 from scipy.spatial.distance import cdist
 
+from bundle.fields import RecordSchema
 from bundle.manifest import SCORES
 from tests.training.test_parity import GONE, MIXED, build, ordinary
 from training.components import Components
@@ -52,13 +53,15 @@ def test_asinh_of_what_overflows_is_finite_and_keeps_its_sign() -> None:
 def test_a_robust_scale_is_median_and_mad() -> None:
     values = np.random.default_rng(0).standard_normal((501, 2)) * [3.0, 0.5] + [10.0, -1.0]
     values[:50] *= 1e6  # which a mean and a deviation would follow
-    scale = RobustScale(torch.from_numpy(values))
+    scale = RobustScale(torch.from_numpy(values), torch.tensor([0.1, 0.1]))
     expected = np.arcsinh((values - np.median(values, axis=0)) / stats.median_abs_deviation(values, scale=1.4826**-1))
     np.testing.assert_allclose(scale(torch.from_numpy(values)).numpy(), expected, rtol=1e-6)
 
 
 def test_what_never_varies_has_a_scale_too() -> None:
-    assert torch.isfinite(RobustScale(torch.full((20, 1), 7.0))(torch.tensor([[7.0], [8.0]]))).all()
+    assert torch.isfinite(
+        RobustScale(torch.full((20, 1), 7.0), torch.tensor([0.1]))(torch.tensor([[7.0], [8.0]]))
+    ).all()
 
 
 def test_the_nearest_of_the_coreset_is_found() -> None:
@@ -136,6 +139,16 @@ def test_the_graph_scores_as_torch_does_and_every_score_is_an_output(scorer: Sco
     for each in SCORES:
         assert outputs[each.output].shape == (1000,)
         assert np.isfinite(outputs[each.output]).all()
+
+
+def test_without_numbers_the_graph_scores_as_torch_does() -> None:
+    schema = RecordSchema(fields=tuple(field for field in MIXED.fields if field.kind != "numeric"))
+    vae = build(schema)
+    record = ordinary(schema, 300, seed=1)
+    batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in record.items()})
+    noise = noise_table(vae.latent_size, 0)
+    scorer = Scorer(vae, Components(vae, batch, batch, torch.from_numpy(noise[:16]), seed=0)).eval()
+    assert verify_parity(scorer, session(export(scorer, schema).scorer), record, noise) < 1.0
 
 
 def test_neighbours_do_not_depend_on_the_draws_and_no_score_on_the_batch(scorer: Scorer) -> None:

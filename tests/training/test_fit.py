@@ -81,7 +81,8 @@ def interrupt_at(epoch: int) -> Callable[[Progress], None]:
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", -1.0)
     whole = model()
-    expected = fitting(whole).run()
+    first = fitting(whole)
+    expected = first.run()
     checkpoint = tmp_path / "checkpoint" / "last.pt"
     with pytest.raises(KeyboardInterrupt):
         fitting(model(), checkpoint).run(interrupt_at(3))
@@ -90,6 +91,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, monk
     assert second.resume() == 3
     assert second.run() == expected
     assert same(weights(whole), weights(resumed))
+    assert second.history == first.history
+    assert [epoch.epoch for epoch in second.history] == [1, 2, 3, 4, 5, 6]
     second.forget_checkpoint()
     assert not any(checkpoint.parent.iterdir())
 

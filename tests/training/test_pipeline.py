@@ -42,6 +42,7 @@ def test_the_bundle_holds_what_the_design_promises(run: tuple[pipeline.Trained, 
         "noise.npy",
         "calibration.npz",
         "golden.json",
+        "report.html",
     }
     facts = trained.manifest.training
     assert sum(facts.rows.values()) == 600
@@ -75,7 +76,7 @@ def test_the_same_run_gives_the_same_scores(tmp_path: Path) -> None:
     for _ in range(2):
         trained = pipeline.train(as_data(table), tmp_path, "twice", config.build(TINY), device="cpu")
         files = store.load(tmp_path, "twice", trained.version).files
-        digests.append({name: files[name] for name in ("calibration.npz", "noise.npy", "golden.json")})
+        digests.append({name: files[name] for name in ("calibration.npz", "noise.npy", "golden.json", "report.html")})
     assert digests[0] == digests[1]
     assert store.versions(tmp_path, "twice") == [1, 2]
 

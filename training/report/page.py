@@ -1,0 +1,223 @@
+"""`report.html`: the sections of the page, written by a Jinja2 template in which every text is escaped."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from training import config
+from training.measures import detection
+from training.report import field_fit, latent, normal, pictures, strangest, wording
+from training.report.evidence import Evidence
+from training.report.false_alarms import Check, check
+
+FILE_NAME: Final = "report.html"
+_TEMPLATE = "page.html"
+_VALIDATION, _LATER = "validation", "later half"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture with its words.
+
+    Args:
+        title: A few words.
+        caption: What is to be seen.
+        picture: The `<svg>`.
+    """
+
+    title: str
+    caption: str
+    picture: Markup
+
+
+def write(evidence: Evidence) -> bytes:
+    """The page: one file that loads nothing else and runs nothing.
+
+    Args:
+        evidence: What is said of the model; the same evidence gives the same bytes.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": wording.number, "nats": wording.nats, "percent": wording.percent}
+    plane = latent.plane(evidence.calibration.latent_mean, evidence.anomalies.latent_mean)
+    page = environment.get_template(_TEMPLATE).render(
+        name=evidence.name,
+        manifest=evidence.manifest,
+        facts=_facts(evidence),
+        anomalies=evidence.anomalies.rows.size,
+        usual=normal.usual_values(evidence),
+        curves=_curves(evidence),
+        calibration=_calibration(evidence),
+        scores=_scores(evidence),
+        latent=_latent(evidence, plane),
+        active=plane.active,
+        fits=_fits(evidence),
+        fit_records=min(field_fit.RECORDS, evidence.calibration.rows.size),
+        strangest=strangest.strangest(evidence),
+        kl=strangest.KL,
+        most_values=strangest.VALUES,
+    )
+    return page.encode()
+
+
+def _facts(evidence: Evidence) -> dict[str, str]:
+    manifest, facts = evidence.manifest, evidence.manifest.training
+    kinds = Counter(field.kind for field in manifest.record.fields)
+    hidden = " and ".join(map(str, config.build(dict(facts.config)).network.hidden))
+    return {
+        "Data": f"{wording.shown(facts.data)}, SHA-256 {facts.data_sha256[:12]}…",
+        "Rows": ", ".join(f"{count:,} {part}" for part, count in facts.rows.items() if count),
+        "Label": _label(evidence),
+        "Fields": ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()),
+        "Network": f"{hidden} hidden units, {manifest.latent_size} latent dimensions; seed {facts.seed}",
+        "Trained on": facts.device,
+        "Score that decides": f"{manifest.anomaly_score}, {manifest.samples} draws",
+        "False-alarm rate": f"{manifest.false_alarm_rate:g}, so above {wording.number(_threshold(evidence))}",
+        "Validation ELBO": f"{wording.number(facts.metrics['validation_elbo'])} nats a record",
+        "Packages": ", ".join(f"{package} {version}" for package, version in facts.packages.items()),
+    }
+
+
+def _label(evidence: Evidence) -> str:
+    data = config.build(dict(evidence.manifest.training.config)).data
+    if data.label is None:
+        return "none: every row counts as normal"
+    normal = "whatever it says, a row counts as normal" if data.normal is None else f"normal: {data.normal}"
+    return f"{wording.shown(data.label)} ({wording.shown(normal)})"
+
+
+def _threshold(evidence: Evidence) -> float:
+    return evidence.manifest.calibration.thresholds[str(evidence.manifest.samples)]
+
+
+def _curves(evidence: Evidence) -> list[Panel]:
+    history = evidence.history
+    trained = [(epoch.log_likelihood, epoch.kl) for epoch in history]
+    held_out = [(epoch.validation_elbo + epoch.validation_kl, epoch.validation_kl) for epoch in history]
+    terms = (
+        ("reconstruction", "Reconstruction", "log p(x|z), in nats a record: higher is better.", 1, 0),
+        ("kl", "KL", "KL(q(z|x) || p(z)), in nats a record: what the latent knows of a record.", 0, 1),
+        ("elbo", "ELBO", "Reconstruction less KL: what is maximised once the KL has its full weight.", 1, -1),
+    )
+    panels = []
+    for key, title, caption, likelihood, kl in terms:
+        lines = {
+            name: [likelihood * each[0] + kl * each[1] for each in values]
+            for name, values in (("training", trained), ("validation", held_out))
+        }
+        words = f"{title} by epoch, of training and validation records"
+        panels.append(Panel(title, caption, pictures.curve(f"curve-{key}", words, "nats a record", lines, history)))
+    return panels
+
+
+def _checks(evidence: Evidence) -> dict[str, Check]:
+    held_out, score = evidence.calibration, evidence.score
+    checks = {_VALIDATION: check(held_out.scores[score], evidence.validation.scores[score])}
+    if held_out.rows.size > 1:
+        in_file_order = held_out.scores[score][np.argsort(held_out.rows)]
+        earlier, later = np.array_split(in_file_order, 2)
+        checks[_LATER] = check(earlier, later)
+    return checks
+
+
+def _calibration(evidence: Evidence) -> list[Panel]:
+    checks = _checks(evidence)
+    captions = {
+        _VALIDATION: "Validation rows ({m:,}) against calibration rows ({n:,}). Those of validation stopped the "
+        "training and scaled the scores: bars that rise to the right would say that the model was fitted to them.",
+        _LATER: "Calibration rows further down the file ({m:,}) against those before them ({n:,}). Nothing was fitted "
+        "on either: bars that are not flat would say that the data change along the file.",
+    }
+    titles = {_VALIDATION: "p-values of validation rows", _LATER: "p-values of later rows"}
+    panels = [
+        Panel(
+            titles[name],
+            captions[name].format(m=each.records, n=each.references),
+            pictures.p_values(f"p-values-{name.split()[0]}", f"Histogram of {titles[name]}", each),
+        )
+        for name, each in checks.items()
+    ]
+    words = "The false-alarm rate found by the rate asked for"
+    caption = (
+        "A model that keeps its promise stays near the diagonal; 95% of such models stay within the bands, which are "
+        "wide where there are few records."
+    )
+    rate = evidence.manifest.false_alarm_rate
+    panels.append(Panel("False-alarm rate", caption, pictures.false_alarms("false-alarms", words, checks, rate)))
+    return panels
+
+
+def _detection(evidence: Evidence) -> dict[str, dict[str, float]]:
+    """AUROC and average precision by score, of labelled anomalies against the calibration's rows; empty without."""
+    if not evidence.anomalies.rows.size:
+        return {}
+    usual, strange = evidence.calibration.scores, evidence.anomalies.scores
+    return {name: detection(usual[name], strange[name]) for name in usual}
+
+
+def _scores(evidence: Evidence) -> list[Panel]:
+    """The score that decides, then the others."""
+    manifest = evidence.manifest
+    found = _detection(evidence)
+    panels = []
+    for each in sorted(manifest.scores, key=lambda score: score.name != manifest.anomaly_score):
+        usual, strange = evidence.calibration.scores[each.name], evidence.anomalies.scores[each.name]
+        threshold = strangest.threshold(usual, manifest.false_alarm_rate)
+        low, high = pictures.score_range(usual, strange, threshold)
+        every = np.concatenate([usual, strange])
+        beyond = int(((every < low) | (every > high)).sum())
+        caption = f"{each.definition}."
+        if each.name in found:
+            auroc, precision = found[each.name]["auroc"], found[each.name]["average_precision"]
+            above = float((strange > threshold).mean())
+            caption += f" AUROC {auroc:.3f}, average precision {precision:.3f}; {above:.0%} of anomalies flagged."
+        if beyond:
+            caption += f" The outermost bins count what lies further out ({beyond:,})."
+        words = f"Distribution of {each.name} of normal records and anomalies"
+        picture = pictures.score(f"score-{each.name}", words, each.unit, usual, strange, threshold)
+        panels.append(Panel(each.name, caption, picture))
+    return panels
+
+
+def _latent(evidence: Evidence, plane: latent.Plane) -> list[Panel]:
+    odd = strangest.order(evidence.calibration.scores[evidence.score])[: strangest.RECORDS]
+    kl = evidence.kl.mean(axis=0)
+    where = (
+        "The latent means on their two principal components, with the share of their variance."
+        if evidence.manifest.latent_size > 2
+        else "The latent means themselves."
+    )
+    if plane.normal.shape[1] > 1:
+        where += f" Numbers: the {odd.size} strangest normal records, as listed below."
+    return [
+        Panel("Latent means", where, pictures.latent("latent-means", "Latent means of held-out records", plane, odd)),
+        Panel(
+            "KL by dimension",
+            f"Mean over held-out normal records; {wording.number(float(kl.sum()))} nats in all. Dimensions near zero "
+            "are not used.",
+            pictures.kl_by_dimension("latent-kl", "KL of each latent dimension in nats", kl),
+        ),
+    ]
+
+
+def _fits(evidence: Evidence) -> list[Panel]:
+    panels = []
+    for index, fit in enumerate(field_fit.field_fits(evidence)):
+        name = wording.shown(fit.field.name)
+        if fit.explained is None:
+            caption = "does not vary in these records."
+        else:
+            caption = f"{wording.percent(fit.explained)} explained by the other fields."
+        picture = pictures.field_fit(f"field-{index}", "Observed against expected values of a field", fit)
+        panels.append(Panel(name, f"{fit.field.kind}; {caption}", picture))
+    return panels
