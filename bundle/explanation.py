@@ -1,0 +1,198 @@
+"""Why records are strange: from what `explainer.onnx` gives to excess, share, expectation and direction by field."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from bundle.fields import MISSING, UNKNOWN, BooleanField, CategoricalField, Frozen, NumericField, RecordSchema, Tensors
+
+if TYPE_CHECKING:
+    from bundle.manifest import Manifest
+
+FILE_NAME = "explainer.onnx"
+EXPLAINED = "elbo"
+"""The score whose terms are told apart, whichever decides."""
+COVERAGE = 0.9
+"""Probability of the central interval in which a number is expected."""
+MOST_LIKELY = 3
+"""Categories that are named with their probabilities."""
+TOP = 3
+"""Fields that have columns of their own where an explanation is flat."""
+
+Array = npt.NDArray[np.float64]
+
+
+class UsualSurprisal(Frozen):
+    """Medians over held-out normal records, in nats, with the bundle's own number of draws.
+
+    Args:
+        fields: Of each field's surprisal, in the schema's order.
+        kl: Of KL(q(z|x) || p(z)).
+        conditional: Of each field's surprisal given all others.
+    """
+
+    fields: tuple[float, ...] = Field(min_length=1)
+    kl: float
+    conditional: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Surprisals:
+    """What the explainer says of B records and N fields, in the schema's order; nats, float64.
+
+    Args:
+        fields: -1/L sum_l log p(x_j|z_l), (B, N); with `kl` they add up to the negative ELBO.
+        kl: KL(q(z|x) || p(z)), (B,).
+        conditional: ELBO(x without x_j) - ELBO(x), (B, N): the surprisal of a field given all others.
+    """
+
+    fields: Array
+    kl: Array
+    conditional: Array
+
+    @classmethod
+    def of(cls, schema: RecordSchema, outputs: Tensors) -> "Surprisals":
+        """Take the graph's outputs, whose fields stand by kind.
+
+        Args:
+            schema: The bundle's fields.
+            outputs: Of `explainer.onnx`, B rows each.
+        """
+        by_kind = {field.name: place for place, field in enumerate(_by_kind(schema))}
+        order = [by_kind[name] for name in schema.names]
+        fields, kl, conditional = (
+            outputs[name].astype(np.float64) for name in ("field_surprisal", "kl", "conditional_surprisal")
+        )
+        return cls(fields[:, order], kl, conditional[:, order])
+
+    def usual(self) -> UsualSurprisal:
+        """What is usual, if these are normal records."""
+        return UsualSurprisal(
+            fields=tuple(np.median(self.fields, axis=0).tolist()),
+            kl=float(np.median(self.kl)),
+            conditional=tuple(np.median(self.conditional, axis=0).tolist()),
+        )
+
+
+class Explanations:
+    """Why B records are strange; fields in the schema's order.
+
+    Args:
+        manifest: Of a bundle with an explainer.
+        tensors: The records.
+        outputs: Of `explainer.onnx` for them, with the same records.
+    """
+
+    def __init__(self, manifest: "Manifest", tensors: Tensors, outputs: Tensors) -> None:
+        usual = manifest.usual_surprisal
+        if usual is None:
+            raise ValueError("the bundle holds no explainer")
+        self.schema = manifest.record
+        self.surprisals = Surprisals.of(self.schema, outputs)
+        self.excess: Array = self.surprisals.fields - np.array(usual.fields)
+        """(B, N) nats above what is usual."""
+        self.kl_excess: Array = self.surprisals.kl - usual.kl
+        """(B,) nats, of one entry more beside the fields."""
+        self.conditional_excess: Array = self.surprisals.conditional - np.array(usual.conditional)
+        """(B, N) nats above what is usual, given all other fields; decides the order."""
+        self._tensors = tensors
+        self._outputs = outputs
+
+    def __len__(self) -> int:
+        return len(self.kl_excess)
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.int64]:
+        """(B, N) positions of the fields, the most surprising first."""
+        return np.argsort(-self.conditional_excess, axis=1, kind="stable")
+
+    @cached_property
+    def share(self) -> Array:
+        """(B, N + 1) max(0, excess) / sum of max(0, excess), the KL last; NaN where nothing exceeds."""
+        positive = np.concatenate([self.excess, self.kl_excess[:, np.newaxis]], axis=1).clip(min=0.0)
+        total = positive.sum(axis=1, keepdims=True)
+        return np.divide(positive, total, out=np.full_like(positive, np.nan), where=total > 0)
+
+    def objects(self) -> list[dict[str, Any]]:
+        """An object for each record, as JSON has it; NaN where there is no number."""
+        shares, order = self.share.tolist(), self.order.tolist()
+        return [
+            {
+                "explains": EXPLAINED,
+                "kl": {
+                    "surprisal": float(self.surprisals.kl[row]),
+                    "excess": float(self.kl_excess[row]),
+                    "share": shares[row][-1],
+                },
+                "fields": [self.field(row, place) for place in order[row]],
+            }
+            for row in range(len(self))
+        ]
+
+    def field(self, row: int, place: int) -> dict[str, Any]:
+        """What is said of one field of one record, as JSON has it.
+
+        Args:
+            row: The record's.
+            place: The field's, in the schema's order.
+        """
+        return {
+            "field": self.schema.fields[place].name,
+            "surprisal": float(self.surprisals.fields[row, place]),
+            "excess": float(self.excess[row, place]),
+            "share": float(self.share[row, place]),
+            "conditional_excess": float(self.conditional_excess[row, place]),
+            **self._expectation(row, place),
+        }
+
+    def _expectation(self, row: int, place: int) -> dict[str, Any]:
+        field = self.schema.fields[place]
+        column = self._columns[place]
+        match field:
+            case NumericField():
+                expected, half = (
+                    float(self._outputs[name][row, column]) for name in ("expected_numeric", "expected_half_width")
+                )
+                given = float(self._tensors["numeric"][row, column])
+                low, middle, high = (
+                    field.mean + field.scale * value for value in (expected - half, expected, expected + half)
+                )
+                direction = "missing" if np.isnan(given) else "high" if given > middle else "low"
+                return {"expected": middle, "interval": [low, high], "direction": direction}
+            case BooleanField():
+                true = float(self._outputs["expected_boolean"][row, column])
+                codes: list[tuple[int, Any, float]] = [(1, True, true), (0, False, 1.0 - true)]
+            case CategoricalField():
+                start = self._slots[column]
+                probabilities = self._outputs["expected_categorical"][row, start : start + field.size].tolist()
+                codes = [
+                    (code, None if code == UNKNOWN else field.vocabulary[code - 1], probability)
+                    for code, probability in enumerate(probabilities)
+                ]
+        likely = sorted(codes, key=lambda each: -each[2])[:MOST_LIKELY]
+        given_code = int(self._tensors[field.kind][row, column])
+        unusual = "unusual category" if given_code != likely[0][0] else None
+        return {
+            "expected": likely[0][1],
+            "likely": [{"value": value, "probability": probability} for _, value, probability in likely],
+            "direction": "missing" if given_code == MISSING else unusual,
+        }
+
+    @cached_property
+    def _columns(self) -> list[int]:
+        """Each field's column in the tensor of its kind."""
+        return [getattr(self.schema, field.kind).index(field) for field in self.schema.fields]
+
+    @cached_property
+    def _slots(self) -> list[int]:
+        """Where each categorical field's slots begin."""
+        sizes = [field.size for field in self.schema.categorical]
+        return [0, *np.cumsum(sizes).tolist()]
+
+
+def _by_kind(schema: RecordSchema) -> tuple[NumericField | BooleanField | CategoricalField, ...]:
+    return (*schema.numeric, *schema.boolean, *schema.categorical)
