@@ -23,7 +23,23 @@ MOST_LIKELY = 3
 TOP = 3
 """Fields that have columns of their own where an explanation is flat."""
 
+WIDE = 2**15
+"""Decoded numbers a record and draw from which hidden fields are decoded at the posterior's mean alone, not at every
+draw: work and memory grow with the square of the fields."""
+
 Array = npt.NDArray[np.float64]
+
+
+def decoded_numbers(schema: RecordSchema, samples: int) -> int:
+    """How many parameters of p(x|z) are computed to explain one record, which is what it costs.
+
+    Args:
+        schema: The bundle's fields.
+        samples: Number of draws, L.
+    """
+    parameters = 2 * len(schema.numeric) + len(schema.boolean) + sum(field.size for field in schema.categorical)
+    numbers = len(schema.fields) * parameters
+    return numbers if numbers > WIDE else numbers * samples
 
 
 class UsualSurprisal(Frozen):

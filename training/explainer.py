@@ -4,8 +4,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from bundle.explanation import COVERAGE
-from bundle.fields import NumericField
+from bundle.explanation import COVERAGE, decoded_numbers
+from bundle.fields import NumericField, RecordSchema
 from training.likelihoods import Parameters, categorical
 from training.objectives import kl_to_prior
 from training.vae import VAE, Posterior
@@ -14,9 +14,6 @@ ROUNDS = 5
 """How often a field that is hidden from the encoder is filled in with what the decoder expects and encoded again.
 Nothing tells a network that never met this field missing that it is: at first it takes the field's mean for a value.
 (Of corrupted fields 0.90, 0.92, 0.93, 0.93 came first with 1, 3, 5, 10 rounds.)"""
-WIDE = 2**15
-"""Fields times the decoder's outputs from which hidden fields are decoded at the posterior's mean alone, not at every
-draw: memory and work grow with the square of the fields."""
 
 
 class Explainer(nn.Module):
@@ -24,27 +21,27 @@ class Explainer(nn.Module):
 
     Args:
         vae: The trained model.
-        numeric: Its numeric fields, in order.
+        schema: Its fields.
     """
 
     hidden: Tensor
     slots: Tensor
     tails: Tensor
 
-    def __init__(self, vae: VAE, numeric: tuple[NumericField, ...]) -> None:
+    def __init__(self, vae: VAE, schema: RecordSchema) -> None:
         super().__init__()
         self.vae = vae
         likelihood = vae.likelihood
         self.numeric, self.boolean = likelihood.numeric.fields, likelihood.booleans
         self.fields = len(likelihood.names)
-        self.wide = self.fields * likelihood.outputs > WIDE
+        self.wide = decoded_numbers(schema, 1) == decoded_numbers(schema, 2)
         # (fields, 1, width): 1 where the network's input is of that field.
         self.register_buffer("hidden", vae.preprocess.owners().unsqueeze(1))
         # (categorical fields, 1, 1, S): 1 where a slot is of that field.
         owner = torch.arange(len(likelihood.sizes)).unsqueeze(1) == likelihood.slot_column
         self.register_buffer("slots", owner.float()[:, None, None, :])
         # (F,) half the interval that covers so much of a field's own spread, in its scales.
-        self.register_buffer("tails", torch.tensor([_tail(field) for field in numeric]))
+        self.register_buffer("tails", torch.tensor([_tail(field) for field in schema.numeric]))
         there = {
             "expected_numeric": self.numeric,
             "expected_half_width": self.numeric,

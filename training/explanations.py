@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from bundle.explanation import Surprisals, UsualSurprisal
+from bundle.explanation import Surprisals, UsualSurprisal, decoded_numbers
 from bundle.fields import RecordSchema
 from bundle.golden import GoldenCase, tolerance
 from training import export
@@ -31,7 +31,7 @@ class Explanations:
     """
 
     def __init__(self, vae: VAE, schema: RecordSchema, noise: npt.NDArray[np.float32]) -> None:
-        self._explainer = Explainer(vae, schema.numeric).eval()
+        self._explainer = Explainer(vae, schema).eval()
         self._schema = schema
         self._noise = noise
         given, free = export.arguments(schema, vae.latent_size)
@@ -117,7 +117,4 @@ class Explanations:
         return tolerance(self._explainer.fields, export.largest_term(vae, record, self._noise[:samples]))
 
     def _numbers(self, samples: int) -> int:
-        """Numbers that the decoder gives for one record."""
-        explainer = self._explainer
-        draws = 1 if explainer.wide else samples
-        return explainer.fields * explainer.vae.likelihood.outputs * draws
+        return decoded_numbers(self._schema, samples)

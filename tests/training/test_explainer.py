@@ -13,7 +13,7 @@ NAMES = ("field_surprisal", "kl", "conditional_surprisal", "expected_numeric", "
 
 @pytest.fixture(scope="module")
 def explainer() -> Explainer:
-    return Explainer(build(MIXED), MIXED.numeric).eval()
+    return Explainer(build(MIXED), MIXED).eval()
 
 
 @torch.no_grad()
