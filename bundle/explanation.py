@@ -131,7 +131,8 @@ class Explanations:
         """(B, N + 1) max(0, excess) / sum of max(0, excess), the KL last; NaN where nothing exceeds."""
         positive = np.concatenate([self.excess, self.kl_excess[:, np.newaxis]], axis=1).clip(min=0.0)
         total = positive.sum(axis=1, keepdims=True)
-        return np.divide(positive, total, out=np.full_like(positive, np.nan), where=total > 0)
+        share: Array = np.divide(positive, total, out=np.full_like(positive, np.nan), where=total > 0)
+        return share
 
     def objects(self) -> list[dict[str, Any]]:
         """An object for each record, as JSON has it; NaN where there is no number."""
@@ -165,6 +166,15 @@ class Explanations:
             **self._expectation(row, place),
         }
 
+    def given(self, row: int, place: int) -> float:
+        """What a field of a record holds, as its tensor has it.
+
+        Args:
+            row: The record's.
+            place: The field's, in the schema's order.
+        """
+        return float(self._tensors[self.schema.fields[place].kind][row, self._columns[place]])
+
     def _expectation(self, row: int, place: int) -> dict[str, Any]:
         field = self.schema.fields[place]
         column = self._columns[place]
@@ -173,7 +183,7 @@ class Explanations:
                 expected, half = (
                     float(self._outputs[name][row, column]) for name in ("expected_numeric", "expected_half_width")
                 )
-                given = float(self._tensors["numeric"][row, column])
+                given = self.given(row, place)
                 low, middle, high = (
                     field.mean + field.scale * value for value in (expected - half, expected, expected + half)
                 )
@@ -190,12 +200,12 @@ class Explanations:
                     for code, probability in enumerate(probabilities)
                 ]
         likely = sorted(codes, key=lambda each: -each[2])[:MOST_LIKELY]
-        given_code = int(self._tensors[field.kind][row, column])
-        unusual = "unusual category" if given_code != likely[0][0] else None
+        code_given = self.given(row, place)
+        unusual = "unusual category" if code_given != likely[0][0] else None
         return {
             "expected": likely[0][1],
             "likely": [{"value": value, "probability": probability} for _, value, probability in likely],
-            "direction": "missing" if given_code == MISSING else unusual,
+            "direction": "missing" if code_given == MISSING else unusual,
         }
 
     @cached_property

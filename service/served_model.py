@@ -11,9 +11,8 @@ import numpy as np
 import orjson
 
 from bundle import calibration as calibrations
-from bundle import explanation
+from bundle import explanation, store
 from bundle import golden as goldens
-from bundle import store
 from bundle.calibration import Calibration
 from bundle.errors import BundleRefused, GoldenMismatch
 from bundle.fields import RecordSchema, Tensors

@@ -8,7 +8,15 @@ from training.explainer import Explainer
 from training.noise import noise_table
 from training.scores import Scorer
 
-NAMES = ("field_surprisal", "kl", "conditional_surprisal", "expected_numeric", "expected_half_width", "expected_boolean", "expected_categorical")
+NAMES = (
+    "field_surprisal",
+    "kl",
+    "conditional_surprisal",
+    "expected_numeric",
+    "expected_half_width",
+    "expected_boolean",
+    "expected_categorical",
+)
 
 
 @pytest.fixture(scope="module")
