@@ -1,8 +1,8 @@
 """A simulator of fields that depend on each other, and of one that breaks the dependence while it looks usual itself.
 
-Categories first, each given those before it, then numbers that are Gaussian given the categories (a conditional Gaussian
-distribution, Lauritzen & Wermuth 1989), with three factors in common: so every field's distribution given all others is
-known exactly.
+Categories first, each given those before it, then numbers that are Gaussian given the categories (a conditional
+Gaussian distribution, Lauritzen & Wermuth 1989), with three factors in common: so every field's distribution given all
+others is known exactly.
 """
 
 from typing import Any, NamedTuple

@@ -2,10 +2,10 @@
 
     python benchmarks/explanation.py [--seeds 3] [--rows 24000] [--score combined]
 
-Of each seed a simulator of fields that depend on each other (`dependent.py`), a model with all defaults, and 4 000 fresh
-records of which one field each is corrupted so that it still looks usual by itself. Of those that are flagged at the
-bundle's false-alarm rate (0.01): how many name that field first, with the right direction, and with an expected value
-nearer the one before than the one given. Beside it, how many would if fields were ordered by their own excess.
+Of each seed a simulator of fields that depend on each other (`dependent.py`), a model with all defaults, and 4 000
+fresh records of which one field each is corrupted so that it still looks usual by itself. Of those that are flagged at
+the bundle's false-alarm rate (0.01): how many name that field first, with the right direction, and with an expected
+value nearer the one before than the one given. Beside it, how many would if fields were ordered by their own excess.
 """
 
 import argparse
