@@ -100,7 +100,12 @@ def judged(
         name = NAMES[corrupted.field[record]]
         named = explanations.field(row, explanations.schema.names.index(name))
         was, given, expected = before[record][name], after[record][name], named["expected"]
-        nearer = expected == was if "likely" in named else abs(expected - was) < abs(expected - given)
+        if "likely" in named:
+            # Of categories that is the nearer one which is the more likely.
+            probability = {each["value"]: each["probability"] for each in named["likely"]}
+            nearer = probability.get(was, 0.0) > probability.get(given, 0.0)
+        else:
+            nearer = abs(expected - was) < abs(expected - given)
         first = explanations.schema.names[explanations.order[row, 0]] == name
         said.append((first, named["direction"] == corrupted.direction[record], nearer))
     columns = np.array(said, bool).T

@@ -1,5 +1,6 @@
 """Why records are strange: from what `explainer.onnx` gives to excess, share, expectation and direction by field."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ FILE_NAME = "explainer.onnx"
 EXPLAINED = "elbo"
 """The score whose terms are told apart, whichever decides."""
 COVERAGE = 0.9
-"""Probability of the central interval in which a number is expected."""
+"""Share of held-out normal values inside the interval in which a number is expected."""
+_NORMAL = 1.645  # as many deviations cover that share of a Gaussian
 MOST_LIKELY = 3
 """Categories that are named with their probabilities."""
 TOP = 3
@@ -49,11 +51,15 @@ class UsualSurprisal(Frozen):
         fields: Of each field's surprisal, in the schema's order.
         kl: Of KL(q(z|x) || p(z)).
         conditional: Of each field's surprisal given all others.
+        deviations: Of each numeric field, in their order: within so many of the expected standard deviations lie
+            `COVERAGE` of the values. The network's own are too small: it does not know what was filled in from what
+            was given.
     """
 
     fields: tuple[float, ...] = Field(min_length=1)
     kl: float
     conditional: tuple[float, ...]
+    deviations: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -85,13 +91,32 @@ class Surprisals:
         )
         return cls(fields[:, order], kl, conditional[:, order])
 
-    def usual(self) -> UsualSurprisal:
-        """What is usual, if these are normal records."""
-        return UsualSurprisal(
-            fields=tuple(np.median(self.fields, axis=0).tolist()),
-            kl=float(np.median(self.kl)),
-            conditional=tuple(np.median(self.conditional, axis=0).tolist()),
-        )
+
+def usual(schema: RecordSchema, tensors: Tensors, outputs: Tensors) -> UsualSurprisal:
+    """What is usual.
+
+    Args:
+        schema: The bundle's fields.
+        tensors: Held-out normal records.
+        outputs: Of `explainer.onnx` for them.
+    """
+    surprisals = Surprisals.of(schema, outputs)
+    return UsualSurprisal(
+        fields=tuple(np.median(surprisals.fields, axis=0).tolist()),
+        kl=float(np.median(surprisals.kl)),
+        conditional=tuple(np.median(surprisals.conditional, axis=0).tolist()),
+        deviations=tuple(_deviations(field, column, tensors, outputs) for column, field in enumerate(schema.numeric)),
+    )
+
+
+def _deviations(field: NumericField, column: int, tensors: Tensors, outputs: Tensors) -> float:
+    """Split conformal prediction with a score that is scaled locally (Lei et al. 2018, section 5.2)."""
+    off = np.abs((tensors["numeric"][:, column] - field.mean) / field.scale - outputs["expected_numeric"][:, column])
+    ratios = np.sort(off / outputs["expected_deviation"][:, column])
+    ratios = ratios[~np.isnan(ratios)]
+    if not ratios.size:
+        return _NORMAL
+    return float(ratios[min(math.ceil((ratios.size + 1) * COVERAGE), ratios.size) - 1])
 
 
 class Explanations:
@@ -104,17 +129,18 @@ class Explanations:
     """
 
     def __init__(self, manifest: "Manifest", tensors: Tensors, outputs: Tensors) -> None:
-        usual = manifest.usual_surprisal
-        if usual is None:
+        known = manifest.usual_surprisal
+        if known is None:
             raise ValueError("the bundle holds no explainer")
         self.schema = manifest.record
         self.surprisals = Surprisals.of(self.schema, outputs)
-        self.excess: Array = self.surprisals.fields - np.array(usual.fields)
+        self.excess: Array = self.surprisals.fields - np.array(known.fields)
         """(B, N) nats above what is usual."""
-        self.kl_excess: Array = self.surprisals.kl - usual.kl
+        self.kl_excess: Array = self.surprisals.kl - known.kl
         """(B,) nats, of one entry more beside the fields."""
-        self.conditional_excess: Array = self.surprisals.conditional - np.array(usual.conditional)
+        self.conditional_excess: Array = self.surprisals.conditional - np.array(known.conditional)
         """(B, N) nats above what is usual, given all other fields; decides the order."""
+        self._deviations = known.deviations
         self._tensors = tensors
         self._outputs = outputs
 
@@ -180,9 +206,10 @@ class Explanations:
         column = self._columns[place]
         match field:
             case NumericField():
-                expected, half = (
-                    float(self._outputs[name][row, column]) for name in ("expected_numeric", "expected_half_width")
+                expected, deviation = (
+                    float(self._outputs[name][row, column]) for name in ("expected_numeric", "expected_deviation")
                 )
+                half = deviation * self._deviations[column]
                 given = self.given(row, place)
                 low, middle, high = (
                     field.mean + field.scale * value for value in (expected - half, expected, expected + half)

@@ -188,6 +188,8 @@ class Manifest(Frozen):
         usual = self.usual_surprisal
         if usual is not None and {len(usual.fields), len(usual.conditional)} != {len(self.record.fields)}:
             raise ValueError("usual_surprisal is not of as many fields as there are")
+        if usual is not None and len(usual.deviations) != len(self.record.numeric):
+            raise ValueError("usual_surprisal is not of as many numeric fields as there are")
         return self
 
     @cached_property

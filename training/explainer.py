@@ -1,11 +1,10 @@
 """Why a record is strange, and what would have been normal: the module that becomes `explainer.onnx`."""
 
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
-from bundle.explanation import COVERAGE, decoded_numbers
-from bundle.fields import NumericField, RecordSchema
+from bundle.explanation import decoded_numbers
+from bundle.fields import RecordSchema
 from training.likelihoods import Parameters, categorical
 from training.objectives import kl_to_prior
 from training.vae import VAE, Posterior
@@ -26,7 +25,6 @@ class Explainer(nn.Module):
 
     hidden: Tensor
     slots: Tensor
-    tails: Tensor
 
     def __init__(self, vae: VAE, schema: RecordSchema) -> None:
         super().__init__()
@@ -40,11 +38,9 @@ class Explainer(nn.Module):
         # (categorical fields, 1, 1, S): 1 where a slot is of that field.
         owner = torch.arange(len(likelihood.sizes)).unsqueeze(1) == likelihood.slot_column
         self.register_buffer("slots", owner.float()[:, None, None, :])
-        # (F,) half the interval that covers so much of a field's own spread, in its scales.
-        self.register_buffer("tails", torch.tensor([_tail(field) for field in schema.numeric]))
         there = {
             "expected_numeric": self.numeric,
-            "expected_half_width": self.numeric,
+            "expected_deviation": self.numeric,
             "expected_boolean": self.boolean,
             "expected_categorical": len(likelihood.sizes),
         }
@@ -62,7 +58,7 @@ class Explainer(nn.Module):
             In the order of `names`, float32: -1/L sum_l log p(x_j|z_l) of each field, by kind, with the term of being
             missing or not (B, fields), and KL(q(z|x) || p(z)) (B,), in nats, which add up to the negative ELBO;
             ELBO(x without x_j) - ELBO(x) of each field (B, fields), in nats, which estimates -log p(x_j | all others);
-            then, with each field hidden from the encoder, mean and half of the central interval of each number in
+            then, with each field hidden from the encoder, mean and standard deviation (of scales) of each number in
             standardised units (B, F), the probability of true (B, G), and of each categorical slot (B, S).
 
         Reference:
@@ -106,8 +102,7 @@ class Explainer(nn.Module):
             variances = torch.exp(parameters.numeric_log_variance.expand_as(parameters.numeric_mean)[: self.numeric])
             mean = means.mean(dim=1)
             within, between = (variances * own).sum(dim=0).mean(dim=1), (means - mean.unsqueeze(1)).square().mean(dim=1)
-            half = torch.sqrt(within * self.tails * self.tails + between * (_NORMAL * _NORMAL))
-            expected += [mean, half]
+            expected += [mean, torch.sqrt(within + between)]
         if self.boolean:
             own = torch.eye(self.boolean)[:, None, None, :]
             logits = parameters.boolean_logits[self.numeric : self.numeric + self.boolean]
@@ -116,13 +111,3 @@ class Explainer(nn.Module):
             logits = parameters.categorical_logits[self.numeric + self.boolean :]
             expected.append((torch.exp(categorical(logits, sizes)) * self.slots).sum(dim=0).mean(dim=1))
         return expected
-
-
-_UPPER = 0.5 + COVERAGE / 2
-_NORMAL = float(stats.norm.ppf(_UPPER))
-
-
-def _tail(field: NumericField) -> float:
-    if field.likelihood == "student-t":
-        return float(stats.t.ppf(_UPPER, field.degrees_of_freedom))
-    return _NORMAL

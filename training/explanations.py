@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from bundle.explanation import Surprisals, UsualSurprisal, decoded_numbers
+from bundle.explanation import UsualSurprisal, decoded_numbers, usual
 from bundle.fields import RecordSchema
 from bundle.golden import GoldenCase, tolerance
 from training import export
@@ -91,7 +91,7 @@ class Explanations:
         least, most = _USUAL_RECORDS
         rows = min(most, max(least, _USUAL_NUMBERS // self._numbers(samples)))
         some = {kind: values[:rows] for kind, values in record.items()}
-        return Surprisals.of(self._schema, self.explain(some, samples)).usual()
+        return usual(self._schema, some, self.explain(some, samples))
 
     def golden(self, raw: list[GoldenCase], record: Record) -> tuple[GoldenCase, ...]:
         """What golden records are explained by.

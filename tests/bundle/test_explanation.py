@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.explanation import WIDE, Explanations, Surprisals, UsualSurprisal, decoded_numbers
+from bundle.explanation import WIDE, Explanations, UsualSurprisal, decoded_numbers, usual
 from bundle.fields import NumericField, RecordSchema
 from bundle.manifest import Manifest
 from bundle.records import encode_records
 
-USUAL = UsualSurprisal(fields=(1.0, 2.0, 0.5), kl=3.0, conditional=(1.5, 2.5, 0.75))
+USUAL = UsualSurprisal(fields=(1.0, 2.0, 0.5), kl=3.0, conditional=(1.5, 2.5, 0.75), deviations=(2.0,))
 RECORDS = [["red", 14.0, True], ["blue", 2.0, None], [None, None, False]]
 # By kind, as the graph has them: amount, paid, colour.
 OUTPUTS = {
@@ -19,7 +19,7 @@ OUTPUTS = {
     "kl": np.array([4.0, 2.0, 3.0], np.float32),
     "conditional_surprisal": np.array([[9.5, 0.75, 0.5], [2.5, 0.0, 6.5], [2.5, 0.75, 1.5]], np.float32),
     "expected_numeric": np.array([[0.5], [-3.0], [0.0]], np.float32),
-    "expected_half_width": np.array([[0.25], [2.0], [1.0]], np.float32),
+    "expected_deviation": np.array([[0.125], [1.0], [0.5]], np.float32),
     "expected_boolean": np.array([[0.25], [0.75], [0.5]], np.float32),
     "expected_categorical": np.array(
         [[0.0, 0.5, 0.25, 0.125, 0.125, 0.0], [0.5, 0.5, 0, 0, 0, 0], [0.25, 0, 0.75, 0, 0, 0]], np.float32
@@ -88,10 +88,22 @@ def test_categories_and_booleans_are_expected_with_probabilities(said: list[dict
 
 
 def test_what_is_usual_are_medians_in_the_schemas_order(manifest: Manifest) -> None:
-    usual = Surprisals.of(manifest.record, OUTPUTS).usual()
-    assert usual.kl == 3.0
-    assert usual.fields == (1.0, 2.0, 0.5)
-    assert usual.conditional == (1.5, 2.5, 0.75)
+    found = usual(manifest.record, encode_records(manifest.record, RECORDS), OUTPUTS)
+    assert found.kl == 3.0
+    assert found.fields == (1.0, 2.0, 0.5)
+    assert found.conditional == (1.5, 2.5, 0.75)
+
+
+def test_nine_tenths_of_normal_values_lie_in_their_interval(manifest: Manifest) -> None:
+    random = np.random.default_rng(0)
+    given, spread = random.standard_normal(999), random.uniform(0.1, 0.3, 999)
+    records = [["red", 10.0 + 2.0 * value, True] for value in given * spread * 3]
+    outputs = {name: np.repeat(values[:1], 999, axis=0) for name, values in OUTPUTS.items()}
+    outputs |= {"expected_numeric": np.zeros((999, 1)), "expected_deviation": spread[:, np.newaxis]}
+    (deviations,) = usual(manifest.record, encode_records(manifest.record, records), outputs).deviations
+    assert np.mean(np.abs(given) * 3 <= deviations + 1e-9) == pytest.approx(0.9, abs=1e-3)
+    gaps = encode_records(manifest.record, [["red", None, True]] * 999)
+    assert usual(manifest.record, gaps, outputs).deviations == (1.645,)
 
 
 def test_a_bundle_without_an_explainer_explains_nothing(manifest: Manifest) -> None:

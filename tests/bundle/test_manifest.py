@@ -188,6 +188,6 @@ def test_a_bundle_of_the_first_schema_has_no_explainer(manifest: Manifest) -> No
 
 def test_every_field_has_a_usual_surprisal(manifest: Manifest) -> None:
     for fields, conditional in (((1.0, 2.0), (1.0, 2.0, 3.0)), ((1.0, 2.0, 3.0), (1.0,))):
-        usual = {"fields": fields, "kl": 1.0, "conditional": conditional}
+        usual = {"fields": fields, "kl": 1.0, "conditional": conditional, "deviations": (1.0,)}
         with pytest.raises(ManifestInvalid, match="usual_surprisal is not of as many fields"):
             Manifest.from_bytes(signed(content_of(manifest) | {"usual_surprisal": usual}))

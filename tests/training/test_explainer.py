@@ -13,7 +13,7 @@ NAMES = (
     "kl",
     "conditional_surprisal",
     "expected_numeric",
-    "expected_half_width",
+    "expected_deviation",
     "expected_boolean",
     "expected_categorical",
 )
@@ -52,7 +52,7 @@ def test_what_is_expected_of_a_field_does_not_depend_on_what_it_holds(explainer:
     changed["boolean"][:, 1] = 1 - changed["boolean"][:, 1].clamp(min=0)
     changed["categorical"][:, 0] = (changed["categorical"][:, 0].clamp(min=0) + 1) % 8
     before, after = explained(explainer, record), explained(explainer, changed)
-    for field, name in ((0, "expected_numeric"), (0, "expected_half_width"), (1, "expected_boolean")):
+    for field, name in ((0, "expected_numeric"), (0, "expected_deviation"), (1, "expected_boolean")):
         one = (
             {**record, "numeric": changed["numeric"]}
             if "boolean" not in name
@@ -69,4 +69,4 @@ def test_probabilities_of_a_category_add_up_to_one(explainer: Explainer) -> None
     for slots in torch.split(said["expected_categorical"], sizes, dim=1):
         torch.testing.assert_close(slots.sum(dim=1), torch.ones(40), rtol=1e-5, atol=1e-5)
     assert ((said["expected_boolean"] > 0) & (said["expected_boolean"] < 1)).all()
-    assert (said["expected_half_width"] > 0).all()
+    assert (said["expected_deviation"] > 0).all()
