@@ -29,9 +29,15 @@ class GoldenCase(Frozen):
 
 
 class Golden(Frozen):
-    """The content of `golden.json`."""
+    """The content of `golden.json`.
+
+    Args:
+        cases: What `scorer.onnx` gave.
+        explained: What `explainer.onnx` gave; none where there is no explainer.
+    """
 
     cases: tuple[GoldenCase, ...]
+    explained: tuple[GoldenCase, ...] = ()
 
     def verify(self, score: Callable[[Sequence[object], int], Tensors]) -> None:
         """Score every golden record again and compare.
@@ -42,23 +48,31 @@ class Golden(Frozen):
         Raises:
             GoldenMismatch: A score is off by more than its tolerance, or an output is missing.
         """
-        for samples in sorted({case.samples for case in self.cases}):
-            cases = [case for case in self.cases if case.samples == samples]
-            outputs = score([case.record for case in cases], samples)
-            for row, case in enumerate(cases):
-                for name, expected in case.expected.items():
-                    if name not in outputs:
-                        raise GoldenMismatch(FILE_NAME, f"scorer.onnx has no output {name!r}")
-                    if np.shape(outputs[name]) != (len(cases), *np.shape(expected)):
-                        raise GoldenMismatch(FILE_NAME, f"{name} has the shape {np.shape(outputs[name])}")
-                    off = _distance(outputs[name][row], expected)
-                    if not off <= case.tolerance:
-                        raise GoldenMismatch(
-                            FILE_NAME,
-                            f"record {self.cases.index(case)} with {samples} draws: {name} is off by {off:.3g}, "
-                            f"allowed are {case.tolerance:.3g}; the graph, the noise or this runtime computes "
-                            "something else than at export: train it again",
-                        )
+        _verify(self.cases, score, "scorer.onnx")
+
+    def verify_explanations(self, explain: Callable[[Sequence[object], int], Tensors]) -> None:
+        """Explain every golden record again and compare; see `verify`."""
+        _verify(self.explained, explain, "explainer.onnx")
+
+
+def _verify(golden: Sequence[GoldenCase], run: Callable[[Sequence[object], int], Tensors], graph: str) -> None:
+    for samples in sorted({case.samples for case in golden}):
+        cases = [case for case in golden if case.samples == samples]
+        outputs = run([case.record for case in cases], samples)
+        for row, case in enumerate(cases):
+            for name, expected in case.expected.items():
+                if name not in outputs:
+                    raise GoldenMismatch(FILE_NAME, f"{graph} has no output {name!r}")
+                if np.shape(outputs[name]) != (len(cases), *np.shape(expected)):
+                    raise GoldenMismatch(FILE_NAME, f"{name} has the shape {np.shape(outputs[name])}")
+                off = _distance(outputs[name][row], expected)
+                if not off <= case.tolerance:
+                    raise GoldenMismatch(
+                        FILE_NAME,
+                        f"record {golden.index(case)} with {samples} draws: {name} is off by {off:.3g}, "
+                        f"allowed are {case.tolerance:.3g}; the graph, the noise or this runtime computes "
+                        "something else than at export: train it again",
+                    )
 
 
 def _distance(actual: npt.NDArray[Any], expected: float | list[float]) -> float:

@@ -8,10 +8,12 @@ from typing import Final, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bundle.errors import ManifestInvalid, SchemaTooNew
+from bundle.explanation import UsualSurprisal
 from bundle.fields import Frozen, RecordSchema
 from bundle.reference import FieldBins, FieldReference
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""2 since bundles may hold an explainer; those of 1 have none."""
 FILE_NAME = "manifest.json"
 SAMPLE_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Numbers of draws that a request may ask for: powers of two keep Sobol points balanced."""
@@ -151,7 +153,7 @@ class Manifest(Frozen):
     whole bundle: the document lists the digest of every other file.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     digest: str = Field(default=_NO_DIGEST, pattern="^[0-9a-f]{64}$")
     created: str
     record: RecordSchema
@@ -164,6 +166,7 @@ class Manifest(Frozen):
     sample_counts: tuple[int, ...] = SAMPLE_COUNTS
     false_alarm_rate: float = Field(gt=0, lt=1)
     calibration: CalibrationSummary
+    usual_surprisal: UsualSurprisal | None = Field(default=None, description="none: no explainer")
     training: TrainingFacts
     files: dict[str, str]
 
@@ -178,6 +181,15 @@ class Manifest(Frozen):
     @model_validator(mode="after")
     def _every_field_has_a_reference(self) -> "Manifest":
         FieldBins(self.record, self.reference)
+        return self
+
+    @model_validator(mode="after")
+    def _every_field_has_a_usual_surprisal(self) -> "Manifest":
+        usual = self.usual_surprisal
+        if usual is not None and {len(usual.fields), len(usual.conditional)} != {len(self.record.fields)}:
+            raise ValueError("usual_surprisal is not of as many fields as there are")
+        if usual is not None and len(usual.deviations) != len(self.record.numeric):
+            raise ValueError("usual_surprisal is not of as many numeric fields as there are")
         return self
 
     @cached_property

@@ -72,12 +72,12 @@ def _print_commands(port: int) -> None:
     print("\nPaste into another terminal:\n")
     for what, command in (
         ("a normal payment", _curl(url, PAYMENT)),
-        ("a fraud: a cloned card at a foreign cash machine", _curl(url, FRAUD)),
+        ("a fraud: a cloned card at a foreign cash machine, and why it is strange", _curl(url, FRAUD, explain=True)),
         ("the API's page", f"python3 -m webbrowser {url}/docs"),
     ):
         print(f"# {what}\n{command}\n", flush=True)
 
 
-def _curl(url: str, record: dict[str, Any]) -> str:
-    body = json.dumps({"records": [record]})
+def _curl(url: str, record: dict[str, Any], **members: Any) -> str:
+    body = json.dumps({"records": [record], **members})
     return f"curl -s {url}/score -H 'Content-Type: application/json' -d '{body}'"

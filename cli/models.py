@@ -94,7 +94,7 @@ def verify(path: Annotated[Path, typer.Argument(help="models, models/NAME or mod
     """Compare every byte with its manifest, and the golden records with what they scored at export."""
     from bundle import store
     from bundle.errors import BundleError
-    from service.served_model import open_calibration, open_scorer
+    from service.served_model import open_calibration, open_explainer, open_scorer
     from service.settings import Settings
 
     if store.names(path):
@@ -109,6 +109,8 @@ def verify(path: Annotated[Path, typer.Argument(help="models, models/NAME or mod
             bundle = store.load(root, name, version)
             open_calibration(bundle)
             open_scorer(bundle, Settings(device="cpu")).close()
+            if (explainer := open_explainer(bundle, Settings(device="cpu"))) is not None:
+                explainer.close()
         except BundleError as error:
             refused += 1
             print(f"{name} version {version}: {error}")

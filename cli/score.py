@@ -18,12 +18,19 @@ def score_file(
     samples: Annotated[int | None, typer.Option(help="Draws a record: a power of two up to 256.")] = None,
     score: Annotated[str | None, typer.Option(help="Which of the bundle's scores decides.")] = None,
     false_alarm_rate: Annotated[float | None, typer.Option(help="Share of normal records to be flagged.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Add the three most surprising fields of each row.")
+    ] = False,
 ) -> None:
     """Score every row of a file; OUT holds the columns of IN and the scores after them."""
+    from dataclasses import replace
+
     from bundle import store
+    from bundle.explanation import Explanations
     from service import files
+    from service.codecs import explained
     from service.question import Question
-    from service.served_model import open_calibration, open_scorer
+    from service.served_model import open_calibration, open_explainer, open_scorer
     from service.settings import Settings
     from service.verdicts import Verdicts, answered, judge
 
@@ -35,13 +42,15 @@ def score_file(
         fail(f"{source}: there is no such file", CALL_WRONG)
     opened = store.load(*store.resolve(bundle))
     manifest, schema = opened.manifest, opened.manifest.record
-    wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate}
+    wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
     given = {name: value for name, value in wanted.items() if value is not None}
     question, faults = Question.usual(manifest).changed(given, manifest)
     if faults:
         name = faults[0].pointer.removeprefix("/")
-        fail(f"--{name.replace('_', '-')} {given[name]}: {faults[0].detail}", CALL_WRONG)
+        value = "" if name == "explain" else f" {given[name]}"
+        fail(f"--{name.replace('_', '-')}{value}: {faults[0].detail}", CALL_WRONG)
     scorer = open_scorer(opened, Settings())
+    explainer = open_explainer(opened, Settings()) if question.explain else None
     calibration = open_calibration(opened)
     rows = anomalies = 0
     bar = Progress(
@@ -61,7 +70,10 @@ def score_file(
             task = bar.add_task("score", total=1.0, rows=0)
 
             def write(piece: files.Piece, verdicts: Verdicts) -> None:
-                writer.write_table(files.with_scores(piece.table, verdicts.columns(), flat=target.suffix == ".csv"))
+                columns = verdicts.columns()
+                if verdicts.explanations is not None:
+                    columns |= explained.flat(verdicts.explanations)
+                writer.write_table(files.with_scores(piece.table, columns, flat=target.suffix == ".csv"))
 
             # While a piece is scored, the one before it is written and the one after it is read.
             pieces = file.pieces()
@@ -72,6 +84,9 @@ def score_file(
                 verdicts = judge(manifest, calibration, outputs, question.samples)
                 if given:
                     verdicts = answered(verdicts, manifest, calibration, question)
+                if explainer is not None:
+                    outputs = explainer.run(piece.tensors, question.samples)
+                    verdicts = replace(verdicts, explanations=Explanations(manifest, piece.tensors, outputs))
                 if written is not None:
                     written.result()
                 written = writing.submit(write, piece, verdicts)

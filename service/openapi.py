@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from bundle.fields import AnyField, BooleanField, CategoricalField, NumericField, RecordSchema
 from bundle.manifest import SAMPLE_COUNTS
 from bundle.records import MISSING_TEXTS
-from service import access
+from service import access, answers
 from service.codecs import arrow, csv, json, ndjson
 from service.keys import Role
 from service.models import Models
@@ -45,38 +45,6 @@ Limits: {max_records} records and {max_body_bytes} bytes a request, {max_expande
 {max_line_bytes} bytes a line of a stream. A request is answered within {deadline_ms} ms, a stream's lines as many at a
 time as are scored together; the header `X-Deadline-Ms` names fewer. `X-Request-ID` is taken and returned."""
 
-_NULLABLE: Schema = {"type": ["number", "null"]}
-_RESULT: Schema = {
-    "type": "object",
-    "properties": {
-        "reconstruction_probability": _NULLABLE
-        | {"description": "1/L sum_l p(x|z_l), a density; null where a double cannot hold it (An & Cho 2015)"},
-        "log_reconstruction_probability": {"type": "number", "description": "its logarithm, nats"},
-        "elbo": {"type": "number", "description": "1/L sum_l log p(x|z_l) - KL(q(z|x) || p(z)), nats"},
-        "iwae": {"type": "number", "description": "log(1/L sum_l p(x, z_l) / q(z_l|x)), nats (Burda et al. 2016)"},
-        "expected_log_likelihood": {"type": "number", "description": "1/L sum_l log p(x|z_l), nats"},
-        "latent_mean": {"type": "array", "items": {"type": "number"}, "description": "mean of q(z|x)"},
-        "anomaly_score": {"type": "number", "description": "higher = stranger; the manifest says which score it is"},
-        "p_value": {"type": "number", "description": "share of held-out normal records at least as strange"},
-        "is_anomaly": {"type": "boolean", "description": "p_value is at most the false_alarm_rate"},
-    },
-}
-_RESULT["required"] = list(_RESULT["properties"])
-_ANSWER: Schema = {
-    "type": "object",
-    "properties": {
-        "model": {
-            "type": "object",
-            "properties": {"name": {"type": "string"}, "version": {"type": "string"}},
-            "required": ["name", "version"],
-        },
-        "samples": {"type": "integer"},
-        "score": {"type": "string", "description": "which score anomaly_score is"},
-        "false_alarm_rate": {"type": "number"},
-        "results": {"type": "array", "items": {"$ref": "#/components/schemas/Result"}},
-    },
-    "required": ["model", "samples", "score", "false_alarm_rate", "results"],
-}
 PROBLEM: Schema = {
     "type": "object",
     "description": "RFC 9457",
@@ -98,18 +66,6 @@ PROBLEM: Schema = {
     },
     "required": ["type", "title", "status", "detail", "request_id"],
 }
-_LINE: Schema = {
-    "oneOf": [
-        {"$ref": "#/components/schemas/Result"},
-        {
-            "type": "object",
-            "properties": {"line": {"type": "integer", "minimum": 1}, "error": {"type": "string"}},
-            "required": ["error"],
-            "additionalProperties": False,
-        },
-    ],
-    "description": "a line of an NDJSON answer",
-}
 _HEADERS: dict[str, Schema] = {
     "surprisal-model": {"description": "the model that answered", "required": True, "schema": {"type": "string"}},
     "surprisal-version": {"description": "its version", "required": True, "schema": {"type": "string"}},
@@ -119,10 +75,11 @@ _HEADERS: dict[str, Schema] = {
         "schema": {"type": "string", "enum": [str(count) for count in SAMPLE_COUNTS]},
     },
     "surprisal-score": {"description": "which score decided", "required": True, "schema": {"type": "string"}},
+    "surprisal-explains": {"description": "which score is explained, where one is", "schema": {"type": "string"}},
     "vary": {"description": "what decides how the answer looks", "required": True, "schema": {"type": "string"}},
     "x-request-id": {"description": "the request's, or a new one", "required": True, "schema": {"type": "string"}},
     "server-timing": {
-        "description": "milliseconds in the queue and in inference; not for streams",
+        "description": "milliseconds in the queue, in inference and in explaining; not for streams",
         "schema": {"type": "string"},
     },
     "content-encoding": {"description": "where the answer is compressed", "schema": {"type": "string"}},
@@ -139,27 +96,6 @@ _REFUSAL_HEADERS: dict[str, dict[str, Schema]] = {
     },
     "429": _RETRY_AFTER,
     "503": _RETRY_AFTER,
-}
-_ANSWER_CONTENT: Schema = {
-    json.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Answer"}},
-    ndjson.MEDIA_TYPE: {
-        "schema": {"type": "string", "description": "a `Line` for each record: a stream where the body is NDJSON too"}
-    },
-    csv.MEDIA_TYPE: {
-        "schema": {
-            "type": "string",
-            "description": "a header row and a row a record; latent means as latent_mean_0 and so on, no number as an "
-            "empty cell",
-        }
-    },
-    arrow.MEDIA_TYPE: {
-        "schema": {
-            "type": "string",
-            "format": "binary",
-            "description": "one IPC stream with a column for each member of `Result`, latent_mean as fixed-size "
-            "lists of float32; no number is null",
-        }
-    },
 }
 _REFUSALS = {
     "400": "the body is not what its media type or its content encoding says",
@@ -187,7 +123,7 @@ def document(app: FastAPI, models: Models, settings: Settings) -> Schema:
     content = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
     content["tags"] = [{"name": name} for name in ("score", "models", "open inference", "operation")]
     components = content.setdefault("components", {}).setdefault("schemas", {})
-    components |= {"Result": _RESULT, "Answer": _ANSWER, "Line": _LINE, "Problem": PROBLEM}
+    components |= {**answers.SCHEMAS, "Problem": PROBLEM}
     by_name = {model.name: model for model in models.served}
     for name, model in by_name.items():
         components[f"Request_{name}"] = _request(model, settings)
@@ -262,6 +198,7 @@ _ASKED_OF_ANY: dict[str, Schema] = {
     "samples": {"type": "integer", "enum": list(SAMPLE_COUNTS)},
     "score": {"type": "string"},
     "false_alarm_rate": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    "explain": {"type": "boolean"},
 }
 
 
@@ -288,6 +225,21 @@ def asked(model: ServedModel) -> dict[str, Schema]:
             "default": manifest.false_alarm_rate,
             "description": "share of normal records that is_anomaly may flag",
         },
+        "explain": _explain(model),
+    }
+
+
+def _explain(model: ServedModel) -> Schema:
+    explainer = model.explainer
+    if explainer is None:
+        return {"type": "boolean", "const": False, "default": False, "description": "this bundle holds no explainer"}
+    counts = model.manifest.sample_counts
+    most = ", ".join(f"{explainer.limit(samples)} with {samples}" for samples in (counts[0], counts[-1]))
+    return {
+        "type": "boolean",
+        "default": False,
+        "description": "why each record is strange, field by field; at most "
+        f"{explainer.limit(model.manifest.samples)} records a request with {model.manifest.samples} draws ({most})",
     }
 
 
@@ -302,7 +254,6 @@ def _request(model: ServedModel, settings: Settings) -> Schema:
                 "description": f"at most {settings.max_records}; more are answered 413",
             },
             **asked(model),
-            "explain": {"type": "boolean", "const": False, "default": False, "description": "no explainer yet"},
         },
         "required": ["records"],
         "additionalProperties": False,
@@ -354,7 +305,7 @@ def _operation(summary: str, identifier: str, model: ServedModel | None, setting
             "responses": {
                 "200": {
                     "description": "a result for each record, in order",
-                    "content": _ANSWER_CONTENT,
+                    "content": answers.CONTENT,
                     "headers": _HEADERS,
                 },
                 **refusals,

@@ -1,4 +1,4 @@
-"""What is asked of records: with how many draws, which score decides, and how many normal ones may be flagged."""
+"""What is asked of records: how many draws, which score decides, how many normal ones may be flagged, and why."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from bundle.calibration import records_needed
 from bundle.manifest import Manifest
 from service.errors import Fault, RequestInvalid, pointer
 
-MEMBERS = ("samples", "score", "false_alarm_rate")
+MEMBERS = ("samples", "score", "false_alarm_rate", "explain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,13 @@ class Question:
         samples: Number of draws, L.
         score: Name of the score that becomes `anomaly_score`.
         false_alarm_rate: Records with a p-value of at most this are anomalies.
+        explain: Whether it is also asked which fields make them strange.
     """
 
     samples: int
     score: str
     false_alarm_rate: float
+    explain: bool = False
 
     @classmethod
     def usual(cls, manifest: Manifest) -> "Question":
@@ -64,7 +66,13 @@ class Question:
                 f"{manifest.calibration.records}, so {1 / (manifest.calibration.records + 1):.3g} is the least"
             )
             faults.append(Fault(pointer(*within, "false_alarm_rate"), detail))
-        return (self if faults else Question(samples, score, float(rate))), faults
+        explain = given.get("explain", self.explain)
+        if not isinstance(explain, bool):
+            faults.append(Fault(pointer(*within, "explain"), "true or false is expected"))
+        elif explain and manifest.usual_surprisal is None:
+            detail = "this bundle holds no explainer; train the model again to have one"
+            faults.append(Fault(pointer(*within, "explain"), detail))
+        return (self if faults else Question(samples, score, float(rate), explain)), faults
 
     def worded(self, query: bytes, manifest: Manifest) -> "Question":
         """The question as a query string words it.
@@ -85,6 +93,8 @@ class Question:
             given["samples"] = int(samples) if samples in map(str, manifest.sample_counts) else None
         if "false_alarm_rate" in given:
             given["false_alarm_rate"] = _number(given["false_alarm_rate"])
+        if "explain" in given:
+            given["explain"] = {"true": True, "false": False}.get(given["explain"])
         question, faults = self.changed(given, manifest)
         if unknown or faults:
             named = [Fault("", f"{fault.pointer.removeprefix('/')}: {fault.detail}") for fault in faults]

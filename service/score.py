@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 
+from bundle.explanation import EXPLAINED
 from bundle.manifest import Manifest
 from service import negotiation
 from service.asgi import Headers, Receive, Scope, Send, respond
@@ -26,7 +27,7 @@ from service.verdicts import Verdicts
 THREAD_BYTES = 2**19
 """Bodies above this are decoded on a thread, so that other requests go on meanwhile."""
 THREAD_RECORDS = 1024
-"""The same for answers of more records; of a quarter of them where they are compressed."""
+"""The same for answers of more records; of a quarter of them where they are compressed, of any with explanations."""
 COMPRESSED_BYTES = 2**10
 """Answers above this are compressed where the client asks for it."""
 
@@ -76,12 +77,15 @@ class ScoreEndpoint:
         compress = b"accept-encoding" in headers and negotiation.gzip_wanted(headers)
         records = len(verdicts.table)
         said = (encoder, model, request.question, verdicts, compress)
-        if records > THREAD_RECORDS or (compress and records > THREAD_RECORDS // 4):
+        many = THREAD_RECORDS // 4 if compress else THREAD_RECORDS
+        if records > many or verdicts.explanations is not None:
             answer, coding = await asyncio.to_thread(_encoded, *said)
         else:
             answer, coding = _encoded(*said)
         self._stages.encoded(started)
         stages = f"queue;dur={timing.queue * 1e3:.3f}, infer;dur={timing.infer * 1e3:.3f}"
+        if request.question.explain:
+            stages += f", explain;dur={timing.explain * 1e3:.3f}"
         said_by = _said_by(model.name, model.version, request.question)
         answer_headers = [(b"server-timing", stages.encode()), *said_by, *coding]
         await respond(send, 200, answer, encoder.MEDIA_TYPE.encode(), answer_headers)
@@ -164,7 +168,9 @@ def seconds_allowed(headers: Headers, settings: Settings) -> float:
 @lru_cache(256)
 def _said_by(name: str, version: int, question: Question) -> tuple[tuple[bytes, bytes], ...]:
     """What the head of every answer says of what gave it, and of what decided how it looks."""
+    explains = ((b"surprisal-explains", EXPLAINED.encode()),) if question.explain else ()
     return (
+        *explains,
         (b"surprisal-model", name.encode()),
         (b"surprisal-version", str(version).encode()),
         (b"surprisal-samples", str(question.samples).encode()),

@@ -54,6 +54,7 @@ class Scorer:
         threads: Runs side by side on a CPU; by default as many as there are processors.
         tf32: Whether a GPU may round the factors of products to 10 bits: faster, and off by some 1e-3 nats.
         gpu_memory_mb: Most MiB that the graph's tensors may take on a GPU; by default there is no limit.
+        decodes: Rows that the graph decodes for each record and draw; the explainer many.
 
     Raises:
         DeviceUnavailable: `cuda` was asked for and cannot be had.
@@ -68,7 +69,9 @@ class Scorer:
         threads: int | None = None,
         tf32: bool = False,
         gpu_memory_mb: int | None = None,
+        decodes: int = 1,
     ) -> None:
+        self._decodes = decodes
         session = _session(graph, device, tf32, gpu_memory_mb)
         self.provider: str = session.get_providers()[0]
         self.device = "cuda" if self.provider == _PROVIDERS["cuda"] else "cpu"
@@ -97,9 +100,10 @@ class Scorer:
         total = len(next(iter(rows.values())))
         if not total:
             return self._nothing
-        if total * samples <= self._decoded_rows or total == 1:
+        decoded = total * samples * self._decodes
+        if decoded <= self._decoded_rows or total == 1:
             return self._runner.run(rows, samples)
-        step = math.ceil(total / self._pieces(total * samples))
+        step = math.ceil(total / self._pieces(decoded))
         parts = [{name: part[start : start + step] for name, part in rows.items()} for start in range(0, total, step)]
         each = map if self._pool is None else self._pool.map
         answers = list(each(self._runner.run, parts, [samples] * len(parts)))

@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 
 from bundle import calibration as calibrations
+from bundle import explanation, store
 from bundle import golden as goldens
-from bundle import store
 from bundle.calibration import Calibration
 from bundle.errors import BundleRefused, GoldenMismatch
 from bundle.fields import RecordSchema, Tensors
@@ -23,6 +23,7 @@ from service.batcher import Answer, Batcher
 from service.codecs.json import decode
 from service.drift import FieldCounts
 from service.errors import QueueFull, ServiceError
+from service.explainer import Explainer, decodes
 from service.metrics import BatchObserver, Metrics, ShadowObserver
 from service.question import Question
 from service.scorer import DeviceUnavailable, Scorer
@@ -41,10 +42,11 @@ _Content = TypeVar("_Content")
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that a request's records were queued and that their batches ran."""
+    """Seconds that a request's records were queued, that their batches ran, and that explaining them took."""
 
     queue: float
     infer: float
+    explain: float = 0.0
 
 
 class Judge:
@@ -79,10 +81,18 @@ class ServedModel:
         settings: Limits of the batcher.
         metrics: Where it is counted.
         shadow: Whether it answers nobody.
+        explainer: The graph that explains, where the bundle has one.
     """
 
     def __init__(
-        self, bundle: Bundle, scorer: Scorer, settings: Settings, metrics: Metrics, *, shadow: bool = False
+        self,
+        bundle: Bundle,
+        scorer: Scorer,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        shadow: bool = False,
+        explainer: Scorer | None = None,
     ) -> None:
         self.name = bundle.name
         self.version = bundle.version
@@ -92,9 +102,11 @@ class ServedModel:
         """What it answers unless another is asked."""
         self.calibration = open_calibration(bundle)
         self.scorer = scorer
+        self.explainer = None if explainer is None else Explainer(self.manifest, explainer, settings)
         self.loaded_at = time.time()
         self.shadow: Shadow | None = None
         """What is tried out beside it."""
+        self._most = settings.max_records
         self._full = FULL * settings.max_queue_records
         self._metrics = metrics
         self._counts = FieldCounts(self.manifest, metrics, self.name, self.version)
@@ -113,6 +125,10 @@ class ServedModel:
     def healthy(self) -> bool:
         """False once nothing will be answered any more."""
         return self._batcher.healthy
+
+    def most_records(self, question: Question) -> int:
+        """Most records that may be asked this at a time."""
+        return self._most if self.explainer is None or not question.explain else self.explainer.limit(question.samples)
 
     def refuse_if_full(self) -> None:
         """Say no before a body is decoded, which would cost more than the refusal.
@@ -134,6 +150,8 @@ class ServedModel:
         Raises:
             BatcherError: See `service.batcher`.
         """
+        if question.explain and self.explainer is not None:
+            self.explainer.refuse_if_too_many(len(next(iter(tensors.values()))), question.samples)
         trace = CURRENT.get()
         if trace is not None and trace.recorded:
             answer = await self._traced(trace, tensors, question.samples, deadline)
@@ -142,7 +160,14 @@ class ServedModel:
         verdicts = Verdicts(answer.rows["verdicts"])
         if question.score != self.question.score or question.false_alarm_rate != self.question.false_alarm_rate:
             verdicts = answered(verdicts, self.manifest, self.calibration, question)
-        return verdicts, Timing(answer.waited, answer.ran)
+        if not question.explain or self.explainer is None:
+            return verdicts, Timing(answer.waited, answer.ran)
+        started = time.perf_counter()
+        explanations = await self.explainer.explain(tensors, question.samples, deadline)
+        ended = time.perf_counter()
+        if trace is not None:
+            trace.stage("explain", started, ended, records=len(explanations), samples=question.samples)
+        return replace(verdicts, explanations=explanations), Timing(answer.waited, answer.ran, ended - started)
 
     async def _traced(self, trace: Trace, tensors: Tensors, samples: int, deadline: float) -> Answer:
         trace.describe(model=self.name, version=self.version)
@@ -163,6 +188,8 @@ class ServedModel:
     async def aclose(self, grace: float) -> None:
         """Answer what is queued, then end; see `Batcher.aclose`."""
         await self._batcher.aclose(grace)
+        if self.explainer is not None:
+            await self.explainer.aclose(grace)
         self._metrics.detach(self._counts)
         self.scorer.close()
 
@@ -186,7 +213,9 @@ def load(
     """
     bundle = store.load(root, name, version)
     scorer = open_scorer(bundle, settings)
-    return ServedModel(bundle, scorer, settings, metrics, shadow=shadow)
+    # What answers nobody explains nothing to anybody.
+    explainer = None if shadow else open_explainer(bundle, settings)
+    return ServedModel(bundle, scorer, settings, metrics, shadow=shadow, explainer=explainer)
 
 
 def open_scorer(bundle: Bundle, settings: Settings) -> Scorer:
@@ -196,6 +225,29 @@ def open_scorer(bundle: Bundle, settings: Settings) -> Scorer:
         BundleRefused: The graph cannot be loaded, or the golden records score differently.
         DeviceUnavailable: The device asked for cannot be had.
     """
+    return _open_graph(bundle, settings, "scorer.onnx", 1, Golden.verify)
+
+
+def open_explainer(bundle: Bundle, settings: Settings) -> Scorer | None:
+    """The same on the graph that explains; None where the bundle holds none.
+
+    Raises:
+        BundleRefused: The graph cannot be loaded, or the golden records are explained differently.
+        DeviceUnavailable: The device asked for cannot be had.
+    """
+    if bundle.manifest.usual_surprisal is None:
+        return None
+    cost = decodes(bundle.manifest)
+    return _open_graph(bundle, settings, explanation.FILE_NAME, cost, Golden.verify_explanations)
+
+
+def _open_graph(
+    bundle: Bundle,
+    settings: Settings,
+    file: str,
+    cost: int,
+    verify: Callable[[Golden, Callable[[Sequence[object], int], Tensors]], None],
+) -> Scorer:
     noise = _read(bundle, "noise.npy", lambda content: np.load(io.BytesIO(content), allow_pickle=False))
 
     def start(graph: bytes) -> Scorer:
@@ -206,21 +258,22 @@ def open_scorer(bundle: Bundle, settings: Settings) -> Scorer:
             threads=settings.threads,
             tf32=settings.tf32,
             gpu_memory_mb=settings.gpu_memory_mb,
+            decodes=cost,
         )
 
-    scorer = _read(bundle, "scorer.onnx", start)
+    session = _read(bundle, file, start)
     golden = _read(bundle, goldens.FILE_NAME, Golden.model_validate_json)
 
-    def score(records: Sequence[object], samples: int) -> Tensors:
+    def run(records: Sequence[object], samples: int) -> Tensors:
         body = orjson.dumps({"records": records, "samples": samples})
         usual = Question.usual(bundle.manifest)
-        return scorer.run(decode(body, bundle.manifest, len(records), usual).tensors, samples)
+        return session.run(decode(body, bundle.manifest, len(records), usual).tensors, samples)
 
     try:
-        golden.verify(score)
+        verify(golden, run)
     except ServiceError as error:
         raise GoldenMismatch(goldens.FILE_NAME, f"does not fit the manifest's fields: {error}") from error
-    return scorer
+    return session
 
 
 def open_calibration(bundle: Bundle) -> Calibration:

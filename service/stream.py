@@ -120,7 +120,7 @@ class Stream:
         self._stages = Stages(metrics)
         self._splitter = ndjson.Splitter(settings.max_line_bytes)
         self._too_long = Problem(0, None, f"the line is over {settings.max_line_bytes} bytes")
-        self._waiting = _Waiting(min(CHUNK_LINES, settings.max_records))
+        self._waiting = _Waiting(min(CHUNK_LINES, model.most_records(question)))
         self._answers: asyncio.Queue[asyncio.Task[bytes | ServiceError] | None] = asyncio.Queue()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._complete = False
@@ -205,7 +205,8 @@ class Stream:
             except ServiceError as error:
                 return error
             started = time.perf_counter()
-            results = ndjson.lines(verdicts)
+            explains = verdicts.explanations is not None
+            results = await asyncio.to_thread(ndjson.lines, verdicts) if explains else ndjson.lines(verdicts)
             self._stages.encoded(started)
             if self._model.shadow is not None:
                 self._model.shadow.offer(partial(_records, [text for _, text in lines if text], self._question))

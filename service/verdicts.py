@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.calibration import Calibration
+from bundle.explanation import Explanations
 from bundle.fields import Tensors
 from bundle.manifest import Manifest, Score
 from service.question import Question
@@ -41,9 +42,11 @@ class Verdicts:
     Args:
         table: (B, 8 + 3 + K) float64, the columns of `NAMES`, of `OTHERS` and the latent mean. One array, because that
             is what the batcher joins and cuts for every request.
+        explanations: Of the same records, where they were asked for.
     """
 
     table: Table
+    explanations: Explanations | None = None
 
     @property
     def p_value(self) -> Table:
@@ -69,7 +72,7 @@ class Verdicts:
     def objects(self) -> list[dict[str, Any]]:
         """An object for each record, as JSON has it; NaN where there is no number."""
         # Written out, because building it from NAMES takes twice as long.
-        return [
+        objects = [
             {
                 "reconstruction_probability": row[0],
                 "log_reconstruction_probability": row[1],
@@ -83,6 +86,10 @@ class Verdicts:
             }
             for row in self.table.tolist()
         ]
+        if self.explanations is not None:
+            for said, explanation in zip(objects, self.explanations.objects(), strict=True):
+                said["explanation"] = explanation
+        return objects
 
 
 def judge(manifest: Manifest, calibration: Calibration, outputs: Tensors, samples: int) -> Verdicts:

@@ -3,30 +3,36 @@
 import torch
 from torch import Tensor, nn
 
-from training.likelihoods import categorical
+from bundle.explanation import decoded_numbers
+from bundle.fields import RecordSchema
+from training.likelihoods import Parameters, categorical
 from training.objectives import kl_to_prior
-from training.vae import VAE
+from training.vae import VAE, Posterior
 
 ROUNDS = 5
 """How often a field that is hidden from the encoder is filled in with what the decoder expects and encoded again.
-Nothing tells a network that never met this field missing that it is: at first it takes the field's mean for a value."""
+Nothing tells a network that never met this field missing that it is: at first it takes the field's mean for a value.
+(Of corrupted fields 0.90, 0.92, 0.93, 0.93 came first with 1, 3, 5, 10 rounds.)"""
 
 
 class Explainer(nn.Module):
-    """The surprisal of each field, and the value that the other fields lead to expect.
+    """The surprisal of each field, by itself and given the others, and the value that the others lead to expect.
 
     Args:
         vae: The trained model.
+        schema: Its fields.
     """
 
     hidden: Tensor
     slots: Tensor
 
-    def __init__(self, vae: VAE) -> None:
+    def __init__(self, vae: VAE, schema: RecordSchema) -> None:
         super().__init__()
         self.vae = vae
         likelihood = vae.likelihood
         self.numeric, self.boolean = likelihood.numeric.fields, likelihood.booleans
+        self.fields = len(likelihood.names)
+        self.wide = decoded_numbers(schema, 1) == decoded_numbers(schema, 2)
         # (fields, 1, width): 1 where the network's input is of that field.
         self.register_buffer("hidden", vae.preprocess.owners().unsqueeze(1))
         # (categorical fields, 1, 1, S): 1 where a slot is of that field.
@@ -38,7 +44,8 @@ class Explainer(nn.Module):
             "expected_boolean": self.boolean,
             "expected_categorical": len(likelihood.sizes),
         }
-        self.names = ("field_surprisal", "kl", *(name for name, count in there.items() if count))
+        likelihoods = ("field_surprisal", "kl", "conditional_surprisal")
+        self.names = (*likelihoods, *(name for name, count in there.items() if count))
 
     def forward(self, record: dict[str, Tensor], noise: Tensor) -> tuple[Tensor, ...]:
         """Explain B records with L draws.
@@ -49,9 +56,10 @@ class Explainer(nn.Module):
 
         Returns:
             In the order of `names`, float32: -1/L sum_l log p(x_j|z_l) of each field, by kind, with the term of being
-            missing or not (B, fields), and KL(q(z|x) || p(z)) (B,), in nats, which add up to the negative ELBO; then,
-            with each field hidden from the encoder, mean and standard deviation of each number in standardised units
-            (B, F), the probability of true (B, G), and of each categorical slot (B, S).
+            missing or not (B, fields), and KL(q(z|x) || p(z)) (B,), in nats, which add up to the negative ELBO;
+            ELBO(x without x_j) - ELBO(x) of each field (B, fields), in nats, which estimates -log p(x_j | all others);
+            then, with each field hidden from the encoder, mean and standard deviation (of scales) of each number in
+            standardised units (B, F), the probability of true (B, G), and of each categorical slot (B, S).
 
         Reference:
             Rezende, Mohamed & Wierstra 2014, Appendix F (filling in what is missing by encoding again).
@@ -60,33 +68,46 @@ class Explainer(nn.Module):
         batch = vae.standardise(record)
         posterior = vae.posterior(batch)
         log_prob = vae.likelihood.log_prob(batch, vae.decode(vae.draw(posterior, noise))).mean(dim=1)
-        surprisal = -(log_prob + vae.likelihood.log_prob_of_gaps(batch))
-        return surprisal, kl_to_prior(posterior), *self._expected(vae.preprocess(batch), noise)
+        gaps = vae.likelihood.log_prob_of_gaps(batch)
+        kl = kl_to_prior(posterior)
+        surprisal = -(log_prob + gaps)
+        if self.wide:
+            noise = torch.zeros(1, vae.latent_size)
+            log_prob = vae.likelihood.log_prob(batch, vae.decode(vae.draw(posterior, noise))).mean(dim=1)
+        others = self._without_each(vae.preprocess(batch))
+        # (fields, B, L, ...)
+        deviation = torch.exp(0.5 * others.log_variance)
+        parameters = vae.decode(others.mean.unsqueeze(-2) + deviation.unsqueeze(-2) * noise)
+        left = vae.likelihood.log_prob(batch, parameters).mean(dim=2)
+        # Field by field first: where one is far out, sums of all would leave no digits for the others.
+        own = torch.eye(self.fields)[:, None, :]
+        gained = (left * (1.0 - own) - log_prob).sum(dim=-1) - (kl_to_prior(others) - kl)
+        conditional = gained.transpose(0, 1) - gaps
+        return surprisal, kl, conditional, *self._expected(parameters)
 
-    def _expected(self, inputs: Tensor, noise: Tensor) -> list[Tensor]:
+    def _without_each(self, inputs: Tensor) -> Posterior:
+        """q(z | x without x_j), (fields, B, K) each; `inputs` is (B, width)."""
         vae = self.vae
-        shown = inputs * (1.0 - self.hidden)  # (fields, B, width): each field hidden in turn
-        filled = shown
+        filled = shown = inputs * (1.0 - self.hidden)  # (fields, B, width): each field hidden in turn
         for _ in range(ROUNDS):
             guess = vae.expected_inputs(vae.decode(vae.encode(filled).mean))
             filled = shown + guess * self.hidden
-        posterior = vae.encode(filled)
-        deviation = torch.exp(0.5 * posterior.log_variance)
-        # (fields, B, L, …)
-        parameters = vae.decode(posterior.mean.unsqueeze(-2) + deviation.unsqueeze(-2) * noise)
+        return vae.encode(filled)
+
+    def _expected(self, parameters: Parameters) -> list[Tensor]:
         expected = []
         if self.numeric:
-            own = torch.eye(self.numeric, device=inputs.device)[:, None, None, :]
+            own = torch.eye(self.numeric)[:, None, None, :]
             means = (parameters.numeric_mean[: self.numeric] * own).sum(dim=0)
             variances = torch.exp(parameters.numeric_log_variance.expand_as(parameters.numeric_mean)[: self.numeric])
             mean = means.mean(dim=1)
             within, between = (variances * own).sum(dim=0).mean(dim=1), (means - mean.unsqueeze(1)).square().mean(dim=1)
             expected += [mean, torch.sqrt(within + between)]
         if self.boolean:
-            own = torch.eye(self.boolean, device=inputs.device)[:, None, None, :]
+            own = torch.eye(self.boolean)[:, None, None, :]
             logits = parameters.boolean_logits[self.numeric : self.numeric + self.boolean]
             expected.append((torch.sigmoid(logits) * own).sum(dim=0).mean(dim=1))
-        if sizes := vae.likelihood.sizes:
+        if sizes := self.vae.likelihood.sizes:
             logits = parameters.categorical_logits[self.numeric + self.boolean :]
             expected.append((torch.exp(categorical(logits, sizes)) * self.slots).sum(dim=0).mean(dim=1))
         return expected

@@ -19,6 +19,7 @@ from bundle.fields import MISSING, RecordSchema
 from bundle.golden import tolerance
 from bundle.manifest import SAMPLE_COUNTS, SCORES
 from training.errors import ParityFailed
+from training.explainer import Explainer
 from training.objectives import kl_to_prior
 from training.scores import Decoder, Encoder, Scorer
 from training.vae import VAE
@@ -53,17 +54,28 @@ def export(scorer: Scorer, schema: RecordSchema) -> Graphs:
         schema: The bundle's fields.
     """
     vae = scorer.vae
+    given, free = arguments(schema, vae.latent_size)
+    latent = torch.zeros(3, vae.latent_size)
+    decoder = Decoder(vae)
+    of_records = ({"record": given["record"]}, ("latent_mean", "latent_log_variance"), {"record": free["record"]})
+    return Graphs(
+        scorer=to_onnx(scorer, given, scorer.names, free),
+        encoder=to_onnx(Encoder(vae), *of_records),
+        decoder=to_onnx(decoder, {"latent": latent}, decoder.names, {"latent": {0: torch.export.Dim("records")}}),
+    )
+
+
+def arguments(schema: RecordSchema, latent_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Records and noise to export a graph with, and which of their dimensions stay free.
+
+    Args:
+        schema: The bundle's fields.
+        latent_size: K.
+    """
     record = {kind: torch.ones(3, len(getattr(schema, kind)), dtype=_TORCH[kind]) for kind in schema.dtypes}
     records, draws = torch.export.Dim("records"), torch.export.Dim("draws")
-    free = {kind: {0: records} for kind in record}
-    latent = torch.zeros(3, vae.latent_size)
-    noise = torch.zeros(2, vae.latent_size)
-    decoder = Decoder(vae)
-    return Graphs(
-        scorer=_export(scorer, {"record": record, "noise": noise}, scorer.names, {"record": free, "noise": {0: draws}}),
-        encoder=_export(Encoder(vae), {"record": record}, ("latent_mean", "latent_log_variance"), {"record": free}),
-        decoder=_export(decoder, {"latent": latent}, decoder.names, {"latent": {0: records}}),
-    )
+    free = {"record": {kind: {0: records} for kind in record}, "noise": {0: draws}}
+    return {"record": record, "noise": torch.zeros(2, latent_size)}, free
 
 
 def session(graph: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
@@ -95,8 +107,8 @@ def score(
     """
     step = rows_a_run or max(1, _DECODED_ROWS // len(noise))
     names = [output.name for output in scorer.get_outputs()]
-    pieces = [scorer.run(names, {**piece, "noise": noise}) for piece in _pieces(record, step)]
-    return dict(zip(names, (np.concatenate(parts) for parts in zip(*pieces, strict=True)), strict=True))
+    parts = [scorer.run(names, {**piece, "noise": noise}) for piece in pieces(record, step)]
+    return dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
 
 
 def anomaly_scores(
@@ -122,8 +134,8 @@ def largest_term(vae: VAE, record: Record, noise: npt.NDArray[np.float32]) -> np
         (B,) nats, float64.
     """
     largest = []
-    for piece in _pieces(record, _records_a_run(vae, len(noise))):
-        batch = vae.standardise(_as_torch(piece))
+    for piece in pieces(record, _records_a_run(vae, len(noise))):
+        batch = vae.standardise(as_torch(piece))
         posterior = vae.posterior(batch)
         fields = vae.likelihood.log_prob(batch, vae.decode(vae.draw(posterior, torch.from_numpy(noise))))
         largest.append(torch.maximum(fields.abs().amax(dim=(1, 2)), kl_to_prior(posterior).abs()).double().numpy())
@@ -148,7 +160,7 @@ def verify_parity(
         ParityFailed: A score is off by more than 1e-4 nats a field plus 1e-5 of the largest term, or not finite.
     """
     vae = scorer.vae
-    every = _with_extremes(vae, record)
+    every = with_extremes(vae, record)
     rows = len(next(iter(every.values())))
     fields = len(vae.likelihood.names)
     worst = 0.0
@@ -158,31 +170,51 @@ def verify_parity(
             # The whole batch in one run, as far as memory allows: that is where a frozen dimension would show.
             step = min(wanted, rows, _records_a_run(vae, samples))
             actual = score(session, used, noise[:samples], rows_a_run=step)
-            expected = _score_with_torch(scorer, used, noise[:samples], step)
+            expected = run_with_torch(scorer, used, noise[:samples], step)
             allowed = tolerance(fields, largest_term(vae, used, noise[:samples]))
-            for name in scorer.names:
-                off = np.abs(actual[name].astype(np.float64) - expected[name])
-                off = off.reshape(len(off), -1).max(axis=1)
-                share = float((off / allowed).max()) if np.isfinite(off).all() else math.inf
-                if share > 1.0:
-                    row = int(np.nanargmax(off / allowed)) if np.isfinite(share) else int(np.argmin(np.isfinite(off)))
-                    raise ParityFailed(
-                        f"{name} with {samples} draws in a batch of {wanted}: ONNX Runtime and torch are "
-                        f"{off[row]:.3g} apart, allowed are {allowed[row]:.3g}; please report this as a bug"
-                    )
-                worst = max(worst, share)
+            worst = max(worst, share_off(actual, expected, allowed, f"{samples} draws in a batch of {wanted}"))
+    return worst
+
+
+def share_off(actual: Outputs, expected: Outputs, allowed: npt.NDArray[np.float64], where: str) -> float:
+    """How far two computations lie apart, as a share of what is allowed.
+
+    Args:
+        actual: What ONNX Runtime gave, B rows each.
+        expected: What torch gave.
+        allowed: (B,) the tolerance of each record.
+        where: What was computed, for the message.
+
+    Raises:
+        ParityFailed: They are further apart than that, or not finite.
+    """
+    worst = 0.0
+    for name, values in expected.items():
+        off = np.abs(actual[name].astype(np.float64) - values)
+        off = off.reshape(len(off), -1).max(axis=1)
+        share = float((off / allowed).max()) if np.isfinite(off).all() else math.inf
+        if share > 1.0:
+            row = int(np.nanargmax(off / allowed)) if np.isfinite(share) else int(np.argmin(np.isfinite(off)))
+            raise ParityFailed(
+                f"{name} with {where}: ONNX Runtime and torch are "
+                f"{off[row]:.3g} apart, allowed are {allowed[row]:.3g}; please report this as a bug"
+            )
+        worst = max(worst, share)
     return worst
 
 
 _TORCH = {"numeric": torch.float64, "boolean": torch.int8, "categorical": torch.int64}
 
 
-def _export(
-    module: nn.Module,
-    arguments: dict[str, Any],
-    outputs: Sequence[str],
-    dynamic: dict[str, Any],
-) -> bytes:
+def to_onnx(module: nn.Module, given: dict[str, Any], outputs: Sequence[str], dynamic: dict[str, Any]) -> bytes:
+    """A module as an ONNX model's bytes.
+
+    Args:
+        module: In plain tensor arithmetic.
+        given: Arguments to trace it with.
+        outputs: Names of what it gives.
+        dynamic: Which dimensions of the arguments stay free.
+    """
     # The exporter says, once per optional operator, that torchvision is absent; that concerns nobody here.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -190,9 +222,9 @@ def _export(
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module.eval(),
-            kwargs=arguments,
+            kwargs=given,
             dynamo=True,
-            input_names=[*arguments.get("record", ()), *(name for name in arguments if name != "record")],
+            input_names=[*given.get("record", ()), *(name for name in given if name != "record")],
             output_names=list(outputs),
             dynamic_shapes=dynamic,
             custom_translation_table={torch.ops.aten.softplus.default: _softplus},
@@ -215,13 +247,15 @@ def _softplus(logits: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     return opset.Sub(opset.Relu(logits), opset.Log(opset.Sigmoid(opset.Abs(logits))))
 
 
-def _pieces(record: Record, step: int) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
+def pieces(record: Record, step: int) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
+    """The records in order, `step` at a time."""
     rows = len(next(iter(record.values())))
     for start in range(0, rows, step):
         yield {kind: values[start : start + step] for kind, values in record.items()}
 
 
-def _as_torch(record: Record) -> dict[str, Tensor]:
+def as_torch(record: Record) -> dict[str, Tensor]:
+    """Record tensors as torch has them."""
     # Copied, because torch warns of arrays that may not be written, as those of a decoded request.
     return {kind: torch.tensor(values) for kind, values in record.items()}
 
@@ -231,16 +265,19 @@ def _records_a_run(vae: VAE, samples: int) -> int:
     return max(1, _LARGEST_RUN // (widest * samples))
 
 
-@torch.no_grad()
-def _score_with_torch(scorer: Scorer, record: Record, noise: npt.NDArray[np.float32], step: int) -> Outputs:
-    pieces: list[tuple[Tensor, ...]] = [
-        scorer(_as_torch(piece), torch.from_numpy(noise)) for piece in _pieces(record, step)
-    ]
-    joined = (torch.cat(parts).numpy() for parts in zip(*pieces, strict=True))
-    return dict(zip(scorer.names, joined, strict=True))
+def run_with_torch(
+    module: Scorer | Explainer, record: Record, noise: npt.NDArray[np.float32], rows_a_run: int
+) -> Outputs:
+    """What `score` gives, by the network that the graph was made of."""
+    with torch.no_grad():
+        outputs: list[tuple[Tensor, ...]] = [
+            module(as_torch(piece), torch.from_numpy(noise)) for piece in pieces(record, rows_a_run)
+        ]
+    joined = (torch.cat(parts).numpy() for parts in zip(*outputs, strict=True))
+    return dict(zip(module.names, joined, strict=True))
 
 
-def _with_extremes(vae: VAE, record: Record) -> dict[str, npt.NDArray[np.generic]]:
+def with_extremes(vae: VAE, record: Record) -> dict[str, npt.NDArray[np.generic]]:
     """Up to 1000 records: held-out ones, then the first of them with one field far out, and with that field alone."""
     far = {"numeric": (vae.preprocess.mean + 1e6 * vae.preprocess.scale).numpy()}
     places = [(kind, column) for kind, values in record.items() for column in range(values.shape[1])]

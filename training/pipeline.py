@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 
 from bundle import calibration as calibrations
+from bundle import explanation, store
 from bundle import golden as goldens
-from bundle import store
 from bundle.calibration import Calibration
 from bundle.fields import RecordSchema, Tensors
 from bundle.golden import Golden, GoldenCase
@@ -26,6 +26,7 @@ from training import model as models
 from training.config import FieldConfig, TrainingConfig
 from training.data import Data, Split, split
 from training.errors import ConfigInvalid
+from training.explanations import Explanations
 from training.fit import Progress
 from training.measures import detection
 from training.report import evidence, page
@@ -35,6 +36,7 @@ Say = Callable[[str], None]
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "pyarrow", "surprisal", "torch")
 _GOLDEN_NORMAL, _GOLDEN_ANOMALIES = 6, 2
 _GOLDEN_SAMPLES = (1, 16, 256)
+_EXPLAINED_SAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def train(
     graphs = export.export(model.scorer, record)
     scorer = export.session(graphs.scorer)
     held_out = schema.tensors(record, data, parts.calibration)
-    worst = export.verify_parity(model.scorer, scorer, held_out, noise)
+    explanations = Explanations(vae, record, noise)
+    worst = max(export.verify_parity(model.scorer, scorer, held_out, noise), explanations.verify_parity(held_out))
     say(f"ONNX Runtime and torch agree to within {worst:.1%} of the tolerance; calibrating")
     calibration = Calibration(export.anomaly_scores(scorer, held_out, noise))
     metrics = {"validation_elbo": model.validation_elbo}
@@ -125,6 +128,7 @@ def train(
         samples=config.scoring.samples,
         false_alarm_rate=config.scoring.false_alarm_rate,
         calibration=_summary(calibration, config),
+        usual_surprisal=explanations.usual(held_out, config.scoring.samples),
         training=TrainingFacts(
             data=data.name,
             data_sha256=data.sha256,
@@ -141,9 +145,10 @@ def train(
     def score(tensors: Tensors) -> export.Outputs:
         return export.score(scorer, tensors, noise[: config.scoring.samples])
 
-    golden = _golden(vae, scorer, record, data, parts, noise)
+    golden = _with_explanations(_golden(vae, scorer, record, data, parts, noise), record, explanations)
     files = {
         "scorer.onnx": graphs.scorer,
+        explanation.FILE_NAME: explanations.graph,
         "encoder.onnx": graphs.encoder,
         "decoder.onnx": graphs.decoder,
         "noise.npy": _npy(noise),
@@ -219,6 +224,12 @@ def _golden(
             expected = {name: values[index].tolist() for name, values in outputs.items()}
             cases.append(GoldenCase(record=each, samples=samples, expected=expected, tolerance=float(allowed[index])))
     return Golden(cases=tuple(cases))
+
+
+def _with_explanations(golden: Golden, record: RecordSchema, explanations: Explanations) -> Golden:
+    cases = [case for case in golden.cases if case.samples == _EXPLAINED_SAMPLES]
+    tensors = encode_records(record, [case.record for case in cases])
+    return golden.model_copy(update={"explained": explanations.golden(cases, tensors)})
 
 
 def _raw_record(record: RecordSchema, data: Data, row: int) -> dict[str, Any]:

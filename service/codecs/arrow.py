@@ -16,6 +16,7 @@ from bundle.errors import InvalidRecords
 from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema, Tensors
 from bundle.manifest import Manifest
 from bundle.records import MOST_PROBLEMS, encode_columns
+from service.codecs import explained
 from service.codecs.request import ScoreRequest
 from service.errors import BodyMalformed, Fault, MediaTypeUnsupported, RequestInvalid, TooManyRecords, pointer
 from service.question import Question
@@ -98,7 +99,8 @@ def columns(verdicts: Verdicts, flat: bool) -> dict[str, Any]:
 
     Args:
         verdicts: Of B records.
-        flat: Whether the (B, K) latent means become K columns, and not one of lists.
+        flat: Whether the (B, K) latent means become K columns, and not one of lists; and an explanation those of its
+            most surprising fields, and not one of structs.
     """
     arrays: dict[str, Any] = {}
     for name, values in verdicts.columns().items():
@@ -109,6 +111,11 @@ def columns(verdicts: Verdicts, flat: bool) -> dict[str, Any]:
         else:
             items = pa.array(np.ascontiguousarray(values).reshape(-1))
             arrays[name] = pa.FixedSizeListArray.from_arrays(items, values.shape[1])
+    if verdicts.explanations is not None:
+        if flat:
+            arrays |= explained.flat(verdicts.explanations)
+        else:
+            arrays["explanation"] = explained.nested(verdicts.explanations)
     return arrays
 
 

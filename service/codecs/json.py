@@ -15,7 +15,7 @@ from service.question import MEMBERS, Question
 from service.verdicts import Verdicts
 
 MEDIA_TYPE = "application/json"
-_MEMBERS = ("records", *MEMBERS, "explain")
+_MEMBERS = ("records", *MEMBERS)
 
 
 def parse(body: bytes) -> Any:
@@ -52,9 +52,6 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
     faults = [Fault(pointer(name), "no such member") for name in unknown]
     question, wrong = question.changed(content, manifest)
     faults += wrong
-    explain = content.get("explain", False)
-    if explain is not False:
-        faults.append(Fault("/explain", "this bundle holds no explainer, so false is all that can be asked"))
     records = content.get("records")
     if not isinstance(records, list) or not records:
         faults.append(Fault("/records", "an array of at least one record is expected"))

@@ -46,19 +46,21 @@ def writer(path: Path) -> Iterator[Writer]:
         beside.unlink(missing_ok=True)
 
 
-def with_scores(table: pa.Table, scores: Mapping[str, np.ndarray[Any, Any]], flat: bool) -> pa.Table:
+def with_scores(table: pa.Table, scores: Mapping[str, np.ndarray[Any, Any] | pa.Array], flat: bool) -> pa.Table:
     """Append scores to a table as columns.
 
     Args:
         table: n rows.
-        scores: (n,) or (n, K) arrays by name.
+        scores: (n,) or (n, K) arrays by name, or (n,) arrays of Arrow.
         flat: Whether (n, K) becomes K columns, as CSV needs it, and not one of lists.
 
     Raises:
         FileInvalid: The table has such a column already.
     """
     for name, values in scores.items():
-        if values.ndim == 1:
+        if isinstance(values, pa.Array):
+            added = {name: values}
+        elif values.ndim == 1:
             added = {name: pa.array(values)}
         elif flat:
             added = {f"{name}_{index}": pa.array(values[:, index]) for index in range(values.shape[1])}

@@ -229,6 +229,7 @@ def _infer(path: str, model: ServedModel, settings: Settings) -> Schema:
                 "minimum": 1 / (model.manifest.calibration.records + 1),
                 "exclusiveMaximum": 1,
             },
+            "explain": {"enum": [False, None], "description": "an explanation is no tensor: `POST /score` gives it"},
             "binary_data_output": {"type": ["boolean", "null"], "default": False},
         },
     }

@@ -65,6 +65,8 @@ def decode(body: bytes, header_length: bytes | None, manifest: Manifest, max_rec
         _refuse("/id", "text is expected")
     parameters = _parameters(content, "")
     question, faults = Question.usual(manifest).changed(parameters, manifest, ("parameters",))
+    if question.explain:
+        faults.append(Fault("/parameters/explain", "an explanation is no tensor: ask for it with POST /score"))
     if faults:
         raise RequestInvalid(faults)
     timeout = parameters.get("timeout")

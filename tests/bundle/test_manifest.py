@@ -104,15 +104,15 @@ def test_documents_made_to_confuse_are_refused(document: bytes) -> None:
         Manifest.from_bytes(document)
 
 
-@pytest.mark.parametrize("version", [2, 3, 10, 2**70])
+@pytest.mark.parametrize("version", [3, 4, 10, 2**70])
 def test_a_newer_schema_asks_for_an_upgrade(manifest: Manifest, version: int) -> None:
     newer = content_of(manifest) | {"schema_version": version, "surprise": {"of": "a later release"}}
     for document in (signed(newer), json.dumps(newer).encode()):
-        with pytest.raises(SchemaTooNew, match=f"schema_version {version} is newer than 1, .* upgrade"):
+        with pytest.raises(SchemaTooNew, match=f"schema_version {version} is newer than 2, .* upgrade"):
             Manifest.from_bytes(document)
 
 
-@pytest.mark.parametrize("version", [0, -1, "1", "2", 2.0, 1.5, None, [2]])
+@pytest.mark.parametrize("version", [0, -1, "1", "2", 3.0, 1.5, None, [2]])
 def test_a_schema_version_that_never_was_is_refused(manifest: Manifest, version: object) -> None:
     with pytest.raises(ManifestInvalid, match="schema_version"):
         Manifest.from_bytes(signed(content_of(manifest) | {"schema_version": version}))
@@ -178,3 +178,16 @@ def test_numbers_of_draws_are_the_powers_of_two_up_to_256() -> None:
 def test_a_manifest_cannot_be_changed(manifest: Manifest) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         manifest.samples = 1  # type: ignore[misc]
+
+
+def test_a_bundle_of_the_first_schema_has_no_explainer(manifest: Manifest) -> None:
+    older = content_of(manifest) | {"schema_version": 1}
+    del older["usual_surprisal"]
+    assert Manifest.from_bytes(signed(older)).usual_surprisal is None
+
+
+def test_every_field_has_a_usual_surprisal(manifest: Manifest) -> None:
+    for fields, conditional in (((1.0, 2.0), (1.0, 2.0, 3.0)), ((1.0, 2.0, 3.0), (1.0,))):
+        usual = {"fields": fields, "kl": 1.0, "conditional": conditional, "deviations": (1.0,)}
+        with pytest.raises(ManifestInvalid, match="usual_surprisal is not of as many fields"):
+            Manifest.from_bytes(signed(content_of(manifest) | {"usual_surprisal": usual}))

@@ -220,3 +220,28 @@ def test_help_names_every_command() -> None:
     assert shown.returncode == 0
     for command in ("train", "score", "serve", "inspect", "demo"):
         assert command in shown.stdout
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "ndjson"])
+def test_a_file_is_explained_by_its_most_surprising_fields(
+    models: Path, csv: Path, tmp_path: Path, suffix: str
+) -> None:
+    target = tmp_path / f"scored.{suffix}"
+    done = surprisal("score", models / NAME, csv, target, "--explain")
+    assert done.returncode == 0, done.stderr
+    match suffix:
+        case "csv":
+            scored = pyarrow.csv.read_csv(target)
+        case "parquet":
+            scored = pyarrow.parquet.read_table(target)
+        case _:
+            scored = pa.Table.from_pylist([json.loads(line) for line in target.read_text().splitlines()])
+    assert scored.num_rows == 700
+    parts = ("field", "excess", "share", "expected", "direction")
+    added = [f"explanation_{rank}_{part}" for rank in (1, 2, 3) for part in parts]
+    assert [name for name in scored.column_names if name.startswith("explanation")] == added
+    fields = store.load(models, NAME, 1).manifest.record.name_set
+    for row in scored.to_pylist()[:50]:
+        named = [row[f"explanation_{rank}_field"] for rank in (1, 2, 3)]
+        assert len(set(named)) == 3
+        assert set(named) <= fields

@@ -19,7 +19,16 @@ from service.served_model import load
 from service.settings import Settings
 from tests.conftest import NAME, in_process
 
-FILES = ("manifest.json", "scorer.onnx", "encoder.onnx", "decoder.onnx", "noise.npy", "calibration.npz", "golden.json")
+FILES = (
+    "manifest.json",
+    "scorer.onnx",
+    "explainer.onnx",
+    "encoder.onnx",
+    "decoder.onnx",
+    "noise.npy",
+    "calibration.npz",
+    "golden.json",
+)
 
 
 @pytest.fixture
@@ -64,7 +73,7 @@ def renamed_field(folder: Path) -> None:
 
 def newer(folder: Path) -> None:
     text = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
+    (folder / "manifest.json").write_text(text.replace('"schema_version": 2', '"schema_version": 3'))
 
 
 def no_graph(folder: Path) -> None:

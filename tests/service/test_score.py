@@ -162,7 +162,7 @@ REFUSED: list[tuple[str, Any, int, str | None]] = [
     ("3 samples", {"records": [PAYMENT], "samples": 3}, 422, "/samples"),
     ("samples that are text", {"records": [PAYMENT], "samples": "16"}, 422, "/samples"),
     ("samples that are true", {"records": [PAYMENT], "samples": True}, 422, "/samples"),
-    ("an explanation", {"records": [PAYMENT], "explain": True}, 422, "/explain"),
+    ("an explanation that is no flag", {"records": [PAYMENT], "explain": "true"}, 422, "/explain"),
 ]
 
 

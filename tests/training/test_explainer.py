@@ -8,12 +8,20 @@ from training.explainer import Explainer
 from training.noise import noise_table
 from training.scores import Scorer
 
-NAMES = ("field_surprisal", "kl", "expected_numeric", "expected_deviation", "expected_boolean", "expected_categorical")
+NAMES = (
+    "field_surprisal",
+    "kl",
+    "conditional_surprisal",
+    "expected_numeric",
+    "expected_deviation",
+    "expected_boolean",
+    "expected_categorical",
+)
 
 
 @pytest.fixture(scope="module")
 def explainer() -> Explainer:
-    return Explainer(build(MIXED)).eval()
+    return Explainer(build(MIXED), MIXED).eval()
 
 
 @torch.no_grad()

@@ -37,6 +37,7 @@ def test_the_bundle_holds_what_the_design_promises(run: tuple[pipeline.Trained, 
     assert {path.name for path in trained.folder.iterdir()} == {
         "manifest.json",
         "scorer.onnx",
+        "explainer.onnx",
         "encoder.onnx",
         "decoder.onnx",
         "noise.npy",

@@ -1,0 +1,251 @@
+"""Why records are strange: from what `explainer.onnx` gives to excess, share, expectation and direction by field."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from bundle.fields import MISSING, UNKNOWN, BooleanField, CategoricalField, Frozen, NumericField, RecordSchema, Tensors
+
+if TYPE_CHECKING:
+    from bundle.manifest import Manifest
+
+FILE_NAME = "explainer.onnx"
+EXPLAINED = "elbo"
+"""The score whose terms are told apart, whichever decides."""
+COVERAGE = 0.9
+"""Share of held-out normal values inside the interval in which a number is expected."""
+_NORMAL = 1.645  # as many deviations cover that share of a Gaussian
+MOST_LIKELY = 3
+"""Categories that are named with their probabilities."""
+TOP = 3
+"""Fields that have columns of their own where an explanation is flat."""
+
+WIDE = 2**15
+"""Decoded numbers a record and draw from which hidden fields are decoded at the posterior's mean alone, not at every
+draw: work and memory grow with the square of the fields."""
+
+Array = npt.NDArray[np.float64]
+
+
+def decoded_numbers(schema: RecordSchema, samples: int) -> int:
+    """How many parameters of p(x|z) are computed to explain one record, which is what it costs.
+
+    Args:
+        schema: The bundle's fields.
+        samples: Number of draws, L.
+    """
+    parameters = 2 * len(schema.numeric) + len(schema.boolean) + sum(field.size for field in schema.categorical)
+    numbers = len(schema.fields) * parameters
+    return numbers if numbers > WIDE else numbers * samples
+
+
+class UsualSurprisal(Frozen):
+    """Medians over held-out normal records, in nats, with the bundle's own number of draws.
+
+    Args:
+        fields: Of each field's surprisal, in the schema's order.
+        kl: Of KL(q(z|x) || p(z)).
+        conditional: Of each field's surprisal given all others.
+        deviations: Of each numeric field, in their order: within so many of the expected standard deviations lie
+            `COVERAGE` of the values. The network's own are too small: it does not know what was filled in from what
+            was given.
+    """
+
+    fields: tuple[float, ...] = Field(min_length=1)
+    kl: float
+    conditional: tuple[float, ...]
+    deviations: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Surprisals:
+    """What the explainer says of B records and N fields, in the schema's order; nats, float64.
+
+    Args:
+        fields: -1/L sum_l log p(x_j|z_l), (B, N); with `kl` they add up to the negative ELBO.
+        kl: KL(q(z|x) || p(z)), (B,).
+        conditional: ELBO(x without x_j) - ELBO(x), (B, N): the surprisal of a field given all others.
+    """
+
+    fields: Array
+    kl: Array
+    conditional: Array
+
+    @classmethod
+    def of(cls, schema: RecordSchema, outputs: Tensors) -> "Surprisals":
+        """Take the graph's outputs, whose fields stand by kind.
+
+        Args:
+            schema: The bundle's fields.
+            outputs: Of `explainer.onnx`, B rows each.
+        """
+        by_kind = {field.name: place for place, field in enumerate(_by_kind(schema))}
+        order = [by_kind[name] for name in schema.names]
+        fields, kl, conditional = (
+            outputs[name].astype(np.float64) for name in ("field_surprisal", "kl", "conditional_surprisal")
+        )
+        return cls(fields[:, order], kl, conditional[:, order])
+
+
+def usual(schema: RecordSchema, tensors: Tensors, outputs: Tensors) -> UsualSurprisal:
+    """What is usual.
+
+    Args:
+        schema: The bundle's fields.
+        tensors: Held-out normal records.
+        outputs: Of `explainer.onnx` for them.
+    """
+    surprisals = Surprisals.of(schema, outputs)
+    return UsualSurprisal(
+        fields=tuple(np.median(surprisals.fields, axis=0).tolist()),
+        kl=float(np.median(surprisals.kl)),
+        conditional=tuple(np.median(surprisals.conditional, axis=0).tolist()),
+        deviations=tuple(_deviations(field, column, tensors, outputs) for column, field in enumerate(schema.numeric)),
+    )
+
+
+def _deviations(field: NumericField, column: int, tensors: Tensors, outputs: Tensors) -> float:
+    """Split conformal prediction with a score that is scaled locally (Lei et al. 2018, section 5.2)."""
+    off = np.abs((tensors["numeric"][:, column] - field.mean) / field.scale - outputs["expected_numeric"][:, column])
+    ratios = np.sort(off / outputs["expected_deviation"][:, column])
+    ratios = ratios[~np.isnan(ratios)]
+    if not ratios.size:
+        return _NORMAL
+    return float(ratios[min(math.ceil((ratios.size + 1) * COVERAGE), ratios.size) - 1])
+
+
+class Explanations:
+    """Why B records are strange; fields in the schema's order.
+
+    Args:
+        manifest: Of a bundle with an explainer.
+        tensors: The records.
+        outputs: Of `explainer.onnx` for them, with the same records.
+    """
+
+    def __init__(self, manifest: "Manifest", tensors: Tensors, outputs: Tensors) -> None:
+        known = manifest.usual_surprisal
+        if known is None:
+            raise ValueError("the bundle holds no explainer")
+        self.schema = manifest.record
+        self.surprisals = Surprisals.of(self.schema, outputs)
+        self.excess: Array = self.surprisals.fields - np.array(known.fields)
+        """(B, N) nats above what is usual."""
+        self.kl_excess: Array = self.surprisals.kl - known.kl
+        """(B,) nats, of one entry more beside the fields."""
+        self.conditional_excess: Array = self.surprisals.conditional - np.array(known.conditional)
+        """(B, N) nats above what is usual, given all other fields; decides the order."""
+        self._deviations = known.deviations
+        self._tensors = tensors
+        self._outputs = outputs
+
+    def __len__(self) -> int:
+        return len(self.kl_excess)
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.int64]:
+        """(B, N) positions of the fields, the most surprising first."""
+        return np.argsort(-self.conditional_excess, axis=1, kind="stable")
+
+    @cached_property
+    def share(self) -> Array:
+        """(B, N + 1) max(0, excess) / sum of max(0, excess), the KL last; NaN where nothing exceeds."""
+        positive = np.concatenate([self.excess, self.kl_excess[:, np.newaxis]], axis=1).clip(min=0.0)
+        total = positive.sum(axis=1, keepdims=True)
+        share: Array = np.divide(positive, total, out=np.full_like(positive, np.nan), where=total > 0)
+        return share
+
+    def objects(self) -> list[dict[str, Any]]:
+        """An object for each record, as JSON has it; NaN where there is no number."""
+        shares, order = self.share.tolist(), self.order.tolist()
+        return [
+            {
+                "explains": EXPLAINED,
+                "kl": {
+                    "surprisal": float(self.surprisals.kl[row]),
+                    "excess": float(self.kl_excess[row]),
+                    "share": shares[row][-1],
+                },
+                "fields": [self.field(row, place) for place in order[row]],
+            }
+            for row in range(len(self))
+        ]
+
+    def field(self, row: int, place: int) -> dict[str, Any]:
+        """What is said of one field of one record, as JSON has it.
+
+        Args:
+            row: The record's.
+            place: The field's, in the schema's order.
+        """
+        return {
+            "field": self.schema.fields[place].name,
+            "surprisal": float(self.surprisals.fields[row, place]),
+            "excess": float(self.excess[row, place]),
+            "share": float(self.share[row, place]),
+            "conditional_excess": float(self.conditional_excess[row, place]),
+            **self._expectation(row, place),
+        }
+
+    def given(self, row: int, place: int) -> float:
+        """What a field of a record holds, as its tensor has it.
+
+        Args:
+            row: The record's.
+            place: The field's, in the schema's order.
+        """
+        return float(self._tensors[self.schema.fields[place].kind][row, self._columns[place]])
+
+    def _expectation(self, row: int, place: int) -> dict[str, Any]:
+        field = self.schema.fields[place]
+        column = self._columns[place]
+        match field:
+            case NumericField():
+                expected, deviation = (
+                    float(self._outputs[name][row, column]) for name in ("expected_numeric", "expected_deviation")
+                )
+                half = deviation * self._deviations[column]
+                given = self.given(row, place)
+                low, middle, high = (
+                    field.mean + field.scale * value for value in (expected - half, expected, expected + half)
+                )
+                direction = "missing" if np.isnan(given) else "high" if given > middle else "low"
+                return {"expected": middle, "interval": [low, high], "direction": direction}
+            case BooleanField():
+                true = float(self._outputs["expected_boolean"][row, column])
+                codes: list[tuple[int, Any, float]] = [(1, True, true), (0, False, 1.0 - true)]
+            case CategoricalField():
+                start = self._slots[column]
+                probabilities = self._outputs["expected_categorical"][row, start : start + field.size].tolist()
+                codes = [
+                    (code, None if code == UNKNOWN else field.vocabulary[code - 1], probability)
+                    for code, probability in enumerate(probabilities)
+                ]
+        likely = sorted(codes, key=lambda each: -each[2])[:MOST_LIKELY]
+        code_given = self.given(row, place)
+        unusual = "unusual category" if code_given != likely[0][0] else None
+        return {
+            "expected": likely[0][1],
+            "likely": [{"value": value, "probability": probability} for _, value, probability in likely],
+            "direction": "missing" if code_given == MISSING else unusual,
+        }
+
+    @cached_property
+    def _columns(self) -> list[int]:
+        """Each field's column in the tensor of its kind."""
+        return [getattr(self.schema, field.kind).index(field) for field in self.schema.fields]
+
+    @cached_property
+    def _slots(self) -> list[int]:
+        """Where each categorical field's slots begin."""
+        sizes = [field.size for field in self.schema.categorical]
+        return [0, *np.cumsum(sizes).tolist()]
+
+
+def _by_kind(schema: RecordSchema) -> tuple[NumericField | BooleanField | CategoricalField, ...]:
+    return (*schema.numeric, *schema.boolean, *schema.categorical)

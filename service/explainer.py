@@ -1,0 +1,101 @@
+"""Explains the records that were asked to be: a batcher of its own, so that scores never wait for explanations."""
+
+from bundle.explanation import Explanations, decoded_numbers
+from bundle.fields import Tensors
+from bundle.manifest import Manifest
+from service.batcher import Batcher, Rows
+from service.errors import Fault, RequestInvalid
+from service.scorer import Scorer
+from service.settings import Settings
+
+REQUEST_NUMBERS = 2**26
+"""Most numbers that are decoded to explain one request: about a second's work of a processor."""
+BATCH_NUMBERS = 2**23
+"""The same for what runs at a time, so that what is late by then is left out."""
+_NUMBERS_A_ROW = 256
+"""Numbers that cost as much as a row that is decoded to be scored."""
+
+
+def decodes(manifest: Manifest) -> int:
+    """Rows that explaining one record with one draw costs; see `Scorer`."""
+    return -(-decoded_numbers(manifest.record, 1) // _NUMBERS_A_ROW)
+
+
+class Explainer:
+    """Runs one version's `explainer.onnx`.
+
+    Args:
+        manifest: Of the bundle.
+        graph: The session, which blocks.
+        settings: Limits of the batcher.
+    """
+
+    def __init__(self, manifest: Manifest, graph: Scorer, settings: Settings) -> None:
+        self._manifest = manifest
+        self._graph = graph
+        self._most = settings.max_records
+        at_a_time = BATCH_NUMBERS // decoded_numbers(manifest.record, manifest.samples)
+        self._batcher = Batcher(
+            graph,
+            max_batch_rows=min(settings.max_batch_records, max(1, at_a_time)),
+            max_queue_rows=settings.max_queue_records,
+            max_request_rows=settings.max_records,
+            # Never on the event loop, on which others wait.
+            inline_seconds=0.0,
+            observer=_Nobody(),
+        )
+
+    def limit(self, samples: int) -> int:
+        """Most records that a request may have explained with so many draws."""
+        return min(self._most, max(1, REQUEST_NUMBERS // decoded_numbers(self._manifest.record, samples)))
+
+    def refuse_if_too_many(self, records: int, samples: int) -> None:
+        """Say no before anything is scored.
+
+        Raises:
+            RequestInvalid: More records than are explained at a time.
+        """
+        if records > (limit := self.limit(samples)):
+            detail = f"at most {limit} records of this model are explained in a request with {samples} draws"
+            raise RequestInvalid([Fault("/explain", detail)])
+
+    async def explain(self, tensors: Tensors, samples: int, deadline: float) -> Explanations:
+        """Explain records.
+
+        Args:
+            tensors: The graph's inputs, B records.
+            samples: Number of draws, L.
+            deadline: On `time.monotonic`, in seconds.
+
+        Raises:
+            BatcherError: See `service.batcher`.
+        """
+        answer = await self._batcher.submit(tensors, samples, deadline)
+        return Explanations(self._manifest, tensors, answer.rows)
+
+    async def aclose(self, grace: float) -> None:
+        """Answer what is queued, then end; see `Batcher.aclose`."""
+        await self._batcher.aclose(grace)
+        self._graph.close()
+
+
+class _Nobody:
+    """Is told what the batcher does, and counts none of it: these records count when they are scored."""
+
+    def queued(self, rows: int) -> None:
+        """Rows queued now."""
+
+    def abandoned(self, rows: int) -> None:
+        """Rows that left the queue."""
+
+    def waited(self, seconds: float) -> None:
+        """Seconds that a piece was queued."""
+
+    def batch(self, rows: int) -> None:
+        """Rows of a batch that starts."""
+
+    def ran(self, seconds: float) -> None:
+        """Seconds that a batch ran."""
+
+    def answered(self, rows: Rows) -> None:
+        """What the graph gave."""

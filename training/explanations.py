@@ -1,0 +1,120 @@
+"""`explainer.onnx`: its export, the proof that it explains as the network does, and what is usual by it."""
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from bundle.explanation import UsualSurprisal, decoded_numbers, usual
+from bundle.fields import RecordSchema
+from bundle.golden import GoldenCase, tolerance
+from training import export
+from training.explainer import Explainer
+from training.export import PARITY_BATCHES, PARITY_SAMPLES, Outputs, Record
+from training.vae import VAE
+
+_LARGEST_RUN = 2**22
+"""Decoded numbers in one run: more leave the cache."""
+_PARITY_NUMBERS = 2**24
+"""Decoded numbers in a comparison with torch; tables of a thousand columns compare fewer records."""
+_USUAL_NUMBERS = 2**26
+_USUAL_RECORDS = (20, 1000)
+"""Least and most held-out records that tell what is usual; as many between as so many decoded numbers allow."""
+
+
+class Explanations:
+    """The exported explainer of one model.
+
+    Args:
+        vae: The trained model, on the CPU.
+        schema: The bundle's fields.
+        noise: eps, (256, K) float32.
+    """
+
+    def __init__(self, vae: VAE, schema: RecordSchema, noise: npt.NDArray[np.float32]) -> None:
+        self._explainer = Explainer(vae, schema).eval()
+        self._schema = schema
+        self._noise = noise
+        given, free = export.arguments(schema, vae.latent_size)
+        self.graph = export.to_onnx(self._explainer, given, self._explainer.names, free)
+        """The bytes of `explainer.onnx`."""
+        self.session = export.session(self.graph)
+
+    def explain(
+        self, record: Record, samples: int, session: onnxruntime.InferenceSession | None = None, rows: int | None = None
+    ) -> Outputs:
+        """What the graph gives.
+
+        Args:
+            record: The record tensors, B records.
+            samples: Number of draws, L.
+            session: Of the graph; its own by default.
+            rows: Records in one run; by default what suits a run.
+
+        Returns:
+            See `Explainer.forward`; B rows each.
+        """
+        step = rows or max(1, _LARGEST_RUN // self._numbers(samples))
+        return export.score(session or self.session, record, self._noise[:samples], rows_a_run=step)
+
+    def verify_parity(self, record: Record) -> float:
+        """Compare ONNX Runtime with torch, on held-out records and on extreme ones; see `export.verify_parity`.
+
+        Args:
+            record: Held-out records.
+
+        Returns:
+            The largest distance found, as a share of the tolerance.
+
+        Raises:
+            ParityFailed: Something is off by more than that, or not finite.
+        """
+        every = export.with_extremes(self._explainer.vae, record)
+        worst = 0.0
+        for samples in PARITY_SAMPLES:
+            most = max(2, _PARITY_NUMBERS // self._numbers(samples))
+            for wanted in sorted({min(batch, most) for batch in PARITY_BATCHES}):
+                used = {kind: values[-wanted:] for kind, values in every.items()}
+                step = min(wanted, max(2, _LARGEST_RUN // self._numbers(samples)))
+                actual = self.explain(used, samples, rows=step)
+                expected = export.run_with_torch(self._explainer, used, self._noise[:samples], step)
+                allowed = self._tolerance(used, samples)
+                worst = max(worst, export.share_off(actual, expected, allowed, f"{samples} draws, {wanted} records"))
+        return worst
+
+    def usual(self, record: Record, samples: int) -> UsualSurprisal:
+        """What is usual of held-out normal records.
+
+        Args:
+            record: Held-out normal records.
+            samples: The bundle's number of draws.
+        """
+        least, most = _USUAL_RECORDS
+        rows = min(most, max(least, _USUAL_NUMBERS // self._numbers(samples)))
+        some = {kind: values[:rows] for kind, values in record.items()}
+        return usual(self._schema, some, self.explain(some, samples))
+
+    def golden(self, raw: list[GoldenCase], record: Record) -> tuple[GoldenCase, ...]:
+        """What golden records are explained by.
+
+        Args:
+            raw: Cases of the scorer with one number of draws.
+            record: The tensors of the same records, in the same order.
+        """
+        (samples,) = {case.samples for case in raw}
+        outputs, allowed = self.explain(record, samples), self._tolerance(record, samples)
+        return tuple(
+            GoldenCase(
+                record=case.record,
+                samples=samples,
+                expected={name: values[row].tolist() for name, values in outputs.items()},
+                tolerance=float(allowed[row]),
+            )
+            for row, case in enumerate(raw)
+        )
+
+    def _tolerance(self, record: Record, samples: int) -> npt.NDArray[np.float64]:
+        vae = self._explainer.vae
+        return tolerance(self._explainer.fields, export.largest_term(vae, record, self._noise[:samples]))
+
+    def _numbers(self, samples: int) -> int:
+        return decoded_numbers(self._schema, samples)
