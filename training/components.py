@@ -1,5 +1,7 @@
 """The scores beyond the likelihood's own: `neighbours`, `typicality`, and `combined`, the default."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -25,14 +27,25 @@ class Components(nn.Module):
             of the coreset where they are few.
         noise: eps, (L, K) float32, as many draws as the bundle takes by default.
         seed: Seed of the coreset.
+        contamination: Share of the training records that may be anomalies; half as many of the nearest points of the
+            coreset are then passed over.
     """
 
-    def __init__(self, vae: VAE, train: Standardised, held_out: Standardised, noise: Tensor, seed: int) -> None:
+    def __init__(
+        self,
+        vae: VAE,
+        train: Standardised,
+        held_out: Standardised,
+        noise: Tensor,
+        seed: int,
+        contamination: float = 0.0,
+    ) -> None:
         super().__init__()
         order = torch.randperm(train.rows, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             coreset = _inferred(vae, train.take(order[:CORESET_ROWS]), noise)
-            self.neighbours = Neighbours(torch.cat([_position(vae, *each) for each in coreset]))
+            points = torch.cat([_position(vae, *each) for each in coreset])
+            self.neighbours = Neighbours(points, max(1, math.ceil(contamination / 2 * len(points))))
             usual = _inferred(vae, held_out, noise)
             parts = [self._parts(vae, *each) for each in usual]
             if held_out.rows < _ENOUGH:

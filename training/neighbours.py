@@ -10,13 +10,15 @@ _SOFTENING = 1e-2
 
 
 class Neighbours(nn.Module):
-    """The distance to the nearest point of a coreset.
+    """The distance to the nearest point of a coreset, or to the one of a given rank.
 
     The k-th nearest of all N training records is about as far as the nearest of N / k of them, so a coreset stands
     in for a larger k, and the graph need not sort.
 
     Args:
         points: (n, D) positions of training records.
+        rank: 1 for the nearest, 2 for the second nearest, and so on; above 1 where some points may be anomalies,
+            whose like would otherwise seem near.
 
     Reference:
         Ramaswamy, Rastogi & Shim 2000 (distance to the k-th neighbour); Wu & Jermaine 2006 and Sugiyama & Borgwardt
@@ -27,8 +29,9 @@ class Neighbours(nn.Module):
     directions: Tensor
     squares: Tensor
 
-    def __init__(self, points: Tensor) -> None:
+    def __init__(self, points: Tensor, rank: int = 1) -> None:
         super().__init__()
+        self.rank = rank
         centre = points.mean(dim=0)
         centred = points - centre
         self.register_buffer("centre", centre)
@@ -36,10 +39,10 @@ class Neighbours(nn.Module):
         self.register_buffer("squares", (centred * centred).sum(dim=1))
 
     def among_themselves(self) -> Tensor:
-        """(n,) distance of each point to the nearest of the others."""
+        """(n,) distance of each point to the nearest of the others, or to the one of the rank."""
         squared = (self.directions.T @ self.directions) * -0.5 + self.squares + self.squares.unsqueeze(1)
         squared.fill_diagonal_(torch.inf)
-        return torch.sqrt(squared.amin(dim=1).clamp(min=0.0) + _SOFTENING)
+        return torch.sqrt(self._of_rank(squared, min(self.rank, len(squared) - 1)).clamp(min=0.0) + _SOFTENING)
 
     def forward(self, positions: Tensor) -> Tensor:
         """Distances.
@@ -52,6 +55,11 @@ class Neighbours(nn.Module):
         """
         centred = positions - self.centre
         # |a - b|^2 written out, because the distance itself does not export.
-        others = torch.addmm(self.squares, centred, self.directions).amin(dim=1)
+        others = self._of_rank(torch.addmm(self.squares, centred, self.directions), self.rank)
         squared = (centred * centred).sum(dim=1) + others
         return torch.sqrt(squared.clamp(min=0.0) + _SOFTENING)
+
+    @staticmethod
+    def _of_rank(squared: Tensor, rank: int) -> Tensor:
+        # Sorting costs more than looking for the least.
+        return squared.amin(dim=1) if rank <= 1 else squared.topk(rank, dim=1, largest=False).values[:, -1]
