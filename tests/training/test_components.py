@@ -75,6 +75,16 @@ def test_of_a_coreset_itself_the_nearest_other_counts() -> None:
     np.testing.assert_allclose(found, np.sqrt(distances.min(axis=1) ** 2 + 1e-2), rtol=1e-9)
 
 
+def test_a_rank_passes_over_nearer_points() -> None:
+    random = np.random.default_rng(0)
+    points, positions = random.standard_normal((300, 7)), random.standard_normal((40, 7))
+    neighbours = Neighbours(torch.from_numpy(points), rank=5)
+    found = neighbours(torch.from_numpy(positions)).numpy()
+    np.testing.assert_allclose(found, np.sqrt(np.sort(cdist(positions, points))[:, 4] ** 2 + 1e-2), rtol=1e-9)
+    among = np.sort(cdist(points, points))[:, 5]  # its own place comes first
+    np.testing.assert_allclose(neighbours.among_themselves().numpy(), np.sqrt(among**2 + 1e-2), rtol=1e-6)
+
+
 def test_typicality_is_a_distance_in_both_directions() -> None:
     values = np.random.default_rng(0).standard_normal((4000, 3)) * [1.0, 5.0, 0.2]
     typicality = Typicality(torch.from_numpy(values).float())
