@@ -3,11 +3,11 @@
     python benchmarks/contamination.py FOLDER [--seeds 3] [--jobs 2] [--sets NAME...] [--out FILE.json]
 
 FOLDER holds `.npz` files with `X` (n, d) and `y` (n,), 1 = anomaly. As in `detection.py` a random half of the normal
-rows is the model's, 20 000 at most; anomalies are added until they are 5 % or 10 % of these rows, where at least half
+rows is the model's, 5 000 at most; anomalies are added until they are 5 % or 10 % of these rows, where at least half
 of them stay for the test, and they leave it. The rows are divided as `surprisal train` divides them, so that the rows
 that stop the training and those that calibrate are contaminated too. Three models a set and seed, with the defaults: of
 the normal rows alone; of all, plainly; of all, with `contamination` set to their share. The same test rows for all: the
-other normal rows, 10 000 at most, and as many anomalies. The false-alarm rate is that of the default score on these
+other normal rows, 5 000 at most, and as many anomalies. The false-alarm rate is that of the default score on these
 normal rows, at 1 % asked, of bundles that are not cross-fitted.
 """
 
@@ -37,7 +37,7 @@ from training import config, model, schema, thinning, trimming
 from training.data import Data, Rows, split
 from training.measures import detection
 
-MOST_ROWS, MOST_TESTED = 20_000, 10_000
+MOST_ROWS, MOST_TESTED = 5000, 5000
 SHARES = (0.05, 0.1)
 RATE = 0.01
 LOSES = 0.005

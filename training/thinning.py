@@ -9,10 +9,12 @@ from training.data import Rows
 
 Values = npt.NDArray[np.float64]
 
-_BODY = 0.5
-"""The rows from the median up tell how fast the scores of normal records thin out, ..."""
+_BODY = 0.6
+"""The strangest rows, as a share, whose lower part tells how fast the scores of normal records thin out, ..."""
 _CLEAN = 2.0
-"""... up to so many times the share of anomalies from the top."""
+"""... namely what lies below so many times the share of anomalies from the top, ..."""
+_NARROWEST = 0.2
+"""... and this share of the rows at least."""
 _STEPS = 60
 
 
@@ -22,8 +24,8 @@ def presumed_normal(scores: npt.NDArray[np.float32], contamination: float) -> Ro
     With all of them the threshold would lie among the anomalies. Without the highest of that share, every normal
     record among the anomalies would be lost as well, and too many fresh ones flagged. Between the two, the number of
     normal rows above a score is carried on from where anomalies are few: the tail of `combined`, which is compressed,
-    is taken as exponential, at the rate that the rows between the median and twice the share from the top show (a
-    truncated sample, so that it does not matter how many anomalies lie above). Of the highest rows as many are kept
+    is taken as exponential, at the rate that the rows below twice the share from the top show (a truncated sample, so
+    that it does not matter how many anomalies lie above). Of the highest rows as many are kept
     as that leaves, evenly spread among them.
 
     Args:
@@ -54,10 +56,10 @@ def _normal_from_the_top(descending: Values, contamination: float, gone: int) ->
     rows = descending.size
     rank = np.arange(1.0, rows + 1)
     clean = min(max(math.ceil(_CLEAN * contamination * rows), gone + 1), rows - 1)
-    body = max(math.ceil(_BODY * rows), clean + 1)
+    body = min(max(math.ceil(_BODY * rows), clean + math.ceil(_NARROWEST * rows)), rows)
     width = float(descending[clean - 1] - descending[body - 1])
     counts = np.zeros(rows)
-    if width > 0:
+    if width > 0 and body > clean:
         rate = _truncated_rate(descending[clean:body] - descending[body - 1], width)
         above = (body - clean) / math.expm1(rate * width)
         counts = above * np.exp(-rate * np.maximum(descending - descending[clean - 1], 0.0))
