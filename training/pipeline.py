@@ -15,7 +15,7 @@ import torch
 from bundle import calibration as calibrations
 from bundle import golden as goldens
 from bundle import store
-from bundle.calibration import Calibration, records_needed
+from bundle.calibration import Calibration
 from bundle.fields import RecordSchema
 from bundle.golden import Golden, GoldenCase
 from bundle.manifest import SAMPLE_COUNTS, SCORES, CalibrationSummary, Manifest, TrainingFacts
@@ -88,7 +88,7 @@ def train(
     """
     if not store.valid_name(name):
         raise ConfigInvalid(f"{name!r} is no model name; --name takes lower-case letters, digits, '.', '_' and '-'")
-    target, contamination = _device(device), config.data.contamination
+    target = _device(device)
     if config.data.label is not None and config.data.normal is None:
         say(
             f"no --normal value was given: every row counts as normal, whatever its {config.data.label!r}, "
@@ -108,17 +108,13 @@ def train(
     say(f"ONNX Runtime and torch agree to within {worst:.1%} of the tolerance; calibrating")
     forget_folds = _nothing
     if parts.folds:
-        say(
-            f"{parts.normal.size} normal rows are too few to put {records_needed(config.scoring.false_alarm_rate)} "
-            f"aside: each is scored by one of {len(parts.folds)} models that have not seen it"
-        )
+        say(_said_of_folds(parts))
         scores, forget_folds = cross_fit.scores(
             data, parts, fields, config, target, folder=out / name, resume=resume, report=report
         )
     else:
         scores = export.anomaly_scores(scorer, held_out, noise)
-    normal = thinning.presumed_normal(scores["combined", config.scoring.samples], contamination)
-    calibration = Calibration({key: values[normal] for key, values in scores.items()})
+    calibration = _calibration(scores, config)
     metrics = {"validation_elbo": model.validation_elbo}
     if parts.anomalies.size:
         metrics |= _detection(scorer, record, data, parts, noise[: config.scoring.samples], calibration)
@@ -189,6 +185,19 @@ def _said_of_rows(record: RecordSchema, parts: Split, train: Rows, validation: R
         f"{len(record.fields)} fields; {train.size} rows to train on, {validation.size} to stop by, "
         f"{trimmed}{calibrating}{parts.anomalies.size} labelled anomalies for evaluation"
     )
+
+
+def _said_of_folds(parts: Split) -> str:
+    return (
+        f"{parts.normal.size} normal rows are too few to put any aside: each is scored by one of {len(parts.folds)} "
+        "models that have not seen it"
+    )
+
+
+def _calibration(scores: cross_fit.Scores, config: TrainingConfig) -> Calibration:
+    """Of the held-out rows that are presumed normal, the same for every score."""
+    normal = thinning.presumed_normal(scores["combined", config.scoring.samples], config.data.contamination)
+    return Calibration({key: values[normal] for key, values in scores.items()})
 
 
 def _nothing() -> None:

@@ -25,7 +25,7 @@ async def test_a_hundred_rows_train_load_and_answer(tmp_path: Path, capsys: pyte
     settings = config.build(TINY | {"scoring": {"false_alarm_rate": 1 / 101}, "data": label})
     file = data.read(path)
     trained = pipeline.train(file, tmp_path / "models", "few", settings, device="cpu", say=said.append)
-    assert any("too few to put 100 aside" in line for line in said)
+    assert any("100 normal rows are too few to put any aside" in line for line in said)
     assert trained.manifest.training.rows == {"train": 90, "validation": 10, "calibration": 100, "anomalies": 4}
     assert [path.name for path in trained.folder.parent.iterdir()] == ["1"]
     record = file.table.drop_columns([transactions.LABEL]).slice(0, 1).to_pylist()[0]
