@@ -26,7 +26,7 @@ class Calibration:
     """Sorted anomaly scores of held-out normal records, by score and number of draws.
 
     The records were seen by neither the optimiser nor early stopping, so a p-value is one (split conformal,
-    Vovk, Gammerman & Shafer 2005).
+    Vovk, Gammerman & Shafer 2005), unless the manifest's `calibration.approximate` says why it is not quite.
 
     Args:
         scores: (n,) float32 anomaly scores, higher = stranger, by score's name and number of draws; in any order.

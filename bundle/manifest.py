@@ -116,10 +116,12 @@ class CalibrationSummary(Frozen):
     Args:
         records: How many there are, n; p-values are multiples of 1 / (n + 1).
         thresholds: By number of draws (as text): an anomaly score above it is an anomaly at the bundle's rate.
+        approximate: Why the p-values are not exactly valid, a sentence a reason; empty where they are.
     """
 
     records: int = Field(ge=1)
     thresholds: dict[str, float]
+    approximate: tuple[str, ...] = ()
 
 
 class TrainingFacts(Frozen):

@@ -35,6 +35,8 @@ def inspect(
         f"{manifest.samples} draws, calibrated on {manifest.calibration.records:,} records: "
         f"above {manifest.calibration.thresholds[str(manifest.samples)]:.4f} nats"
     )
+    for reason in manifest.calibration.approximate:
+        console.print(f"p-values are approximate: {reason}", markup=False)
     fields = Table("field", "kind", "likelihood", "statistics", "missing", title="Fields", title_justify="left")
     for field in manifest.record.fields:
         fields.add_row(

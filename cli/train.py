@@ -22,6 +22,9 @@ def train(
     label: Annotated[str | None, typer.Option(help="Column that says what is normal; never a feature.")] = None,
     normal: Annotated[str | None, typer.Option(help="The label's value in normal rows; only those are learnt.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A column that is no feature; may be repeated.")] = None,
+    contamination: Annotated[
+        float | None, typer.Option(help="Share of the rows that may be anomalies unnoticed, below 0.5; 0 if none.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="default, kingma-welling or an-cho.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, data and machine: same scores.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
@@ -37,7 +40,7 @@ def train(
         fail(f"training needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
-        settings = _settings(config, label, normal, exclude, preset, seed)
+        settings = _settings(config, label, normal, exclude, contamination, preset, seed)
         table = _read(data, settings)
         if schema_only:
             print(_schema(table, settings, console), end="")
@@ -78,7 +81,7 @@ def run(
     from training import fit, pipeline
 
     bar = Progress(
-        TextColumn("epoch"),
+        TextColumn("{task.fields[part]}epoch"),
         MofNCompleteColumn(),
         BarColumn(),
         TextColumn("{task.fields[terms]}"),
@@ -86,14 +89,15 @@ def run(
         console=console,
         transient=not console.is_terminal,
     )
-    task = bar.add_task("fit", total=None, terms="")
+    task = bar.add_task("fit", total=None, terms="", part="")
 
     def report(epoch: fit.Progress) -> None:
         terms = (
             f"ELBO {epoch.validation_elbo:.3f}{' *' if epoch.best else '  '}"
             f" reconstruction {epoch.log_likelihood:.3f} KL {epoch.kl:.3f} nats"
         )
-        bar.update(task, total=epoch.epochs, completed=epoch.epoch, terms=terms)
+        part = f"{epoch.part}: " if epoch.part else ""
+        bar.update(task, total=epoch.epochs, completed=epoch.epoch, terms=terms, part=part)
 
     with bar:
         return pipeline.train(data, out, name, settings, device=device, resume=resume, say=console.print, report=report)
@@ -104,6 +108,7 @@ def _settings(
     label: str | None,
     normal: str | None,
     exclude: list[str] | None,
+    contamination: float | None,
     preset: str | None,
     seed: int | None,
 ) -> "TrainingConfig":
@@ -117,8 +122,13 @@ def _settings(
             "leave one out (--schema-only --preset PRESET prints a file for another)"
         )
     content |= {key: value for key, value in (("preset", preset), ("seed", seed)) if value is not None}
-    flags = {"label": label, "normal": normal, "exclude": exclude}
-    given = {key: value for key, value in flags.items() if value}
+    flags = {
+        "label": label or None,
+        "normal": normal or None,
+        "exclude": exclude or None,
+        "contamination": contamination,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
     if given and isinstance(content.get("data", {}), dict):
         content["data"] = {**content.get("data", {}), **given}
     return configs.build(content)

@@ -21,6 +21,7 @@ class DataConfig(_Section):
     label: str | None = Field(default=None, description="column that says what is normal; never a feature")
     normal: str | None = Field(default=None, description="the label's value in normal rows; only those are trained on")
     exclude: tuple[str, ...] = Field(default=(), description="columns that are no features")
+    contamination: float = Field(default=0.0, ge=0, lt=0.5, description="share of the rows that may be anomalies")
     vocabulary_size: int = Field(default=100, ge=1, description="most categories a field; rarer ones are unknown")
     minimum_count: int = Field(default=2, ge=1, description="training rows that a category needs, else it is unknown")
     validation_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of rows for early stopping")

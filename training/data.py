@@ -1,6 +1,7 @@
 """Data files: CSV, Parquet, NDJSON and npz, read into one Arrow table, and their split."""
 
 import hashlib
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,12 @@ from training.errors import ConfigInvalid, DataInvalid
 
 Rows = npt.NDArray[np.int64]
 
+FOLDS = 10
+"""Into how many parts few rows are divided: each model then misses a tenth of them."""
+_MOST_CALIBRATION = 1 / 3
+"""Share of the normal rows that calibration may take before folds are the better use of them."""
+_LEAST = 20
+"""Normal rows that a model takes; of fewer a fold's model would be trained on a dozen."""
 SUFFIXES = (".csv", ".parquet", ".ndjson", ".jsonl", ".npz")
 
 
@@ -46,14 +53,17 @@ class Split:
     Args:
         train: Rows that the optimiser sees.
         validation: Rows that stop it.
-        calibration: Normal rows that nothing fitted has seen.
+        calibration: Normal rows that nothing fitted has seen; none where folds calibrate.
         anomalies: Labelled anomalies, for evaluation only.
+        folds: Where the rows are too few to spare any: every normal row, in parts. Each is scored by a model that is
+            trained on the others, and these scores calibrate.
     """
 
     train: Rows
     validation: Rows
     calibration: Rows
     anomalies: Rows
+    folds: tuple[Rows, ...] = ()
 
     @property
     def normal(self) -> Rows:
@@ -103,6 +113,8 @@ def read(path: Path, text_columns: Collection[str] = ()) -> Data:
 def split(data: Data, config: DataConfig, false_alarm_rate: float, seed: int) -> Split:
     """Divide the normal rows at random into train, validation and calibration.
 
+    Where the rate takes more than a third of them for calibration, none is put aside: they are divided into folds.
+
     Args:
         data: The data.
         config: The label and the shares.
@@ -115,20 +127,41 @@ def split(data: Data, config: DataConfig, false_alarm_rate: float, seed: int) ->
     """
     normal, anomalies = by_label(data.table, config)
     shuffled = np.random.default_rng(seed).permutation(normal)
-    needed = records_needed(false_alarm_rate)
+    needed = math.ceil(records_needed(false_alarm_rate) / (1 - config.contamination) - 1e-9)
+    if needed > min(normal.size, config.calibration_most) or normal.size < _LEAST:
+        raise _too_few(normal.size, needed, false_alarm_rate, config)
+    if needed > _MOST_CALIBRATION * normal.size:
+        train, stopping = set_aside(shuffled, config)
+        folds = tuple(np.sort(fold) for fold in np.array_split(shuffled, FOLDS))
+        return Split(train, stopping, shuffled[:0], anomalies, folds)
     calibration = min(max(round(config.calibration_share * normal.size), needed), config.calibration_most)
     validation = min(max(round(config.validation_share * normal.size), 1), config.calibration_most)
-    if calibration < needed or calibration + validation > 0.7 * normal.size:
-        raise DataInvalid(
-            f"{normal.size} normal rows are too few: a false-alarm rate of {false_alarm_rate:g} takes {needed} rows "
-            f"for calibration alone; give about {int(np.ceil((needed + validation) / 0.7))} rows, or ask for a rate "
-            f"of {1 / (0.2 * normal.size + 1):.2g}"
-        )
     return Split(
         train=np.sort(shuffled[calibration + validation :]),
         validation=np.sort(shuffled[calibration : calibration + validation]),
         calibration=np.sort(shuffled[:calibration]),
         anomalies=anomalies,
+    )
+
+
+def set_aside(shuffled: Rows, config: DataConfig) -> tuple[Rows, Rows]:
+    """Rows to train on and rows to stop by, of rows in random order; both sorted."""
+    validation = min(max(round(config.validation_share * len(shuffled)), 1), config.calibration_most)
+    return np.sort(shuffled[validation:]), np.sort(shuffled[:validation])
+
+
+def _too_few(rows: int, needed: int, false_alarm_rate: float, config: DataConfig) -> DataInvalid:
+    if needed > config.calibration_most:
+        return DataInvalid(
+            f"a false-alarm rate of {false_alarm_rate:g} takes {needed} rows for calibration, and "
+            f"data.calibration_most allows {config.calibration_most}; raise it, or ask for a higher rate"
+        )
+    least = max(needed, _LEAST)
+    rate = 1 / (math.floor(rows * (1 - config.contamination)) + 1)
+    otherwise = f", or ask for a rate of {rate:.2g} or more" if rows >= _LEAST else ""
+    return DataInvalid(
+        f"{rows} normal rows are too few: a false-alarm rate of {false_alarm_rate:g} takes {least}; "
+        f"give as many{otherwise}"
     )
 
 

@@ -72,6 +72,11 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
     if data.sha256 == facts.data_sha256:
         config = build(dict(facts.config))
         parts = files.split(data, config.data, config.scoring.false_alarm_rate, config.seed)
+        if parts.folds:
+            raise DataInvalid(
+                f"{path}: the bundle was trained on every normal row of this file (its p-values are cross-fitted), so "
+                "none is left to test on; give another file"
+            )
         rows = np.intersect1d(rows, parts.normal)
         known, fresh = np.intersect1d(rows, parts.train), np.intersect1d(rows, parts.calibration)
     else:

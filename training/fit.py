@@ -16,7 +16,7 @@ from torch import Tensor
 from bundle import durable_file
 from training.config import FitConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber
-from training.objectives import elbo
+from training.objectives import Terms, elbo
 from training.preprocess import Standardised
 from training.vae import VAE
 
@@ -24,6 +24,8 @@ CHECKPOINT_SECONDS = 2.0
 """Least time between two checkpoints, so that short epochs are not spent on writing."""
 _STEPS = 5000
 _VALIDATION_ROWS = 4096
+_UNTRIMMED, _UNTRIMMED_SHARE = 2, 0.05
+"""Epochs, and share of them, before the bound tells which records are the least likely."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Progress:
         validation_elbo: Of the held-out records.
         validation_kl: Of the held-out records.
         best: Whether that is the best so far.
+        part: Of which of several models, in words; empty where there is one.
     """
 
     epoch: int
@@ -47,6 +50,7 @@ class Progress:
     validation_elbo: float
     validation_kl: float
     best: bool
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,12 @@ class Plan:
         return cls(config.epochs or min(200, max(10, _STEPS // batches)), batch_size, batches)
 
 
+def trimmed(bounds: Tensor, share: float) -> Tensor:
+    """Places, in order, of all but the given share of the lowest (n,) bounds; one at least."""
+    kept = max(1, len(bounds) - math.ceil(share * len(bounds)))
+    return bounds.argsort(descending=True, stable=True)[:kept].sort().values
+
+
 class Fit:
     """Trains a VAE on records that are already standardised and in memory.
 
@@ -82,8 +92,13 @@ class Fit:
         seed: Seed of the order of batches and of the noise.
         checkpoint: Where the state is kept between epochs, or None.
         fingerprint: What a checkpoint must have been made from to be resumed (data and configuration).
+        contamination: Share of the records, of both kinds, that may be anomalies: after the first epochs each epoch
+            leaves out as many, those with the lowest bound, and so does validation.
 
     `history` holds every epoch so far, those before an interruption included.
+
+    Reference:
+        Shen & Sanghavi 2019, "Learning with bad training data via iterative trimmed loss minimization", Algorithm 1.
     """
 
     def __init__(
@@ -97,6 +112,7 @@ class Fit:
         seed: int,
         checkpoint: Path | None = None,
         fingerprint: str = "",
+        contamination: float = 0.0,
     ) -> None:
         self.vae = vae
         self.train = train
@@ -104,6 +120,7 @@ class Fit:
         self.config = config
         self.checkpoint = checkpoint
         self.fingerprint = fingerprint
+        self.contamination = contamination
         self.rows = train.numeric.shape[0]
         self.plan = Plan.of(self.rows, config)
         self.device = train.numeric.device
@@ -159,7 +176,7 @@ class Fit:
         return self.best_elbo
 
     def _one_epoch(self, kl_weight: float) -> tuple[float, float]:
-        order = torch.randperm(self.rows, generator=self.generator, device=self.device)
+        order = self._order()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         shape = (self.objective.draws, self.vae.latent_size)
         for number, rows in enumerate(torch.split(order, self.plan.batch_size), start=1):
@@ -179,19 +196,38 @@ class Fit:
             self.optimiser.step()
             self.schedule.step()
             sums += torch.stack([terms.log_likelihood.detach().sum(), terms.kl.detach().sum()])
-        log_likelihood, kl = (sums / self.rows).tolist()
+        log_likelihood, kl = (sums / len(order)).tolist()
         return log_likelihood, kl
+
+    @torch.no_grad()
+    def _order(self) -> Tensor:
+        """The epoch's training records in random order, once it is time without those that are the least likely."""
+        order = torch.randperm(self.rows, generator=self.generator, device=self.device)
+        if not self.contamination or self.epoch <= max(_UNTRIMMED, _UNTRIMMED_SHARE * self.plan.epochs):
+            return order
+        noise = torch.randn(self.rows, 1, self.vae.latent_size, generator=self.generator, device=self.device)
+        likely = trimmed(self._terms(self.train, noise).bound, self.contamination)
+        kept = torch.zeros(self.rows, dtype=torch.bool, device=self.device)
+        kept[likely] = True
+        return order[kept[order]]
+
+    def _terms(self, records: Standardised, noise: Tensor) -> Terms:
+        every = torch.arange(records.rows, device=self.device)
+        pieces = [elbo(self.vae, records.take(rows), noise[rows]) for rows in torch.split(every, _VALIDATION_ROWS)]
+        return Terms(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float, float]:
         """Mean ELBO and KL of the validation records, and the ELBO with the KL weighted as in training."""
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         every = torch.arange(self.validation_noise.shape[0], device=self.device)
+        if self.contamination:
+            every = trimmed(self._terms(self.validation, self.validation_noise).bound, self.contamination)
         for rows in torch.split(every, _VALIDATION_ROWS):
             batch = self.validation.take(rows)
             terms = elbo(self.vae, batch, self.validation_noise[rows])
             totals += torch.stack([terms.log_likelihood.double().sum(), terms.kl.double().sum()])
-        log_likelihood, kl = (totals / self.validation_noise.shape[0]).tolist()
+        log_likelihood, kl = (totals / len(every)).tolist()
         if not math.isfinite(log_likelihood - kl):
             raise NotANumber(
                 f"epoch {self.epoch}: the ELBO of the validation records is {log_likelihood - kl}; {_ADVICE}"
@@ -232,6 +268,11 @@ class Fit:
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         durable_file.replace(self.checkpoint, content.getvalue())
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether an interrupted run has left one."""
+        return self.checkpoint is not None and self.checkpoint.exists()
+
     def forget_checkpoint(self) -> None:
         """Remove the checkpoint once its run has ended well."""
         if self.checkpoint is not None:
@@ -246,7 +287,7 @@ class Fit:
         Raises:
             ConfigInvalid: No checkpoint, or one of other data or another configuration.
         """
-        if self.checkpoint is None or not self.checkpoint.exists():
+        if self.checkpoint is None or not self.has_checkpoint:
             raise ConfigInvalid(
                 "there is no checkpoint of this data and configuration to resume from; train without --resume"
             )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from bundle.fields import RecordSchema
+from bundle.manifest import SCORES
 from training import schema
 from training.components import Components
 from training.config import TrainingConfig
@@ -20,6 +21,8 @@ from training.noise import noise_table
 from training.preprocess import Standardised
 from training.scores import Scorer
 from training.vae import VAE
+
+_ROWS = 256  # in one pass, so that many draws stay small
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,28 @@ class Model:
     history: tuple[Progress, ...]
     forget_checkpoint: Callable[[], None]
 
+    @torch.no_grad()
+    def anomaly_scores(
+        self, record: Mapping[str, npt.NDArray[np.generic]], samples: int
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Every anomaly score of many records, by torch.
+
+        Args:
+            record: The record tensors, B records.
+            samples: Number of draws.
+
+        Returns:
+            (B,) float32 by score's name, higher = stranger.
+        """
+        noise = torch.from_numpy(self.noise[:samples])
+        found: dict[str, list[npt.NDArray[np.float32]]] = {each.name: [] for each in SCORES}
+        for start in range(0, len(next(iter(record.values()))), _ROWS):
+            piece = {kind: torch.from_numpy(values[start : start + _ROWS]) for kind, values in record.items()}
+            outputs = dict(zip(self.scorer.names, self.scorer(piece, noise), strict=True))
+            for each in SCORES:
+                found[each.name].append(each.sign * outputs[each.output].numpy())
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
 
 def fit(
     data: Data,
@@ -51,6 +76,7 @@ def fit(
     *,
     folder: Path | None = None,
     resume: bool = False,
+    part: str = "",
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Model:
     """Train a network on some rows, and fit the scores that are made with it.
@@ -64,6 +90,8 @@ def fit(
         target: Where to train.
         folder: Where checkpoints are kept, or None for nowhere.
         resume: Take up the one that an interrupted run of the same data and configuration left there.
+        part: Which of several models of the same data and configuration this is, in words; empty for the one that
+            serves. Another may start afresh where it has left no checkpoint.
         report: Told about every epoch.
 
     Raises:
@@ -79,7 +107,7 @@ def fit(
         tensors = schema.tensors(record, data, rows)
         return vae.standardise({kind: torch.from_numpy(values).to(target) for kind, values in tensors.items()})
 
-    made_from = json.dumps([data.sha256, config.model_dump(mode="json")], sort_keys=True)
+    made_from = json.dumps([data.sha256, config.model_dump(mode="json"), *([part] if part else [])], sort_keys=True)
     fingerprint = hashlib.sha256(made_from.encode()).hexdigest()
     run = Fit(
         vae,
@@ -91,8 +119,9 @@ def fit(
         # Runs of one name may go on side by side, each with its own.
         checkpoint=None if folder is None else folder / f".checkpoint-{fingerprint[:16]}.pt",
         fingerprint=fingerprint,
+        contamination=config.data.contamination,
     )
-    if resume:
+    if resume and not (part and not run.has_checkpoint):
         run.resume()
     validation_elbo = run.run(report)
     vae = vae.cpu().eval()

@@ -1,7 +1,7 @@
 """The whole of a training run: data, schema, fit, export, parity, calibration, golden records, bundle."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from importlib.metadata import version
 from io import BytesIO
@@ -21,10 +21,10 @@ from bundle.golden import Golden, GoldenCase
 from bundle.manifest import SAMPLE_COUNTS, SCORES, CalibrationSummary, Manifest, TrainingFacts
 from bundle.records import encode_records
 from bundle.reference import references
-from training import export, schema
+from training import cross_fit, export, schema, thinning, trimming
 from training import model as models
 from training.config import FieldConfig, TrainingConfig
-from training.data import Data, Split, split
+from training.data import Data, Rows, Split, split
 from training.errors import ConfigInvalid
 from training.explanations import Explanations
 from training.fit import Progress
@@ -99,23 +99,26 @@ def train(
         )
     parts = split(data, config.data, config.scoring.false_alarm_rate, config.seed)
     fields = choose_fields(data, parts, config, say)
-    record = schema.fit(data, parts.train, fields, config)
-    say(
-        f"{len(record.fields)} fields; {parts.train.size} rows to train on, {parts.validation.size} to stop by, "
-        f"{parts.calibration.size} for calibration, {parts.anomalies.size} labelled anomalies for evaluation"
-    )
-    model = models.fit(
-        data, record, parts.train, parts.validation, config, target, folder=out / name, resume=resume, report=report
-    )
+    record, kept, validation = trimming.prepare(data, parts.train, parts.validation, fields, config)
+    say(_said_of_rows(record, parts, kept, validation))
+    model = models.fit(data, record, kept, validation, config, target, folder=out / name, resume=resume, report=report)
     vae, noise = model.scorer.vae, model.noise
     say("exporting to ONNX and comparing with torch")
     graphs = export.export(model.scorer, record)
     scorer = export.session(graphs.scorer)
-    held_out = schema.tensors(record, data, parts.calibration)
+    held_out = schema.tensors(record, data, parts.calibration if parts.calibration.size else parts.validation)
     explanations = Explanations(vae, record, noise)
     worst = max(export.verify_parity(model.scorer, scorer, held_out, noise), explanations.verify_parity(held_out))
     say(f"ONNX Runtime and torch agree to within {worst:.1%} of the tolerance; calibrating")
-    calibration = Calibration(export.anomaly_scores(scorer, held_out, noise))
+    forget_folds = _nothing
+    if parts.folds:
+        say(_said_of_folds(parts))
+        scores, forget_folds = cross_fit.scores(
+            data, parts, fields, config, target, folder=out / name, resume=resume, report=report
+        )
+    else:
+        scores = export.anomaly_scores(scorer, held_out, noise)
+    calibration = _calibration(scores, config)
     metrics = {"validation_elbo": model.validation_elbo}
     if parts.anomalies.size:
         metrics |= _detection(scorer, record, data, parts, noise[: config.scoring.samples], calibration)
@@ -127,12 +130,17 @@ def train(
         anomaly_score=config.scoring.anomaly_score,
         samples=config.scoring.samples,
         false_alarm_rate=config.scoring.false_alarm_rate,
-        calibration=_summary(calibration, config),
+        calibration=_summary(calibration, parts, config),
         usual_surprisal=explanations.usual(held_out, config.scoring.samples),
         training=TrainingFacts(
             data=data.name,
             data_sha256=data.sha256,
-            rows={part: len(getattr(parts, part)) for part in ("train", "validation", "calibration", "anomalies")},
+            rows={
+                "train": kept.size,
+                "validation": validation.size,
+                "calibration": calibration.records,
+                "anomalies": parts.anomalies.size,
+            },
             seed=config.seed,
             device=str(target),
             config=config.model_dump(mode="json", exclude_none=True),
@@ -145,6 +153,10 @@ def train(
     def score(tensors: Tensors) -> export.Outputs:
         return export.score(scorer, tensors, noise[: config.scoring.samples])
 
+    def explain(tensors: Tensors) -> export.Outputs:
+        return explanations.explain(tensors, config.scoring.samples)
+
+    used = replace(parts, train=kept, validation=validation)
     golden = _with_explanations(_golden(vae, scorer, record, data, parts, noise), record, explanations)
     files = {
         "scorer.onnx": graphs.scorer,
@@ -154,10 +166,11 @@ def train(
         "noise.npy": _npy(noise),
         calibrations.FILE_NAME: calibration.to_bytes(),
         goldens.FILE_NAME: golden.model_dump_json(indent=1).encode(),
-        page.FILE_NAME: page.write(evidence.gather(name, model, score, data, parts, manifest)),
+        page.FILE_NAME: page.write(evidence.gather(name, model, score, explain, data, used, calibration, manifest)),
     }
     number = store.write(out, name, manifest, files)
     model.forget_checkpoint()
+    forget_folds()
     return Trained(name, number, out / name / str(number), store.load(out, name, number).manifest)
 
 
@@ -177,6 +190,33 @@ def choose_fields(data: Data, parts: Split, config: TrainingConfig, say: Say) ->
         if field.name == config.data.label:
             raise ConfigInvalid(f"{field.name!r} is the label and cannot be a field as well")
     return tuple(field for field in config.fields if field.name not in config.data.exclude)
+
+
+def _said_of_rows(record: RecordSchema, parts: Split, train: Rows, validation: Rows) -> str:
+    left_out = parts.train.size + parts.validation.size - train.size - validation.size
+    calibrating = f"{parts.calibration.size} for calibration, " if parts.calibration.size else ""
+    trimmed = f"{left_out} left out as the likeliest anomalies, " if left_out else ""
+    return (
+        f"{len(record.fields)} fields; {train.size} rows to train on, {validation.size} to stop by, "
+        f"{trimmed}{calibrating}{parts.anomalies.size} labelled anomalies for evaluation"
+    )
+
+
+def _said_of_folds(parts: Split) -> str:
+    return (
+        f"{parts.normal.size} normal rows are too few to put any aside: each is scored by one of {len(parts.folds)} "
+        "models that have not seen it"
+    )
+
+
+def _calibration(scores: cross_fit.Scores, config: TrainingConfig) -> Calibration:
+    """Of the held-out rows that are presumed normal, the same for every score."""
+    normal = thinning.presumed_normal(scores["combined", config.scoring.samples], config.data.contamination)
+    return Calibration({key: values[normal] for key, values in scores.items()})
+
+
+def _nothing() -> None:
+    """No fold has left a checkpoint."""
 
 
 def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -201,18 +241,38 @@ def _detection(
     return metrics
 
 
-def _summary(calibration: Calibration, config: TrainingConfig) -> CalibrationSummary:
+def _summary(calibration: Calibration, parts: Split, config: TrainingConfig) -> CalibrationSummary:
     rate = config.scoring.false_alarm_rate
     thresholds = {
         str(samples): calibration.threshold(config.scoring.anomaly_score, samples, rate) for samples in SAMPLE_COUNTS
     }
-    return CalibrationSummary(records=calibration.records, thresholds=thresholds)
+    return CalibrationSummary(
+        records=calibration.records, thresholds=thresholds, approximate=_reasons(calibration.records, parts, config)
+    )
+
+
+def _reasons(records: int, parts: Split, config: TrainingConfig) -> tuple[str, ...]:
+    """Why p-values are not exactly valid."""
+    reasons = []
+    if parts.folds:
+        reasons.append(
+            f"cross-fitted: {parts.normal.size} normal rows were scored by {len(parts.folds)} models, each by one that "
+            "has not seen it, and calibrate another that was trained on all of them"
+        )
+    if config.data.contamination:
+        held_out = parts.normal.size if parts.folds else parts.calibration.size
+        reasons.append(
+            f"contamination {config.data.contamination:g}: {held_out - records} of {held_out} held-out rows were left "
+            "out of the calibration as the likeliest anomalies, by an estimate"
+        )
+    return tuple(reasons)
 
 
 def _golden(
     vae: VAE, scorer: Any, record: RecordSchema, data: Data, parts: Split, noise: npt.NDArray[np.float32]
 ) -> Golden:
-    rows = [*parts.calibration[:_GOLDEN_NORMAL].tolist(), *parts.anomalies[:_GOLDEN_ANOMALIES].tolist()]
+    normal = parts.calibration if parts.calibration.size else parts.validation
+    rows = [*normal[:_GOLDEN_NORMAL].tolist(), *parts.anomalies[:_GOLDEN_ANOMALIES].tolist()]
     raw: list[dict[str, Any] | list[Any]] = [_raw_record(record, data, row) for row in rows]
     raw += _contrived_records(record)
     tensors = encode_records(record, raw)

@@ -71,6 +71,7 @@ def test_a_schema_is_printed_edited_and_trained_with(csv: Path, tmp_path: Path) 
         (("train", "{csv}", "--label", "nothing", "--normal", "0"), 2, "no column 'nothing'"),
         (("train", "{csv}", "--normal", "no"), 2, "--label"),
         (("train", "{csv}", "--preset", "best"), 2, "preset"),
+        (("train", "{csv}", "--contamination", "0.6"), 2, "data.contamination"),
         (("train", "{csv}", "--config", "nothing.toml"), 2, "nothing.toml"),
         (("train", "{csv}", "--device", "cuda"), 2, "no GPU"),
         (("train", "{csv}", "--name", "A B"), 2, "no model name"),

@@ -99,11 +99,36 @@ def test_the_calibration_part_grows_with_the_rate_asked_for() -> None:
     assert split(data, DataConfig(), 0.001, 0).calibration.size == 999
 
 
-def test_too_few_rows_for_the_rate_say_how_many_it_takes() -> None:
+def test_rows_that_would_go_to_calibration_by_more_than_a_third_are_divided_into_folds() -> None:
     data = as_data(pa.table({"x": np.arange(100.0)}))
-    with pytest.raises(DataInvalid, match="99 rows"):
-        split(data, DataConfig(), 0.01, 0)
     assert split(data, DataConfig(), 0.05, 0).calibration.size == 20
+    parts = split(data, DataConfig(), 0.01, 0)
+    assert parts.calibration.size == 0
+    assert [fold.size for fold in parts.folds] == [10] * 10
+    assert sorted(np.concatenate(parts.folds)) == sorted(parts.normal) == list(range(100))
+    assert (parts.train.size, parts.validation.size) == (90, 10)
+
+
+@pytest.mark.parametrize(
+    ("rows", "rate", "contamination", "words"),
+    [
+        (98, 0.01, 0.0, "98 normal rows are too few: a false-alarm rate of 0.01 takes 99; .* rate of 0.01 or more"),
+        (100, 0.01, 0.1, "takes 110; .* rate of 0.011 or more"),
+        (19, 0.1, 0.0, "takes 20; give as many$"),
+        (20_000, 1e-5, 0.0, "takes 99999 rows for calibration, and data.calibration_most allows 10000"),
+    ],
+)
+def test_too_few_rows_for_the_rate_say_how_many_it_takes(
+    rows: int, rate: float, contamination: float, words: str
+) -> None:
+    data = as_data(pa.table({"x": np.arange(float(rows))}))
+    with pytest.raises(DataInvalid, match=words):
+        split(data, DataConfig(contamination=contamination), rate, 0)
+
+
+def test_what_contamination_will_take_from_the_calibration_is_allowed_for() -> None:
+    data = as_data(pa.table({"x": np.arange(400.0)}))
+    assert split(data, DataConfig(calibration_share=0.1, contamination=0.1), 0.01, 0).calibration.size == 110
 
 
 @pytest.mark.parametrize(

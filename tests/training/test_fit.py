@@ -32,11 +32,16 @@ def batch(vae: VAE, rows: int, seed: int) -> Standardised:
 
 
 def fitting(
-    vae: VAE, checkpoint: Path | None = None, epochs: int = 6, fingerprint: str = "a", patience: int = 20
+    vae: VAE,
+    checkpoint: Path | None = None,
+    epochs: int = 6,
+    fingerprint: str = "a",
+    patience: int = 20,
+    contamination: float = 0.0,
 ) -> Fit:
     config = FitConfig(epochs=epochs, batch_size=32, patience=patience, learning_rate=1e-2)
     parts = batch(vae, 400, 1), batch(vae, 100, 2)
-    options = {"seed": 3, "checkpoint": checkpoint, "fingerprint": fingerprint}
+    options = {"seed": 3, "checkpoint": checkpoint, "fingerprint": fingerprint, "contamination": contamination}
     return Fit(vae, *parts, ObjectiveConfig(), config, **options)  # type: ignore[arg-type]
 
 
@@ -78,16 +83,19 @@ def interrupt_at(epoch: int) -> Callable[[Progress], None]:
     return report
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("contamination", [0.0, 0.1])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contamination: float
+) -> None:
     monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", -1.0)
     whole = model()
-    first = fitting(whole)
+    first = fitting(whole, contamination=contamination)
     expected = first.run()
     checkpoint = tmp_path / "checkpoint" / "last.pt"
     with pytest.raises(KeyboardInterrupt):
-        fitting(model(), checkpoint).run(interrupt_at(3))
+        fitting(model(), checkpoint, contamination=contamination).run(interrupt_at(3))
     resumed = model(seed=99)
-    second = fitting(resumed, checkpoint)
+    second = fitting(resumed, checkpoint, contamination=contamination)
     assert second.resume() == 3
     assert second.run() == expected
     assert same(weights(whole), weights(resumed))
@@ -106,6 +114,25 @@ def test_the_first_epoch_leaves_a_checkpoint_and_forgetting_it_leaves_those_of_o
     assert mine.exists()
     fitted.forget_checkpoint()
     assert [path.name for path in tmp_path.iterdir()] == ["b.pt"]
+
+
+def test_what_is_least_likely_is_left_out() -> None:
+    assert fit.trimmed(torch.tensor([3.0, -9.0, 5.0, -7.0, 1.0]), 0.4).tolist() == [0, 2, 4]
+    assert fit.trimmed(torch.tensor([3.0, -9.0]), 0.1).tolist() == [0]
+
+
+def test_trimmed_anomalies_are_not_learnt() -> None:
+    bounds = {}
+    for contamination in (0.0, 0.1):
+        vae = model()
+        fitted = fitting(vae, epochs=40, contamination=contamination)
+        # Alike, and within the range of each field: the fields do not go together.
+        fitted.train.numeric[:40] = torch.tensor([1.5, -1.5, 1.5, 1.5])
+        fitted.run()
+        with torch.no_grad():
+            bound = elbo(vae, fitted.train, torch.zeros(1, vae.latent_size)).bound
+        bounds[contamination] = (bound[:40].mean() - bound[40:].mean()).item()
+    assert bounds[0.1] < bounds[0.0] - 3.0
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bundle.calibration import Calibration
+from bundle.explanation import Explanations
 from bundle.fields import AnyField, Tensors
 from bundle.manifest import Manifest
 from training import schema
@@ -51,11 +53,14 @@ class Evidence:
         vae: The trained network, on the CPU.
         noise: eps, (L, K) float32, the bundle's number of draws.
         table: The data that the rows are of.
+        calibration: The bundle's own.
         train: The rows that the network was trained on.
         validation: Rows that stopped the training.
-        calibration: Normal rows that nothing was fitted on.
+        held_out: Rows that count as normal and that nothing was fitted on: those of the calibration; cross-fitted,
+            where there are none such, those of the validation.
         anomalies: Labelled anomalies; none where there is no label.
-        kl: (n, K) float64 nats by latent dimension, of the calibration rows.
+        kl: (n, K) float64 nats by latent dimension, of the held-out rows.
+        explain: Gives the outputs of `explainer.onnx` for record inputs, with the bundle's number of draws.
     """
 
     name: str
@@ -64,16 +69,35 @@ class Evidence:
     vae: VAE
     noise: npt.NDArray[np.float32]
     table: Data
+    calibration: Calibration
     train: Tensors
     validation: Part
-    calibration: Part
+    held_out: Part
     anomalies: Part
     kl: npt.NDArray[np.float64]
+    explain: Callable[[Tensors], Outputs]
 
     @property
     def score(self) -> str:
         """Name of the score that decides."""
         return self.manifest.anomaly_score
+
+    @property
+    def calibrating(self) -> npt.NDArray[np.float32]:
+        """The sorted (n,) scores that p-values of the deciding score come from."""
+        return self.calibration.scores(self.score, self.manifest.samples)
+
+    def p_values(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """(B,) p-values of (B,) values of the deciding score."""
+        return self.calibration.p_values(self.score, self.manifest.samples, scores)
+
+    def threshold(self, score: str) -> float:
+        """The value of a score above which a record is flagged at the bundle's false-alarm rate."""
+        return self.calibration.threshold(score, self.manifest.samples, self.manifest.false_alarm_rate)
+
+    def explanations(self, tensors: Tensors) -> Explanations:
+        """Why some records are strange."""
+        return Explanations(self.manifest, tensors, self.explain(tensors))
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -102,8 +126,10 @@ def gather(
     name: str,
     model: Model,
     score: Callable[[Tensors], Outputs],
+    explain: Callable[[Tensors], Outputs],
     data: Data,
     parts: Split,
+    calibration: Calibration,
     manifest: Manifest,
 ) -> Evidence:
     """Score what the report shows.
@@ -112,8 +138,10 @@ def gather(
         name: The model's name.
         model: What the training gave.
         score: Gives the outputs of `scorer.onnx` for record inputs, with the bundle's number of draws.
+        explain: Gives those of `explainer.onnx`.
         data: The table.
         parts: Which of its rows served what.
+        calibration: The bundle's.
         manifest: The bundle's, still without its files.
     """
     vae = model.scorer.vae
@@ -127,7 +155,7 @@ def gather(
         }
         return Part(rows, tensors, scores, outputs.get("latent_mean", np.empty((0, vae.latent_size), np.float32)))
 
-    calibration = part(parts.calibration)
+    held_out = part(parts.calibration if parts.calibration.size else parts.validation)
     return Evidence(
         name=name,
         manifest=manifest,
@@ -135,11 +163,13 @@ def gather(
         vae=vae,
         noise=model.noise[: manifest.samples],
         table=data,
+        calibration=calibration,
         train=schema.tensors(manifest.record, data, parts.train),
         validation=part(parts.validation),
-        calibration=calibration,
+        held_out=held_out,
         anomalies=part(parts.anomalies),
-        kl=_kl(vae, calibration.tensors),
+        kl=_kl(vae, held_out.tensors),
+        explain=explain,
     )
 
 

@@ -48,20 +48,20 @@ def field_fits(evidence: Evidence) -> list[FieldFit]:
     """The fields that fit worst, worst first, each hidden from the encoder in turn.
 
     Args:
-        evidence: Of its calibration rows as many as are shown, evenly spread, are looked at.
+        evidence: Of its held-out rows as many as are shown, evenly spread, are looked at.
 
     Reference:
         Brier 1950 (the score of probabilities).
     """
-    places = np.unique(np.linspace(0, evidence.calibration.rows.size - 1, RECORDS).round().astype(np.int64))
-    batch = evidence.standardised(evidence.calibration).take(torch.from_numpy(places))
+    places = np.unique(np.linspace(0, evidence.held_out.rows.size - 1, RECORDS).round().astype(np.int64))
+    batch = evidence.standardised(evidence.held_out).take(torch.from_numpy(places))
     fields = by_kind(evidence.manifest.record)
     chosen = _worst_reproduced(evidence, batch) if len(fields) > SHOWN else range(len(fields))
     expectation = Expectation(evidence.vae, evidence.noise)
     fits = []
     for index in chosen:
-        column = evidence.column(evidence.calibration, fields[index])[places]
-        fits.append(_fit(fields[index], column, expectation.of(batch, index).values))
+        column = evidence.column(evidence.held_out, fields[index])[places]
+        fits.append(_fit(fields[index], column, expectation.of(batch, index)))
     return sorted(fits, key=lambda fit: (fit.explained is None, fit.explained or 0.0))
 
 

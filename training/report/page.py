@@ -49,7 +49,7 @@ def write(evidence: Evidence) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": wording.number, "nats": wording.nats, "percent": wording.percent}
-    plane = latent.plane(evidence.calibration.latent_mean, evidence.anomalies.latent_mean)
+    plane = latent.plane(evidence.held_out.latent_mean, evidence.anomalies.latent_mean)
     page = environment.get_template(_TEMPLATE).render(
         name=evidence.name,
         manifest=evidence.manifest,
@@ -62,7 +62,7 @@ def write(evidence: Evidence) -> bytes:
         latent=_latent(evidence, plane),
         active=plane.active,
         fits=_fits(evidence),
-        fit_records=min(field_fit.RECORDS, evidence.calibration.rows.size),
+        fit_records=min(field_fit.RECORDS, evidence.held_out.rows.size),
         strangest=strangest.strangest(evidence),
         kl=strangest.KL,
         most_values=strangest.VALUES,
@@ -121,9 +121,9 @@ def _curves(evidence: Evidence) -> list[Panel]:
 
 
 def _checks(evidence: Evidence) -> dict[str, Check]:
-    held_out, score = evidence.calibration, evidence.score
-    checks = {_VALIDATION: check(held_out.scores[score], evidence.validation.scores[score])}
-    if held_out.rows.size > 1:
+    held_out, score = evidence.held_out, evidence.score
+    checks = {_VALIDATION: check(evidence.calibrating, evidence.validation.scores[score])}
+    if held_out.rows.size > 1 and held_out.rows is not evidence.validation.rows:
         in_file_order = held_out.scores[score][np.argsort(held_out.rows)]
         earlier, later = np.array_split(in_file_order, 2)
         checks[_LATER] = check(earlier, later)
@@ -133,9 +133,10 @@ def _checks(evidence: Evidence) -> dict[str, Check]:
 def _calibration(evidence: Evidence) -> list[Panel]:
     checks = _checks(evidence)
     captions = {
-        _VALIDATION: "Validation rows ({m:,}) against calibration rows ({n:,}). Those of validation stopped the "
-        "training and scaled the scores: bars that rise to the right would say that the model was fitted to them.",
-        _LATER: "Calibration rows further down the file ({m:,}) against those before them ({n:,}). Nothing was fitted "
+        _VALIDATION: "Validation rows ({m:,}) against the {n:,} scores of the calibration. Those of validation "
+        "stopped the training and scaled the scores: bars that rise to the right would say that the model was fitted "
+        "to them.",
+        _LATER: "Held-out rows further down the file ({m:,}) against those before them ({n:,}). Nothing was fitted "
         "on either: bars that are not flat would say that the data change along the file.",
     }
     titles = {_VALIDATION: "p-values of validation rows", _LATER: "p-values of later rows"}
@@ -158,10 +159,10 @@ def _calibration(evidence: Evidence) -> list[Panel]:
 
 
 def _detection(evidence: Evidence) -> dict[str, dict[str, float]]:
-    """AUROC and average precision by score, of labelled anomalies against the calibration's rows; empty without."""
+    """AUROC and average precision by score, of labelled anomalies against the held-out rows; empty without."""
     if not evidence.anomalies.rows.size:
         return {}
-    usual, strange = evidence.calibration.scores, evidence.anomalies.scores
+    usual, strange = evidence.held_out.scores, evidence.anomalies.scores
     return {name: detection(usual[name], strange[name]) for name in usual}
 
 
@@ -171,8 +172,8 @@ def _scores(evidence: Evidence) -> list[Panel]:
     found = _detection(evidence)
     panels = []
     for each in sorted(manifest.scores, key=lambda score: score.name != manifest.anomaly_score):
-        usual, strange = evidence.calibration.scores[each.name], evidence.anomalies.scores[each.name]
-        threshold = strangest.threshold(usual, manifest.false_alarm_rate)
+        usual, strange = evidence.held_out.scores[each.name], evidence.anomalies.scores[each.name]
+        threshold = evidence.threshold(each.name)
         low, high = pictures.score_range(usual, strange, threshold)
         every = np.concatenate([usual, strange])
         beyond = int(((every < low) | (every > high)).sum())
@@ -190,7 +191,7 @@ def _scores(evidence: Evidence) -> list[Panel]:
 
 
 def _latent(evidence: Evidence, plane: latent.Plane) -> list[Panel]:
-    odd = strangest.order(evidence.calibration.scores[evidence.score])[: strangest.RECORDS]
+    odd = strangest.order(evidence.held_out.scores[evidence.score])[: strangest.RECORDS]
     kl = evidence.kl.mean(axis=0)
     where = (
         "The latent means on their two principal components, with the share of their variance."

@@ -4,17 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from bundle.calibration import Calibration
+from bundle.explanation import Explanations
 from bundle.fields import UNKNOWN, AnyField
 from training import config
-from training.preprocess import Standardised
 from training.report import wording
 from training.report.evidence import Evidence, Part
-from training.report.expectation import Expectation
-from training.report.explanation import Explanation, explain, surprisals
-from training.report.field_fit import by_kind
 
 RECORDS = 5
 """Records of each kind."""
@@ -26,8 +21,6 @@ VALUES = 60
 KL = "latent (KL)"
 """How the KL is called beside the fields."""
 
-Nats = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Term:
@@ -35,8 +28,8 @@ class Term:
 
     Args:
         name: The field's, or that of the KL.
-        value: As text.
-        expected: As text: what the other fields lead to expect.
+        value: As text; empty for the KL.
+        expected: As text, what the other fields lead to expect; empty for the KL.
         surprisal: nats.
         excess: nats above the usual.
         share: Of all that exceeds, in [0, 1]; NaN where nothing does.
@@ -60,8 +53,8 @@ class Strange:
         score: Its anomaly score.
         p_value: Its p-value among the calibration's records.
         flagged: Whether it would be flagged.
-        terms: The most surprising of its fields and the KL, by excess.
-        left: How many more terms there are.
+        terms: Its most surprising fields, in the order of the service's explanations, and then the KL.
+        left: How many more fields there are.
         values: Field and value, of the first `VALUES` fields.
     """
 
@@ -95,25 +88,19 @@ def strangest(evidence: Evidence) -> Strangest:
     """Choose and explain.
 
     Args:
-        evidence: Its calibration rows say what is usual.
+        evidence: Its held-out rows say what is usual.
     """
-    usual = np.median(surprisals(evidence.vae, evidence.standardised(evidence.calibration), evidence.noise), axis=0)
-    normal = order(evidence.calibration.scores[evidence.score])[:RECORDS]
+    normal = order(evidence.held_out.scores[evidence.score])[:RECORDS]
     anomalies = order(evidence.anomalies.scores[evidence.score])
-    limit = threshold(evidence.calibration.scores[evidence.score], evidence.manifest.false_alarm_rate)
+    limit = evidence.threshold(evidence.score)
     found = anomalies[:RECORDS]
     least = anomalies[RECORDS:][::-1][:RECORDS]
     missed = least[evidence.anomalies.scores[evidence.score][least] <= limit]
     return Strangest(
-        normal=_described(evidence, evidence.calibration, normal, usual),
-        anomalies=_described(evidence, evidence.anomalies, found, usual),
-        missed=_described(evidence, evidence.anomalies, missed, usual),
+        normal=_described(evidence, evidence.held_out, normal),
+        anomalies=_described(evidence, evidence.anomalies, found),
+        missed=_described(evidence, evidence.anomalies, missed),
     )
-
-
-def threshold(scores: npt.NDArray[np.float32], false_alarm_rate: float) -> float:
-    """The anomaly score above which a record is flagged, from (n,) scores of the calibration's rows."""
-    return Calibration({("score", 1): scores}).threshold("score", 1, false_alarm_rate)
 
 
 def order(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
@@ -121,58 +108,56 @@ def order(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     return np.argsort(-scores.astype(np.float64), kind="stable")
 
 
-def _described(evidence: Evidence, part: Part, chosen: npt.NDArray[np.int64], usual: Nats) -> tuple[Strange, ...]:
+def _described(evidence: Evidence, part: Part, chosen: npt.NDArray[np.int64]) -> tuple[Strange, ...]:
     if not chosen.size:
         return ()
-    manifest = evidence.manifest
-    batch = evidence.standardised(part).take(torch.from_numpy(chosen))
-    surprisal = surprisals(evidence.vae, batch, evidence.noise)
-    explanation = explain(surprisal, usual)
+    record = evidence.manifest.record
+    explanations = evidence.explanations({kind: values[chosen] for kind, values in part.tensors.items()})
     scores = part.scores[evidence.score][chosen]
-    calibration = Calibration({(evidence.score, manifest.samples): evidence.calibration.scores[evidence.score]})
-    p_values = calibration.p_values(evidence.score, manifest.samples, scores)
+    p_values = evidence.p_values(scores)
     return tuple(
         Strange(
             row=int(part.rows[index]) + 1,
             label=_label(evidence, int(part.rows[index])) if part is evidence.anomalies else "",
             score=float(scores[place]),
             p_value=float(p_values[place]),
-            flagged=bool(p_values[place] <= manifest.false_alarm_rate),
-            terms=_terms(
-                evidence, part, index, batch.take(torch.tensor([place])), surprisal[place], explanation, place
-            ),
-            left=max(0, surprisal.shape[1] - FIELDS),
+            flagged=bool(p_values[place] <= evidence.manifest.false_alarm_rate),
+            terms=(*_terms(evidence, part, index, explanations, place), _kl(explanations, place)),
+            left=max(0, len(record.fields) - FIELDS),
             values=tuple(
-                (wording.shown(field.name), _value(evidence, part, field, index))
-                for field in manifest.record.fields[:VALUES]
+                (wording.shown(field.name), _value(evidence, part, field, index)) for field in record.fields[:VALUES]
             ),
         )
         for place, index in enumerate(chosen.tolist())
     )
 
 
-def _terms(
-    evidence: Evidence,
-    part: Part,
-    index: int,
-    record: Standardised,
-    surprisal: Nats,
-    explanation: Explanation,
-    place: int,
-) -> tuple[Term, ...]:
-    fields = by_kind(evidence.manifest.record)
-    expectation = Expectation(evidence.vae, evidence.noise)
-    excess, share = explanation.excess[place], explanation.share[place]
+def _terms(evidence: Evidence, part: Part, index: int, explanations: Explanations, place: int) -> tuple[Term, ...]:
     terms = []
-    for term in np.argsort(-excess, kind="stable")[:FIELDS].tolist():
-        nats = float(surprisal[term]), float(excess[term]), float(share[term])
-        if term == len(fields):
-            terms.append(Term(KL, "", "", *nats))
-            continue
-        field = fields[term]
-        expected = wording.expectation(field, expectation.of(record, term), 0)
-        terms.append(Term(wording.shown(field.name), _value(evidence, part, field, index), expected, *nats))
+    for position in explanations.order[place][:FIELDS].tolist():
+        field, said = evidence.manifest.record.fields[position], explanations.field(place, position)
+        terms.append(
+            Term(
+                wording.shown(field.name),
+                _value(evidence, part, field, index),
+                wording.expectation(said),
+                said["surprisal"],
+                said["excess"],
+                said["share"],
+            )
+        )
     return tuple(terms)
+
+
+def _kl(explanations: Explanations, place: int) -> Term:
+    return Term(
+        KL,
+        "",
+        "",
+        float(explanations.surprisals.kl[place]),
+        float(explanations.kl_excess[place]),
+        float(explanations.share[place, -1]),
+    )
 
 
 def _value(evidence: Evidence, part: Part, field: AnyField, index: int) -> str:

@@ -1,12 +1,12 @@
 """Names and numbers as the report writes them."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bundle.fields import MISSING, UNKNOWN, AnyField
-from training.report.expectation import Expected
 
 LONGEST = 48
 """Characters of a name or a category that are shown."""
@@ -78,25 +78,24 @@ def value(field: AnyField, cell: np.generic) -> str:
             return {MISSING: "missing", UNKNOWN: "unknown"}.get(code) or shown(field.vocabulary[code - 1])
 
 
-def expectation(field: AnyField, expected: Expected, row: int) -> str:
-    """What is expected of a field of one record: a number with its deviation, or the likeliest value.
+def expectation(said: Mapping[str, Any]) -> str:
+    """What is expected of a field: a number with its interval, or the likeliest value with its probability.
 
     Args:
-        field: The field.
-        expected: Of B records.
-        row: Which of them.
+        said: What `bundle.explanation.Explanations.field` says of it.
+
+    >>> expectation({"expected": 2.0, "interval": [1.0, 3.0]})
+    '2 (1 to 3)'
+    >>> expectation({"expected": None, "likely": [{"value": None, "probability": 0.5}]})
+    'unknown (50%)'
     """
-    found: npt.NDArray[np.float64] = expected.values[row]
-    match field.kind:
-        case "numeric":
-            mean, deviation = found[0] * field.scale + field.mean, expected.deviation[row] * field.scale
-            return f"{number(mean)} ± {number(deviation)}"
-        case "boolean":
-            true = float(found[0])
-            return f"true ({true:.0%})" if true >= 0.5 else f"false ({1 - true:.0%})"
-        case "categorical":
-            code = int(found.argmax())
-            return f"{value(field, np.int64(code))} ({found[code]:.0%})"
+    if "interval" in said:
+        low, high = said["interval"]
+        return f"{number(said['expected'])} ({number(low)} to {number(high)})"
+    likeliest = said["likely"][0]
+    named = {None: "unknown", True: "true", False: "false"}
+    text = named[likeliest["value"]] if likeliest["value"] in named else shown(likeliest["value"])
+    return f"{text} ({likeliest['probability']:.0%})"
 
 
 def _with_true_minus(text: str) -> str:

@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from bundle.calibration import Calibration
+from bundle.explanation import usual as usual_surprisal
 from bundle.fields import Tensors
 from bundle.manifest import SCORES, CalibrationSummary, Manifest, TrainingFacts
 from bundle.reference import references
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
-from training import config, pipeline, schema
+from training import config, export, pipeline, schema
 from training import model as models
 from training.data import split
+from training.explainer import Explainer
 from training.export import Outputs
 from training.report import evidence
 from training.report.evidence import Evidence
@@ -37,18 +39,26 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
         outputs = model.scorer({kind: torch.from_numpy(values) for kind, values in tensors.items()}, noise)
         return {name: output.numpy() for name, output in zip(model.scorer.names, outputs, strict=True)}
 
-    decides = next(each for each in SCORES if each.name == given.scoring.anomaly_score)
-    usual = decides.sign * score(schema.tensors(record, data, parts.calibration))[decides.output]
-    limit = Calibration({("score", 1): usual}).threshold("score", 1, given.scoring.false_alarm_rate)
+    explainer = Explainer(model.scorer.vae, record).eval()
+
+    def explain(tensors: Tensors) -> Outputs:
+        return export.run_with_torch(explainer, tensors, noise.numpy(), 64)
+
+    samples, decides = given.scoring.samples, given.scoring.anomaly_score
+    held_out = schema.tensors(record, data, parts.normal if parts.folds else parts.calibration)
+    usual = score(held_out)
+    calibration = Calibration({(each.name, samples): each.sign * usual[each.output] for each in SCORES})
+    limit = calibration.threshold(decides, samples, given.scoring.false_alarm_rate)
     manifest = Manifest(
         created="2026-01-01T00:00:00+00:00",
         record=record,
         reference=references(record, schema.tensors(record, data, parts.train)),
         latent_size=model.scorer.vae.latent_size,
-        anomaly_score=decides.name,
-        samples=given.scoring.samples,
+        anomaly_score=decides,
+        samples=samples,
         false_alarm_rate=given.scoring.false_alarm_rate,
-        calibration=CalibrationSummary(records=usual.size, thresholds={str(given.scoring.samples): limit}),
+        calibration=CalibrationSummary(records=calibration.records, thresholds={str(samples): limit}),
+        usual_surprisal=usual_surprisal(record, held_out, explain(held_out)),
         training=TrainingFacts(
             data=data.name,
             data_sha256=data.sha256,
@@ -61,7 +71,7 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
         ),
         files={},
     )
-    return evidence.gather("odd", model, score, data, parts, manifest)
+    return evidence.gather("odd", model, score, explain, data, parts, calibration, manifest)
 
 
 @pytest.fixture(scope="session")

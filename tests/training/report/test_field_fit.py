@@ -28,7 +28,7 @@ def test_of_numbers_it_is_r_squared_and_of_probabilities_briers_skill() -> None:
 def test_numbers_are_in_their_own_units_and_missing_ones_left_out(mixed: Evidence) -> None:
     fits = {fit.field.name: fit for fit in field_fits(mixed)}
     assert set(fits) == {"height", "visits", "member", "colour"}
-    column = mixed.column(mixed.calibration, fits["height"].field)
+    column = mixed.column(mixed.held_out, fits["height"].field)
     assert np.isnan(column).any()
     np.testing.assert_array_equal(fits["height"].observed[:, 0], column[~np.isnan(column)])
     assert 140 < fits["height"].expected.mean() < 200

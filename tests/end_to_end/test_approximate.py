@@ -1,0 +1,87 @@
+"""Few records, and records that may hold anomalies: they train and answer, and the bundle says what is approximate."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from bundle import store
+from bundle.calibration import Calibration
+from cli.inspect import inspect
+from service.settings import Settings
+from tests.conftest import as_data, in_process
+from training import config, data, evaluation, export, pipeline, schema, transactions
+from training.errors import DataInvalid
+
+TINY = {"network": {"hidden": (8,)}, "fit": {"epochs": 3}}
+
+
+async def test_a_hundred_rows_train_load_and_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "payments.parquet"
+    pyarrow.parquet.write_table(transactions.simulate(104, seed=5, fraud_share=4 / 104), path)
+    said: list[str] = []
+    label = {"label": transactions.LABEL, "normal": transactions.NORMAL}
+    settings = config.build(TINY | {"scoring": {"false_alarm_rate": 1 / 101}, "data": label})
+    file = data.read(path)
+    trained = pipeline.train(file, tmp_path / "models", "few", settings, device="cpu", say=said.append)
+    assert any("100 normal rows are too few to put any aside" in line for line in said)
+    assert trained.manifest.training.rows == {"train": 90, "validation": 10, "calibration": 100, "anomalies": 4}
+    assert [path.name for path in trained.folder.parent.iterdir()] == ["1"]
+    record = file.table.drop_columns([transactions.LABEL]).slice(0, 1).to_pylist()[0]
+    async with in_process(Settings(models=tmp_path / "models")) as (client, _):
+        answer = await client.post("/score", json={"records": [record, record | {"amount": 1e6}]})
+        usual, strange = (each["p_value"] for each in answer.json()["results"])
+        assert 1 / 101 <= strange <= usual
+        assert strange == pytest.approx(1 / 101)
+        refused = await client.post("/score", json={"records": [record], "false_alarm_rate": 0.009})
+        assert refused.status_code == 422
+        assert "takes 111 calibration records; this bundle has 100" in refused.json()["errors"][0]["detail"]
+        described = (await client.get("/models/few")).json()
+    (reason,) = described["calibration"]["approximate"]
+    assert reason.startswith("cross-fitted: 100 normal rows were scored by 10 models")
+    inspect(tmp_path / "models" / "few")
+    assert "p-values are approximate: cross-fitted" in " ".join(capsys.readouterr().out.split())
+    # Every normal row of the file was trained on, so none is left to measure with.
+    bundle = store.load(tmp_path / "models", "few", 1)
+    with pytest.raises(DataInvalid, match="cross-fitted"):
+        evaluation.evaluate(bundle, path, transactions.LABEL, transactions.NORMAL)
+
+
+def test_contaminated_rows_train_and_what_was_left_out_is_said(tmp_path: Path) -> None:
+    table = transactions.simulate(700, seed=6, fraud_share=0.1).drop_columns([transactions.LABEL])
+    said: list[str] = []
+    settings = config.build(TINY | {"data": {"contamination": 0.1}})
+    trained = pipeline.train(as_data(table), tmp_path, "unsure", settings, device="cpu", say=said.append)
+    assert any("left out as the likeliest anomalies" in line for line in said)
+    rows = trained.manifest.training.rows
+    assert rows == {"train": 392, "validation": 56, "calibration": 126, "anomalies": 0}
+    (reason,) = trained.manifest.calibration.approximate
+    assert reason.startswith("contamination 0.1: 14 of 140 held-out rows were left out")
+    loaded = store.load(tmp_path, "unsure", 1)
+    calibration = Calibration.from_bytes(loaded.files["calibration.npz"])
+    assert all(
+        calibration.scores(score.name, samples).size == 126
+        for score in loaded.manifest.scores
+        for samples in loaded.manifest.sample_counts
+    )
+
+
+def test_rows_put_aside_are_not_approximate(trained: pipeline.Trained) -> None:
+    """Over many draws of calibration and test rows as many are flagged as split conformal says, to 3 errors."""
+    manifest = trained.manifest
+    assert manifest.calibration.approximate == ()
+    pool = as_data(transactions.simulate(6000, seed=9, fraud_share=0.0))
+    scorer = export.session((trained.folder / "scorer.onnx").read_bytes(), threads=1)
+    noise = np.load(trained.folder / "noise.npy", allow_pickle=False)[:1]
+    scores = export.score(scorer, schema.tensors(manifest.record, pool, np.arange(6000)), noise)["combined"]
+    random, records = np.random.default_rng(0), 999
+    found: dict[float, list[float]] = {0.1: [], 0.01: [], 0.005: []}
+    for _ in range(200):
+        drawn = random.permutation(scores)
+        p_values = Calibration({("combined", 1): drawn[:records]}).p_values("combined", 1, drawn[records:])
+        for rate, rates in found.items():
+            rates.append(float((p_values <= rate).mean()))
+    for rate, rates in found.items():
+        exact = np.floor(rate * (records + 1) + 1e-9) / (records + 1)
+        assert abs(np.mean(rates) - exact) <= 3 * np.std(rates, ddof=1) / np.sqrt(len(rates))

@@ -1,0 +1,124 @@
+"""Training rows that may hold anomalies: the least likely are left out before anything is fitted."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bundle.fields import RecordSchema
+from training import schema
+from training.config import FieldConfig, TrainingConfig
+from training.data import Data, Rows
+from training.preprocess import Preprocess
+from training.robust_scale import asinh
+
+EXCESS = 2.0
+"""Times the share that is left out: an anomaly that stays does harm, a normal row that goes hardly any."""
+_MOST = 0.5
+"""More of the rows are never left out."""
+_REFERENCE_ROWS = 2000
+"""Rows among which neighbours are looked for."""
+_FURTHEST = 30.0
+"""Standardised values are clipped here, so that one column does not decide alone."""
+_ROUNDS = 8
+_SHRINKAGE = 0.02
+"""Share of the mean variance in the covariance, so that few rows and columns that are alike will do."""
+_LEAST_TRIMMED = 0.25
+"""Share of the rows that the covariance leaves out at least: robustness costs it little."""
+_ROWS = 1024  # in one pass
+
+
+def prepare(
+    data: Data, train: Rows, validation: Rows, fields: Iterable[FieldConfig], config: TrainingConfig
+) -> tuple[RecordSchema, Rows, Rows]:
+    """The fields' statistics, and the rows to train on and to stop by; without contamination all of them.
+
+    The likelihood is maximised over the rows that are likeliest (trimmed), because weights that fall off slowly still
+    let anomalies that are alike be learnt. The first and larger part goes before anything is fitted, by two densities
+    that need no network, since a network tells too late: once it rates its own rows it has learnt such anomalies.
+    One is the distance to the k-th neighbour, k being one more than there can be anomalies among those looked at, so
+    that anomalies cannot vouch for each other; the other a Gaussian fitted to the likeliest rows. A row's places by
+    both are added. While the network is fitted, each epoch leaves out the rows that are then the least likely (`Fit`).
+
+    Args:
+        data: The table.
+        train: Rows for the optimiser, sorted.
+        validation: Rows that stop it, sorted.
+        fields: What the columns are.
+        config: `data.contamination` is the share of the rows that may be anomalies.
+
+    Raises:
+        ConfigInvalid: A field without a column.
+        DataInvalid: A column whose values do not fit its kind, or has none left.
+
+    Reference:
+        Neykov & Mueller 2003, "Breakdown point and computation of trimmed likelihood estimators"; Loftsgaarden &
+        Quesenberry 1965 (density by the k-th neighbour); Rousseeuw & Van Driessen 1999, "A fast algorithm for the
+        minimum covariance determinant estimator", the Gaussian's trimmed likelihood.
+    """
+    fields = tuple(fields)
+    record = schema.fit(data, train, fields, config)
+    share = config.data.contamination
+    if not share:
+        return record, train, validation
+    strangeness = _strangeness(_places(record, data, np.concatenate([train, validation])), share, config.seed)
+    left_out = min(EXCESS * share, _MOST)
+    train = train[_likeliest(strangeness[: train.size], left_out)]
+    validation = validation[_likeliest(strangeness[-validation.size :], left_out)]
+    return schema.fit(data, train, fields, config), train, validation
+
+
+def _places(record: RecordSchema, data: Data, rows: Rows) -> Tensor:
+    """(n, D): numbers in standardised units, the rest as the network sees it."""
+    preprocess = Preprocess(record)
+    tensors = schema.tensors(record, data, rows)
+    batch = preprocess.standardise({kind: torch.from_numpy(values) for kind, values in tensors.items()})
+    numbers = batch.numeric.clamp(-_FURTHEST, _FURTHEST)
+    return torch.cat([numbers, preprocess(batch)[:, numbers.shape[1] :]], dim=1)
+
+
+def _strangeness(places: Tensor, share: float, seed: int) -> Tensor:
+    """(n,) the sum of each row's ranks by either density, higher = less likely."""
+    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
+    distances = _distances(places, places[order[:_REFERENCE_ROWS]], share)
+    return sum((_rank(each) for each in (distances, _mahalanobis(places, share))), torch.zeros(len(places)))
+
+
+def _rank(values: Tensor) -> Tensor:
+    rank = torch.empty(len(values))
+    rank[values.argsort(stable=True)] = torch.arange(len(values), dtype=torch.float32)
+    return rank
+
+
+def _distances(places: Tensor, reference: Tensor, share: float) -> Tensor:
+    """(n,) distances to the k-th nearest of the reference rows; a row that is one of them is its own first."""
+    neighbour = min(math.ceil(share * len(reference)) + 2, len(reference))
+    pieces = torch.split(places, _ROWS)
+    return torch.cat([torch.cdist(piece, reference).kthvalue(neighbour, dim=1).values for piece in pieces])
+
+
+def _mahalanobis(places: Tensor, share: float) -> Tensor:
+    """(n,) squared distances from the centre of the rows that are nearest to it, in units of their covariance."""
+    values = asinh(places).double()
+    rows, columns = values.shape
+    kept = torch.arange(rows)
+    distances = torch.zeros(rows, dtype=torch.float64)
+    for _ in range(_ROUNDS):
+        centred = values - values[kept].mean(dim=0)
+        covariance = centred[kept].T @ centred[kept] / max(1, len(kept) - 1)
+        even = covariance.diagonal().mean().clamp(min=1e-12) * torch.eye(columns, dtype=torch.float64)
+        covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * even
+        distances = (centred * torch.linalg.solve(covariance, centred.T).T).sum(dim=1)
+        kept = distances.argsort(stable=True)[
+            : max(2, round(rows * (1 - max(_LEAST_TRIMMED, min(EXCESS * share, _MOST)))))
+        ]
+    return distances
+
+
+def _likeliest(strangeness: Tensor, left_out: float) -> Rows:
+    """Places of the rows that stay, sorted; one at least."""
+    kept = max(1, len(strangeness) - math.ceil(left_out * len(strangeness)))
+    likeliest: Rows = strangeness.argsort(stable=True)[:kept].sort().values.numpy()
+    return likeliest
