@@ -14,7 +14,7 @@ from training.vae import VAE, Posterior
 
 CORESET_SIZE = 1000
 """Points that a bundle keeps of the training records in each space."""
-_ROWS = 1024  # in one pass while fitting
+_ROWS = 128  # in one pass while fitting: tables of a thousand columns are decoded with every draw
 _FURTHEST = 1e6  # of a residual, in standardised units; its square is far from the end of float32
 _ENOUGH = 100  # held-out records for a median and a deviation; where there are fewer, training records help out
 _STATISTICS, _SPACES = 6, 2
@@ -43,9 +43,9 @@ class Components(nn.Module):
         weights = torch.tensor([-_LIKELIHOOD, *[0.0] * (_STATISTICS - 1), *[_DISTANCE] * _SPACES])
         self.register_buffer("weights", weights / weights.abs().sum())
         with torch.no_grad():
-            absolute, relative = (torch.cat(points) for points in zip(*_located(vae, train), strict=True))
-            self.absolute = Neighbours(coreset(absolute, CORESET_SIZE, seed))
-            self.relative = Neighbours(coreset(relative, CORESET_SIZE, seed))
+            # One after the other, so that the points of one space alone are in memory.
+            self.absolute = Neighbours(coreset(_located(vae, train, 0), CORESET_SIZE, seed))
+            self.relative = Neighbours(coreset(_located(vae, train, 1), CORESET_SIZE, seed))
             usual = [_statistics(vae, *each, self._distances(vae, *each)) for each in _inferred(vae, held_out, noise)]
             if held_out.rows < _ENOUGH:
                 usual += self._usual_in_training(vae, train, noise, seed)
@@ -86,13 +86,13 @@ def _inferred(vae: VAE, records: Standardised, noise: Tensor) -> list[tuple[Stan
     return [(piece, infer(vae, piece, noise)) for piece in records.pieces(_ROWS)]
 
 
-def _located(vae: VAE, records: Standardised) -> list[tuple[Tensor, Tensor]]:
-    """Positions of many records, piece by piece."""
-    found = []
+def _located(vae: VAE, records: Standardised, space: int) -> Tensor:
+    """(n, D) positions of many records in the first or the second space."""
+    pieces = []
     for piece in records.pieces(_ROWS):
         posterior = vae.posterior(piece)
-        found.append(_positions(vae, piece, posterior, vae.decode(posterior.mean)))
-    return found
+        pieces.append(_positions(vae, piece, posterior, vae.decode(posterior.mean))[space])
+    return torch.cat(pieces)
 
 
 def _positions(

@@ -63,7 +63,7 @@ def _normal_from_the_top(descending: Values, contamination: float, gone: int) ->
         rate = _truncated_rate(descending[clean:body] - descending[body - 1], width)
         above = (body - clean) / math.expm1(rate * width)
         counts = above * np.exp(-rate * np.maximum(descending - descending[clean - 1], 0.0))
-    counts = np.clip(counts, np.maximum(rank - gone, 0.0), rank)
+    counts = np.clip(counts, np.maximum(rank - gone, 0.0), np.minimum(rank, rows - gone))
     # What anomalies are left, if any, lie anywhere below.
     left = np.linspace(counts[clean - 1], rows - gone, rows - clean + 1)
     counts[clean - 1 :] = left

@@ -236,5 +236,5 @@ async def test_a_bundle_whose_explainer_explains_otherwise_is_refused(models: Pa
         load(tmp_path / "models", NAME, 1, Settings(), Metrics())
     (folder / "explainer.onnx").write_bytes(b"\x08\x0a")
     seal(folder)
-    with pytest.raises(BundleRefused, match=r"explainer\.onnx"):
+    with pytest.raises(BundleRefused, match="explainer"):
         load(tmp_path / "models", NAME, 1, Settings(), Metrics())
