@@ -1,6 +1,7 @@
 """What tests of several packages share: one small bundle, trained for real, and services on it."""
 
 import contextlib
+import fcntl
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import httpx
 import pyarrow as pa
 import pytest
 
+from bundle import store
 from service.app import Application
 from service.settings import Settings
 from training import config, data, pipeline, transactions
@@ -33,10 +35,16 @@ def as_data(table: pa.Table, name: str = "table.parquet") -> data.Data:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Trained:
-    """A small model of simulated card payments."""
-    table = transactions.simulate(8000, seed=1)
-    out = tmp_path_factory.mktemp("trained") / "models"
-    return pipeline.train(as_data(table), out, NAME, config.build(FAST), device="cpu")
+    """A small model of simulated card payments, one for all processes of a run."""
+    shared = "PYTEST_XDIST_WORKER" in os.environ
+    folder = tmp_path_factory.getbasetemp().parent if shared else tmp_path_factory.mktemp("trained")
+    out = folder / "models"
+    with (folder / "models.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (out / NAME).exists():
+            table = transactions.simulate(8000, seed=1)
+            return pipeline.train(as_data(table), out, NAME, config.build(FAST), device="cpu")
+    return pipeline.Trained(NAME, 1, out / NAME / "1", store.load(out, NAME, 1).manifest)
 
 
 @pytest.fixture(scope="session")

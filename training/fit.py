@@ -205,11 +205,18 @@ class Fit:
         order = torch.randperm(self.rows, generator=self.generator, device=self.device)
         if not self.contamination or self.epoch <= max(_UNTRIMMED, _UNTRIMMED_SHARE * self.plan.epochs):
             return order
-        noise = torch.randn(self.rows, 1, self.vae.latent_size, generator=self.generator, device=self.device)
-        likely = trimmed(self._terms(self.train, noise).bound, self.contamination)
         kept = torch.zeros(self.rows, dtype=torch.bool, device=self.device)
-        kept[likely] = True
+        kept[self._likeliest()] = True
         return order[kept[order]]
+
+    def _likeliest(self) -> Tensor:
+        noise = torch.randn(self.rows, 1, self.vae.latent_size, generator=self.generator, device=self.device)
+        return trimmed(self._terms(self.train, noise).bound, self.contamination)
+
+    @torch.no_grad()
+    def presumed_normal(self) -> Standardised:
+        """The training records, without the share that may be anomalies and is the least likely by now."""
+        return self.train.take(self._likeliest()) if self.contamination else self.train
 
     def _terms(self, records: Standardised, noise: Tensor) -> Terms:
         every = torch.arange(records.rows, device=self.device)

@@ -124,8 +124,9 @@ def fit(
     if resume and not (part and not run.has_checkpoint):
         run.resume()
     validation_elbo = run.run(report)
+    presumed_normal = run.presumed_normal().cpu()
     vae = vae.cpu().eval()
     noise = noise_table(vae.latent_size, config.seed)
     drawn = torch.from_numpy(noise[: config.scoring.samples])
-    components = Components(vae, run.train.cpu(), run.validation.cpu(), drawn, config.seed)
+    components = Components(vae, presumed_normal, run.validation.cpu(), drawn, config.seed)
     return Model(Scorer(vae, components).eval(), noise, validation_elbo, tuple(run.history), run.forget_checkpoint)

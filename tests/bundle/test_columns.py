@@ -88,7 +88,7 @@ def test_whole_numbers_are_the_same_category_in_every_dtype(
         ("colour", pa.array([True, None]), [3, -1]),
         ("colour", pa.nulls(2), [-1, -1]),
     ],
-    ids=repr,
+    ids=lambda value: f"{value.type}{value.to_pylist()}" if isinstance(value, pa.Array) else repr(value),
 )
 def test_none_and_nan_are_missing_in_every_kind_of_column(
     schema: RecordSchema, name: str, values: Any, expected: list[float]
