@@ -45,7 +45,7 @@ SCORES: tuple[Score, ...] = (
         output="combined",
         sign=1,
         unit="robust deviations, compressed",
-        definition="mean of -expected_log_likelihood, as asinh((s - median) / (1.4826 MAD)), and, fourfold, neighbours",
+        definition="mean of -expected_log_likelihood, as asinh((s - median) / (1.4826 MAD)), and, twofold, neighbours",
         source="medians and deviations of held-out normal records (Rousseeuw & Croux 1993)",
     ),
     Score(

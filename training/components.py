@@ -19,9 +19,6 @@ _FURTHEST = 1e6  # of a residual, in standardised units; its square is far from 
 _ENOUGH = 100  # held-out records for a median and a deviation; where there are fewer, training records help out
 _STATISTICS, _SPACES = 6, 2
 _LEAST_SCALES = (*[1e-2] * _STATISTICS, *[0.1] * _SPACES)
-_LIKELIHOOD, _DISTANCE = 1.0, 2.0
-"""Weights in `combined`, of the likelihood and of the distance in each space. Chosen on the odd-numbered sets of
-benchmarks/detection.py, where the likelihood alone detects less than either distance."""
 
 
 class Components(nn.Module):
@@ -36,12 +33,12 @@ class Components(nn.Module):
         seed: Seed of the coresets.
     """
 
-    weights: Tensor
+    signs: Tensor
 
     def __init__(self, vae: VAE, train: Standardised, held_out: Standardised, noise: Tensor, seed: int) -> None:
         super().__init__()
-        weights = torch.tensor([-_LIKELIHOOD, *[0.0] * (_STATISTICS - 1), *[_DISTANCE] * _SPACES])
-        self.register_buffer("weights", weights / weights.abs().sum())
+        # Of the statistics the log-likelihood alone has a share in `combined`, and there less is stranger.
+        self.register_buffer("signs", torch.tensor([-1.0, *[0.0] * (_STATISTICS - 1), *[1.0] * _SPACES]))
         with torch.no_grad():
             # One after the other, so that the points of one space alone are in memory.
             self.absolute = Neighbours(coreset(_located(vae, train, 0), CORESET_SIZE, seed))
@@ -65,7 +62,7 @@ class Components(nn.Module):
         """
         scaled = self.scale(_statistics(vae, batch, inference, self._distances(vae, batch, inference)))
         statistics, distances = scaled.split([_STATISTICS, _SPACES], dim=-1)
-        return distances.mean(dim=-1), self.typicality(statistics), (scaled * self.weights).sum(dim=-1)
+        return distances.mean(dim=-1), self.typicality(statistics), (scaled * self.signs).sum(dim=-1) / (1 + _SPACES)
 
     def _distances(self, vae: VAE, batch: Standardised, inference: Inference) -> list[Tensor]:
         """The squared distance in each space, (B, 1) each."""

@@ -98,7 +98,7 @@ def test_a_coreset_of_few_points_is_these_and_one_of_equal_points_is_no_failure(
     assert torch.equal(coreset(torch.ones(500, 3), 20, seed=0), torch.ones(20, 3))
 
 
-def test_combined_counts_the_likelihood_once_and_each_distance_twice(scorer: Scorer) -> None:
+def test_combined_is_the_mean_of_the_likelihood_and_both_distances(scorer: Scorer) -> None:
     assert scorer.components is not None
     noise = torch.from_numpy(noise_table(scorer.vae.latent_size, 0))[:16]
     batch = standardised(scorer.vae, 50, 7)
@@ -107,7 +107,7 @@ def test_combined_counts_the_likelihood_once_and_each_distance_twice(scorer: Sco
         neighbours, _, combined = scorer.components(scorer.vae, batch, inference)
     scale = scorer.components.scale
     surprise = np.arcsinh(((inference.expected - scale.centre[0]) / scale.scale[0]).numpy())
-    np.testing.assert_allclose(combined.numpy(), (4 * neighbours.numpy() - surprise) / 5, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(combined.numpy(), (2 * neighbours.numpy() - surprise) / 3, rtol=1e-4, atol=1e-5)
 
 
 def test_typicality_is_a_distance_in_both_directions() -> None:
