@@ -13,6 +13,7 @@ from tests.conftest import as_data
 from tests.training.conftest import mixed_table
 from training import config, pipeline, transactions
 from training.errors import ConfigInvalid
+from training.fit import Progress
 
 TINY = {"network": {"hidden": (8,), "latent_size": 2}, "fit": {"epochs": 2}}
 
@@ -85,7 +86,12 @@ def test_the_same_run_gives_the_same_scores(tmp_path: Path) -> None:
 def test_a_label_without_its_normal_value_is_said_to_decide_nothing(tmp_path: Path) -> None:
     said: list[str] = []
     settings = config.build(TINY | {"data": {"label": "label"}})
-    pipeline.train(as_data(mixed_table()), tmp_path, "all", settings, device="cpu", say=said.append)
+
+    def enough(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train(as_data(mixed_table()), tmp_path, "all", settings, device="cpu", say=said.append, report=enough)
     assert any("--normal" in line for line in said)
 
 
