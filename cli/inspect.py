@@ -33,7 +33,7 @@ def inspect(
     console.print(
         f"flags {manifest.false_alarm_rate:.2%} of normal records by {manifest.anomaly_score}, "
         f"{manifest.samples} draws, calibrated on {manifest.calibration.records:,} records: "
-        f"above {manifest.calibration.thresholds[str(manifest.samples)]:.4f} nats"
+        f"above {manifest.calibration.thresholds[str(manifest.samples)]:.4f} ({manifest.score.unit})"
     )
     for reason in manifest.calibration.approximate:
         console.print(f"p-values are approximate: {reason}", markup=False)
