@@ -106,8 +106,8 @@ def ours(train: Array, test: Array, seed: int) -> tuple[dict[str, Array], float,
 def scores(scorer: Scorer, tensors: Tensors, noise: torch.Tensor) -> dict[str, Array]:
     """Every score of some records."""
     found: dict[str, list[Array]] = {score.name: [] for score in SCORES}
-    for start in range(0, len(next(iter(tensors.values()))), 256):
-        piece = {kind: torch.from_numpy(values[start : start + 256]) for kind, values in tensors.items()}
+    for start in range(0, len(next(iter(tensors.values()))), 64):
+        piece = {kind: torch.from_numpy(values[start : start + 64]) for kind, values in tensors.items()}
         outputs = dict(zip(scorer.names, scorer(piece, noise), strict=True))
         for score in SCORES:
             found[score.name].append(score.sign * outputs[score.output].double().numpy())

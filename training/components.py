@@ -14,7 +14,7 @@ from training.vae import VAE, Posterior
 
 CORESET_SIZE = 1000
 """Points that a bundle keeps of the training records in each space."""
-_ROWS = 128  # in one pass while fitting: tables of a thousand columns are decoded with every draw
+_ROWS, _DRAWN_ROWS = 1024, 32  # in one pass while fitting; with every draw a table of a thousand columns is large
 _FURTHEST = 1e6  # of a residual, in standardised units; its square is far from the end of float32
 _ENOUGH = 100  # held-out records for a median and a deviation; where there are fewer, training records help out
 _STATISTICS, _SPACES = 6, 2
@@ -75,12 +75,12 @@ class Components(nn.Module):
         inferred = _inferred(vae, train.take(sample), noise)
         if train.rows > CORESET_SIZE:
             return [_statistics(vae, *each, self._distances(vae, *each)) for each in inferred]
-        among = [torch.split(space.among_themselves()[sample], _ROWS) for space in (self.absolute, self.relative)]
+        among = [torch.split(space.among_themselves()[sample], _DRAWN_ROWS) for space in (self.absolute, self.relative)]
         return [_statistics(vae, *each, [part[i] for part in among]) for i, each in enumerate(inferred)]
 
 
 def _inferred(vae: VAE, records: Standardised, noise: Tensor) -> list[tuple[Standardised, Inference]]:
-    return [(piece, infer(vae, piece, noise)) for piece in records.pieces(_ROWS)]
+    return [(piece, infer(vae, piece, noise)) for piece in records.pieces(_DRAWN_ROWS)]
 
 
 def _located(vae: VAE, records: Standardised, space: int) -> Tensor:
