@@ -84,7 +84,7 @@ class Surprisals:
             schema: The bundle's fields.
             outputs: Of `explainer.onnx`, B rows each.
         """
-        by_kind = {field.name: place for place, field in enumerate(_by_kind(schema))}
+        by_kind = {field.name: place for place, field in enumerate(schema.by_kind)}
         order = [by_kind[name] for name in schema.names]
         fields, kl, conditional = (
             outputs[name].astype(np.float64) for name in ("field_surprisal", "kl", "conditional_surprisal")
@@ -245,7 +245,3 @@ class Explanations:
         """Where each categorical field's slots begin."""
         sizes = [field.size for field in self.schema.categorical]
         return [0, *np.cumsum(sizes).tolist()]
-
-
-def _by_kind(schema: RecordSchema) -> tuple[NumericField | BooleanField | CategoricalField, ...]:
-    return (*schema.numeric, *schema.boolean, *schema.categorical)

@@ -121,6 +121,11 @@ class RecordSchema(Frozen):
         return tuple(field.name for field in self.fields)
 
     @cached_property
+    def by_kind(self) -> tuple[AnyField, ...]:
+        """The fields in the order of the graphs' tensors: numeric, boolean, categorical."""
+        return (*self.numeric, *self.boolean, *self.categorical)
+
+    @cached_property
     def values_of(self) -> Callable[[Mapping[str, object]], tuple[object, ...]]:
         """Takes the values of all fields out of a mapping, in order; KeyError where one is left out."""
         if len(self.names) == 1:

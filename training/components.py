@@ -108,8 +108,8 @@ def _positions(
     inputs = vae.preprocess(batch)
     numeric = batch.numeric.shape[1]
     others = inputs[:, numeric:]
-    expected = torch.exp(-0.5 * reconstruction.numeric_log_variance)
-    compressed = asinh(torch.cat([batch.numeric, residual[:, :numeric] * expected], dim=-1))
+    per_deviation = torch.exp(-0.5 * reconstruction.numeric_log_variance)
+    compressed = asinh(torch.cat([batch.numeric, residual[:, :numeric] * per_deviation], dim=-1))
     return (
         torch.cat([posterior.mean, residual, compressed[:, :numeric], others], dim=-1),
         torch.cat([posterior.mean, compressed[:, numeric:], residual[:, numeric:], inputs], dim=-1),

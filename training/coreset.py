@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 _ITERATIONS = 8
-"""Of Lloyd's algorithm; more moves the centres less than another seed does."""
+"""Of Lloyd's algorithm; with one, 2 000 centres detected less: 0.005 of average precision, on 30 sets with one seed."""
 
 
 def coreset(points: Tensor, size: int, seed: int) -> Tensor:

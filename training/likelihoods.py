@@ -183,17 +183,16 @@ class JointLikelihood(nn.Module):
         self.register_buffer("slot_code", torch.tensor([code for _, code in slots], dtype=torch.int64))
         known = [place for place, (_, code) in enumerate(slots) if code != UNKNOWN]
         self.register_buffer("known", torch.tensor(known, dtype=torch.int64))
-        by_kind = (*schema.numeric, *schema.boolean, *schema.categorical)
-        self.names = tuple(field.name for field in by_kind)
+        self.names = tuple(field.name for field in schema.by_kind)
         # A timestamp is missing once, however many fields derive from it.
         sources: set[str] = set()
         counts = []
-        for field in by_kind:
+        for field in schema.by_kind:
             source = getattr(field, "derived", None)
             counts.append(source is None or source.source not in sources)
             if source is not None:
                 sources.add(source.source)
-        rates = torch.tensor([field.missing_rate for field in by_kind], dtype=torch.float64)
+        rates = torch.tensor([field.missing_rate for field in schema.by_kind], dtype=torch.float64)
         weight = torch.tensor(counts, dtype=torch.float64)
         self.register_buffer("log_present", (weight * torch.log1p(-rates)).float())
         self.register_buffer("log_odds", (weight * torch.logit(rates)).float())

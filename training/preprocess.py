@@ -86,8 +86,7 @@ class Preprocess(nn.Module):
         slots = [(c, code) for c, field in enumerate(schema.categorical) for code in range(1, field.size)]
         self.register_buffer("slot_column", torch.tensor([column for column, _ in slots], dtype=torch.int64))
         self.register_buffer("slot_code", torch.tensor([code for _, code in slots], dtype=torch.int64))
-        ordered = (*schema.numeric, *schema.boolean, *schema.categorical)
-        often = [position for position, field in enumerate(ordered) if field.missing_rate > _NEVER_MISSING]
+        often = [position for position, field in enumerate(schema.by_kind) if field.missing_rate > _NEVER_MISSING]
         self.register_buffer("gaps", torch.tensor(often, dtype=torch.int64))
         self.width = self.numeric + self.boolean + len(slots) + len(often)
 

@@ -47,7 +47,6 @@ def presumed_normal(scores: npt.NDArray[np.float32], contamination: float) -> Ro
     counts = _normal_from_the_top(scores[strangest].astype(np.float64), contamination, gone)
     # A row is kept where the count of normal rows reaches the next half, so that they are evenly spread.
     whole = np.floor(counts + 0.5)
-    whole[-1] = scores.size - gone
     return np.sort(strangest[np.diff(whole, prepend=0.0) > 0])
 
 

@@ -132,6 +132,8 @@ def test_trimmed_anomalies_are_not_learnt() -> None:
         with torch.no_grad():
             bound = elbo(vae, fitted.train, torch.zeros(1, vae.latent_size)).bound
         bounds[contamination] = (bound[:40].mean() - bound[40:].mean()).item()
+        planted = (fitted.presumed_normal().numeric == torch.tensor([1.5, -1.5, 1.5, 1.5])).all(dim=1).sum().item()
+        assert planted == (0 if contamination else 40)
     assert bounds[0.1] < bounds[0.0] - 3.0
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bundle.fields import AnyField, NumericField, RecordSchema
+from bundle.fields import AnyField, NumericField
 from training.preprocess import Standardised
 from training.report.evidence import Evidence
 from training.report.expectation import Expectation
@@ -39,11 +39,6 @@ class FieldFit:
     explained: float | None
 
 
-def by_kind(record: RecordSchema) -> tuple[AnyField, ...]:
-    """The fields in the order of the network's outputs: numeric, boolean, categorical."""
-    return (*record.numeric, *record.boolean, *record.categorical)
-
-
 def field_fits(evidence: Evidence) -> list[FieldFit]:
     """The fields that fit worst, worst first, each hidden from the encoder in turn.
 
@@ -55,7 +50,7 @@ def field_fits(evidence: Evidence) -> list[FieldFit]:
     """
     places = np.unique(np.linspace(0, evidence.held_out.rows.size - 1, RECORDS).round().astype(np.int64))
     batch = evidence.standardised(evidence.held_out).take(torch.from_numpy(places))
-    fields = by_kind(evidence.manifest.record)
+    fields = evidence.manifest.record.by_kind
     chosen = _worst_reproduced(evidence, batch) if len(fields) > SHOWN else range(len(fields))
     expectation = Expectation(evidence.vae, evidence.noise)
     fits = []
