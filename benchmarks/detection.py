@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -35,12 +36,10 @@ from scipy.stats import rankdata
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.serving.heading import heading
-from bundle.fields import Tensors
 from bundle.manifest import SCORES
 from training import config, model, schema
 from training.data import Data
 from training.measures import detection
-from training.scores import Scorer
 
 MOST_ROWS = 50_000
 SMALL_ROWS = 1000
@@ -49,6 +48,8 @@ PEERS = ("PyOD VAE", "PyOD AutoEncoder", "PyOD LOF", "PyOD OCSVM", "PyOD ECOD", 
 RESAMPLES = 10_000
 ROWS_AT_A_TIME = 20_000
 Array = npt.NDArray[np.float64]
+Scored = tuple[Array, float, float]
+"""Scores of the test rows, higher = stranger; seconds to fit and to score."""
 
 
 @dataclass(frozen=True)
@@ -92,26 +93,13 @@ def ours(train: Array, test: Array, seed: int) -> tuple[dict[str, Array], float,
     record = schema.fit(data, np.sort(rows[held_out:]), fields, settings)
     fitted = model.fit(data, record, np.sort(rows[held_out:]), np.sort(rows[:held_out]), settings, torch.device("cpu"))
     ready = time.perf_counter()
-    noise = torch.from_numpy(fitted.noise[: settings.scoring.samples])
     found: dict[str, list[Array]] = {score.name: [] for score in SCORES}
     for first in range(0, len(test), ROWS_AT_A_TIME):
         asked = as_data(test[first : first + ROWS_AT_A_TIME])
         tensors = schema.tensors(record, asked, np.arange(asked.table.num_rows))
-        for name, values in scores(fitted.scorer, tensors, noise).items():
-            found[name].append(values)
+        for name, values in fitted.anomaly_scores(tensors, settings.scoring.samples).items():
+            found[name].append(values.astype(np.float64))
     return {name: np.concatenate(parts) for name, parts in found.items()}, ready - started, time.perf_counter() - ready
-
-
-@torch.no_grad()
-def scores(scorer: Scorer, tensors: Tensors, noise: torch.Tensor) -> dict[str, Array]:
-    """Every score of some records."""
-    found: dict[str, list[Array]] = {score.name: [] for score in SCORES}
-    for start in range(0, len(next(iter(tensors.values()))), 64):
-        piece = {kind: torch.from_numpy(values[start : start + 64]) for kind, values in tensors.items()}
-        outputs = dict(zip(scorer.names, scorer(piece, noise), strict=True))
-        for score in SCORES:
-            found[score.name].append(score.sign * outputs[score.output].double().numpy())
-    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def standardised(train: Array, test: Array) -> tuple[Array, Array]:
@@ -121,7 +109,7 @@ def standardised(train: Array, test: Array) -> tuple[Array, Array]:
     return (train - mean) / scale, (test - mean) / scale
 
 
-def neighbours(train: Array, test: Array) -> tuple[Array, float, float]:
+def neighbours(train: Array, test: Array) -> Scored:
     """Distance to the fifth nearest of all training rows."""
     started = time.perf_counter()
     index = NearestNeighbors(n_neighbors=min(5, len(train))).fit(train)
@@ -129,16 +117,16 @@ def neighbours(train: Array, test: Array) -> tuple[Array, float, float]:
     return index.kneighbors(test)[0][:, -1], ready - started, time.perf_counter() - ready
 
 
-def peer(python: str, name: str, train: Array, test: Array, seed: int) -> tuple[Array, float, float]:
-    """One of PyOD's detectors, by the Python that has it."""
+def peers(python: str, names: list[str], train: Array, test: Array, seed: int) -> Iterator[tuple[str, Scored]]:
+    """Some of PyOD's detectors, by the Python that has them."""
     with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
-        np.savez(source, train=train, test=test)
+        np.savez(Path(folder) / "in.npz", train=train, test=test)
         script = Path(__file__).parent / "peers" / "detectors.py"
-        subprocess.run([python, str(script), str(source), str(target), str(seed), name], check=True)
-        with np.load(target) as answered:
-            fitting, scoring = answered["seconds"]
-            return answered["scores"], float(fitting), float(scoring)
+        subprocess.run([python, str(script), folder, str(seed), *names], check=True)
+        for name in names:
+            with np.load(Path(folder) / f"{name}.npz") as answered:
+                fitting, scoring = answered["seconds"]
+                yield name, (answered["scores"], float(fitting), float(scoring))
 
 
 def measure(path: Path, seed: int, python: str | None, kept: Path | None) -> tuple[list[Outcome], float]:
@@ -157,15 +145,16 @@ def measure(path: Path, seed: int, python: str | None, kept: Path | None) -> tup
     by_detector["kNN, k = 5"] = neighbours(usual, asked)
     by_detector["norm of the row"] = (np.linalg.norm(asked, axis=1), 0.0, 0.0)
     outcomes = [outcome(name, *each) for name, each in by_detector.items()]
-    for name in PEERS if python is not None else ():
-        record = None if kept is None else kept / f"{path.stem} {seed} {name}.json"
-        if record is not None and record.exists():
-            outcomes.append(Outcome(**json.loads(record.read_text())))
-            continue
-        outcomes.append(outcome(name, *peer(str(python), name, usual, asked, seed)))
-        if record is not None:
-            record.parent.mkdir(parents=True, exist_ok=True)
-            record.write_text(json.dumps(asdict(outcomes[-1])))
+    if python is None:
+        return outcomes, memory
+    known = {} if kept is None else {name: kept / f"{path.stem} {seed} {name}.json" for name in PEERS}
+    outcomes += [Outcome(**json.loads(record.read_text())) for record in known.values() if record.exists()]
+    missing = [name for name in PEERS if name not in known or not known[name].exists()]
+    for name, scored in peers(python, missing, usual, asked, seed) if missing else ():
+        outcomes.append(outcome(name, *scored))
+        if name in known:
+            known[name].parent.mkdir(parents=True, exist_ok=True)
+            known[name].write_text(json.dumps(asdict(outcomes[-1])))
     return outcomes, memory
 
 

@@ -1,10 +1,12 @@
 """The scores beyond the likelihood's own: `neighbours`, `typicality`, and `combined`, the default."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from training.coreset import coreset
-from training.inference import Inference, infer
+from training.inference import Inference, infer, records_a_pass
 from training.likelihoods import Parameters
 from training.neighbours import Neighbours
 from training.preprocess import Standardised
@@ -14,7 +16,6 @@ from training.vae import VAE, Posterior
 
 CORESET_SIZE = 1000
 """Points that a bundle keeps of the training records in each space."""
-_ROWS, _DRAWN_ROWS = 1024, 32  # in one pass while fitting; with every draw a table of a thousand columns is large
 _FURTHEST = 1e6  # of a residual, in standardised units; its square is far from the end of float32
 _ENOUGH = 100  # held-out records for a median and a deviation; where there are fewer, training records help out
 _STATISTICS, _SPACES = 6, 2
@@ -75,21 +76,28 @@ class Components(nn.Module):
         inferred = _inferred(vae, train.take(sample), noise)
         if train.rows > CORESET_SIZE:
             return [_statistics(vae, *each, self._distances(vae, *each)) for each in inferred]
-        among = [torch.split(space.among_themselves()[sample], _DRAWN_ROWS) for space in (self.absolute, self.relative)]
+        rows = records_a_pass(vae, len(noise))
+        among = [torch.split(space.among_themselves()[sample], rows) for space in (self.absolute, self.relative)]
         return [_statistics(vae, *each, [part[i] for part in among]) for i, each in enumerate(inferred)]
 
 
-def _inferred(vae: VAE, records: Standardised, noise: Tensor) -> list[tuple[Standardised, Inference]]:
-    return [(piece, infer(vae, piece, noise)) for piece in records.pieces(_DRAWN_ROWS)]
+def _inferred(vae: VAE, records: Standardised, noise: Tensor) -> Iterator[tuple[Standardised, Inference]]:
+    for piece in records.pieces(records_a_pass(vae, len(noise))):
+        yield piece, infer(vae, piece, noise)
 
 
 def _located(vae: VAE, records: Standardised, space: int) -> Tensor:
     """(n, D) positions of many records in the first or the second space."""
-    pieces = []
-    for piece in records.pieces(_ROWS):
+    located = torch.empty(0)
+    done = 0
+    for piece in records.pieces(records_a_pass(vae, 1)):
         posterior = vae.posterior(piece)
-        pieces.append(_positions(vae, piece, posterior, vae.decode(posterior.mean))[space])
-    return torch.cat(pieces)
+        positions = _positions(vae, piece, posterior, vae.decode(posterior.mean))[space]
+        if not done:  # Once for all records: pieces that are joined at the end would be in memory twice.
+            located = torch.empty(records.rows, positions.shape[1])
+        located[done : done + piece.rows] = positions
+        done += piece.rows
+    return located
 
 
 def _positions(

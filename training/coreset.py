@@ -19,7 +19,7 @@ def coreset(points: Tensor, size: int, seed: int) -> Tensor:
     and what lies in sparse regions keeps centres of its own: 1 000 centres detect as well as 4 000 points at random.
 
     Args:
-        points: (n, D) float32.
+        points: (n, D) float32; what is left in them is of no use where there are more than are kept.
         size: Points that are kept at most.
         seed: Of the points that it begins at.
 
@@ -37,5 +37,7 @@ def coreset(points: Tensor, size: int, seed: int) -> Tensor:
     with threadpool_limits(1), warnings.catch_warnings():
         # It warns where there are fewer distinct points than centres; some centres are then the same, which is no harm.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = KMeans(size, init=points[begun].numpy(), n_init=1, max_iter=_ITERATIONS, tol=0.0).fit(points.numpy())
+        begin = points[begun].numpy()
+        # Not copied, though it is centred on the way: many rows of many columns are large.
+        fitted = KMeans(size, init=begin, n_init=1, max_iter=_ITERATIONS, tol=0.0, copy_x=False).fit(points.numpy())
     return torch.from_numpy(fitted.cluster_centers_)

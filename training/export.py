@@ -20,6 +20,7 @@ from bundle.golden import tolerance
 from bundle.manifest import SAMPLE_COUNTS, SCORES
 from training.errors import ParityFailed
 from training.explainer import Explainer
+from training.inference import records_a_pass
 from training.objectives import kl_to_prior
 from training.scores import Decoder, Encoder, Scorer
 from training.vae import VAE
@@ -134,7 +135,7 @@ def largest_term(vae: VAE, record: Record, noise: npt.NDArray[np.float32]) -> np
         (B,) nats, float64.
     """
     largest = []
-    for piece in pieces(record, _records_a_run(vae, len(noise))):
+    for piece in pieces(record, records_a_pass(vae, len(noise), _LARGEST_RUN)):
         batch = vae.standardise(as_torch(piece))
         posterior = vae.posterior(batch)
         fields = vae.likelihood.log_prob(batch, vae.decode(vae.draw(posterior, torch.from_numpy(noise))))
@@ -168,7 +169,7 @@ def verify_parity(
         for wanted in PARITY_BATCHES:
             used = {kind: values[-wanted:] for kind, values in every.items()}
             # The whole batch in one run, as far as memory allows: that is where a frozen dimension would show.
-            step = min(wanted, rows, _records_a_run(vae, samples))
+            step = min(wanted, rows, records_a_pass(vae, samples, _LARGEST_RUN))
             actual = score(session, used, noise[:samples], rows_a_run=step)
             expected = run_with_torch(scorer, used, noise[:samples], step)
             allowed = tolerance(fields, largest_term(vae, used, noise[:samples]))
@@ -259,11 +260,6 @@ def as_torch(record: Record) -> dict[str, Tensor]:
     """Record tensors as torch has them."""
     # Copied, because torch warns of arrays that may not be written, as those of a decoded request.
     return {kind: torch.tensor(values) for kind, values in record.items()}
-
-
-def _records_a_run(vae: VAE, samples: int) -> int:
-    widest = max(layer.out_features for layer in vae.modules() if isinstance(layer, nn.Linear))
-    return max(1, _LARGEST_RUN // (widest * samples))
 
 
 def run_with_torch(

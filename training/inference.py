@@ -3,12 +3,27 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.likelihoods import Parameters
 from training.objectives import kl_to_prior
 from training.preprocess import Standardised
 from training.vae import VAE, Posterior
+
+_NUMBERS = 2**18
+"""In the widest layer of one pass: more leave the cache, and of a table of a thousand columns they fill the memory."""
+
+
+def records_a_pass(vae: VAE, draws: int, numbers: int = _NUMBERS) -> int:
+    """How many records to send through the network at once; one at least.
+
+    Args:
+        vae: The model.
+        draws: L of each record.
+        numbers: That the widest layer may hold.
+    """
+    widest = max(layer.out_features for layer in vae.modules() if isinstance(layer, nn.Linear))
+    return max(1, numbers // (widest * draws))
 
 
 class Inference(NamedTuple):

@@ -17,12 +17,11 @@ from training.components import Components
 from training.config import TrainingConfig
 from training.data import Data, Rows
 from training.fit import Fit, Progress
+from training.inference import records_a_pass
 from training.noise import noise_table
 from training.preprocess import Standardised
 from training.scores import Scorer
 from training.vae import VAE
-
-_ROWS = 256  # in one pass, so that many draws stay small
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,10 @@ class Model:
             (B,) float32 by score's name, higher = stranger.
         """
         noise = torch.from_numpy(self.noise[:samples])
+        rows = records_a_pass(self.scorer.vae, samples)
         found: dict[str, list[npt.NDArray[np.float32]]] = {each.name: [] for each in SCORES}
-        for start in range(0, len(next(iter(record.values()))), _ROWS):
-            piece = {kind: torch.from_numpy(values[start : start + _ROWS]) for kind, values in record.items()}
+        for start in range(0, len(next(iter(record.values()))), rows):
+            piece = {kind: torch.from_numpy(values[start : start + rows]) for kind, values in record.items()}
             outputs = dict(zip(self.scorer.names, self.scorer(piece, noise), strict=True))
             for each in SCORES:
                 found[each.name].append(each.sign * outputs[each.output].numpy())

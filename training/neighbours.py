@@ -22,16 +22,17 @@ class Neighbours(nn.Module):
     """
 
     centre: Tensor
-    directions: Tensor
     squares: Tensor
+    directions: Tensor
 
     def __init__(self, points: Tensor) -> None:
         super().__init__()
         centre = points.mean(dim=0)
         centred = points - centre
         self.register_buffer("centre", centre)
-        self.register_buffer("directions", (-2.0 * centred.T).contiguous())
         self.register_buffer("squares", (centred * centred).sum(dim=1))
+        # In place: in many columns each copy is large.
+        self.register_buffer("directions", centred.mul_(-2.0).T.contiguous())
 
     def among_themselves(self) -> Tensor:
         """(n, 1) squared distance of each point to the nearest of the others, softened as below."""
