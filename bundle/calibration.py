@@ -4,6 +4,7 @@ import io
 import math
 import zipfile
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, Context, Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,10 @@ import numpy.typing as npt
 from bundle.errors import CalibrationTooSmall
 
 FILE_NAME = "calibration.npz"
+SMALLEST_RATE = 1e-6
+"""A lower false-alarm rate would take over a million calibration records."""
+_ROUNDING = 1e-9
+"""By which a rate times a number of records may miss the whole number that is meant."""
 
 
 def records_needed(false_alarm_rate: float) -> int:
@@ -19,7 +24,16 @@ def records_needed(false_alarm_rate: float) -> int:
     >>> records_needed(0.01)
     99
     """
-    return math.ceil(1 / false_alarm_rate - 1e-9) - 1
+    return math.ceil(1 / false_alarm_rate - _ROUNDING) - 1
+
+
+def least_rate(records: int) -> str:
+    """The lowest false-alarm rate that some calibration records allow, in three digits, of which none rounds it down.
+
+    >>> least_rate(382)
+    '0.00262'
+    """
+    return f"{float(Context(prec=3, rounding=ROUND_CEILING).divide(Decimal(1), Decimal(records + 1))):g}"
 
 
 class Calibration:
@@ -74,7 +88,7 @@ class Calibration:
             CalibrationTooSmall: No p-value can be as low as the rate.
         """
         held_out = self._sorted[score, samples]
-        allowed = math.floor(false_alarm_rate * (held_out.size + 1) + 1e-9) - 1
+        allowed = math.floor(false_alarm_rate * (held_out.size + 1) + _ROUNDING) - 1
         if allowed < 0:
             raise CalibrationTooSmall(
                 f"a false-alarm rate of {false_alarm_rate:g} takes {records_needed(false_alarm_rate)} calibration "

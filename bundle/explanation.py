@@ -25,6 +25,10 @@ MOST_LIKELY = 3
 TOP = 3
 """Fields that have columns of their own where an explanation is flat."""
 
+ROUNDS = 5
+"""How often the graph fills in a field that is hidden from the encoder with what the decoder expects and encodes again.
+Nothing tells a network that never met this field missing that it is: at first it takes the field's mean for a value.
+(Of corrupted fields 0.90, 0.92, 0.93, 0.93 came first with 1, 3, 5, 10 rounds.)"""
 WIDE = 2**15
 """Decoded numbers a record and draw from which hidden fields are decoded at the posterior's mean alone, not at every
 draw: work and memory grow with the square of the fields."""
@@ -32,16 +36,26 @@ draw: work and memory grow with the square of the fields."""
 Array = npt.NDArray[np.float64]
 
 
+def is_wide(schema: RecordSchema) -> bool:
+    """Whether hidden fields are decoded at the posterior's mean alone."""
+    return _hidden_numbers(schema) > WIDE
+
+
 def decoded_numbers(schema: RecordSchema, samples: int) -> int:
-    """How many parameters of p(x|z) are computed to explain one record, which is what it costs.
+    """How many numbers the network computes to explain one record, which is what it costs.
 
     Args:
         schema: The bundle's fields.
         samples: Number of draws, L.
     """
+    # Encoding again costs about what decoding does.
+    return _hidden_numbers(schema) * ((1 if is_wide(schema) else samples) + 2 * ROUNDS)
+
+
+def _hidden_numbers(schema: RecordSchema) -> int:
+    """Parameters of p(x|z), for every field that is hidden in turn."""
     parameters = 2 * len(schema.numeric) + len(schema.boolean) + sum(field.size for field in schema.categorical)
-    numbers = len(schema.fields) * parameters
-    return numbers if numbers > WIDE else numbers * samples
+    return len(schema.fields) * parameters
 
 
 class UsualSurprisal(Frozen):

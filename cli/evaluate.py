@@ -13,6 +13,8 @@ from cli.failure import CALL_WRONG, WORK_FAILED, fail
 if TYPE_CHECKING:
     from training.evaluation import Evaluation
 
+_PIPED_WIDTH = 160  # columns
+
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="models/NAME (the served version) or models/NAME/VERSION.")],
@@ -29,28 +31,35 @@ def evaluate(
     except ImportError as error:
         fail(f"evaluating needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
     from bundle import store
+    from training import figures
 
+    if curves is not None and curves.suffix not in figures.SUFFIXES:
+        fail(f"{curves}: a file that ends in {' or '.join(figures.SUFFIXES)} is expected", CALL_WRONG)
     try:
         done = evaluation.evaluate(store.load(*store.resolve(bundle)), data, label, normal)
     except ConfigInvalid as error:
         fail(error, CALL_WRONG)
     except TrainingError as error:
         fail(error, WORK_FAILED)
-    if curves is not None:
-        from training import figures
-
-        figures.save_curves(done, curves)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    if done.absent:
+        console.print(f"{data} has no column {', '.join(done.absent)}; missing in every row")
+    if done.trained_on:
+        console.print(f"{done.trained_on:,} labelled anomalies are left out: the bundle was trained on them, unnoticed")
     if as_json:
         print(json.dumps(_document(done), indent=2))
     else:
         _show(done)
+    if curves is not None:
+        figures.save_curves(done, curves)
 
 
 def _document(done: "Evaluation") -> dict[str, Any]:
     return {
         "model": {"name": done.name, "version": str(done.version)},
         "data": done.data,
-        "rows": {"normal": done.normal, "anomalies": done.anomalies, "baselines fitted on": done.fitted_on},
+        "anomaly_score": done.anomaly_score,
+        "rows": {"normal": done.normal, "anomalies": done.anomalies, "baselines_fitted_on": done.fitted_on},
         "detectors": {
             name: {
                 measure: {"value": found.value, "low": found.low, "high": found.high}
@@ -76,4 +85,7 @@ def _show(done: "Evaluation") -> None:
     for name, measures in done.measures.items():
         shown = [f"{found.value:.3f}\n[dim]{found.low:.2f}-{found.high:.2f}[/]" for found in measures.values()]
         table.add_row(f"{name} *" if name == done.anomaly_score else name, *shown)
-    Console(highlight=False, soft_wrap=True).print(table)
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH  # Nobody's window: a narrow one would cut figures.
+    console.print(table)

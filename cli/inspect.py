@@ -28,8 +28,8 @@ def inspect(
     console = Console(highlight=False)
     console.print(f"[bold]{opened.name}[/bold] version {opened.version}, written {manifest.created}")
     console.print(f"digest {manifest.digest}", style="dim")
-    rows = ", ".join(f"{count:,} {part}" for part, count in facts.rows.items())
-    console.print(f"trained on {facts.data} ({rows} rows), seed {facts.seed}, on {facts.device}", markup=False)
+    rows = ", ".join(f"{part} {count:,}" for part, count in facts.rows.items() if count)
+    console.print(f"trained on {facts.data} (rows: {rows}), seed {facts.seed}, on {facts.device}", markup=False)
     console.print(
         f"flags {manifest.false_alarm_rate:.2%} of normal records by {manifest.anomaly_score}, "
         f"{manifest.samples} draws, calibrated on {manifest.calibration.records:,} records: "
@@ -61,4 +61,5 @@ def _statistics(field: "AnyField") -> str:
             return ""
         case "categorical":
             shown = ", ".join(field.vocabulary[:4])
-            return f"{len(field.vocabulary)} categories: {shown}{', …' if len(field.vocabulary) > 4 else ''}"
+            count = len(field.vocabulary)
+            return f"{count} {'categories' if count > 1 else 'category'}: {shown}{', …' if count > 4 else ''}"

@@ -8,8 +8,8 @@ from service.errors import Fault, RequestInvalid
 from service.scorer import Scorer
 from service.settings import Settings
 
-REQUEST_NUMBERS = 2**26
-"""Most numbers that are decoded to explain one request: about a second's work of a processor."""
+REQUEST_NUMBERS = 2**25
+"""Most numbers that the network computes to explain one request: some three seconds' work of a slow processor."""
 BATCH_NUMBERS = 2**23
 """The same for what runs at a time, so that what is late by then is left out."""
 _NUMBERS_A_ROW = 256

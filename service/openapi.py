@@ -75,6 +75,11 @@ _HEADERS: dict[str, Schema] = {
         "schema": {"type": "string", "enum": [str(count) for count in SAMPLE_COUNTS]},
     },
     "surprisal-score": {"description": "which score decided", "required": True, "schema": {"type": "string"}},
+    "surprisal-false-alarm-rate": {
+        "description": "p-values of at most this are anomalies",
+        "required": True,
+        "schema": {"type": "string"},
+    },
     "surprisal-explains": {"description": "which score is explained, where one is", "schema": {"type": "string"}},
     "vary": {"description": "what decides how the answer looks", "required": True, "schema": {"type": "string"}},
     "x-request-id": {"description": "the request's, or a new one", "required": True, "schema": {"type": "string"}},

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from bundle.calibration import records_needed
+from bundle.calibration import SMALLEST_RATE, least_rate, records_needed
 from bundle.manifest import Manifest
 from service.errors import Fault, RequestInvalid, pointer
 
@@ -57,13 +57,13 @@ class Question:
         names = [each.name for each in manifest.scores]
         if score not in names:
             faults.append(Fault(pointer(*within, "score"), f"one of {', '.join(names)} is expected"))
-        if type(rate) not in (int, float) or not 0 < rate < 1:
-            detail = "a share of normal records is expected, between 0 and 1"
+        if type(rate) not in (int, float) or not SMALLEST_RATE <= rate < 1:
+            detail = f"a share of normal records is expected, from {SMALLEST_RATE:f} up and below 1"
             faults.append(Fault(pointer(*within, "false_alarm_rate"), detail))
         elif records_needed(rate) > manifest.calibration.records:
             detail = (
                 f"so low a rate takes {records_needed(rate)} calibration records; this bundle has "
-                f"{manifest.calibration.records}, so {1 / (manifest.calibration.records + 1):.3g} is the least"
+                f"{manifest.calibration.records}, so {least_rate(manifest.calibration.records)} is the least"
             )
             faults.append(Fault(pointer(*within, "false_alarm_rate"), detail))
         explain = given.get("explain", self.explain)
@@ -104,6 +104,6 @@ class Question:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        return float(text) if "_" not in text else None  # Python groups digits, nobody else does
     except ValueError:
         return None

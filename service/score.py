@@ -175,6 +175,7 @@ def _said_by(name: str, version: int, question: Question) -> tuple[tuple[bytes, 
         (b"surprisal-version", str(version).encode()),
         (b"surprisal-samples", str(question.samples).encode()),
         (b"surprisal-score", question.score.encode()),
+        (b"surprisal-false-alarm-rate", repr(question.false_alarm_rate).encode()),
         (b"vary", b"accept, accept-encoding"),
     )
 

@@ -1,6 +1,6 @@
 """From the graph's outputs to what a client is told: score, p-value, verdict."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,7 +131,7 @@ def answered(verdicts: Verdicts, manifest: Manifest, calibration: Calibration, q
     table = verdicts.table.copy()
     score = next(each for each in manifest.scores if each.name == question.score)
     _decide(table, score, calibration, question.samples, question.false_alarm_rate)
-    return Verdicts(table)
+    return replace(verdicts, table=table)
 
 
 def _decide(table: Table, score: Score, calibration: Calibration, samples: int, false_alarm_rate: float) -> None:
@@ -140,5 +140,5 @@ def _decide(table: Table, score: Score, calibration: Calibration, samples: int, 
     p_value = calibration.p_values(score.name, samples, values.astype(np.float32))
     table[:, _ANOMALY_SCORE] = values
     table[:, _P_VALUE] = p_value
-    # The tolerance is for rates such as 0.29 whose multiple of n + 1 a double misses by a hair.
+    # A double may miss k / (n + 1) by a hair on either side.
     table[:, _IS_ANOMALY] = p_value <= false_alarm_rate + 1e-12

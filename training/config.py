@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from bundle.calibration import SMALLEST_RATE
 from bundle.fields import SMALLEST_SCALE
 from bundle.manifest import SAMPLE_COUNTS, AnomalyScore
 from training.errors import ConfigInvalid
@@ -63,7 +64,7 @@ class ScoringConfig(_Section):
 
     anomaly_score: AnomalyScore = "combined"
     samples: int = Field(default=16, description="draws a record, L: a power of two up to 256")
-    false_alarm_rate: float = Field(default=0.01, gt=0, lt=1, description="share of normal records that is flagged")
+    false_alarm_rate: float = Field(default=0.01, ge=SMALLEST_RATE, lt=1, description="share of normal records flagged")
 
     @field_validator("samples")
     @classmethod

@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from bundle.calibration import records_needed
+from bundle.calibration import least_rate, records_needed
 from bundle.records import MISSING_TEXTS, category_text
 from training.config import DataConfig
 from training.errors import ConfigInvalid, DataInvalid
@@ -157,8 +157,8 @@ def _too_few(rows: int, needed: int, false_alarm_rate: float, config: DataConfig
             f"data.calibration_most allows {config.calibration_most}; raise it, or ask for a higher rate"
         )
     least = max(needed, _LEAST)
-    rate = 1 / (math.floor(rows * (1 - config.contamination)) + 1)
-    otherwise = f", or ask for a rate of {rate:.2g} or more" if rows >= _LEAST else ""
+    rate = least_rate(math.floor(rows * (1 - config.contamination)))
+    otherwise = f", or ask for a rate of {rate} or more" if rows >= _LEAST else ""
     return DataInvalid(
         f"{rows} normal rows are too few: a false-alarm rate of {false_alarm_rate:g} takes {least}; "
         f"give as many{otherwise}"

@@ -30,6 +30,8 @@ class Evaluation:
         normal: Rows that are normal.
         anomalies: Rows that are not.
         fitted_on: Other normal rows, which the baselines were fitted on.
+        trained_on: Labelled anomalies that the network was trained on or stopped by, and that are left out therefore.
+        absent: Fields that are no column, and missing in every row.
         scores: By detector, (normal,) and (anomalies,) scores, higher = stranger; the bundle's come first.
         baselines: How many of the detectors are no scores of the bundle.
         measures: By detector and measure.
@@ -42,6 +44,8 @@ class Evaluation:
     normal: int
     anomalies: int
     fitted_on: int
+    trained_on: int
+    absent: tuple[str, ...]
     scores: dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
     baselines: int
     measures: dict[str, dict[str, Measure]]
@@ -50,8 +54,9 @@ class Evaluation:
 def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
     """Measure on rows that neither the bundle nor the baselines have seen.
 
-    Of the file that the bundle was trained from these are the calibration's rows and all anomalies, and the baselines
-    are fitted on what the network was; of another file a random half of the normal rows is for the baselines.
+    Of the file that the bundle was trained from these are the calibration's normal rows and those anomalies that were
+    no training rows unnoticed, and the baselines are fitted on the normal rows among the network's; of another file a
+    random half of the normal rows is for the baselines.
 
     Args:
         bundle: The bundle.
@@ -61,12 +66,17 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
 
     Raises:
         ConfigInvalid: No such file or column, or no normal row.
-        DataInvalid: The file cannot be read, a value does not fit its field, or there are no anomalies.
+        DataInvalid: The file cannot be read, none of the fields is a column, a value does not fit its field, or there
+            are no anomalies.
     """
     manifest, facts = bundle.manifest, bundle.manifest.training
     text = [field.name for field in manifest.record.categorical]
     data = files.read(path, text)
+    absent = tuple(manifest.record.absent(data.table.column_names))
+    if len(absent) == len(manifest.record.names):
+        raise DataInvalid(f"{path}: none of the model's fields is a column: {', '.join(absent)}")
     rows, anomalies = files.by_label(data.table, DataConfig(label=label, normal=normal))
+    labelled = anomalies.size
     if not anomalies.size:
         raise DataInvalid(f"{path}: every row with a {label!r} is {normal}, so there are no anomalies to be found")
     if data.sha256 == facts.data_sha256:
@@ -78,6 +88,9 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
                 "none is left to test on; give another file"
             )
         rows = np.intersect1d(rows, parts.normal)
+        anomalies = np.setdiff1d(anomalies, np.concatenate([parts.train, parts.validation]))
+        if not anomalies.size:
+            raise DataInvalid(f"{path}: the bundle was trained on all of its labelled anomalies; give another file")
         known, fresh = np.intersect1d(rows, parts.train), np.intersect1d(rows, parts.calibration)
     else:
         shuffled = np.random.default_rng(facts.seed).permutation(rows)
@@ -109,6 +122,8 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
         normal=fresh.size,
         anomalies=anomalies.size,
         fitted_on=known.size,
+        trained_on=labelled - anomalies.size,
+        absent=absent,
         scores=scores,
         baselines=len(scores) - len(usual),
         measures={name: measures(*found) for name, found in scores.items()},

@@ -18,6 +18,7 @@ from training.config import FitConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber
 from training.objectives import Terms, elbo
 from training.preprocess import Standardised
+from training.trimming import likeliest
 from training.vae import VAE
 
 CHECKPOINT_SECONDS = 2.0
@@ -72,12 +73,6 @@ class Plan:
         batch_size = min(config.batch_size or min(512, max(16, rows // 20)), rows)
         batches = math.ceil(rows / batch_size)
         return cls(config.epochs or min(200, max(10, _STEPS // batches)), batch_size, batches)
-
-
-def trimmed(bounds: Tensor, share: float) -> Tensor:
-    """Places, in order, of all but the given share of the lowest (n,) bounds; one at least."""
-    kept = max(1, len(bounds) - math.ceil(share * len(bounds)))
-    return bounds.argsort(descending=True, stable=True)[:kept].sort().values
 
 
 class Fit:
@@ -211,10 +206,10 @@ class Fit:
 
     def _likeliest(self) -> Tensor:
         noise = torch.randn(self.rows, 1, self.vae.latent_size, generator=self.generator, device=self.device)
-        return trimmed(self._terms(self.train, noise).bound, self.contamination)
+        return likeliest(self._terms(self.train, noise).bound, self.contamination)
 
     @torch.no_grad()
-    def presumed_normal(self) -> Standardised:
+    def kept(self) -> Standardised:
         """The training records, without the share that may be anomalies and is the least likely by now."""
         return self.train.take(self._likeliest()) if self.contamination else self.train
 
@@ -225,21 +220,22 @@ class Fit:
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float, float]:
-        """Mean ELBO and KL of the validation records, and the ELBO with the KL weighted as in training."""
-        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+        """Mean ELBO and KL of the validation records, and the bound that training maximises once it has warmed up."""
+        totals = torch.zeros(3, dtype=torch.float64, device=self.device)
         every = torch.arange(self.validation_noise.shape[0], device=self.device)
         if self.contamination:
-            every = trimmed(self._terms(self.validation, self.validation_noise).bound, self.contamination)
+            every = likeliest(self._terms(self.validation, self.validation_noise).bound, self.contamination)
         for rows in torch.split(every, _VALIDATION_ROWS):
             batch = self.validation.take(rows)
-            terms = elbo(self.vae, batch, self.validation_noise[rows])
-            totals += torch.stack([terms.log_likelihood.double().sum(), terms.kl.double().sum()])
-        log_likelihood, kl = (totals / len(every)).tolist()
+            objective = self.objective
+            terms = elbo(self.vae, batch, self.validation_noise[rows], objective.beta, objective.free_nats)
+            totals += torch.stack([term.double().sum() for term in terms])
+        log_likelihood, kl, bound = (totals / len(every)).tolist()
         if not math.isfinite(log_likelihood - kl):
             raise NotANumber(
                 f"epoch {self.epoch}: the ELBO of the validation records is {log_likelihood - kl}; {_ADVICE}"
             )
-        return log_likelihood - kl, kl, log_likelihood - self.objective.beta * kl
+        return log_likelihood - kl, kl, bound
 
     @torch.no_grad()
     def _refuse(self, number: int, batch: Standardised, noise: Tensor) -> None:

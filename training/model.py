@@ -124,9 +124,9 @@ def fit(
     if resume and not (part and not run.has_checkpoint):
         run.resume()
     validation_elbo = run.run(report)
-    presumed_normal = run.presumed_normal().cpu()
+    kept = run.kept().cpu()
     vae = vae.cpu().eval()
     noise = noise_table(vae.latent_size, config.seed)
     drawn = torch.from_numpy(noise[: config.scoring.samples])
-    components = Components(vae, presumed_normal, run.validation.cpu(), drawn, config.seed)
+    components = Components(vae, kept, run.validation.cpu(), drawn, config.seed)
     return Model(Scorer(vae, components).eval(), noise, validation_elbo, tuple(run.history), run.forget_checkpoint)

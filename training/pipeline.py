@@ -131,7 +131,7 @@ def train(
         samples=config.scoring.samples,
         false_alarm_rate=config.scoring.false_alarm_rate,
         calibration=_summary(calibration, parts, config),
-        usual_surprisal=explanations.usual(held_out, config.scoring.samples),
+        usual_surprisal=explanations.usual(_presumed_normal(held_out, scorer, noise, config), config.scoring.samples),
         training=TrainingFacts(
             data=data.name,
             data_sha256=data.sha256,
@@ -156,7 +156,7 @@ def train(
     def explain(tensors: Tensors) -> export.Outputs:
         return explanations.explain(tensors, config.scoring.samples)
 
-    used = replace(parts, train=kept, validation=validation)
+    used = replace(parts, train=kept)
     golden = _with_explanations(_golden(vae, scorer, record, data, parts, noise), record, explanations)
     files = {
         "scorer.onnx": graphs.scorer,
@@ -215,6 +215,15 @@ def _calibration(scores: cross_fit.Scores, config: TrainingConfig) -> Calibratio
     return Calibration({key: values[normal] for key, values in scores.items()})
 
 
+def _presumed_normal(held_out: Tensors, scorer: Any, noise: npt.NDArray[np.float32], config: TrainingConfig) -> Tensors:
+    """Held-out records, without those that the calibration leaves out as well."""
+    if not config.data.contamination:
+        return held_out
+    combined = export.score(scorer, held_out, noise[: config.scoring.samples])["combined"]
+    normal = thinning.presumed_normal(combined, config.data.contamination)
+    return {kind: values[normal] for kind, values in held_out.items()}
+
+
 def _nothing() -> None:
     """No fold has left a checkpoint."""
 
@@ -257,7 +266,8 @@ def _reasons(records: int, parts: Split, config: TrainingConfig) -> tuple[str, .
     if parts.folds:
         reasons.append(
             f"cross-fitted: {parts.normal.size} normal rows were scored by {len(parts.folds)} models, each by one that "
-            "has not seen it, and calibrate another that was trained on all of them"
+            "has not seen it, and calibrate another that has seen all of them; what is usual in an explanation comes "
+            f"from the {parts.validation.size} rows that stopped its training"
         )
     if config.data.contamination:
         held_out = parts.normal.size if parts.folds else parts.calibration.size

@@ -27,6 +27,8 @@ IDENTIFIER = 0.5
 """A text column with more distinct values than this share of its rows names rows; it does not describe them."""
 _FEW = 20
 """In so few rows every text may be another one by chance."""
+_LEAST_VALUES = 10
+"""Values that a column needs: of fewer, the rows of one of the folds might hold none."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def _kind(name: str, column: pa.ChunkedArray, normal: pa.ChunkedArray) -> tuple[
     if pa.types.is_floating(column.type):
         infinite = np.flatnonzero(np.isinf(np.asarray(column)))
         if infinite.size:
-            raise DataInvalid(f"column {name!r}, row {infinite[0] + 1}: an infinity; remove the row or leave it empty")
+            raise _infinite(name, int(infinite[0]))
     if pa.types.is_time(column.type) or pa.types.is_duration(column.type):
         return None, "is a time without a date; give the hour, or seconds, as a number"
     if pa.types.is_temporal(column.type):
@@ -192,6 +194,8 @@ def _kind(name: str, column: pa.ChunkedArray, normal: pa.ChunkedArray) -> tuple[
         return None, "is empty"
     if distinct == 1 and not normal.null_count:
         return None, "is constant in the normal rows"
+    if len(present) < _LEAST_VALUES:
+        return None, f"holds {len(present)} values in {len(normal)} normal rows, too few to learn from"
     if pa.types.is_boolean(column.type):
         return "boolean", ""
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
@@ -202,6 +206,10 @@ def _kind(name: str, column: pa.ChunkedArray, normal: pa.ChunkedArray) -> tuple[
     if distinct > IDENTIFIER * len(present) and len(present) > _FEW:
         return None, f"holds {distinct} texts in {len(present)} rows, so it names rows and does not describe them"
     return "categorical", ""
+
+
+def _infinite(name: str, row: int) -> DataInvalid:
+    return DataInvalid(f"column {name!r}, row {row + 1}: an infinity; remove the row or leave it empty")
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -238,6 +246,8 @@ def _fit_numeric(field: FieldConfig, column: npt.NDArray[np.generic], rows: Rows
         wrong = next((row for row, value in zip(rows, column, strict=True) if not isinstance(value, float | int)), 0)
         raise DataInvalid(f"column {field.name!r}, row {wrong + 1}: a number is expected")
     values = column.astype(np.float64)
+    if (infinite := rows[np.isinf(values)]).size:
+        raise _infinite(field.name, int(infinite[0]))
     values = values[~np.isnan(values)]
     if not values.size:
         raise DataInvalid(f"column {field.name!r} has no value in the training rows")
@@ -259,8 +269,10 @@ def _vocabulary(name: str, column: npt.NDArray[np.generic], config: TrainingConf
         raise DataInvalid(f"column {name!r}: text or a whole number is expected, not {error}") from error
     texts.pop(None, None)
     common = [text for text, count in texts.most_common() if text is not None and count >= config.data.minimum_count]
+    if not common:  # Better a rare one than no field.
+        common = [text for text in texts if text is not None]
     if not common:
-        raise DataInvalid(f"column {name!r}: no category stands in {config.data.minimum_count} training rows")
+        raise DataInvalid(f"column {name!r} has no value in the training rows")
     return tuple(sorted(common[: config.data.vocabulary_size]))
 
 

@@ -14,7 +14,7 @@ from training.data import Data, Rows
 from training.preprocess import Preprocess
 from training.robust_scale import asinh
 
-EXCESS = 2.0
+_EXCESS = 2.0
 """Times the share that is left out: an anomaly that stays does harm, a normal row that goes hardly any."""
 _MOST = 0.5
 """More of the rows are never left out."""
@@ -64,10 +64,16 @@ def prepare(
     if not share:
         return record, train, validation
     strangeness = _strangeness(_places(record, data, np.concatenate([train, validation])), share, config.seed)
-    left_out = min(EXCESS * share, _MOST)
-    train = train[_likeliest(strangeness[: train.size], left_out)]
-    validation = validation[_likeliest(strangeness[-validation.size :], left_out)]
+    left_out = min(_EXCESS * share, _MOST)
+    train = train[likeliest(-strangeness[: train.size], left_out).numpy()]
+    validation = validation[likeliest(-strangeness[-validation.size :], left_out).numpy()]
     return schema.fit(data, train, fields, config), train, validation
+
+
+def likeliest(likelihoods: Tensor, left_out: float) -> Tensor:
+    """Places, in order, of all but the given share of (n,) likelihoods, the lowest; one at least."""
+    kept = max(1, len(likelihoods) - math.ceil(left_out * len(likelihoods)))
+    return likelihoods.argsort(descending=True, stable=True)[:kept].sort().values
 
 
 def _places(record: RecordSchema, data: Data, rows: Rows) -> Tensor:
@@ -112,13 +118,6 @@ def _mahalanobis(places: Tensor, share: float) -> Tensor:
         covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * even
         distances = (centred * torch.linalg.solve(covariance, centred.T).T).sum(dim=1)
         kept = distances.argsort(stable=True)[
-            : max(2, round(rows * (1 - max(_LEAST_TRIMMED, min(EXCESS * share, _MOST)))))
+            : max(2, round(rows * (1 - max(_LEAST_TRIMMED, min(_EXCESS * share, _MOST)))))
         ]
     return distances
-
-
-def _likeliest(strangeness: Tensor, left_out: float) -> Rows:
-    """Places of the rows that stay, sorted; one at least."""
-    kept = max(1, len(strangeness) - math.ceil(left_out * len(strangeness)))
-    likeliest: Rows = strangeness.argsort(stable=True)[:kept].sort().values.numpy()
-    return likeliest

@@ -75,7 +75,8 @@ def encode(
     content: dict[str, Any] = {"model_name": name, "model_version": str(version)}
     if identifier is not None:
         content["id"] = identifier
-    content |= {"parameters": {"samples": question.samples, "score": question.score}, "outputs": outputs}
+    asked = {"samples": question.samples, "score": question.score, "false_alarm_rate": question.false_alarm_rate}
+    content |= {"parameters": asked, "outputs": outputs}
     header = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     if not blobs:
         return InferAnswer(header, None)

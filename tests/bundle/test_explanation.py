@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.explanation import WIDE, Explanations, UsualSurprisal, decoded_numbers, usual
+from bundle.explanation import ROUNDS, Explanations, UsualSurprisal, decoded_numbers, is_wide, usual
 from bundle.fields import NumericField, RecordSchema
 from bundle.manifest import Manifest
 from bundle.records import encode_records
@@ -113,6 +113,9 @@ def test_a_bundle_without_an_explainer_explains_nothing(manifest: Manifest) -> N
 
 def test_the_cost_grows_with_the_draws_until_a_table_is_wide(manifest: Manifest) -> None:
     parameters = 2 + 1 + 6
-    assert decoded_numbers(manifest.record, 16) == 3 * parameters * 16
+    assert decoded_numbers(manifest.record, 16) == 3 * parameters * (16 + 2 * ROUNDS)
+    assert not is_wide(manifest.record)
     many = tuple(NumericField(name=f"x{i}", missing_rate=0.1, mean=0.0, scale=1.0) for i in range(200))
-    assert decoded_numbers(RecordSchema(fields=many), 16) == 200 * 400 > WIDE
+    wide = RecordSchema(fields=many)
+    assert is_wide(wide)
+    assert decoded_numbers(wide, 16) == decoded_numbers(wide, 1) == 200 * 400 * (1 + 2 * ROUNDS)

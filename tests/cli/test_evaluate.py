@@ -38,15 +38,16 @@ def test_every_score_is_measured_beside_baselines_and_drawn(models: Path, paymen
             assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
     assert document["detectors"]["combined"]["auroc"]["value"] > 0.95
     rows = document["rows"]
-    assert abs(rows["normal"] - rows["baselines fitted on"]) <= 1
+    assert abs(rows["normal"] - rows["baselines_fitted_on"]) <= 1
     assert curves.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_table_marks_the_bundles_own_score(models: Path, payments_file: Path) -> None:
-    result = surprisal("evaluate", models / NAME, payments_file, *LABEL, COLUMNS="200")
+    result = surprisal("evaluate", models / NAME, payments_file, *LABEL)
     assert result.returncode == 0, result.stderr
     assert "combined *" in result.stdout
     assert "recall at 0.01" in result.stdout
+    assert "…" not in result.stdout, "no figure is cut where the table is piped"
 
 
 def test_of_the_training_file_only_held_out_rows_count(tmp_path: Path) -> None:
@@ -58,7 +59,41 @@ def test_of_the_training_file_only_held_out_rows_count(tmp_path: Path) -> None:
     result = surprisal("evaluate", tmp_path / "pay", tmp_path / "pay.csv", *LABEL, "--json")
     rows, parts = json.loads(result.stdout)["rows"], store.load(tmp_path, "pay", 1).manifest.training.rows
     assert (rows["normal"], rows["anomalies"]) == (parts["calibration"], parts["anomalies"])
-    assert rows["baselines fitted on"] == parts["train"]
+    assert rows["baselines_fitted_on"] == parts["train"]
+
+
+def test_anomalies_that_were_trained_on_unnoticed_do_not_count(tmp_path: Path) -> None:
+    table = transactions.simulate(700, seed=3).select(["amount", "hour", "fraud"])
+    pyarrow.csv.write_csv(table, tmp_path / "pay.csv")
+    (tmp_path / "fast.toml").write_text("[network]\nhidden = [8]\n[fit]\nepochs = 2\n")
+    trained = surprisal(
+        "train", tmp_path / "pay.csv", "--config", tmp_path / "fast.toml", "--out", tmp_path, "--exclude", "fraud"
+    )
+    assert trained.returncode == 0, trained.stderr
+    result = surprisal("evaluate", tmp_path / "pay", tmp_path / "pay.csv", *LABEL, "--json")
+    assert result.returncode == 0, result.stderr
+    labelled = sum(value == "yes" for value in table["fraud"].to_pylist())
+    held_out = json.loads(result.stdout)["rows"]["anomalies"]
+    assert 0 < held_out < labelled
+    assert f"{labelled - held_out} labelled anomalies are left out" in result.stderr
+
+
+def test_columns_that_are_not_there_are_said(models: Path, payments_file: Path, tmp_path: Path) -> None:
+    table = pyarrow.csv.read_csv(payments_file)
+    pyarrow.csv.write_csv(table.drop_columns(["amount"]), tmp_path / "less.csv")
+    result = surprisal("evaluate", models / NAME, tmp_path / "less.csv", *LABEL)
+    assert result.returncode == 0, result.stderr
+    assert "has no column amount; missing in every row" in result.stderr
+    pyarrow.csv.write_csv(table.select([transactions.LABEL]), tmp_path / "none.csv")
+    result = surprisal("evaluate", models / NAME, tmp_path / "none.csv", *LABEL)
+    assert result.returncode == 1
+    assert "none of the model's fields is a column" in result.stderr
+
+
+def test_curves_that_cannot_be_drawn_are_refused_first(models: Path, payments_file: Path, tmp_path: Path) -> None:
+    result = surprisal("evaluate", models / NAME, payments_file, *LABEL, "--curves", tmp_path / "curves.txt")
+    assert result.returncode == 2
+    assert "ends in .png or .svg" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_missing_values(client: triton.InferenceServerClient, server: str, recor
 
 def test_the_number_of_draws(client: triton.InferenceServerClient, server: str, records: Records) -> None:
     result = client.infer(NAME, named(records), parameters={"samples": 4})
-    assert result.get_response()["parameters"] == {"samples": 4, "score": "combined"}
+    assert result.get_response()["parameters"] == {"samples": 4, "score": "combined", "false_alarm_rate": 0.01}
     assert_same(result, scores(server, records, samples=4))
 
 

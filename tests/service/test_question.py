@@ -1,10 +1,14 @@
 """Another score, or another false-alarm rate, than the bundle's own: in every format, each with its calibration."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.csv
 import pytest
 
 from bundle import store
@@ -54,10 +58,11 @@ async def test_only_what_was_asked_differs(client: httpx.AsyncClient) -> None:
         ({"score": "entropy"}, "/score", "one of combined, neighbours, typicality, elbo"),
         ({"score": ["elbo"]}, "/score", "one of combined"),
         ({"score": None}, "/score", "one of combined"),
-        ({"false_alarm_rate": 0}, "/false_alarm_rate", "between 0 and 1"),
-        ({"false_alarm_rate": 1.5}, "/false_alarm_rate", "between 0 and 1"),
-        ({"false_alarm_rate": True}, "/false_alarm_rate", "between 0 and 1"),
-        ({"false_alarm_rate": "0.1"}, "/false_alarm_rate", "between 0 and 1"),
+        ({"false_alarm_rate": 0}, "/false_alarm_rate", "from 0.000001 up and below 1"),
+        ({"false_alarm_rate": 1e-310}, "/false_alarm_rate", "from 0.000001 up and below 1"),
+        ({"false_alarm_rate": 1.5}, "/false_alarm_rate", "from 0.000001 up and below 1"),
+        ({"false_alarm_rate": True}, "/false_alarm_rate", "from 0.000001 up and below 1"),
+        ({"false_alarm_rate": "0.1"}, "/false_alarm_rate", "from 0.000001 up and below 1"),
         ({"false_alarm_rate": 1e-6}, "/false_alarm_rate", "takes 999999 calibration records; this bundle has"),
     ],
 )
@@ -71,20 +76,48 @@ async def test_what_the_bundle_cannot_answer_is_said(
     assert said in fault["detail"]
 
 
-@pytest.mark.parametrize("query", ["?score=entropy", "?false_alarm_rate=none", "?false_alarm_rate=nan", "?rate=0.1"])
-async def test_so_is_what_a_query_asks_in_vain(client: httpx.AsyncClient, query: str) -> None:
-    assert (await client.post(f"/score{query}", json={"records": RECORDS})).status_code == 422
+async def test_the_least_rate_that_is_named_is_answered(client: httpx.AsyncClient) -> None:
+    refused = await client.post("/score", json={"records": RECORDS, "false_alarm_rate": 1e-5})
+    (fault,) = refused.json()["errors"]
+    least = fault["detail"].removesuffix(" is the least").split()[-1]
+    assert (await ask(client, false_alarm_rate=float(least)))["false_alarm_rate"] == float(least)
 
 
-@pytest.mark.parametrize("media_type", ["text/csv", "application/x-ndjson"])
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("?score=entropy", "score: one of combined"),
+        ("?false_alarm_rate=none", "false_alarm_rate: a share"),
+        ("?false_alarm_rate=nan", "false_alarm_rate: a share"),
+        ("?false_alarm_rate=0_0.1", "false_alarm_rate: a share"),
+        ("?rate=0.1", "the query string takes samples, score, false_alarm_rate, explain alone"),
+    ],
+)
+async def test_so_is_what_a_query_asks_in_vain(client: httpx.AsyncClient, query: str, said: str) -> None:
+    response = await client.post(f"/score{query}", json={"records": RECORDS})
+    assert response.status_code == 422
+    assert said in response.json()["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize("media_type", ["text/csv", "application/x-ndjson", "application/vnd.apache.arrow.stream"])
 async def test_other_formats_take_the_query(client: httpx.AsyncClient, media_type: str) -> None:
-    body = "amount\n31.0\n" if media_type == "text/csv" else '{"amount": 31.0}\n'
-    headers = {"Content-Type": media_type, "Accept": media_type}
-    usual = await client.post("/score", content=body, headers=headers)
-    other = await client.post("/score?score=neighbours&false_alarm_rate=0.9", content=body, headers=headers)
-    assert other.status_code == 200
-    assert other.headers["surprisal-score"] == "neighbours"
-    assert other.text != usual.text
+    expected = await ask(client, "?score=neighbours&false_alarm_rate=0.9")
+    response = await client.post(
+        "/score?score=neighbours&false_alarm_rate=0.9", json={"records": RECORDS}, headers={"Accept": media_type}
+    )
+    assert response.status_code == 200
+    assert response.headers["surprisal-score"] == "neighbours"
+    assert response.headers["surprisal-false-alarm-rate"] == "0.9"
+    if media_type == "text/csv":
+        answers = pyarrow.csv.read_csv(io.BytesIO(response.content)).to_pylist()
+    elif media_type == "application/x-ndjson":
+        answers = [orjson.loads(line) for line in response.content.splitlines()]
+    else:
+        answers = pa.ipc.open_stream(response.content).read_all().to_pylist()
+    for answer, result in zip(answers, expected["results"], strict=True):
+        assert answer["p_value"] == pytest.approx(result["p_value"], rel=1e-6)
+        assert answer["anomaly_score"] == pytest.approx(result["anomaly_score"], rel=1e-6)
+        assert answer["is_anomaly"] == result["is_anomaly"]
 
 
 async def test_the_open_inference_protocol_takes_parameters(client: httpx.AsyncClient) -> None:
@@ -93,7 +126,7 @@ async def test_the_open_inference_protocol_takes_parameters(client: httpx.AsyncC
     for score in ("elbo", "neighbours"):
         body = {"inputs": [tensor], "parameters": {"score": score, "samples": 4}}
         answer = (await client.post(path, json=body)).json()
-        assert answer["parameters"] == {"samples": 4, "score": score}
+        assert answer["parameters"] == {"samples": 4, "score": score, "false_alarm_rate": 0.01}
         outputs = {output["name"]: output["data"] for output in answer["outputs"]}
         assert (outputs["anomaly_score"] == [-value for value in outputs["elbo"]]) == (score == "elbo")
     refused = await client.post(path, json={"inputs": [tensor], "parameters": {"score": "entropy"}})

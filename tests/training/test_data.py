@@ -112,7 +112,7 @@ def test_rows_that_would_go_to_calibration_by_more_than_a_third_are_divided_into
 @pytest.mark.parametrize(
     ("rows", "rate", "contamination", "words"),
     [
-        (98, 0.01, 0.0, "98 normal rows are too few: a false-alarm rate of 0.01 takes 99; .* rate of 0.01 or more"),
+        (98, 0.01, 0.0, "98 normal rows are too few: a false-alarm rate of 0.01 takes 99; .* rate of 0.0102 or more"),
         (100, 0.01, 0.1, "takes 110; .* rate of 0.011 or more"),
         (19, 0.1, 0.0, "takes 20; give as many$"),
         (20_000, 1e-5, 0.0, "takes 99999 rows for calibration, and data.calibration_most allows 10000"),
@@ -124,6 +124,16 @@ def test_too_few_rows_for_the_rate_say_how_many_it_takes(
     data = as_data(pa.table({"x": np.arange(float(rows))}))
     with pytest.raises(DataInvalid, match=words):
         split(data, DataConfig(contamination=contamination), rate, 0)
+
+
+@pytest.mark.parametrize("contamination", [0.0, 0.05, 0.2])
+def test_the_rate_that_is_named_instead_is_answered(contamination: float) -> None:
+    for rows in range(20, 99):
+        data = as_data(pa.table({"x": np.arange(float(rows))}))
+        with pytest.raises(DataInvalid) as refused:
+            split(data, DataConfig(contamination=contamination), 0.005, 0)
+        named = float(str(refused.value).split("for a rate of ")[1].split()[0])
+        assert split(data, DataConfig(contamination=contamination), named, 0).folds
 
 
 def test_what_contamination_will_take_from_the_calibration_is_allowed_for() -> None:

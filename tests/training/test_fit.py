@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bundle.fields import NumericField, RecordSchema
-from training import fit
+from training import fit, trimming
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber
 from training.fit import Fit, Plan, Progress
@@ -117,8 +117,8 @@ def test_the_first_epoch_leaves_a_checkpoint_and_forgetting_it_leaves_those_of_o
 
 
 def test_what_is_least_likely_is_left_out() -> None:
-    assert fit.trimmed(torch.tensor([3.0, -9.0, 5.0, -7.0, 1.0]), 0.4).tolist() == [0, 2, 4]
-    assert fit.trimmed(torch.tensor([3.0, -9.0]), 0.1).tolist() == [0]
+    assert trimming.likeliest(torch.tensor([3.0, -9.0, 5.0, -7.0, 1.0]), 0.4).tolist() == [0, 2, 4]
+    assert trimming.likeliest(torch.tensor([3.0, -9.0]), 0.1).tolist() == [0]
 
 
 def test_trimmed_anomalies_are_not_learnt() -> None:
@@ -132,7 +132,7 @@ def test_trimmed_anomalies_are_not_learnt() -> None:
         with torch.no_grad():
             bound = elbo(vae, fitted.train, torch.zeros(1, vae.latent_size)).bound
         bounds[contamination] = (bound[:40].mean() - bound[40:].mean()).item()
-        planted = (fitted.presumed_normal().numeric == torch.tensor([1.5, -1.5, 1.5, 1.5])).all(dim=1).sum().item()
+        planted = (fitted.kept().numeric == torch.tensor([1.5, -1.5, 1.5, 1.5])).all(dim=1).sum().item()
         assert planted == (0 if contamination else 40)
     assert bounds[0.1] < bounds[0.0] - 3.0
 

@@ -121,8 +121,24 @@ def test_an_infinity_is_refused_by_column_and_row(value: float) -> None:
     with pytest.raises(DataInvalid, match=r"column 'odd', row 42"):
         schema.infer(data, np.arange(100), config.build({}))
     fields = [FieldConfig(name="odd", kind="numeric")]
-    with pytest.raises(DataInvalid):
+    with pytest.raises(DataInvalid, match=r"column 'odd', row 42: an infinity"):
         schema.fit(data, np.arange(100), fields, config.build({}))
+
+
+def test_a_column_of_hardly_any_values_is_left_out() -> None:
+    numbers: list[float | None] = [None] * 195 + [1.0, 2.0, 3.0, 4.0, 5.0]
+    texts: list[str | None] = [None] * 197 + ["a", "b", "a"]
+    data = as_data(pa.table({"x": np.arange(200.0), "m": numbers, "t": texts}))
+    inferred = schema.infer(data, np.arange(200), config.build({}))
+    assert [field.name for field in inferred.fields] == ["x"]
+    assert inferred.left_out["m"] == "holds 5 values in 200 normal rows, too few to learn from"
+    assert inferred.left_out["t"].startswith("holds 3 values")
+
+
+def test_a_vocabulary_of_rare_texts_keeps_them_where_there_are_no_others() -> None:
+    data = as_data(pa.table({"t": ["a", "b", None, "c"]}))
+    fitted = schema.fit(data, np.arange(4), [FieldConfig(name="t", kind="categorical")], config.build({}))
+    assert fitted.categorical[0].vocabulary == ("a", "b", "c")
 
 
 def test_values_too_large_to_standardise_are_refused() -> None:

@@ -13,7 +13,7 @@ from bundle.calibration import Calibration
 from bundle.explanation import Explanations
 from bundle.fields import AnyField, Tensors
 from bundle.manifest import Manifest
-from training import schema
+from training import config, schema, thinning
 from training.data import Data, Rows, Split
 from training.export import Outputs
 from training.fit import Progress
@@ -41,6 +41,15 @@ class Part:
     scores: Mapping[str, npt.NDArray[np.float32]]
     latent_mean: npt.NDArray[np.float32]
 
+    def take(self, places: Rows) -> "Part":
+        """The same of the rows at some places."""
+        return Part(
+            self.rows[places],
+            {kind: values[places] for kind, values in self.tensors.items()},
+            {name: values[places] for name, values in self.scores.items()},
+            self.latent_mean[places],
+        )
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -55,9 +64,10 @@ class Evidence:
         table: The data that the rows are of.
         calibration: The bundle's own.
         train: The rows that the network was trained on.
-        validation: Rows that stopped the training.
+        validation: Rows that stopped the training; of rows that may hold anomalies those that are presumed normal, by
+            the calibration's estimate.
         held_out: Rows that count as normal and that nothing was fitted on: those of the calibration; cross-fitted,
-            where there are none such, those of the validation.
+            where there are none such, those of the validation. Presumed normal, as above.
         anomalies: Labelled anomalies; none where there is no label.
         kl: (n, K) float64 nats by latent dimension, of the held-out rows.
         explain: Gives the outputs of `explainer.onnx` for record inputs, with the bundle's number of draws.
@@ -81,6 +91,11 @@ class Evidence:
     def score(self) -> str:
         """Name of the score that decides."""
         return self.manifest.anomaly_score
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether the held-out rows are those that stopped the training, because there are no others."""
+        return np.array_equal(self.held_out.rows, self.validation.rows)
 
     @property
     def calibrating(self) -> npt.NDArray[np.float32]:
@@ -155,7 +170,13 @@ def gather(
         }
         return Part(rows, tensors, scores, outputs.get("latent_mean", np.empty((0, vae.latent_size), np.float32)))
 
-    held_out = part(parts.calibration if parts.calibration.size else parts.validation)
+    def normal(rows: Rows) -> Part:
+        every = part(rows)
+        combined = every.scores["combined"]
+        return every.take(thinning.presumed_normal(combined, contamination)) if contamination else every
+
+    contamination = config.build(dict(manifest.training.config)).data.contamination
+    held_out = normal(parts.calibration if parts.calibration.size else parts.validation)
     return Evidence(
         name=name,
         manifest=manifest,
@@ -165,7 +186,7 @@ def gather(
         table=data,
         calibration=calibration,
         train=schema.tensors(manifest.record, data, parts.train),
-        validation=part(parts.validation),
+        validation=normal(parts.validation),
         held_out=held_out,
         anomalies=part(parts.anomalies),
         kl=_kl(vae, held_out.tensors),

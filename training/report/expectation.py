@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from training.explainer import ROUNDS
+from bundle.explanation import ROUNDS
 from training.likelihoods import categorical, split
 from training.preprocess import Standardised
 from training.vae import VAE

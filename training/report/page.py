@@ -123,7 +123,7 @@ def _curves(evidence: Evidence) -> list[Panel]:
 def _checks(evidence: Evidence) -> dict[str, Check]:
     held_out, score = evidence.held_out, evidence.score
     checks = {_VALIDATION: check(evidence.calibrating, evidence.validation.scores[score])}
-    if held_out.rows.size > 1 and held_out.rows is not evidence.validation.rows:
+    if held_out.rows.size > 1 and not evidence.cross_fitted:
         in_file_order = held_out.scores[score][np.argsort(held_out.rows)]
         earlier, later = np.array_split(in_file_order, 2)
         checks[_LATER] = check(earlier, later)
