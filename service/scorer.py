@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from bundle.grain import GRAIN, padded
 from service import cpus
 from service.batcher import Rows
 
@@ -104,7 +103,7 @@ class Scorer:
         decoded = total * samples * self._decodes
         if decoded <= self._decoded_rows or total == 1:
             return self._runner.run(rows, samples)
-        step = math.ceil(total / self._pieces(decoded) / GRAIN) * GRAIN
+        step = math.ceil(total / self._pieces(decoded))
         parts = [{name: part[start : start + step] for name, part in rows.items()} for start in range(0, total, step)]
         each = map if self._pool is None else self._pool.map
         answers = list(each(self._runner.run, parts, [samples] * len(parts)))
@@ -131,7 +130,7 @@ class _Runner(Protocol):
 
 
 class _Plain:
-    """Runs whose tensors are where NumPy has them, of whole grains."""
+    """Runs whose tensors are where NumPy has them."""
 
     def __init__(self, session: Any, outputs: list[str], noise: npt.NDArray[np.float32]) -> None:
         self._session = session
@@ -143,9 +142,8 @@ class _Plain:
         noise = self._noise.get(samples)
         if noise is None:
             noise = self._noise[samples] = self._table[:samples]
-        total = len(next(iter(rows.values())))
-        answer = self._session.run(self._outputs, {**padded(rows), "noise": noise})
-        return {name: values[:total] for name, values in zip(self._outputs, answer, strict=True)}
+        answer = self._session.run(self._outputs, {**rows, "noise": noise})
+        return dict(zip(self._outputs, answer, strict=True))
 
 
 class _Bound:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from bundle.fields import MISSING, RecordSchema
 from bundle.golden import tolerance
-from bundle.grain import GRAIN, padded
 from bundle.manifest import SAMPLE_COUNTS, SCORES
 from training.errors import ParityFailed
 from training.explainer import Explainer
@@ -102,18 +101,14 @@ def score(
         scorer: A session of `scorer.onnx`.
         record: The record tensors, B records.
         noise: eps, (L, K) float32.
-        rows_a_run: Records in one run, exactly; by default what keeps a run in the cache, in whole grains as the
-            service has them.
+        rows_a_run: Records in one run; by default what keeps a run in the cache.
 
     Returns:
         The graph's outputs, B rows each.
     """
+    step = rows_a_run or max(1, _DECODED_ROWS // len(noise))
     names = [output.name for output in scorer.get_outputs()]
-    parts = []
-    for piece in pieces(record, rows_a_run or max(GRAIN, _DECODED_ROWS // len(noise))):
-        run = piece if rows_a_run else padded(piece)
-        total = len(next(iter(piece.values())))
-        parts.append([values[:total] for values in scorer.run(names, {**run, "noise": noise})])
+    parts = [scorer.run(names, {**piece, "noise": noise}) for piece in pieces(record, step)]
     return dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
 
 

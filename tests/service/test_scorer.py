@@ -88,21 +88,6 @@ def test_a_batch_scores_as_in_one_run_however_it_is_cut(
     assert_alike(scorer.run(rows, samples), dict(zip(names, whole, strict=True)))
 
 
-@pytest.mark.parametrize("samples", [1, 2, 16, 256])
-@pytest.mark.parametrize("file", ["scorer.onnx", "explainer.onnx"])
-def test_a_record_has_the_same_outputs_to_the_bit_in_whichever_batch(
-    models: Path, noise: npt.NDArray[np.float32], record: Rows, file: str, samples: int
-) -> None:
-    scorer = Scorer((models / NAME / "1" / file).read_bytes(), noise, "cpu", threads=1)
-    rows = head(record, 64)
-    together = scorer.run(rows, samples)
-    for count in (1, 2, 3, 5, 7, 30):
-        parts = [{kind: values[at : at + count] for kind, values in rows.items()} for at in range(0, 64, count)]
-        answers = [scorer.run(part, samples) for part in parts]
-        for name, values in together.items():
-            np.testing.assert_array_equal(np.concatenate([each[name] for each in answers]), values, f"{name}, {count}")
-
-
 def test_no_records_have_no_scores_of_the_same_shapes(scorer: Scorer, record: Rows) -> None:
     nothing, one = scorer.run(head(record, 0), 16), scorer.run(head(record, 1), 16)
     assert {name: values.shape[1:] for name, values in nothing.items()} == {
