@@ -6,8 +6,9 @@
 FOLDER holds `.npz` files with `X` (n, d) and `y` (n,), 1 = anomaly. Of each the model learns a random half of the
 normal rows, 50 000 at most, and is tested on the other rows. All defaults are the product's, the same for every set; a
 tenth of the training rows stops the training. kNN (k = 5, over all training rows) and the norm of the row get the same
-rows, standardised; with `--peers`, the Python of a virtual environment that has pyod, its detectors do as well, with
-their defaults. These take hours and are always the same, so that `--kept` keeps what each reached for the next run.
+rows, standardised; with `--peers`, the Python of a virtual environment that has pyod and tqdm, its detectors do as
+well, with their defaults. These take hours and are always the same, so that `--kept` keeps what each reached for the
+next run.
 """
 
 import argparse

@@ -9,7 +9,7 @@ from service.scorer import Scorer
 from service.settings import Settings
 
 REQUEST_NUMBERS = 2**25
-"""Most numbers that the network computes to explain one request: some three seconds' work of a slow processor."""
+"""Most numbers that the network computes to explain one request: three to five seconds' work of a slow processor."""
 BATCH_NUMBERS = 2**23
 """The same for what runs at a time, so that what is late by then is left out."""
 _NUMBERS_A_ROW = 256

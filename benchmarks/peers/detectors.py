@@ -42,7 +42,7 @@ def main() -> None:
     for name in names:
         detector = DETECTORS[name](int(seed))
         started = time.perf_counter()
-        detector.fit(train.copy())
+        detector.fit(train.copy())  # Some write into what they are given, and the next gets the same.
         fitted = time.perf_counter()
         # Some divide by what a constant column leaves at 0, and no measure takes an infinity.
         scores = np.nan_to_num(np.asarray(detector.decision_function(test.copy()), np.float64))
