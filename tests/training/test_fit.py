@@ -116,6 +116,19 @@ def test_the_first_epoch_leaves_a_checkpoint_and_forgetting_it_leaves_those_of_o
     assert [path.name for path in tmp_path.iterdir()] == ["b.pt"]
 
 
+def test_the_bound_that_stops_the_training_has_the_free_nats_that_training_has() -> None:
+    vae = model()
+    parts = batch(vae, 400, 1), batch(vae, 100, 2)
+    objective = ObjectiveConfig(beta=0.5, free_nats=3.0, kl_warm_up=0.0)
+    fitted = Fit(vae, *parts, objective, FitConfig(epochs=1, batch_size=32), seed=3)
+    fitted.run()
+    with torch.no_grad():
+        expected = elbo(vae, parts[1], fitted.validation_noise, 0.5, 3.0).bound.mean().item()
+        unpaid = elbo(vae, parts[1], fitted.validation_noise, 0.5).bound.mean().item()
+    assert fitted.best_bound == pytest.approx(expected, rel=1e-5)
+    assert abs(expected - unpaid) > 0.1
+
+
 def test_what_is_least_likely_is_left_out() -> None:
     assert trimming.likeliest(torch.tensor([3.0, -9.0, 5.0, -7.0, 1.0]), 0.4).tolist() == [0, 2, 4]
     assert trimming.likeliest(torch.tensor([3.0, -9.0]), 0.1).tolist() == [0]
