@@ -34,7 +34,7 @@ class NetworkConfig(_Section):
     """The encoder and, mirrored, the decoder."""
 
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        default=(128, 64), min_length=1, description="widths of the encoder's layers"
+        default=(256, 128), min_length=1, description="widths of the encoder's layers"
     )
     latent_size: int | None = Field(default=None, ge=1, description="K; by default 1.5 times the root of the inputs")
     activation: Literal["silu", "relu", "tanh"] = "silu"

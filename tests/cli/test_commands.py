@@ -48,7 +48,7 @@ def test_a_schema_is_printed_edited_and_trained_with(csv: Path, tmp_path: Path) 
     assert {field["name"]: field["kind"] for field in content["fields"]}["country"] == "categorical"
     assert not (tmp_path / "models").exists()
     edited = printed.stdout.replace("[network]", "[network]\nlatent_size = 3").replace(
-        "hidden = [128, 64]", "hidden = [8]"
+        "hidden = [256, 128]", "hidden = [8]"
     )
     edited = edited.replace("[fit]", "[fit]\nepochs = 2").replace(
         'name = "country"', 'name = "country"\nvocabulary = ["SE"]'

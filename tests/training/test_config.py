@@ -12,7 +12,7 @@ def test_what_is_said_wins_over_the_preset_and_that_over_the_default() -> None:
     plain = config.build({})
     preset = config.build({"preset": "an-cho"})
     said = config.build({"preset": "an-cho", "network": {"latent_size": 5}})
-    assert plain.network.hidden == (128, 64)
+    assert plain.network.hidden == (256, 128)
     assert (preset.network.hidden, preset.network.latent_size, preset.objective.draws) == ((400,), 200, 10)
     assert (said.network.hidden, said.network.latent_size) == ((400,), 5)
 
