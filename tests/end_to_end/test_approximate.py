@@ -3,16 +3,18 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from bundle import store
+from bundle import explanation, store
 from bundle.calibration import Calibration
 from cli.inspect import inspect
 from service.settings import Settings
 from tests.conftest import as_data, in_process
 from training import config, data, evaluation, export, pipeline, schema, transactions
 from training.errors import DataInvalid
+from training.report import evidence, page
 
 TINY = {"network": {"hidden": (8,)}, "fit": {"epochs": 3}}
 
@@ -48,23 +50,44 @@ async def test_a_hundred_rows_train_load_and_answer(tmp_path: Path, capsys: pyte
         evaluation.evaluate(bundle, path, transactions.LABEL, transactions.NORMAL)
 
 
-def test_contaminated_rows_train_and_what_was_left_out_is_said(tmp_path: Path) -> None:
-    table = transactions.simulate(700, seed=6, fraud_share=0.1).drop_columns([transactions.LABEL])
+def test_contaminated_rows_train_and_what_was_left_out_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    size = random.normal(size=700)
+    columns = np.stack([size, 2 * size, -size], axis=1) + 0.2 * random.normal(size=(700, 3))
+    planted = random.permutation(700) < 70
+    columns[planted] = 40 + random.normal(size=(70, 3))
+    table = pa.table({f"x{place}": column for place, column in enumerate(columns.T)})
+    shown: list[evidence.Evidence] = []
+    write = page.write
+    monkeypatch.setattr(page, "write", lambda given: (shown.append(given), write(given))[1])
     said: list[str] = []
     settings = config.build(TINY | {"data": {"contamination": 0.1}})
     trained = pipeline.train(as_data(table), tmp_path, "unsure", settings, device="cpu", say=said.append)
+    manifest = trained.manifest
     assert any("left out as the likeliest anomalies" in line for line in said)
-    rows = trained.manifest.training.rows
-    assert rows == {"train": 392, "validation": 56, "calibration": 126, "anomalies": 0}
-    (reason,) = trained.manifest.calibration.approximate
-    assert reason.startswith("contamination 0.1: 14 of 140 held-out rows were left out")
+    (reason,) = manifest.calibration.approximate
+    kept = manifest.calibration.records
+    assert reason.startswith(f"contamination 0.1: {140 - kept} of 140 held-out rows were left out")
+    rows = manifest.training.rows
+    assert rows["calibration"] == kept < 140
+    assert rows["train"] < 490
+    assert rows["validation"] < 70
     loaded = store.load(tmp_path, "unsure", 1)
     calibration = Calibration.from_bytes(loaded.files["calibration.npz"])
     assert all(
-        calibration.scores(score.name, samples).size == 126
+        calibration.scores(score.name, samples).size == kept
         for score in loaded.manifest.scores
         for samples in loaded.manifest.sample_counts
     )
+    # What the report shows as normal, and what is usual, is of the same rows: those that were planted are not there.
+    (report,) = shown
+    assert report.held_out.rows.size == kept
+    assert not planted[report.held_out.rows].any()
+    assert not planted[report.validation.rows].any()
+    tensors = report.held_out.tensors
+    assert manifest.usual_surprisal == explanation.usual(manifest.record, tensors, report.explain(tensors))
 
 
 def test_rows_put_aside_are_not_approximate(trained: pipeline.Trained) -> None:
