@@ -1,9 +1,11 @@
 """From the trained network to ONNX graphs, and the proof that they score alike."""
 
+import gc
 import logging
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,8 +220,8 @@ def to_onnx(module: nn.Module, given: dict[str, Any], outputs: Sequence[str], dy
     """
     # The exporter says, once per optional operator, that torchvision is absent; that concerns nobody here.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    # Without gradients it traces a fifth faster.
-    with torch.no_grad(), warnings.catch_warnings():
+    # Without gradients it traces a fifth faster, and again without a look for garbage among all that it makes.
+    with torch.no_grad(), _garbage_left(), warnings.catch_warnings():
         # It also warns about its own deprecated calls and about axes that share a name, as ours do on purpose.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -242,6 +244,17 @@ def to_onnx(module: nn.Module, given: dict[str, Any], outputs: Sequence[str], dy
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _softplus(logits: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
