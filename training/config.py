@@ -41,12 +41,25 @@ class NetworkConfig(_Section):
 
 
 class ObjectiveConfig(_Section):
-    """The evidence lower bound."""
+    """What is maximised."""
 
+    kind: Literal["elbo", "importance-weighted", "doubly-reparameterised", "forward-kl"] = "elbo"
     draws: int = Field(default=1, ge=1, description="draws of z a record in training, L")
     beta: float = Field(default=1.0, ge=0, description="weight of the KL; 1 is the evidence lower bound")
     free_nats: float = Field(default=0.0, ge=0, description="nats of KL that each latent dimension has for nothing")
+    capacity: float | None = Field(default=None, ge=0, description="nats that the KL is held to, by beta; grows to it")
     kl_warm_up: float = Field(default=0.3, ge=0, lt=1, description="share of the epochs in which the KL's weight grows")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> "ObjectiveConfig":
+        if self.kind != "elbo":
+            if self.draws < 2:
+                raise ValueError(f"{self.kind} weights several draws of a record: set draws to 2 or more")
+            if self.beta != 1 or self.free_nats or self.capacity is not None:
+                raise ValueError(f"beta, free_nats and capacity belong to the ELBO and have no meaning for {self.kind}")
+        if self.capacity is not None and self.free_nats:
+            raise ValueError("capacity and free_nats both say what the KL should be: leave one out")
+        return self
 
 
 class FitConfig(_Section):

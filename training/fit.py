@@ -16,6 +16,7 @@ from torch import Tensor
 from bundle import durable_file
 from training.config import FitConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber
+from training.importance import doubly_reparameterised, forward_kl, importance_weighted
 from training.objectives import Terms, elbo
 from training.preprocess import Standardised
 from training.trimming import likeliest
@@ -42,6 +43,8 @@ class Progress:
         validation_kl: Of the held-out records.
         best: Whether that is the best so far.
         part: Of which of several models, in words; empty where there is one.
+        effective_samples: Draws of a training record, of the objective's, that carry its weight; all of them where
+            draws are not weighted.
     """
 
     epoch: int
@@ -52,6 +55,7 @@ class Progress:
     validation_kl: float
     best: bool
     part: str = ""
+    effective_samples: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,10 @@ class Fit:
         self.device = train.numeric.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.validation = validation
+        # A bound of several draws is a bound of as many where it stops the training.
+        draws = 1 if objective.kind == "elbo" else objective.draws
         self.validation_noise = torch.randn(
-            validation.numeric.shape[0], 1, vae.latent_size, generator=self.generator, device=self.device
+            validation.numeric.shape[0], draws, vae.latent_size, generator=self.generator, device=self.device
         )
         # Listed once: walking the modules costs more than the norm that it is for.
         self.parameters = list(vae.parameters())
@@ -153,7 +159,7 @@ class Fit:
         try:
             while self.epoch < self.plan.epochs and self.epoch - self.best_epoch < self.config.patience:
                 self.epoch += 1
-                log_likelihood, kl = self._one_epoch(self.objective.beta * min(1.0, self.epoch / (warm_up + 1)))
+                log_likelihood, kl, effective = self._one_epoch(min(1.0, self.epoch / (warm_up + 1)))
                 validation_elbo, validation_kl, bound = self._validate()
                 # Until the KL has its full weight, a high ELBO is a matter of chance.
                 best = bound > self.best_bound or self.epoch <= warm_up
@@ -161,7 +167,7 @@ class Fit:
                     self.best_elbo, self.best_bound, self.best_epoch = validation_elbo, bound, self.epoch
                     self.best_state = copy.deepcopy(self.vae.state_dict())
                 terms = (log_likelihood, kl, validation_elbo, validation_kl)
-                self.history.append(Progress(self.epoch, self.plan.epochs, *terms, best))
+                self.history.append(Progress(self.epoch, self.plan.epochs, *terms, best, effective_samples=effective))
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save()
                     saved = time.monotonic()
@@ -170,14 +176,30 @@ class Fit:
             self.vae.load_state_dict(self.best_state)
         return self.best_elbo
 
-    def _one_epoch(self, kl_weight: float) -> tuple[float, float]:
+    def _objective(self, batch: Standardised, noise: Tensor, warmth: float) -> Terms:
+        """The terms of the objective that is configured; `warmth` grows to 1 while the KL warms up."""
+        match self.objective.kind:
+            case "elbo":
+                beta, capacity = self.objective.beta, self.objective.capacity
+                if capacity is None:
+                    return elbo(self.vae, batch, noise, beta * warmth, self.objective.free_nats)
+                return elbo(self.vae, batch, noise, beta, capacity=capacity * warmth)
+            case "importance-weighted":
+                return importance_weighted(self.vae, batch, noise, warmth)
+            case "doubly-reparameterised":
+                return doubly_reparameterised(self.vae, batch, noise, warmth)
+            case "forward-kl":
+                return forward_kl(self.vae, batch, noise, warmth)
+
+    def _one_epoch(self, warmth: float) -> tuple[float, float, float]:
+        """Mean log-likelihood, KL and effective samples of the training records."""
         order = self._order()
-        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         shape = (self.objective.draws, self.vae.latent_size)
         for number, rows in enumerate(torch.split(order, self.plan.batch_size), start=1):
             batch = self.train.take(rows)
             noise = torch.randn(len(rows), *shape, generator=self.generator, device=self.device)
-            terms = elbo(self.vae, batch, noise, kl_weight, self.objective.free_nats)
+            terms = self._objective(batch, noise, warmth)
             self.optimiser.zero_grad(set_to_none=True)
             loss = -terms.bound.mean()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -190,9 +212,10 @@ class Fit:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.gradient_norm, norm)
             self.optimiser.step()
             self.schedule.step()
-            sums += torch.stack([terms.log_likelihood.detach().sum(), terms.kl.detach().sum()])
-        log_likelihood, kl = (sums / len(order)).tolist()
-        return log_likelihood, kl
+            seen = (terms.log_likelihood, terms.kl, terms.effective_samples)
+            sums += torch.stack([term.detach().sum() for term in seen])
+        log_likelihood, kl, effective = (sums / len(order)).tolist()
+        return log_likelihood, kl, effective
 
     @torch.no_grad()
     def _order(self) -> Tensor:
@@ -227,9 +250,8 @@ class Fit:
             every = likeliest(self._terms(self.validation, self.validation_noise).bound, self.contamination)
         for rows in torch.split(every, _VALIDATION_ROWS):
             batch = self.validation.take(rows)
-            objective = self.objective
-            terms = elbo(self.vae, batch, self.validation_noise[rows], objective.beta, objective.free_nats)
-            totals += torch.stack([term.double().sum() for term in terms])
+            terms = self._objective(batch, self.validation_noise[rows], 1.0)
+            totals += torch.stack([term.double().sum() for term in (terms.log_likelihood, terms.kl, terms.bound)])
         log_likelihood, kl, bound = (totals / len(every)).tolist()
         if not math.isfinite(log_likelihood - kl):
             raise NotANumber(

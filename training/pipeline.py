@@ -37,6 +37,8 @@ _PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "pyarrow", "surprisal
 _GOLDEN_NORMAL, _GOLDEN_ANOMALIES = 6, 2
 _GOLDEN_SAMPLES = (1, 16, 256)
 _EXPLAINED_SAMPLES = 16
+_FEW_SAMPLES, _FEW_OF_DRAWS = 1.5, 0.05
+"""Effective samples, and their share of the draws, below which a weighted objective is warned about."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ def train(
     record, kept, validation = trimming.prepare(data, parts.train, parts.validation, fields, config)
     say(_said_of_rows(record, parts, kept, validation))
     model = models.fit(data, record, kept, validation, config, target, folder=out / name, resume=resume, report=report)
+    if few := _said_of_weights(model.history[-1], config):
+        say(few)
     vae, noise = model.scorer.vae, model.noise
     say("exporting to ONNX and comparing with torch")
     graphs = export.export(model.scorer, record)
@@ -199,6 +203,18 @@ def _said_of_rows(record: RecordSchema, parts: Split, train: Rows, validation: R
     return (
         f"{len(record.fields)} fields; {train.size} rows to train on, {validation.size} to stop by, "
         f"{trimmed}{calibrating}{parts.anomalies.size} labelled anomalies for evaluation"
+    )
+
+
+def _said_of_weights(last: Progress, config: TrainingConfig) -> str:
+    """A warning where hardly any draw carries weight, else nothing."""
+    draws = config.objective.draws
+    if config.objective.kind == "elbo" or last.effective_samples >= max(_FEW_SAMPLES, _FEW_OF_DRAWS * draws):
+        return ""
+    return (
+        f"of {draws} draws a record, {last.effective_samples:.1f} carry the weight at the end of training (effective "
+        f"samples): what {config.objective.kind} rests on is hardly more than the best draw; more objective.draws, or "
+        "fewer latent dimensions, help"
     )
 
 

@@ -12,6 +12,7 @@ from training import fit, trimming
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber
 from training.fit import Fit, Plan, Progress
+from training.importance import importance_weighted
 from training.objectives import elbo
 from training.preprocess import Standardised
 from training.vae import VAE
@@ -127,6 +128,32 @@ def test_the_bound_that_stops_the_training_has_the_free_nats_that_training_has()
         unpaid = elbo(vae, parts[1], fitted.validation_noise, 0.5).bound.mean().item()
     assert fitted.best_bound == pytest.approx(expected, rel=1e-5)
     assert abs(expected - unpaid) > 0.1
+
+
+@pytest.mark.parametrize("kind", ["importance-weighted", "doubly-reparameterised", "forward-kl"])
+def test_weighted_objectives_learn_stop_by_their_own_bound_and_count_their_samples(kind: str) -> None:
+    vae = model()
+    parts = batch(vae, 400, 1), batch(vae, 100, 2)
+    objective = ObjectiveConfig(kind=kind, draws=5)  # type: ignore[arg-type]
+    fitted = Fit(vae, *parts, objective, FitConfig(epochs=30, batch_size=32, learning_rate=1e-2), seed=3)
+    best = fitted.run()
+    assert best > fitted.history[0].validation_elbo + 0.3
+    with torch.no_grad():
+        bound = importance_weighted(vae, parts[1], fitted.validation_noise).bound.mean().item()
+    assert fitted.validation_noise.shape == (100, 5, 2)
+    assert fitted.best_bound == pytest.approx(bound, rel=1e-5)
+    assert fitted.best_bound > best
+    assert all(1.0 < epoch.effective_samples < 5.0 for epoch in fitted.history)
+
+
+def test_a_capacity_is_what_the_kl_ends_at() -> None:
+    vae = model()
+    parts = batch(vae, 400, 1), batch(vae, 100, 2)
+    objective = ObjectiveConfig(capacity=1.0, beta=20.0)
+    fitted = Fit(vae, *parts, objective, FitConfig(epochs=40, batch_size=32, learning_rate=1e-2), seed=3)
+    fitted.run()
+    assert fitted.history[-1].kl == pytest.approx(1.0, abs=0.15)
+    assert fitted.history[0].kl < 0.5
 
 
 def test_what_is_least_likely_is_left_out() -> None:

@@ -162,6 +162,21 @@ def test_free_nats_are_paid_by_no_dimension_and_above_them_all_is_as_ever(
         torch.testing.assert_close(weights.grad, without[name])
 
 
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_a_capacity_draws_the_kl_to_it_from_either_side(
+    vae: VAE, batch: Standardised, noise: Tensor, share: float
+) -> None:
+    mean = kl_to_prior(vae.posterior(batch)).mean()
+    capacity = share * mean.item()
+    terms = elbo(vae, batch, noise, 3.0, capacity=capacity)
+    torch.testing.assert_close(terms.bound, terms.log_likelihood - 3.0 * (mean - capacity).abs())
+    encoder = list(vae.encoder.parameters())
+    toward = torch.autograd.grad((terms.log_likelihood - terms.bound).mean(), encoder, retain_graph=True)
+    upward = torch.autograd.grad(terms.kl.mean(), encoder)
+    for found, expected in zip(toward, upward, strict=True):
+        torch.testing.assert_close(found, 3.0 * math.copysign(1.0, 1.0 - share) * expected)
+
+
 def test_each_record_may_bring_its_own_noise(vae: VAE, batch: Standardised, noise: Tensor) -> None:
     own = torch.randn(12, 4, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     terms = elbo(vae, batch, own)

@@ -123,3 +123,12 @@ def test_heavy_tails_beta_and_free_nats_are_trained_exported_and_calibrated(tmp_
     assert (amount.likelihood, amount.degrees_of_freedom) == ("student-t", 3.0)
     assert hour.likelihood == "gaussian"
     assert dict(trained.manifest.training.config)["objective"]["beta"] == 0.5  # type: ignore[index]
+
+
+def test_draws_that_carry_no_weight_are_warned_about(tmp_path: Path) -> None:
+    said: list[str] = []
+    content = {"network": {"hidden": (8,)}, "fit": {"epochs": 1}, "objective": {"kind": "forward-kl", "draws": 2}}
+    table = as_data(transactions.simulate(700, seed=3).drop_columns(["fraud"]))
+    pipeline.train(table, tmp_path, "weighted", config.build(content), device="cpu", say=said.append)
+    (warning,) = (line for line in said if "carry the weight" in line)
+    assert warning.startswith("of 2 draws a record, ")
