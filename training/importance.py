@@ -67,7 +67,9 @@ def doubly_reparameterised(vae: VAE, batch: Standardised, noise: Tensor, kl_weig
     latent = vae.draw(posterior, noise)
     weighted = _weigh(vae, batch, latent, Posterior(*(part.detach() for part in posterior)), kl_weight)
     if latent.requires_grad:
-        latent.register_hook(lambda gradient: gradient * weighted.shares.unsqueeze(-1))
+        latent.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: gradient * weighted.shares.unsqueeze(-1)
+        )
     surrogate = (weighted.shares * weighted.log_weights).sum(dim=-1)
     return _terms(posterior, weighted, _with_gradient_of(_log_mean_exp(weighted.log_weights), surrogate))
 

@@ -125,7 +125,8 @@ def test_heavy_tails_beta_and_free_nats_are_trained_exported_and_calibrated(tmp_
     assert dict(trained.manifest.training.config)["objective"]["beta"] == 0.5  # type: ignore[index]
 
 
-def test_draws_that_carry_no_weight_are_warned_about(tmp_path: Path) -> None:
+def test_draws_that_carry_no_weight_are_warned_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_FEW_SAMPLES", 2.0)
     said: list[str] = []
     content = {"network": {"hidden": (8,)}, "fit": {"epochs": 1}, "objective": {"kind": "forward-kl", "draws": 2}}
     table = as_data(transactions.simulate(700, seed=3).drop_columns(["fraud"]))
