@@ -50,9 +50,7 @@ async def test_a_hundred_rows_train_load_and_answer(tmp_path: Path, capsys: pyte
         evaluation.evaluate(bundle, path, transactions.LABEL, transactions.NORMAL)
 
 
-def test_contaminated_rows_train_and_what_was_left_out_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_contaminated_rows_train_and_what_was_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     size = random.normal(size=700)
     columns = np.stack([size, 2 * size, -size], axis=1) + 0.2 * random.normal(size=(700, 3))
