@@ -16,7 +16,7 @@ _CLEAN = 1.5
 _NARROWEST = 0.15
 """... and this share of the rows at least."""
 _SLACK = 8.0
-"""Times as many normal rows as the exponential tail has may be there: the tails of real tables are that much heavier."""
+"""Times as many normal rows as the exponential has may be in the tail: tails of real tables are that much heavier."""
 _STEPS = 60
 
 
