@@ -57,7 +57,7 @@ def continuous_bernoulli(value: Tensor, logits: Tensor) -> Tensor:
 
 
 def continuous_bernoulli_normaliser(logits: Tensor) -> Tensor:
-    """log C: log of 2 artanh(1 - 2 p) / (1 - 2 p), p being sigmoid(logits), which is y / tanh(y) twice, y = logits / 2."""
+    """log C, C being 2 artanh(1 - 2 p) / (1 - 2 p) with p = sigmoid(logits): twice y / tanh(y) with y = logits / 2."""
     half = 0.5 * logits.abs()
     far = half.clamp(min=_NEAR)
     near = half.clamp(max=_NEAR)
