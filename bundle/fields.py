@@ -92,8 +92,34 @@ class CategoricalField(_Field):
         return len(self.vocabulary) + 1
 
 
-AnyField = Annotated[NumericField | BooleanField | CategoricalField, Field(discriminator="kind")]
-_FieldType = TypeVar("_FieldType", NumericField, BooleanField, CategoricalField)
+class ImageField(Frozen):
+    """An image of 8 bits a channel, all of one size; it is never missing.
+
+    `minimum_scale` is the floor of the learned scale (`discretised-logistic`, `gaussian`), `fixed_scale` the constant
+    one (`fixed-gaussian`, that is squared error), both in levels of the 256.
+    """
+
+    kind: Literal["image"] = "image"
+    name: str = Field(min_length=1)
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    channels: Literal[1, 3]
+    likelihood: Literal["discretised-logistic", "bernoulli", "continuous-bernoulli", "gaussian", "fixed-gaussian"] = (
+        "discretised-logistic"
+    )
+    minimum_scale: float = Field(default=0.5, ge=1e-3)
+    fixed_scale: float = Field(default=25.5, ge=1e-3)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        return self.height, self.width, self.channels
+
+
+TableField = NumericField | BooleanField | CategoricalField
+"""A field of a record that is a row of a table; any of them may be missing."""
+AnyField = Annotated[TableField | ImageField, Field(discriminator="kind")]
+_FieldType = TypeVar("_FieldType", NumericField, BooleanField, CategoricalField, ImageField)
 
 
 class RecordSchema(Frozen):
@@ -113,6 +139,8 @@ class RecordSchema(Frozen):
                 raise ValueError(f"two fields are named {name!r}")
         if taken := set(names) & set(self.timestamps):
             raise ValueError(f"{sorted(taken)[0]!r} is both a field and the timestamp that others derive from")
+        if self.image and len(names) > 1:
+            raise ValueError(f"{self.image[0].name!r} is an image, which is a record by itself: no field beside it")
         return self
 
     @cached_property
@@ -121,8 +149,8 @@ class RecordSchema(Frozen):
         return tuple(field.name for field in self.fields)
 
     @cached_property
-    def by_kind(self) -> tuple[AnyField, ...]:
-        """The fields in the order of the graphs' tensors: numeric, boolean, categorical."""
+    def by_kind(self) -> tuple[TableField, ...]:
+        """The fields of a table in the order of the graphs' tensors: numeric, boolean, categorical."""
         return (*self.numeric, *self.boolean, *self.categorical)
 
     @cached_property
@@ -171,11 +199,16 @@ class RecordSchema(Frozen):
         """Columns of the tensor `categorical` (B, C) int64, -1 = missing, 0 = unknown."""
         return self._of(CategoricalField)
 
+    @cached_property
+    def image(self) -> tuple[ImageField, ...]:
+        """The image, of the tensor `image` (B, H, W, C) uint8; at most one."""
+        return self._of(ImageField)
+
     def _of(self, kind: type[_FieldType]) -> tuple[_FieldType, ...]:
         return tuple(field for field in self.fields if isinstance(field, kind))
 
     @cached_property
     def dtypes(self) -> dict[str, np.dtype[Any]]:
         """The graph's record inputs and their dtypes; a kind that no field has is no input."""
-        kinds = {"numeric": np.float64, "boolean": np.int8, "categorical": np.int64}
+        kinds = {"numeric": np.float64, "boolean": np.int8, "categorical": np.int64, "image": np.uint8}
         return {kind: np.dtype(dtype) for kind, dtype in kinds.items() if getattr(self, kind)}

@@ -10,16 +10,17 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from bundle import timestamps
+from bundle import images, timestamps
 from bundle.errors import InvalidRecords, Problem
 from bundle.fields import (
     MISSING,
     UNKNOWN,
-    AnyField,
     BooleanField,
     CategoricalField,
+    ImageField,
     NumericField,
     RecordSchema,
+    TableField,
 )
 
 Column = Sequence[object] | npt.NDArray[Any]
@@ -47,7 +48,8 @@ def encode_records(schema: RecordSchema, records: Sequence[object]) -> dict[str,
             field order; both may be mixed. A timestamp that fields derive from may stand in their place.
 
     Returns:
-        `numeric` (B, F) float64, `boolean` (B, G) int8, `categorical` (B, C) int64, as far as the schema has them.
+        `numeric` (B, F) float64, `boolean` (B, G) int8, `categorical` (B, C) int64, as far as the schema has them; or
+        `image` (B, H, W, C) uint8.
 
     Raises:
         InvalidRecords: Records that do not fit, with row and field, without the offending values.
@@ -202,10 +204,13 @@ def _objects(column: npt.NDArray[Any]) -> list[object]:
 
 
 def _tensors(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> dict[str, Tensor]:
+    if schema.image:
+        (image,) = schema.image
+        return {"image": _images(image, columns[image.name])}
     problems: list[Problem] = []
     tensors: dict[str, Tensor] = {}
     for kind, dtype in schema.dtypes.items():
-        fields: Sequence[AnyField] = getattr(schema, kind)
+        fields: Sequence[TableField] = getattr(schema, kind)
         given = [columns[field.name] for field in fields]
         matrix = _matrix(given, rows) if kind == "numeric" else None
         if matrix is None:
@@ -220,6 +225,14 @@ def _tensors(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> 
     if problems:
         raise InvalidRecords(sorted(problems, key=lambda problem: problem.row)[:MOST_PROBLEMS])
     return tensors
+
+
+def _images(field: ImageField, column: Column) -> npt.NDArray[np.uint8]:
+    problems: list[Problem] = []
+    levels = images.encode(field, column, lambda row, detail: problems.append(Problem(row, field.name, detail)))
+    if problems:
+        raise InvalidRecords(problems[:MOST_PROBLEMS])
+    return levels
 
 
 def _matrix(lines: Sequence[Column], width: int) -> Tensor | None:
@@ -248,7 +261,7 @@ def _is_whole(kind: str, tensor: Tensor) -> bool:
 
 
 def _column_by_column(
-    fields: Sequence[AnyField], columns: Sequence[Column], rows: int, dtype: npt.DTypeLike, problems: list[Problem]
+    fields: Sequence[TableField], columns: Sequence[Column], rows: int, dtype: npt.DTypeLike, problems: list[Problem]
 ) -> Tensor:
     tensor = np.empty((rows, len(fields)), dtype)
     for position, (field, column) in enumerate(zip(fields, columns, strict=True)):
@@ -260,7 +273,7 @@ def _column_by_column(
     return tensor
 
 
-def _encode(field: AnyField, column: Column, report: Report) -> Tensor:
+def _encode(field: TableField, column: Column, report: Report) -> Tensor:
     match field:
         case NumericField():
             return _numbers(column, report)

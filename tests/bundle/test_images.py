@@ -1,0 +1,141 @@
+"""Images as clients send them: every form gives the same levels, and what is no image says what is expected."""
+
+import base64
+import contextlib
+import zlib
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import ValidationError
+
+from bundle.errors import InvalidRecords
+from bundle.fields import ImageField, RecordSchema
+from bundle.images import NotAnImage, decode, encode, png
+from bundle.records import encode_columns, encode_records
+
+GREY = ImageField(name="scan", height=5, width=4, channels=1)
+COLOUR = ImageField(name="photo", height=5, width=4, channels=3)
+RANDOM = np.random.default_rng(0)
+PIXELS = {field: RANDOM.integers(0, 256, field.shape).astype(np.uint8) for field in (GREY, COLOUR)}
+
+
+def file(levels: np.ndarray[Any, Any], kind: str = "PNG", **options: Any) -> bytes:
+    content = BytesIO()
+    Image.fromarray(levels.squeeze()).save(content, kind, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("field", [GREY, COLOUR])
+def test_every_form_gives_the_same_levels(field: ImageField) -> None:
+    pixels = PIXELS[field]
+    content = file(pixels)
+    text = base64.b64encode(content).decode()
+    forms = [pixels.tolist(), pixels, content, text, f"data:image/png;base64,{text}", pixels.tobytes(), png(pixels)]
+    if field.channels == 1:
+        forms.append(pixels[..., 0].tolist())
+    schema = RecordSchema(fields=(field,))
+    expected = np.stack([pixels] * len(forms))
+    for records in ([{field.name: form} for form in forms], [[form] for form in forms]):
+        tensors = encode_records(schema, records)
+        assert list(tensors) == ["image"]
+        np.testing.assert_array_equal(tensors["image"], expected)
+    np.testing.assert_array_equal(encode_columns(schema, {field.name: expected}, len(forms))["image"], expected)
+
+
+def test_a_jpeg_is_what_pillow_makes_of_it() -> None:
+    content = file(PIXELS[COLOUR], "JPEG", quality=90)
+    np.testing.assert_array_equal(decode(COLOUR, content), np.asarray(Image.open(BytesIO(content))))
+
+
+def test_a_grey_file_is_a_colour_image_whose_channels_agree() -> None:
+    found = decode(COLOUR, file(PIXELS[GREY]))
+    np.testing.assert_array_equal(found, np.repeat(PIXELS[GREY], 3, axis=-1))
+
+
+def bomb() -> bytes:
+    """A PNG of a few kilobytes whose head says 30 000 by 30 000."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+    head = (30_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b"")
+    )
+
+
+WRONG = {
+    "nothing": (None, "nested numbers or a PNG or JPEG file"),
+    "a number": (7, "nested numbers or a PNG or JPEG file"),
+    "ragged rows": ([[1, 2, 3, 4], [1, 2]], "rows of one length"),
+    "another size": (np.zeros((4, 5), int).tolist(), "nested 5 by 4 by 1"),
+    "too bright": (np.full((5, 4), 256).tolist(), "from 0 to 255"),
+    "negative": (np.full((5, 4), -1).tolist(), "from 0 to 255"),
+    "enormous": ([[10**400] * 4] * 5, "0 to 255|one length"),
+    "fractions": (np.full((5, 4), 0.5).tolist(), "whole numbers"),
+    "booleans": (np.ones((5, 4), bool).tolist(), "whole numbers"),
+    "texts": ([["1"] * 4] * 5, "whole numbers"),
+    "holes": ([[None] * 4] * 5, "whole numbers"),
+    "no base64": ("not base64!", "base64 of a PNG or JPEG"),
+    "no file": (base64.b64encode(b"hello").decode(), "no PNG or JPEG file"),
+    "empty": ("", "no PNG or JPEG file"),
+    "a GIF": (file(PIXELS[GREY], "GIF"), "no PNG or JPEG file"),
+    "a larger file": (file(np.zeros((50, 40), np.uint8)), "this one is 40 by 50"),
+    "a colour file": (file(PIXELS[COLOUR]), "this one is RGB"),
+    "16 bits": (file(np.zeros((5, 4), np.uint16)), "this one is I;16"),
+    "half a file": (file(RANDOM.integers(0, 256, (5, 4)).astype(np.uint8))[:-30], "broken|can be read"),
+    "a bomb": (bomb(), "30000 by 30000|can be read"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_image_of_the_field_is_said(name: str) -> None:
+    value, words = WRONG[name]
+    with pytest.raises(NotAnImage, match=words):
+        decode(GREY, value)
+    good = PIXELS[GREY].tolist()
+    with pytest.raises(InvalidRecords) as refused:
+        encode_records(RecordSchema(fields=(GREY,)), [{"scan": good}, {"scan": value}])
+    (problem,) = refused.value.problems
+    assert (problem.row, problem.field) == (1, "scan")
+
+
+def test_transparency_is_not_thrown_away() -> None:
+    picture = Image.new("RGBA", (4, 5), (10, 20, 30, 40))
+    content = BytesIO()
+    picture.save(content, "PNG")
+    with pytest.raises(NotAnImage, match="without transparency; this one is RGBA"):
+        decode(COLOUR, content.getvalue())
+
+
+@settings(deadline=None, derandomize=True, database=None, max_examples=300)
+@given(st.data())
+def test_whatever_the_bytes_it_is_an_image_or_refused(data: st.DataObject) -> None:
+    content = bytearray(file(PIXELS[COLOUR], data.draw(st.sampled_from(["PNG", "JPEG"]))))
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(NotAnImage):
+        assert decode(COLOUR, bytes(content)).shape == COLOUR.shape
+
+
+def test_an_image_is_a_record_by_itself() -> None:
+    table = {"kind": "numeric", "name": "n", "missing_rate": 0.1, "mean": 0.0, "scale": 1.0}
+    with pytest.raises(ValidationError, match="a record by itself"):
+        RecordSchema.model_validate({"fields": [GREY.model_dump(), table]})
+    schema = RecordSchema(fields=(GREY,))
+    assert schema.image == (GREY,)
+    assert schema.dtypes == {"image": np.dtype(np.uint8)}
+    assert schema.by_kind == ()
+
+
+def test_rows_that_are_no_images_are_reported_and_left_black() -> None:
+    seen: list[tuple[int, str]] = []
+    found = encode(GREY, [PIXELS[GREY], "?", PIXELS[GREY]], lambda row, detail: seen.append((row, detail)))
+    assert [row for row, _ in seen] == [1]
+    np.testing.assert_array_equal(found[[0, 2]], np.stack([PIXELS[GREY]] * 2))
+    assert not found[1].any()
