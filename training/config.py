@@ -33,10 +33,20 @@ class DataConfig(_Section):
 class NetworkConfig(_Section):
     """The encoder and, mirrored, the decoder."""
 
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        default=(256, 128), min_length=1, description="widths of the encoder's layers"
+    kind: Literal["dense", "residual", "fully-convolutional"] | None = Field(
+        default=None, description="dense for tables, residual for images"
     )
-    latent_size: int | None = Field(default=None, ge=1, description="K; by default 1.5 times the root of the inputs")
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(256, 128), min_length=1, description="widths of a dense encoder's layers"
+    )
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(32, 64), min_length=1, description="maps of a convolutional encoder, each at half the size before"
+    )
+    latent_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="K; by default 1.5 times the root of a table's inputs, 32 for images; of latent maps, how many, 4",
+    )
     activation: Literal["silu", "relu", "tanh"] = "silu"
 
 

@@ -7,6 +7,7 @@ from bundle.explanation import ROUNDS, is_wide
 from bundle.fields import RecordSchema
 from training.likelihoods import Parameters, categorical
 from training.objectives import kl_to_prior
+from training.preprocess import BOUND, join
 from training.vae import VAE, Posterior
 
 
@@ -85,7 +86,7 @@ class Explainer(nn.Module):
         vae = self.vae
         filled = shown = inputs * (1.0 - self.hidden)  # (fields, B, width): each field hidden in turn
         for _ in range(ROUNDS):
-            guess = vae.expected_inputs(vae.decode(vae.encode(filled).mean))
+            guess = expected_inputs(vae, vae.decode(vae.encode(filled).mean))
             filled = shown + guess * self.hidden
         return vae.encode(filled)
 
@@ -106,3 +107,26 @@ class Explainer(nn.Module):
             logits = parameters.categorical_logits[self.numeric + self.boolean :]
             expected.append((torch.exp(categorical(logits, sizes)) * self.slots).sum(dim=0).mean(dim=1))
         return expected
+
+
+def expected_inputs(vae: VAE, parameters: Parameters) -> Tensor:
+    """What the encoder would see of the values that the decoder expects, with none missing.
+
+    Args:
+        vae: The model, of tables.
+        parameters: Of p(x|z), any leading shape.
+
+    Returns:
+        (…, width) float32: as `Preprocess.forward`, with probabilities in place of booleans and categories.
+    """
+    columns = []
+    if parameters.numeric_mean.shape[-1]:
+        columns.append(BOUND * torch.tanh(parameters.numeric_mean / BOUND))
+    if vae.likelihood.booleans:
+        columns.append(2.0 * torch.sigmoid(parameters.boolean_logits) - 1.0)
+    if sizes := vae.likelihood.sizes:
+        probabilities = torch.exp(categorical(parameters.categorical_logits, sizes))
+        columns.append(probabilities.index_select(-1, vae.likelihood.known))
+    if gaps := len(vae.preprocess.gaps):
+        columns.append(torch.zeros_like(columns[0][..., :1]).expand(*columns[0].shape[:-1], gaps))
+    return join(columns)

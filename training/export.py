@@ -75,7 +75,9 @@ def arguments(schema: RecordSchema, latent_size: int) -> tuple[dict[str, Any], d
         schema: The bundle's fields.
         latent_size: K.
     """
-    record = {kind: torch.ones(3, len(getattr(schema, kind)), dtype=_TORCH[kind]) for kind in schema.dtypes}
+    shapes = {kind: (len(getattr(schema, kind)),) for kind in schema.dtypes}
+    shapes |= {"image": field.shape for field in schema.image}
+    record = {kind: torch.ones(3, *shape, dtype=_TORCH[kind]) for kind, shape in shapes.items()}
     records, draws = torch.export.Dim("records"), torch.export.Dim("draws")
     free = {"record": {kind: {0: records} for kind in record}, "noise": {0: draws}}
     return {"record": record, "noise": torch.zeros(2, latent_size)}, free
@@ -206,7 +208,7 @@ def share_off(actual: Outputs, expected: Outputs, allowed: npt.NDArray[np.float6
     return worst
 
 
-_TORCH = {"numeric": torch.float64, "boolean": torch.int8, "categorical": torch.int64}
+_TORCH = {"numeric": torch.float64, "boolean": torch.int8, "categorical": torch.int64, "image": torch.uint8}
 
 
 def to_onnx(module: nn.Module, given: dict[str, Any], outputs: Sequence[str], dynamic: dict[str, Any]) -> bytes:

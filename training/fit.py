@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from bundle import durable_file
+from training.batch import Batch
 from training.config import FitConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber
 from training.importance import doubly_reparameterised, forward_kl, importance_weighted
 from training.objectives import Terms, elbo
-from training.preprocess import Standardised
 from training.trimming import likeliest
 from training.vae import VAE
 
@@ -103,8 +103,8 @@ class Fit:
     def __init__(
         self,
         vae: VAE,
-        train: Standardised,
-        validation: Standardised,
+        train: Batch,
+        validation: Batch,
         objective: ObjectiveConfig,
         config: FitConfig,
         *,
@@ -120,15 +120,15 @@ class Fit:
         self.checkpoint = checkpoint
         self.fingerprint = fingerprint
         self.contamination = contamination
-        self.rows = train.numeric.shape[0]
+        self.rows = train.rows
         self.plan = Plan.of(self.rows, config)
-        self.device = train.numeric.device
+        self.device = train.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.validation = validation
         # A bound of several draws is a bound of as many where it stops the training.
         draws = 1 if objective.kind == "elbo" else objective.draws
         self.validation_noise = torch.randn(
-            validation.numeric.shape[0], draws, vae.latent_size, generator=self.generator, device=self.device
+            validation.rows, draws, vae.latent_size, generator=self.generator, device=self.device
         )
         # Listed once: walking the modules costs more than the norm that it is for.
         self.parameters = list(vae.parameters())
@@ -176,7 +176,7 @@ class Fit:
             self.vae.load_state_dict(self.best_state)
         return self.best_elbo
 
-    def _objective(self, batch: Standardised, noise: Tensor, warmth: float) -> Terms:
+    def _objective(self, batch: Batch, noise: Tensor, warmth: float) -> Terms:
         """The terms of the objective that is configured; `warmth` grows to 1 while the KL warms up."""
         match self.objective.kind:
             case "elbo":
@@ -232,11 +232,11 @@ class Fit:
         return likeliest(self._terms(self.train, noise).bound, self.contamination)
 
     @torch.no_grad()
-    def kept(self) -> Standardised:
+    def kept(self) -> Batch:
         """The training records, without the share that may be anomalies and is the least likely by now."""
         return self.train.take(self._likeliest()) if self.contamination else self.train
 
-    def _terms(self, records: Standardised, noise: Tensor) -> Terms:
+    def _terms(self, records: Batch, noise: Tensor) -> Terms:
         every = torch.arange(records.rows, device=self.device)
         pieces = [elbo(self.vae, records.take(rows), noise[rows]) for rows in torch.split(every, _VALIDATION_ROWS)]
         return Terms(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
@@ -260,10 +260,10 @@ class Fit:
         return log_likelihood - kl, kl, bound
 
     @torch.no_grad()
-    def _refuse(self, number: int, batch: Standardised, noise: Tensor) -> None:
+    def _refuse(self, number: int, batch: Batch, noise: Tensor) -> None:
         names = self.vae.likelihood.names
         # What is broken on the way in breaks every field on the way out, so the way in is asked first.
-        broken = ~torch.isfinite(batch.numeric).all(dim=0)
+        broken = batch.broken()
         if not broken.any():
             parameters = self.vae.decode(self.vae.draw(self.vae.posterior(batch), noise))
             broken = ~torch.isfinite(self.vae.likelihood.log_prob(batch, parameters)).all(dim=0).all(dim=0)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from training.batch import Batch
 from training.objectives import Terms, kl_to_prior, log_likelihood
-from training.preprocess import Standardised
 from training.vae import VAE, Posterior
 
 
@@ -25,7 +25,7 @@ class Weighted(NamedTuple):
     shares: Tensor
 
 
-def importance_weighted(vae: VAE, batch: Standardised, noise: Tensor, kl_weight: float = 1.0) -> Terms:
+def importance_weighted(vae: VAE, batch: Batch, noise: Tensor, kl_weight: float = 1.0) -> Terms:
     """log(1/L sum_l p(x, z_l) / q(z_l|x)): rises with L from the ELBO to log p(x).
 
     Args:
@@ -45,7 +45,7 @@ def importance_weighted(vae: VAE, batch: Standardised, noise: Tensor, kl_weight:
     return _terms(posterior, weighted, _log_mean_exp(weighted.log_weights))
 
 
-def doubly_reparameterised(vae: VAE, batch: Standardised, noise: Tensor, kl_weight: float = 1.0) -> Terms:
+def doubly_reparameterised(vae: VAE, batch: Batch, noise: Tensor, kl_weight: float = 1.0) -> Terms:
     """The same bound with another gradient for the encoder, of the same mean and less variance.
 
     A draw's share of the gradient that reaches the encoder through z is its share of the weights squared, and
@@ -74,7 +74,7 @@ def doubly_reparameterised(vae: VAE, batch: Standardised, noise: Tensor, kl_weig
     return _terms(posterior, weighted, _with_gradient_of(_log_mean_exp(weighted.log_weights), surrogate))
 
 
-def forward_kl(vae: VAE, batch: Standardised, noise: Tensor, kl_weight: float = 1.0) -> Terms:
+def forward_kl(vae: VAE, batch: Batch, noise: Tensor, kl_weight: float = 1.0) -> Terms:
     """The importance-weighted bound for the decoder, and KL(p(z|x) || q(z|x)) for the encoder.
 
     That KL's gradient is minus that of E_p(z|x) log q(z|x), estimated with the draws' shares of the weights: q has to
@@ -112,7 +112,7 @@ def log_prior(latent: Tensor) -> Tensor:
     return _log_normal(latent.square(), torch.zeros_like(latent))
 
 
-def _weigh(vae: VAE, batch: Standardised, latent: Tensor, posterior: Posterior, kl_weight: float) -> Weighted:
+def _weigh(vae: VAE, batch: Batch, latent: Tensor, posterior: Posterior, kl_weight: float) -> Weighted:
     likelihood = log_likelihood(vae, batch, latent)
     log_weights = likelihood + kl_weight * (log_prior(latent) - log_posterior(posterior, latent))
     return Weighted(likelihood, log_weights, torch.softmax(log_weights, dim=-1).detach())

@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from training.batch import Batch
 from training.likelihoods import Parameters
 from training.objectives import kl_to_prior
-from training.preprocess import Standardised
 from training.vae import VAE, Posterior
 
 _NUMBERS = 2**18
@@ -22,8 +22,7 @@ def records_a_pass(vae: VAE, draws: int, numbers: int = _NUMBERS) -> int:
         draws: L of each record.
         numbers: That the widest layer may hold.
     """
-    widest = max(layer.out_features for layer in vae.modules() if isinstance(layer, nn.Linear))
-    return max(1, numbers // (widest * draws))
+    return max(1, numbers // (vae.widest * draws))
 
 
 class Inference(NamedTuple):
@@ -46,7 +45,7 @@ class Inference(NamedTuple):
     reconstruction: Parameters
 
 
-def infer(vae: VAE, batch: Standardised, noise: Tensor) -> Inference:
+def infer(vae: VAE, batch: Batch, noise: Tensor) -> Inference:
     """Encode, draw, decode and weigh.
 
     Args:

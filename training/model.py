@@ -13,6 +13,7 @@ import torch
 from bundle.fields import RecordSchema
 from bundle.manifest import SCORES
 from training import schema
+from training.batch import Batch
 from training.components import Components
 from training.config import TrainingConfig
 from training.data import Data, Rows
@@ -103,9 +104,10 @@ def fit(
     torch.manual_seed(config.seed)
     vae = VAE(record, config.network).to(target)
 
-    def standardised(rows: Rows) -> Standardised:
+    def standardised(rows: Rows) -> Batch:
         tensors = schema.tensors(record, data, rows)
-        return vae.standardise({kind: torch.from_numpy(values).to(target) for kind, values in tensors.items()})
+        batch: Batch = vae.standardise({kind: torch.from_numpy(values).to(target) for kind, values in tensors.items()})
+        return batch
 
     made_from = json.dumps([data.sha256, config.model_dump(mode="json"), *([part] if part else [])], sort_keys=True)
     fingerprint = hashlib.sha256(made_from.encode()).hexdigest()
@@ -128,5 +130,8 @@ def fit(
     vae = vae.cpu().eval()
     noise = noise_table(vae.latent_size, config.seed)
     drawn = torch.from_numpy(noise[: config.scoring.samples])
-    components = Components(vae, kept, run.validation.cpu(), drawn, config.seed)
+    held_out = run.validation.cpu()
+    assert isinstance(kept, Standardised)
+    assert isinstance(held_out, Standardised)
+    components = Components(vae, kept, held_out, drawn, config.seed)
     return Model(Scorer(vae, components).eval(), noise, validation_elbo, tuple(run.history), run.forget_checkpoint)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.preprocess import Standardised
+from training.batch import Batch
 from training.vae import VAE, Posterior
 
 
@@ -46,7 +46,7 @@ def kl_by_dimension(posterior: Posterior) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
 
 
-def log_likelihood(vae: VAE, batch: Standardised, latent: Tensor) -> Tensor:
+def log_likelihood(vae: VAE, batch: Batch, latent: Tensor) -> Tensor:
     """log p(x|z_l) of whole records.
 
     Args:
@@ -57,13 +57,14 @@ def log_likelihood(vae: VAE, batch: Standardised, latent: Tensor) -> Tensor:
     Returns:
         (B, L) nats.
     """
-    fields = vae.likelihood.log_prob(batch, vae.decode(latent)).sum(dim=-1)
-    return fields + vae.likelihood.log_prob_of_gaps(batch).sum(dim=-1, keepdim=True)
+    fields: Tensor = vae.likelihood.log_prob(batch, vae.decode(latent)).sum(dim=-1)
+    gaps: Tensor = vae.likelihood.log_prob_of_gaps(batch).sum(dim=-1, keepdim=True)
+    return fields + gaps
 
 
 def elbo(
     vae: VAE,
-    batch: Standardised,
+    batch: Batch,
     noise: Tensor,
     kl_weight: float = 1.0,
     free_nats: float = 0.0,

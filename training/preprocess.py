@@ -44,6 +44,11 @@ class Standardised(NamedTuple):
         """B."""
         return len(self.numeric)
 
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.numeric.device
+
     def pieces(self, rows: int) -> Iterator["Standardised"]:
         """The records in order, so many at a time."""
         for start in range(0, self.rows, rows):
@@ -57,6 +62,10 @@ class Standardised(NamedTuple):
         """The records at the positions `rows` (n,) int64."""
         # Indexing costs as much for a kind that no field has.
         return Standardised(*(part.index_select(0, rows) if part.shape[1] else part[: len(rows)] for part in self))
+
+    def broken(self) -> Tensor:
+        """(F,) bool: which numeric fields hold a NaN or an infinity."""
+        return ~torch.isfinite(self.numeric).all(dim=0)
 
 
 def join(columns: list[Tensor]) -> Tensor:

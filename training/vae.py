@@ -2,16 +2,21 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from bundle.fields import RecordSchema
+from bundle.fields import ImageField, RecordSchema
+from training import image_networks
+from training.batch import Batch
 from training.config import NetworkConfig
-from training.likelihoods import JointLikelihood, Parameters, categorical
+from training.errors import ConfigInvalid
+from training.image_likelihood import ImageLikelihood
+from training.images import ImagePreprocess
+from training.likelihoods import JointLikelihood
 from training.networks import dense
-from training.preprocess import BOUND, Preprocess, Standardised, join
+from training.preprocess import Preprocess
 
 LOG_VARIANCE_BOUND = 12.0
 """The posterior's log-variance is clipped to this on either side, so that no run ends in NaN."""
@@ -25,15 +30,38 @@ class Posterior(NamedTuple):
 
 
 class VAE(nn.Module):
-    """A variational autoencoder of tabular records (Kingma & Welling 2014).
+    """A variational autoencoder of tabular records or of images (Kingma & Welling 2014).
 
     Args:
         schema: The fields with their statistics.
-        config: Widths and activation; the decoder mirrors the encoder.
+        config: Kind and sizes of the networks; the decoder mirrors the encoder.
+
+    Raises:
+        ConfigInvalid: A network that does not fit the records.
     """
+
+    encoder: nn.Sequential
+    decoder: nn.Sequential
 
     def __init__(self, schema: RecordSchema, config: NetworkConfig) -> None:
         super().__init__()
+        self.latent_size: int
+        """K."""
+        self.widest: int
+        """Numbers of one record in the widest layer."""
+        # Each kind of record has its own; both pairs are asked in the same words.
+        self.preprocess: Any
+        self.likelihood: Any
+        if schema.image:
+            self._of_images(schema.image[0], config)
+        else:
+            self._of_tables(schema, config)
+
+    def _of_tables(self, schema: RecordSchema, config: NetworkConfig) -> None:
+        if config.kind not in (None, "dense"):
+            raise ConfigInvalid(
+                f"network.kind = {config.kind!r} is for images; the records of a table take a dense one"
+            )
         self.preprocess = Preprocess(schema)
         self.likelihood = JointLikelihood(schema)
         self.latent_size = config.latent_size or math.ceil(1.5 * math.sqrt(self.preprocess.width))
@@ -43,17 +71,28 @@ class VAE(nn.Module):
         assert isinstance(last, nn.Linear)
         with torch.no_grad():
             last.bias.copy_(self.likelihood.initial_bias())
+        networks = (self.encoder, self.decoder)
+        linear = (layer for network in networks for layer in network if isinstance(layer, nn.Linear))
+        self.widest = max(layer.out_features for layer in linear)
 
-    def standardise(self, record: Mapping[str, Tensor]) -> Standardised:
-        """See `Preprocess.standardise`."""
+    def _of_images(self, field: ImageField, config: NetworkConfig) -> None:
+        self.preprocess = ImagePreprocess(field)
+        self.likelihood = ImageLikelihood(field)
+        networks = image_networks.build(field, self.likelihood.outputs, config)
+        self.encoder, self.decoder, self.latent_size = networks
+        self.widest = image_networks.widest(networks, field)
+        image_networks.set_bias(self.decoder, self.likelihood.initial_bias(), field.height * field.width)
+
+    def standardise(self, record: Mapping[str, Tensor]) -> Any:
+        """A batch as the networks take it: `Standardised` or `Images`."""
         return self.preprocess.standardise(record)
 
-    def posterior(self, batch: Standardised) -> Posterior:
+    def posterior(self, batch: Batch) -> Posterior:
         """q(z|x) of B records."""
         return self.encode(self.preprocess(batch))
 
     def encode(self, inputs: Tensor) -> Posterior:
-        """q(z|x) from what the network sees, (…, width)."""
+        """q(z|x) from what the network sees, (…, width) or (B, C, H, W)."""
         mean, free = self.encoder(inputs).chunk(2, dim=-1)
         return Posterior(mean, free.clamp(-LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND))
 
@@ -73,30 +112,8 @@ class VAE(nn.Module):
         """
         return posterior.mean.unsqueeze(1) + torch.exp(0.5 * posterior.log_variance).unsqueeze(1) * noise
 
-    def decode(self, latent: Tensor) -> Parameters:
-        """Parameters of p(x|z) for latents of shape (…, K)."""
-        # Flat, because each layer would otherwise flatten and unflatten for itself.
-        raw = self.decoder(latent.reshape(-1, self.latent_size)).reshape(*latent.shape[:-1], -1)
-        parameters: Parameters = self.likelihood(raw)
-        return parameters
-
-    def expected_inputs(self, parameters: Parameters) -> Tensor:
-        """What the encoder would see of the values that the decoder expects, with none missing.
-
-        Args:
-            parameters: Of p(x|z), any leading shape.
-
-        Returns:
-            (…, width) float32: as `Preprocess.forward`, with probabilities in place of booleans and categories.
-        """
-        columns = []
-        if parameters.numeric_mean.shape[-1]:
-            columns.append(BOUND * torch.tanh(parameters.numeric_mean / BOUND))
-        if self.likelihood.booleans:
-            columns.append(2.0 * torch.sigmoid(parameters.boolean_logits) - 1.0)
-        if sizes := self.likelihood.sizes:
-            probabilities = torch.exp(categorical(parameters.categorical_logits, sizes))
-            columns.append(probabilities.index_select(-1, self.likelihood.known))
-        if gaps := len(self.preprocess.gaps):
-            columns.append(torch.zeros_like(columns[0][..., :1]).expand(*columns[0].shape[:-1], gaps))
-        return join(columns)
+    def decode(self, latent: Tensor) -> Any:
+        """Parameters of p(x|z) for latents of shape (…, K): `Parameters` or `ImageParameters`."""
+        # Flat, because each layer would otherwise flatten and unflatten for itself, and convolutions take no more.
+        raw = self.decoder(latent.reshape(-1, self.latent_size))
+        return self.likelihood(raw.reshape(*latent.shape[:-1], *raw.shape[1:]))

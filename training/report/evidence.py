@@ -134,7 +134,9 @@ class Evidence:
 
     def standardised(self, part: Part) -> Standardised:
         """Some rows as the network takes them."""
-        return self.vae.standardise({kind: torch.from_numpy(values) for kind, values in part.tensors.items()})
+        tensors = {kind: torch.from_numpy(values) for kind, values in part.tensors.items()}
+        batch: Standardised = self.vae.standardise(tensors)
+        return batch
 
 
 def gather(

@@ -5,6 +5,7 @@ import numpy.typing as npt
 import torch
 
 from bundle.explanation import ROUNDS
+from training.explainer import expected_inputs
 from training.likelihoods import categorical, split
 from training.preprocess import Standardised
 from training.vae import VAE
@@ -50,13 +51,16 @@ class Expectation:
         shown = vae.preprocess(batch) * (1.0 - hidden)
         filled = shown
         for _ in range(ROUNDS):
-            guess = vae.expected_inputs(vae.decode(vae.encode(filled).mean))
+            guess = expected_inputs(vae, vae.decode(vae.encode(filled).mean))
             filled = shown + guess * hidden
         parameters = vae.decode(vae.draw(vae.encode(filled), self.noise))
         numbers, booleans = vae.likelihood.numeric.fields, vae.likelihood.booleans
         if field < numbers:
-            return parameters.numeric_mean[..., field].mean(dim=1, keepdim=True).double()
+            means: torch.Tensor = parameters.numeric_mean[..., field]
+            return means.mean(dim=1, keepdim=True).double()
         if field < numbers + booleans:
-            return torch.sigmoid(parameters.boolean_logits[..., field - numbers]).mean(dim=1, keepdim=True).double()
+            logits: torch.Tensor = parameters.boolean_logits[..., field - numbers]
+            return torch.sigmoid(logits).mean(dim=1, keepdim=True).double()
         probabilities = torch.exp(categorical(parameters.categorical_logits, vae.likelihood.sizes))
-        return split(probabilities, vae.likelihood.sizes)[field - numbers - booleans].mean(dim=1).double()
+        own: torch.Tensor = split(probabilities, vae.likelihood.sizes)[field - numbers - booleans]
+        return own.mean(dim=1).double()

@@ -1,0 +1,119 @@
+"""VAEs of images: every network and likelihood learns, exports and scores as torch does."""
+
+import numpy as np
+import pytest
+import torch
+
+from bundle.fields import ImageField, RecordSchema
+from training import export
+from training.config import FitConfig, NetworkConfig, ObjectiveConfig
+from training.errors import ConfigInvalid
+from training.fit import Fit
+from training.image_likelihood import ImageLikelihood, ImageParameters
+from training.images import Images
+from training.noise import noise_table
+from training.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training.vae import VAE
+
+KINDS = ("dense", "residual", "fully-convolutional")
+LIKELIHOODS = ("discretised-logistic", "bernoulli", "continuous-bernoulli", "gaussian", "fixed-gaussian")
+
+
+def field(likelihood: str = "discretised-logistic", channels: int = 1, size: int = 8) -> ImageField:
+    return ImageField(name="scan", height=size, width=size, channels=channels, likelihood=likelihood)  # type: ignore[arg-type]
+
+
+def model(kind: str, image: ImageField) -> VAE:
+    torch.manual_seed(0)
+    network = NetworkConfig(kind=kind, hidden=(32,), channels=(8, 12), latent_size=3)  # type: ignore[arg-type]
+    return VAE(RecordSchema(fields=(image,)), network)
+
+
+def bars(rows: int, channels: int = 1, seed: int = 0, size: int = 8) -> np.ndarray:  # type: ignore[type-arg]
+    """Images of one bright bar on a dark ground, both of chance levels, (rows, size, size, channels) uint8."""
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 60, (rows, 1, 1, channels)) + random.integers(0, 10, (rows, size, size, channels))
+    for image, place in zip(pixels, random.integers(0, size - 2, rows), strict=True):
+        image[:, place : place + 2] += random.integers(120, 180)
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_network_learns(kind: str, channels: int) -> None:
+    vae = model(kind, field(channels=channels))
+    parts = [Images(torch.from_numpy(bars(rows, channels, seed))) for seed, rows in enumerate((300, 60))]
+    config = FitConfig(epochs=15, batch_size=32, learning_rate=3e-3)
+    fitted = Fit(vae, *parts, ObjectiveConfig(), config, seed=0)
+    best = fitted.run()
+    assert best > fitted.history[0].validation_elbo + 20.0
+    assert fitted.history[-1].kl > 1.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_the_graph_scores_as_torch_does(kind: str, likelihood: str) -> None:
+    image = field(likelihood, channels=3)
+    schema = RecordSchema(fields=(image,))
+    vae = model(kind, image).eval()
+    scorer = Scorer(vae, None).eval()
+    given, free = export.arguments(schema, vae.latent_size)
+    session = export.session(export.to_onnx(scorer, given, scorer.names, free), threads=1)
+    random = np.random.default_rng(0)
+    extremes = np.stack([np.zeros(image.shape), np.full(image.shape, 255), random.integers(0, 256, image.shape)])
+    records = {"image": np.concatenate([extremes.astype(np.uint8), bars(6, 3)])}
+    noise = noise_table(vae.latent_size, 0)
+    for samples in (1, 4):
+        found = export.score(session, records, noise[:samples])
+        expected = export.run_with_torch(scorer, records, noise[:samples], 4)
+        assert set(found) == set(LIKELIHOOD_OUTPUTS)
+        for name, values in expected.items():
+            assert np.isfinite(values).all()
+            np.testing.assert_allclose(found[name], values, rtol=2e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_pixels_add_up_and_a_stranger_level_is_less_likely(likelihood: str) -> None:
+    image = field(likelihood)
+    head = ImageLikelihood(image)
+    raw = torch.randn(2, 5, head.outputs, 8, 8, generator=torch.Generator().manual_seed(0))
+    parameters = head(raw)
+    batch = Images(torch.from_numpy(bars(2)))
+    by_field = head.log_prob(batch, parameters)
+    assert by_field.shape == (2, 5, 1)
+    pixels = head.log_prob_of_pixels(batch.levels.unsqueeze(1), parameters)
+    torch.testing.assert_close(by_field[..., 0], pixels.sum(dim=(2, 3, 4)))
+    turned = ImageParameters(
+        parameters.location.transpose(0, 1),
+        parameters.log_scale if parameters.log_scale.dim() == 1 else parameters.log_scale.transpose(0, 1),
+    )
+    torch.testing.assert_close(head.log_prob_of_records(batch, turned), by_field[..., 0].T)
+    assert (head.log_prob_of_gaps(batch) == 0).all()
+    expected = head.expected(parameters)
+    assert (expected >= 0).all()
+    assert (expected <= 255).all()
+    near = head.log_prob_of_pixels(expected.round(), parameters)
+    far = head.log_prob_of_pixels(255.0 * (expected < 128), parameters)
+    assert (near > far).float().mean() > 0.95
+
+
+def test_a_size_that_the_strides_do_not_divide_is_refused() -> None:
+    for kind in ("residual", "fully-convolutional"):
+        with pytest.raises(
+            ConfigInvalid, match="10 wide and 10 high cannot be halved 2 times: pad them to multiples of 4"
+        ):
+            model(kind, field(size=10))
+    assert model("dense", field(size=10)).widest == 200
+
+
+def test_the_latent_of_a_fully_convolutional_network_is_a_map() -> None:
+    vae = model("fully-convolutional", field(size=16))
+    assert vae.latent_size == 3 * 4 * 4
+    # A change in one place of the map stays near that place of the image.
+    latent = torch.zeros(1, 3, 4, 4)
+    moved = latent.clone()
+    moved[0, :, 0, 0] = 3.0
+    with torch.no_grad():
+        change = (vae.decoder(moved.flatten(1)) - vae.decoder(latent.flatten(1))).abs().amax(dim=(0, 1))
+    assert change[:4, :4].max() > 0
+    assert change[13:, 13:].max() == 0
