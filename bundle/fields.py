@@ -212,3 +212,8 @@ class RecordSchema(Frozen):
         """The graph's record inputs and their dtypes; a kind that no field has is no input."""
         kinds = {"numeric": np.float64, "boolean": np.int8, "categorical": np.int64, "image": np.uint8}
         return {kind: np.dtype(dtype) for kind, dtype in kinds.items() if getattr(self, kind)}
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The same inputs' shapes, without B."""
+        return {kind: self.image[0].shape if kind == "image" else (len(getattr(self, kind)),) for kind in self.dtypes}

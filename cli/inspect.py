@@ -39,9 +39,8 @@ def inspect(
         console.print(f"p-values are approximate: {reason}", markup=False)
     fields = Table("field", "kind", "likelihood", "statistics", "missing", title="Fields", title_justify="left")
     for field in manifest.record.fields:
-        fields.add_row(
-            escape(field.name), field.kind, field.likelihood, escape(_statistics(field)), f"{field.missing_rate:.2%}"
-        )
+        missing = "never" if field.kind == "image" else f"{field.missing_rate:.2%}"
+        fields.add_row(escape(field.name), field.kind, field.likelihood, escape(_statistics(field)), missing)
     console.print(fields)
     metrics = Table("metric", "value", title="Held-out metrics", title_justify="left")
     for name, value in facts.metrics.items():
@@ -63,3 +62,5 @@ def _statistics(field: "AnyField") -> str:
             shown = ", ".join(field.vocabulary[:4])
             count = len(field.vocabulary)
             return f"{count} {'categories' if count > 1 else 'category'}: {shown}{', …' if count > 4 else ''}"
+        case "image":
+            return f"{field.width} wide, {field.height} high, {'grey' if field.channels == 1 else 'RGB'}"

@@ -1,14 +1,17 @@
 """The OpenAPI document: FastAPI's own routes, and the scoring routes as the loaded manifests describe them."""
 
+import base64
 import io
 from csv import writer
 from typing import Any
 
+import numpy as np
 import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from bundle.fields import AnyField, BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle import images
+from bundle.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField, RecordSchema
 from bundle.manifest import SAMPLE_COUNTS
 from bundle.records import MISSING_TEXTS
 from service import access, answers
@@ -278,6 +281,8 @@ def _field(field: AnyField) -> Schema:
                 "examples": list(field.vocabulary[:10]),
                 "description": "any text; what is not in the vocabulary counts as unknown",
             }
+        case ImageField():
+            return _image(field)
 
 
 def _example(field: AnyField) -> object:
@@ -288,6 +293,27 @@ def _example(field: AnyField) -> object:
             return True
         case CategoricalField():
             return field.vocabulary[0]
+        case ImageField():
+            return base64.b64encode(images.png(np.full(field.shape, 128, np.uint8))).decode()
+
+
+def _image(field: ImageField) -> Schema:
+    def rows(items: Schema, count: int) -> Schema:
+        return {"type": "array", "items": items, "minItems": count, "maxItems": count}
+
+    level: Schema = {"type": "integer", "minimum": 0, "maximum": 255}
+    nested = rows(rows(rows(level, field.channels), field.width), field.height)
+    grey = [rows(rows(level, field.width), field.height)] if field.channels == 1 else []
+    file = {
+        "type": "string",
+        "contentEncoding": "base64",
+        "description": "a PNG or JPEG file, `data:` before it or not",
+    }
+    kind = "grey" if field.channels == 1 else "RGB"
+    return {
+        "anyOf": [file, nested, *grey],
+        "description": f"{kind}, {field.width} wide and {field.height} high, 8 bits",
+    }
 
 
 def _operation(summary: str, identifier: str, model: ServedModel | None, settings: Settings) -> Schema:

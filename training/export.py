@@ -75,9 +75,7 @@ def arguments(schema: RecordSchema, latent_size: int) -> tuple[dict[str, Any], d
         schema: The bundle's fields.
         latent_size: K.
     """
-    shapes = {kind: (len(getattr(schema, kind)),) for kind in schema.dtypes}
-    shapes |= {"image": field.shape for field in schema.image}
-    record = {kind: torch.ones(3, *shape, dtype=_TORCH[kind]) for kind, shape in shapes.items()}
+    record = {kind: torch.ones(3, *shape, dtype=_TORCH[kind]) for kind, shape in schema.shapes.items()}
     records, draws = torch.export.Dim("records"), torch.export.Dim("draws")
     free = {"record": {kind: {0: records} for kind in record}, "noise": {0: draws}}
     return {"record": record, "noise": torch.zeros(2, latent_size)}, free

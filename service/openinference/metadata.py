@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from bundle.fields import AnyField, BooleanField, CategoricalField, NumericField
+from bundle.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
 from service.openinference.outputs import OUTPUTS
 from service.served_model import ServedModel
 
@@ -29,7 +29,8 @@ def model(served: ServedModel) -> dict[str, Any]:
         "versions": [str(served.version)],
         "platform": _PLATFORM,
         "inputs": [
-            {"name": field.name, "datatype": datatype_of(field), "shape": [-1, 1]} for field in served.schema.fields
+            {"name": field.name, "datatype": datatype_of(field), "shape": [-1, *_dimensions(field)]}
+            for field in served.schema.fields
         ],
         "outputs": [
             {"name": name, "datatype": datatype, "shape": [-1, *_inner(name, served)]}
@@ -61,7 +62,12 @@ def config(served: ServedModel, max_records: int) -> dict[str, Any]:
         "version_policy": {"specific": {"versions": [served.version]}},
         "max_batch_size": max_records,
         "input": [
-            {"name": field.name, "data_type": _config_type(datatype_of(field)), "dims": [1], "optional": True}
+            {
+                "name": field.name,
+                "data_type": _config_type(datatype_of(field)),
+                "dims": _dimensions(field),
+                "optional": not isinstance(field, ImageField),
+            }
             for field in schema.fields
         ],
         "output": [
@@ -82,6 +88,12 @@ def datatype_of(field: AnyField) -> str:
             return "BOOL"
         case CategoricalField():
             return "BYTES"
+        case ImageField():
+            return "UINT8"
+
+
+def _dimensions(field: AnyField) -> list[int]:
+    return list(field.shape) if isinstance(field, ImageField) else [1]
 
 
 def _inner(output: str, served: ServedModel) -> list[int]:

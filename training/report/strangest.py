@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.explanation import Explanations
-from bundle.fields import UNKNOWN, AnyField
+from bundle.fields import UNKNOWN, AnyField, ImageField
 from training import config
 from training.report import wording
 from training.report.evidence import Evidence, Part
@@ -161,6 +161,7 @@ def _kl(explanations: Explanations, place: int) -> Term:
 
 
 def _value(evidence: Evidence, part: Part, field: AnyField, index: int) -> str:
+    assert not isinstance(field, ImageField)
     cell = evidence.column(part, field)[index]
     text = wording.value(field, cell)
     table = evidence.table.table

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bundle.fields import MISSING, UNKNOWN, AnyField
+from bundle.fields import MISSING, UNKNOWN, TableField
 
 LONGEST = 48
 """Characters of a name or a category that are shown."""
@@ -61,7 +61,7 @@ def percent(share: float | None) -> str:
     return _with_true_minus(f"{share:.1%}" if 0 < abs(share) < 0.1 else f"{share:.0%}")
 
 
-def value(field: AnyField, cell: np.generic) -> str:
+def value(field: TableField, cell: np.generic) -> str:
     """A field's value as it stands in the graph's input.
 
     Args:
