@@ -13,6 +13,7 @@ from bundle.fields import (
     BooleanField,
     CategoricalField,
     Frozen,
+    ImageField,
     NumericField,
     RecordSchema,
     Tensors,
@@ -36,9 +37,9 @@ class FieldReference(Frozen):
 
     Args:
         field: Its name.
-        bins: Their names. Of a number its upper bound, `+Inf` the last; of a boolean `false` and `true`; of a category
+        bins: Their names. Of a number its upper bound, `+Inf` the last; of an image that of its mean level; of a boolean `false` and `true`; of a category
             its text (after a backslash where that begins with one or with a bracket), that it is one of the rare ones,
-            or unknown; and of any field, last, that it is missing.
+            or unknown; and of any field but an image, last, that it is missing.
         ratios: Share of the training rows in each.
     """
 
@@ -87,6 +88,7 @@ class FieldBins:
         for places, field in zip(self._categories, record.categorical, strict=True):
             each, first = by_name[field.name]
             places[: field.size + 1] = [first + place for place in _places(field, each.bins)]
+        self._levels = [float(name) for each in references for name in each.bins[:-1]] if record.image else []
 
     def count(self, tensors: Tensors) -> Counts:
         """How many of some records fall into each bin of each field.
@@ -111,6 +113,9 @@ class FieldBins:
             above += values > bound
         return np.where(np.isnan(values), self._numeric_missing, self._numeric + above)
 
+    def _image_places(self, pixels: npt.NDArray[np.uint8]) -> Counts:
+        return np.searchsorted(self._levels, _mean_levels(pixels))
+
     def _boolean_places(self, codes: npt.NDArray[np.int8]) -> Counts:
         return self._boolean + np.where(codes == MISSING, 2, codes)
 
@@ -133,7 +138,7 @@ def references(record: RecordSchema, tensors: Tensors) -> tuple[FieldReference, 
         for kind in record.dtypes
         for index, field in enumerate(getattr(record, kind))
     }
-    bins = []
+    bins: list[tuple[str, ...]] = []
     for field in record.fields:
         match field:
             case NumericField():
@@ -142,6 +147,8 @@ def references(record: RecordSchema, tensors: Tensors) -> tuple[FieldReference, 
                 bins.append(_BOOLEAN_BINS)
             case CategoricalField():
                 bins.append(_category_bins(field, columns[field.name]))
+            case ImageField():
+                bins.append((*_bounds(_mean_levels(tensors["image"])), "+Inf"))
     empty = [
         FieldReference(field=name, bins=each, ratios=(0.0,) * len(each))
         for name, each in zip(record.names, bins, strict=True)
@@ -162,16 +169,29 @@ def _check(field: AnyField, bins: tuple[str, ...]) -> None:
             good = bins == _BOOLEAN_BINS
         case CategoricalField():
             good = bins[-2:] == (UNKNOWN_BIN, MISSING_BIN) and len(bins) > 2
+        case ImageField():
+            bounds = [float(name) for name in bins[:-1]]
+            good = bins[-1] == "+Inf" and bounds == sorted(bounds)
     if not good:
-        raise ValueError(f"the bins of {field.name!r} are not those of a {field.kind} field")
+        raise ValueError(
+            f"the bins of {field.name!r} are not those of {'an' if field.kind == 'image' else 'a'} {field.kind} field"
+        )
 
 
 def _numeric_bins(values: npt.NDArray[np.float64]) -> tuple[str, ...]:
-    present = values[~np.isnan(values)]
+    return (*_bounds(values[~np.isnan(values)]), "+Inf", MISSING_BIN)
+
+
+def _bounds(values: npt.NDArray[np.float64]) -> tuple[str, ...]:
     shares = np.arange(1, NUMERIC_BINS) / NUMERIC_BINS
     # Bounds are values that occur, so that those of whole numbers are whole.
-    bounds = np.unique(np.quantile(present, shares, method="inverted_cdf")) if present.size else present
-    return (*(repr(bound) for bound in bounds.tolist()), "+Inf", MISSING_BIN)
+    bounds = np.unique(np.quantile(values, shares, method="inverted_cdf")) if values.size else values
+    return tuple(map(repr, bounds.tolist()))
+
+
+def _mean_levels(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    means: npt.NDArray[np.float64] = pixels.reshape(len(pixels), -1).mean(axis=1)
+    return means
 
 
 def _category_bins(field: CategoricalField, codes: npt.NDArray[np.int64]) -> tuple[str, ...]:

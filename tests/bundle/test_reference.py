@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle.fields import BooleanField, CategoricalField, ImageField, NumericField, RecordSchema
 from bundle.manifest import Manifest
 from bundle.records import encode_records
 from bundle.reference import MOST_CATEGORIES, FieldBins, FieldReference, references
@@ -113,3 +113,18 @@ def test_references_of_other_fields_are_refused(manifest: Manifest) -> None:
     document["reference"].pop()
     with pytest.raises(ValueError, match="not those of the fields"):
         Manifest.model_validate(document)
+
+
+def test_images_fall_into_bins_of_their_mean_level() -> None:
+    schema = RecordSchema(fields=(ImageField(name="scan", height=2, width=3, channels=1),))
+    levels = np.arange(100, dtype=np.uint8)
+    tensors = {"image": np.broadcast_to(levels[:, None, None, None], (100, 2, 3, 1))}
+    (reference,) = references(schema, tensors)
+    assert reference.bins == ("9.0", "19.0", "29.0", "39.0", "49.0", "59.0", "69.0", "79.0", "89.0", "+Inf")
+    assert reference.ratios == (0.1,) * 10
+    bins = FieldBins(schema, (reference,))
+    bright = np.full((2, 2, 3, 1), 255, np.uint8)
+    bright[1] = 0
+    assert bins.count({"image": bright}).tolist() == [1, *[0] * 8, 1]
+    with pytest.raises(ValueError, match="not those of an image field"):
+        FieldBins(schema, (FieldReference(field="scan", bins=("+Inf", "(missing)"), ratios=(0.5, 0.5)),))
