@@ -1,4 +1,4 @@
-"""Data files: CSV, Parquet, NDJSON and npz, read into one Arrow table, and their split."""
+"""Data files: CSV, Parquet, NDJSON, npz and folders of images, read into one Arrow table, and their split."""
 
 import hashlib
 import math
@@ -17,6 +17,7 @@ import pyarrow.parquet
 
 from bundle.calibration import least_rate, records_needed
 from bundle.records import MISSING_TEXTS, category_text
+from training import image_files
 from training.config import DataConfig
 from training.errors import ConfigInvalid, DataInvalid
 
@@ -76,15 +77,19 @@ def read(path: Path, text_columns: Collection[str] = ()) -> Data:
 
     Args:
         path: A `.csv`, `.parquet`, `.ndjson`, `.jsonl` or `.npz` file; an npz holds `X` (n, d) and maybe `y` (n,),
-            which become the columns `x0`, `x1`, … and `y`.
+            which become the columns `x0`, `x1`, … and `y`. Images are an npz whose `X` is (n, H, W) or (n, H, W, C)
+            uint8 (or `x_train`, with `y_train`), or a folder of PNG and JPEG files, whose sub-folders are labels.
         text_columns: Columns of a CSV file to be kept as text, whatever they look like (leading zeros).
 
     Raises:
         ConfigInvalid: Not there, or of another kind.
         DataInvalid: Damaged, without rows, or with two columns of one name.
     """
+    if path.is_dir():
+        table, content_digest = image_files.read_folder(path)
+        return Data(path.name, content_digest, table)
     if path.suffix not in SUFFIXES:
-        raise ConfigInvalid(f"{path}: a file that ends in {', '.join(SUFFIXES)} is expected")
+        raise ConfigInvalid(f"{path}: a file that ends in {', '.join(SUFFIXES)}, or a folder of images, is expected")
     try:
         content_digest = _digest(path)
         match path.suffix:
@@ -215,16 +220,19 @@ def _read_csv(path: Path, text_columns: Collection[str]) -> pa.Table:
 
 def _read_npz(path: Path) -> pa.Table:
     with np.load(path, allow_pickle=False) as archive:
-        if "X" not in archive.files:
+        names = ("X", "y") if "X" in archive.files else ("x_train", "y_train")
+        if names[0] not in archive.files:
             raise DataInvalid(f"{path}: has no array X; there are {archive.files}")
-        features = archive["X"]
-        label = archive["y"] if "y" in archive.files else None
+        features = archive[names[0]]
+        label = archive[names[1]] if names[1] in archive.files else None
+    if label is not None and label.shape != (len(features),):
+        raise DataInvalid(f"{path}: y has the shape {label.shape}; ({len(features)},) is expected")
+    if features.ndim > 2:
+        return image_files.from_arrays(path, features, label)
     if features.ndim != 2 or features.dtype.kind not in "fiub":
         raise DataInvalid(f"{path}: X is {features.dtype} of shape {features.shape}; a table of numbers is expected")
     columns = {f"x{index}": np.ascontiguousarray(features[:, index]) for index in range(features.shape[1])}
     if label is not None:
-        if label.shape != (len(features),):
-            raise DataInvalid(f"{path}: y has the shape {label.shape}; ({len(features)},) is expected")
         columns["y"] = label
     return pa.table(columns)
 

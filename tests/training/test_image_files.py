@@ -1,0 +1,100 @@
+"""Images in npz files and folders become a column of an Arrow table, and what is no such thing is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from training import data, image_files
+from training.errors import ConfigInvalid, DataInvalid
+
+RANDOM = np.random.default_rng(0)
+GREY = RANDOM.integers(0, 256, (6, 5, 4, 1)).astype(np.uint8)
+COLOUR = RANDOM.integers(0, 256, (6, 5, 4, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("images", [GREY, COLOUR, GREY[..., 0]])
+def test_an_npz_of_images_becomes_a_column(tmp_path: Path, images: np.ndarray) -> None:  # type: ignore[type-arg]
+    path = tmp_path / "images.npz"
+    np.savez(path, X=images, y=np.arange(6))
+    table = data.read(path).table
+    assert table.column_names == ["image", "y"]
+    assert image_files.is_column(table.schema.field("image").type)
+    np.testing.assert_array_equal(image_files.levels(table["image"]), images.reshape(6, 5, 4, -1))
+
+
+def test_keras_names_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "images.npz"
+    np.savez(path, x_train=GREY, y_train=np.zeros(6), x_test=GREY[:2], y_test=np.zeros(2))
+    table = data.read(path).table
+    assert table.num_rows == 6
+    assert table["y"].to_pylist() == [0.0] * 6
+
+
+def test_images_survive_parquet(tmp_path: Path) -> None:
+    source, target = tmp_path / "images.npz", tmp_path / "images.parquet"
+    np.savez(source, X=COLOUR)
+    pyarrow.parquet.write_table(data.read(source).table, target)
+    table = data.read(target).table
+    assert image_files.is_column(table.schema.field("image").type)
+    np.testing.assert_array_equal(image_files.levels(table["image"].slice(2, 3)), COLOUR[2:5])
+
+
+def test_a_folder_of_folders_is_labelled(tmp_path: Path) -> None:
+    for name, pixels in (("good/a.png", GREY[0]), ("good/b.PNG", GREY[1]), ("bad/c.png", GREY[2])):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[..., 0]).save(path)
+    (tmp_path / "images" / "notes.txt").write_text("not an image")
+    read = data.read(tmp_path / "images")
+    assert read.table.column_names == ["image", "file", "label"]
+    assert read.table["file"].to_pylist() == ["bad/c.png", "good/a.png", "good/b.PNG"]
+    assert read.table["label"].to_pylist() == ["bad", "good", "good"]
+    np.testing.assert_array_equal(image_files.levels(read.table["image"]), GREY[[2, 0, 1]])
+    before = read.sha256
+    Image.fromarray(GREY[3][..., 0]).save(tmp_path / "images" / "bad" / "c.png")
+    assert data.read(tmp_path / "images").sha256 != before
+
+
+def test_one_colour_image_makes_all_of_them_rgb(tmp_path: Path) -> None:
+    Image.fromarray(GREY[0][..., 0]).save(tmp_path / "a.png")
+    Image.fromarray(COLOUR[0]).save(tmp_path / "b.png")
+    table = data.read(tmp_path).table
+    assert table.column_names == ["image", "file"]
+    np.testing.assert_array_equal(image_files.levels(table["image"])[0], np.repeat(GREY[0], 3, axis=-1))
+
+
+def test_what_is_no_data_set_of_images_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataInvalid, match=r"holds no file that ends in \.png"):
+        data.read(tmp_path)
+    Image.fromarray(GREY[0][..., 0]).save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((9, 8), np.uint8)).save(tmp_path / "b.png")
+    with pytest.raises(DataInvalid, match=r"a\.png is 4 wide and 5 high, .*b\.png 8 and 9: images of one size"):
+        data.read(tmp_path)
+    (tmp_path / "b.png").write_bytes(b"no image")
+    with pytest.raises(DataInvalid, match=r"b\.png: this is no PNG or JPEG file"):
+        data.read(tmp_path)
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    with pytest.raises(DataInvalid, match=r"b\.png"):
+        data.read(tmp_path)
+    with pytest.raises(ConfigInvalid, match="or a folder of images, is expected"):
+        data.read(tmp_path / "images.tiff")
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (GREY.astype(np.float32), "float32 of shape"),
+        (np.zeros((3, 5, 4, 2), np.uint8), r"shape \(3, 5, 4, 2\)"),
+        (np.zeros((3, 5, 4, 1, 1), np.uint8), r"C 1 or 3"),
+    ],
+)
+def test_arrays_that_are_no_images_are_said(tmp_path: Path, images: np.ndarray, words: str) -> None:  # type: ignore[type-arg]
+    np.savez(tmp_path / "images.npz", X=images)
+    with pytest.raises(DataInvalid, match=words):
+        data.read(tmp_path / "images.npz")
+    np.savez(tmp_path / "images.npz", X=GREY, y=np.zeros(4))
+    with pytest.raises(DataInvalid, match=r"y has the shape \(4,\)"):
+        data.read(tmp_path / "images.npz")

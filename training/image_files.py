@@ -1,0 +1,114 @@
+"""Images from files: an npz of an array, or a folder of PNG and JPEG files, as a column of an Arrow table."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image, UnidentifiedImageError
+
+from bundle.fields import ImageField
+from bundle.images import FORMATS, NotAnImage, decode
+from training.errors import DataInvalid
+
+COLUMN = "image"
+LABEL = "label"
+FILE = "file"
+SUFFIXES = (".png", ".jpg", ".jpeg")
+_CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3}
+
+Levels = npt.NDArray[np.uint8]
+
+
+def column(images: Levels) -> pa.ChunkedArray:
+    """(n, H, W, C) uint8 as a column of tensors of one shape."""
+    return pa.chunked_array([pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(images))])
+
+
+def levels(images: pa.ChunkedArray) -> Levels:
+    """Such a column as (n, H, W, C) uint8."""
+    found: Levels = images.combine_chunks().to_numpy_ndarray()
+    return found
+
+
+def is_column(kind: pa.DataType) -> bool:
+    """Whether a column's type is that of images: tensors (H, W, C) of uint8."""
+    return isinstance(kind, pa.FixedShapeTensorType) and kind.value_type == pa.uint8() and len(kind.shape) == 3
+
+
+def from_arrays(path: Path, images: npt.NDArray[np.generic], label: npt.NDArray[np.generic] | None) -> pa.Table:
+    """A table of the images of an npz file, and their label `y`.
+
+    Args:
+        path: The file, for messages.
+        images: (n, H, W) or (n, H, W, C), C being 1 or 3.
+        label: (n,), or None.
+
+    Raises:
+        DataInvalid: Another type or shape.
+    """
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise DataInvalid(
+            f"{path}: X is {images.dtype} of shape {images.shape}; images are uint8 (n, H, W) or (n, H, W, C), C 1 or 3"
+        )
+    columns = {COLUMN: column(images.astype(np.uint8, copy=False))}
+    if label is not None:
+        columns["y"] = label
+    return pa.table(columns)
+
+
+def read_folder(folder: Path) -> tuple[pa.Table, str]:
+    """Every PNG and JPEG file below a folder, in the order of their names; a sub-folder's name is its images' label.
+
+    Args:
+        folder: Holds the images, or a folder of them for each label.
+
+    Returns:
+        The table (`image`, `file`, and `label` where there are sub-folders) and a digest of all names and bytes.
+
+    Raises:
+        DataInvalid: No image, images of several sizes, or a file that cannot be read.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise DataInvalid(f"{folder}: holds no file that ends in {', '.join(SUFFIXES)}")
+    names = [path.relative_to(folder).as_posix() for path in files]
+    field = _field(files)
+    images = np.empty((len(files), *field.shape), np.uint8)
+    digest = hashlib.sha256()
+    for place, (path, name) in enumerate(zip(files, names, strict=True)):
+        content = path.read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+        try:
+            images[place] = decode(field, content)
+        except NotAnImage as error:
+            raise DataInvalid(f"{path}: {error}") from error
+    columns: dict[str, object] = {COLUMN: column(images), FILE: names}
+    labels = [name.rpartition("/")[0] for name in names]
+    if any(labels):
+        columns[LABEL] = [label or None for label in labels]
+    return pa.table(columns), digest.hexdigest()
+
+
+def _field(files: list[Path]) -> ImageField:
+    """The size that all images have; RGB where any is."""
+    sizes: dict[tuple[int, int], Path] = {}
+    channels = 1
+    for path in files:
+        try:
+            with Image.open(path, formats=FORMATS) as opened:
+                sizes.setdefault(opened.size, path)
+                channels = max(channels, _CHANNELS.get(opened.mode, 1))
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+            raise DataInvalid(f"{path}: this is no PNG or JPEG file that can be read") from error
+    if len(sizes) > 1:
+        (one, first), (other, second), *_ = sizes.items()
+        raise DataInvalid(
+            f"{first} is {one[0]} wide and {one[1]} high, {second} {other[0]} and {other[1]}: images of one size are "
+            "expected; scale or crop them first"
+        )
+    ((width, height),) = sizes
+    return ImageField(name=COLUMN, height=height, width=width, channels=3 if channels == 3 else 1)
