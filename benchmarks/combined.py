@@ -44,7 +44,7 @@ WHOLE, TWIN = "combined", "elbo"
 
 
 def evidence_alone(graph: bytes) -> bytes:
-    """The same graph without what the ELBO does not need; scores beyond it are its copies, so that nothing else differs."""
+    """The same graph without what the ELBO does not need; scores beyond it are its copies: nothing else differs."""
     model = onnx.load_from_string(graph)
     inputs = [each.name for each in model.graph.input]
     outputs = {each.name: each for each in model.graph.output}
