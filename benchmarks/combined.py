@@ -37,7 +37,6 @@ from training import config, export, pipeline
 from training.data import Data
 
 RECORDS = 512
-RECORDS_A_RUN = 1024 // SAMPLES
 ROWS = 4000
 WARM_UP = 20
 WHOLE, TWIN = "combined", "elbo"
@@ -87,10 +86,7 @@ def of_graphs(models: Path, rows: Rows, turns: int) -> dict[str, float]:
     """Seconds of ONNX Runtime for the records, cut as the service cuts them."""
     noise = np.load(models / WHOLE / "1" / "noise.npy")[:SAMPLES]
     sessions = {name: export.session((models / name / "1" / "scorer.onnx").read_bytes(), 1) for name in (WHOLE, TWIN)}
-    work = {
-        name: partial(export.score, session, {"numeric": rows}, noise, RECORDS_A_RUN)
-        for name, session in sessions.items()
-    }
+    work = {name: partial(export.score, session, {"numeric": rows}, noise) for name, session in sessions.items()}
     by_turns(WARM_UP, work)
     return by_turns(turns, work)
 
