@@ -174,6 +174,9 @@ class Fit:
                 report(self.history[-1])
         finally:
             self.vae.load_state_dict(self.best_state)
+        # Three times as large as the network, and of no more use.
+        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.state.clear()
         return self.best_elbo
 
     def _objective(self, batch: Batch, noise: Tensor, warmth: float) -> Terms:
