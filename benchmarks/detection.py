@@ -37,7 +37,7 @@ from scipy.stats import rankdata
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.serving.heading import heading
-from bundle.manifest import SCORES
+from bundle.manifest import TABLE_SCORES
 from training import config, model, schema
 from training.data import Data
 from training.measures import detection
@@ -94,7 +94,7 @@ def ours(train: Array, test: Array, seed: int) -> tuple[dict[str, Array], float,
     record = schema.fit(data, np.sort(rows[held_out:]), fields, settings)
     fitted = model.fit(data, record, np.sort(rows[held_out:]), np.sort(rows[:held_out]), settings, torch.device("cpu"))
     ready = time.perf_counter()
-    found: dict[str, list[Array]] = {score.name: [] for score in SCORES}
+    found: dict[str, list[Array]] = {score.name: [] for score in TABLE_SCORES}
     for first in range(0, len(test), ROWS_AT_A_TIME):
         asked = as_data(test[first : first + ROWS_AT_A_TIME])
         tensors = schema.tensors(record, asked, np.arange(asked.table.num_rows))

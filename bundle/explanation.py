@@ -1,5 +1,6 @@
 """Why records are strange: from what `explainer.onnx` gives to excess, share, expectation and direction by field."""
 
+import base64
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,18 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from bundle.fields import MISSING, UNKNOWN, BooleanField, CategoricalField, Frozen, NumericField, RecordSchema, Tensors
+from bundle import images
+from bundle.fields import (
+    MISSING,
+    UNKNOWN,
+    BooleanField,
+    CategoricalField,
+    Frozen,
+    ImageField,
+    NumericField,
+    RecordSchema,
+    Tensors,
+)
 
 if TYPE_CHECKING:
     from bundle.manifest import Manifest
@@ -33,12 +45,15 @@ WIDE = 2**15
 """Decoded numbers a record and draw from which hidden fields are decoded at the posterior's mean alone, not at every
 draw: work and memory grow with the square of the fields."""
 
+_WHITE = 1000
+_LEAST_RANGE = 1.0  # nats
+
 Array = npt.NDArray[np.float64]
 
 
 def is_wide(schema: RecordSchema) -> bool:
-    """Whether hidden fields are decoded at the posterior's mean alone."""
-    return _hidden_numbers(schema) > WIDE
+    """Whether hidden fields are decoded at the posterior's mean alone; of an image nothing is hidden."""
+    return not schema.image and _hidden_numbers(schema) > WIDE
 
 
 def decoded_numbers(schema: RecordSchema, samples: int) -> int:
@@ -48,12 +63,16 @@ def decoded_numbers(schema: RecordSchema, samples: int) -> int:
         schema: The bundle's fields.
         samples: Number of draws, L.
     """
+    if schema.image:  # It is decoded and weighed, and nothing is filled in.
+        return _hidden_numbers(schema) * samples
     # Encoding again costs about what decoding does.
     return _hidden_numbers(schema) * ((1 if is_wide(schema) else samples) + 2 * ROUNDS)
 
 
 def _hidden_numbers(schema: RecordSchema) -> int:
     """Parameters of p(x|z), for every field that is hidden in turn."""
+    if schema.image:
+        return 2 * schema.image[0].dimensions
     parameters = 2 * len(schema.numeric) + len(schema.boolean) + sum(field.size for field in schema.categorical)
     return len(schema.fields) * parameters
 
@@ -68,12 +87,15 @@ class UsualSurprisal(Frozen):
         deviations: Of each numeric field, in their order: within so many of the expected standard deviations lie
             `COVERAGE` of the values. The network's own are too small: it does not know what was filled in from what
             was given.
+        pixels: Of an image, the nats of one pixel that are shown as black and as white: the median, and what one
+            pixel in `_WHITE` exceeds.
     """
 
     fields: tuple[float, ...] = Field(min_length=1)
     kl: float
     conditional: tuple[float, ...]
     deviations: tuple[float, ...]
+    pixels: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +120,7 @@ class Surprisals:
             schema: The bundle's fields.
             outputs: Of `explainer.onnx`, B rows each.
         """
-        by_kind = {field.name: place for place, field in enumerate(schema.by_kind)}
+        by_kind = {field.name: place for place, field in enumerate((*schema.by_kind, *schema.image))}
         order = [by_kind[name] for name in schema.names]
         fields, kl, conditional = (
             outputs[name].astype(np.float64) for name in ("field_surprisal", "kl", "conditional_surprisal")
@@ -120,7 +142,13 @@ def usual(schema: RecordSchema, tensors: Tensors, outputs: Tensors) -> UsualSurp
         kl=float(np.median(surprisals.kl)),
         conditional=tuple(np.median(surprisals.conditional, axis=0).tolist()),
         deviations=tuple(_deviations(field, column, tensors, outputs) for column, field in enumerate(schema.numeric)),
+        pixels=_black_and_white(outputs["pixel_surprisal"]) if schema.image else None,
     )
+
+
+def _black_and_white(pixels: npt.NDArray[np.float32]) -> tuple[float, float]:
+    black, white = np.quantile(pixels.astype(np.float64), (0.5, 1 - 1 / _WHITE)).tolist()
+    return black, max(white, black + _LEAST_RANGE)
 
 
 def _deviations(field: NumericField, column: int, tensors: Tensors, outputs: Tensors) -> float:
@@ -155,6 +183,7 @@ class Explanations:
         self.conditional_excess: Array = self.surprisals.conditional - np.array(known.conditional)
         """(B, N) nats above what is usual, given all other fields; decides the order."""
         self._deviations = known.deviations
+        self._pixels = known.pixels
         self._tensors = tensors
         self._outputs = outputs
 
@@ -219,6 +248,13 @@ class Explanations:
         field = self.schema.fields[place]
         column = self._columns[place]
         match field:
+            case ImageField():
+                return {
+                    "expected": _base64(images.png(self.expected_image(row))),
+                    "surprisal_map": _base64(images.png(self.surprisal_map(row))),
+                    "surprisal_map_range": list(self._range),
+                    "direction": None,
+                }
             case NumericField():
                 expected, deviation = (
                     float(self._outputs[name][row, column]) for name in ("expected_numeric", "expected_deviation")
@@ -249,6 +285,24 @@ class Explanations:
             "direction": "missing" if code_given == MISSING else unusual,
         }
 
+    def expected_image(self, row: int) -> images.Levels:
+        """(H, W, C) uint8 of one image, as the decoder expects it."""
+        levels: images.Levels = np.rint(self._outputs["expected_image"][row]).clip(0, 255).astype(np.uint8)
+        return levels
+
+    def surprisal_map(self, row: int) -> images.Levels:
+        """(H, W) uint8 of one image: 0 where a pixel is as surprising as the median one or less, 255 from what one of
+        a thousand exceeds."""
+        black, white = self._range
+        shade = (self._outputs["pixel_surprisal"][row].astype(np.float64) - black) / (white - black)
+        levels: images.Levels = np.rint(255 * shade).clip(0, 255).astype(np.uint8)
+        return levels
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        assert self._pixels is not None
+        return self._pixels
+
     @cached_property
     def _columns(self) -> list[int]:
         """Each field's column in the tensor of its kind."""
@@ -259,3 +313,7 @@ class Explanations:
         """Where each categorical field's slots begin."""
         sizes = [field.size for field in self.schema.categorical]
         return [0, *np.cumsum(sizes).tolist()]
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

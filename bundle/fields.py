@@ -96,19 +96,31 @@ class ImageField(Frozen):
     """An image of 8 bits a channel, all of one size; it is never missing.
 
     `minimum_scale` is the floor of the learned scale (`discretised-logistic`, `gaussian`), `fixed_scale` the constant
-    one (`fixed-gaussian`, that is squared error), both in levels of the 256.
+    one (`fixed-gaussian`, that is squared error), both in levels of the 256. `binary`: every level of the training
+    images is 0 or 255.
     """
 
     kind: Literal["image"] = "image"
     name: str = Field(min_length=1)
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
+    height: int = Field(ge=2)
+    width: int = Field(ge=2)
     channels: Literal[1, 3]
     likelihood: Literal["discretised-logistic", "bernoulli", "continuous-bernoulli", "gaussian", "fixed-gaussian"] = (
         "discretised-logistic"
     )
     minimum_scale: float = Field(default=0.5, ge=1e-3)
     fixed_scale: float = Field(default=25.5, ge=1e-3)
+    binary: bool = False
+
+    @property
+    def dimensions(self) -> int:
+        """H * W * C."""
+        return self.height * self.width * self.channels
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether its likelihood is a probability of the levels, so that bits per dimension are true."""
+        return self.likelihood == "discretised-logistic" or (self.likelihood == "bernoulli" and self.binary)
 
     @property
     def shape(self) -> tuple[int, int, int]:

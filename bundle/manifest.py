@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from functools import cached_property
 from typing import Final, Literal
 
@@ -12,8 +13,8 @@ from bundle.explanation import UsualSurprisal
 from bundle.fields import Frozen, RecordSchema
 from bundle.reference import FieldBins, FieldReference
 
-SCHEMA_VERSION: Final = 2
-"""2 since bundles may hold an explainer; those of 1 have none."""
+SCHEMA_VERSION: Final = 3
+"""2 since bundles may hold an explainer; those of 1 have none. 3 since a record may be an image."""
 FILE_NAME = "manifest.json"
 SAMPLE_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Numbers of draws that a request may ask for: powers of two keep Sobol points balanced."""
@@ -21,7 +22,15 @@ SAMPLE_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _NO_DIGEST = "0" * 64
 
 AnomalyScore = Literal[
-    "combined", "neighbours", "typicality", "reconstruction", "expected_log_likelihood", "elbo", "iwae"
+    "combined",
+    "neighbours",
+    "typicality",
+    "texture",
+    "complexity",
+    "reconstruction",
+    "expected_log_likelihood",
+    "elbo",
+    "iwae",
 ]
 
 
@@ -39,31 +48,7 @@ class Score(Frozen):
     source: str
 
 
-SCORES: tuple[Score, ...] = (
-    Score(
-        name="combined",
-        output="combined",
-        sign=1,
-        unit="robust deviations, compressed",
-        definition="mean of -expected_log_likelihood, as asinh((s - median) / (1.4826 MAD)), and, twofold, neighbours",
-        source="medians and deviations of held-out normal records (Rousseeuw & Croux 1993)",
-    ),
-    Score(
-        name="neighbours",
-        output="neighbours",
-        sign=1,
-        unit="robust deviations, compressed",
-        definition="mean of asinh((d - median) / (1.4826 MAD)) of the distances d to a coreset, in two spaces",
-        source="Ramaswamy, Rastogi & Shim 2000; Sugiyama & Borgwardt 2013",
-    ),
-    Score(
-        name="typicality",
-        output="typicality",
-        sign=1,
-        unit="Mahalanobis distance",
-        definition="of log-likelihood, KL, |x - x_hat|, |mu|, |sigma| and decoder scale from those of normal records",
-        source="Nalisnick et al. 2019; Morningstar et al. 2021",
-    ),
+_LIKELIHOOD_SCORES: tuple[Score, ...] = (
     Score(
         name="elbo",
         output="elbo",
@@ -97,7 +82,97 @@ SCORES: tuple[Score, ...] = (
         source="Kingma & Welling 2014, eq. 8, first term",
     ),
 )
-"""Every score that `scorer.onnx` computes, from the same draws."""
+TABLE_SCORES: tuple[Score, ...] = (
+    Score(
+        name="combined",
+        output="combined",
+        sign=1,
+        unit="robust deviations, compressed",
+        definition="mean of -expected_log_likelihood, as asinh((s - median) / (1.4826 MAD)), and, twofold, neighbours",
+        source="medians and deviations of held-out normal records (Rousseeuw & Croux 1993)",
+    ),
+    Score(
+        name="neighbours",
+        output="neighbours",
+        sign=1,
+        unit="robust deviations, compressed",
+        definition="mean of asinh((d - median) / (1.4826 MAD)) of the distances d to a coreset, in two spaces",
+        source="Ramaswamy, Rastogi & Shim 2000; Sugiyama & Borgwardt 2013",
+    ),
+    Score(
+        name="typicality",
+        output="typicality",
+        sign=1,
+        unit="Mahalanobis distance",
+        definition="of log-likelihood, KL, |x - x_hat|, |mu|, |sigma| and decoder scale from those of normal records",
+        source="Nalisnick et al. 2019; Morningstar et al. 2021",
+    ),
+    *_LIKELIHOOD_SCORES,
+)
+"""Every score of a table's records, from the same draws."""
+IMAGE_SCORES: tuple[Score, ...] = (
+    Score(
+        name="combined",
+        output="combined",
+        sign=1,
+        unit="robust deviations",
+        definition="mean of (s - median) / (1.4826 MAD) of complexity, typicality and texture",
+        source="medians and deviations of held-out normal images (Rousseeuw & Croux 1993)",
+    ),
+    Score(
+        name="neighbours",
+        output="neighbours",
+        sign=1,
+        unit="robust deviations, compressed",
+        definition="asinh((d - median) / (1.4826 MAD)) of the distance d of the latent mean to a coreset",
+        source="Ramaswamy, Rastogi & Shim 2000; Sugiyama & Borgwardt 2013",
+    ),
+    Score(
+        name="typicality",
+        output="typicality",
+        sign=1,
+        unit="Mahalanobis distance",
+        definition="of log-likelihood, KL, |x - x_hat|, |mu|, |sigma|, decoder scale and code length from those of normal "
+        "images",
+        source="Nalisnick et al. 2019; Morningstar et al. 2021",
+    ),
+    Score(
+        name="texture",
+        output="texture",
+        sign=1,
+        unit="Mahalanobis distance",
+        definition="of log mean square differences of neighbouring levels, along and across, at full size, a half, a "
+        "quarter and an eighth",
+        source="Lee et al. 2018 for the distance",
+    ),
+    Score(
+        name="complexity",
+        output="complexity",
+        sign=1,
+        unit="bits",
+        definition="-elbo / log 2 less the code length of the image, sum of 2 log2(1 + |r|) + 1 over the residuals r of "
+        "the median edge predictor",
+        source="Serrà et al. 2020, eq. 1; Weinberger, Seroussi & Sapiro 2000 for the predictor",
+    ),
+    *_LIKELIHOOD_SCORES,
+)
+"""Every score of images, from the same draws."""
+
+
+def likelihoods_of(record: RecordSchema) -> dict[str, str]:
+    """What one nat means, by kind of likelihood."""
+    if not record.image:
+        return LIKELIHOODS
+    field = record.image[0]
+    grey = field.likelihood == "bernoulli" and not field.binary
+    return {field.likelihood: _CROSS_ENTROPY if grey else IMAGE_LIKELIHOODS[field.likelihood]}
+
+
+def scores_of(record: RecordSchema, outputs: Collection[str]) -> tuple[Score, ...]:
+    """The scores of a bundle, whose graph has these outputs."""
+    every = IMAGE_SCORES if record.image else TABLE_SCORES
+    return tuple(score for score in every if score.output in outputs)
+
 
 LIKELIHOODS = {
     "gaussian": "density of the standardised value (value - mean) / scale; variance learned, from minimum_scale up",
@@ -107,7 +182,18 @@ LIKELIHOODS = {
     "categorical": "probability over the vocabulary and unknown",
     "missing": "probability that the field is missing, missing_rate, added for every field",
 }
-"""What one nat means for each kind of likelihood."""
+"""What one nat means for each kind of likelihood of a table's fields, ..."""
+IMAGE_LIKELIHOODS = {
+    "discretised-logistic": "probability of the levels: mass of a logistic between half levels; scale learned",
+    "bernoulli": "probability of levels that are 0 or 255",
+    "continuous-bernoulli": "density of level / 255",
+    "gaussian": "density of the level; variance learned, from minimum_scale up",
+    "fixed-gaussian": "density of the level; standard deviation fixed_scale",
+}
+"""... and of an image."""
+_CROSS_ENTROPY = (
+    "cross-entropy of level / 255, the negative of it: no probability, since levels between 0 and 255 occur"
+)
 
 
 class CalibrationSummary(Frozen):
@@ -155,14 +241,14 @@ class Manifest(Frozen):
     whole bundle: the document lists the digest of every other file.
     """
 
-    schema_version: Literal[1, 2] = SCHEMA_VERSION
+    schema_version: Literal[1, 2, 3] = SCHEMA_VERSION
     digest: str = Field(default=_NO_DIGEST, pattern="^[0-9a-f]{64}$")
     created: str
     record: RecordSchema
     reference: tuple[FieldReference, ...] = Field(description="what is usual in each field, in order")
     latent_size: int = Field(ge=1)
     likelihoods: dict[str, str] = LIKELIHOODS
-    scores: tuple[Score, ...] = SCORES
+    scores: tuple[Score, ...] = TABLE_SCORES
     anomaly_score: AnomalyScore
     samples: int
     sample_counts: tuple[int, ...] = SAMPLE_COUNTS

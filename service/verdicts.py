@@ -25,7 +25,7 @@ NAMES = (
     "is_anomaly",
 )
 """Columns of a table of verdicts. All float64, which holds float32 exactly."""
-OTHERS = ("combined", "neighbours", "typicality")
+OTHERS = ("combined", "neighbours", "typicality", "texture", "complexity")
 """Columns after them: scores that can be asked for and are no members of an answer; NaN where a bundle has none."""
 _LATENT = len(NAMES) + len(OTHERS)
 _ANOMALY_SCORE = NAMES.index("anomaly_score")
@@ -40,7 +40,7 @@ class Verdicts:
     """What is said of B records.
 
     Args:
-        table: (B, 8 + 3 + K) float64, the columns of `NAMES`, of `OTHERS` and the latent mean. One array, because that
+        table: (B, 8 + 5 + K) float64, the columns of `NAMES`, of `OTHERS` and the latent mean. One array, because that
             is what the batcher joins and cuts for every request.
         explanations: Of the same records, where they were asked for.
     """
@@ -82,7 +82,7 @@ class Verdicts:
                 "anomaly_score": row[5],
                 "p_value": row[6],
                 "is_anomaly": row[7] == 1.0,
-                "latent_mean": row[11:],
+                "latent_mean": row[13:],
             }
             for row in self.table.tolist()
         ]
@@ -107,11 +107,11 @@ def judge(manifest: Manifest, calibration: Calibration, outputs: Tensors, sample
     latent_mean = outputs["latent_mean"]
     table = np.empty((len(latent_mean), _LATENT + latent_mean.shape[1]))
     density = table[:, 0]
-    density[:] = outputs["log_reconstruction_probability"]
+    density[:] = outputs.get("log_reconstruction_probability", np.nan)
     density[(density < _LEAST) | (density > _GREATEST)] = np.nan
     np.exp(density, out=density)
     for index, name in enumerate(NAMES[1:5], start=1):
-        table[:, index] = outputs[name]
+        table[:, index] = outputs.get(name, np.nan)
     for index, name in enumerate(OTHERS, start=len(NAMES)):
         table[:, index] = outputs.get(name, np.nan)
     table[:, _LATENT:] = latent_mean

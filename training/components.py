@@ -34,6 +34,7 @@ class Components(nn.Module):
         seed: Seed of the coresets.
     """
 
+    names = ("neighbours", "typicality", "combined")
     signs: Tensor
 
     def __init__(self, vae: VAE, train: Standardised, held_out: Standardised, noise: Tensor, seed: int) -> None:

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -97,6 +97,11 @@ class ScoringConfig(_Section):
         return samples
 
 
+NumericLikelihood = Literal["gaussian", "student-t", "fixed-gaussian"]
+ImageLikelihood = Literal["discretised-logistic", "bernoulli", "continuous-bernoulli", "gaussian", "fixed-gaussian"]
+_LIKELIHOODS: dict[str, tuple[str, ...]] = {"numeric": get_args(NumericLikelihood), "image": get_args(ImageLikelihood)}
+
+
 class FieldConfig(_Section):
     """One column as the user wants it; what is left out is inferred.
 
@@ -104,8 +109,8 @@ class FieldConfig(_Section):
     """
 
     name: str = Field(min_length=1)
-    kind: Literal["numeric", "boolean", "categorical", "timestamp"]
-    likelihood: Literal["gaussian", "student-t", "fixed-gaussian"] | None = None
+    kind: Literal["numeric", "boolean", "categorical", "timestamp", "image"]
+    likelihood: NumericLikelihood | ImageLikelihood | None = None
     minimum_scale: float | None = Field(default=None, ge=SMALLEST_SCALE)
     fixed_scale: float | None = Field(default=None, ge=SMALLEST_SCALE)
     degrees_of_freedom: float | None = Field(default=None, gt=2)
@@ -113,9 +118,13 @@ class FieldConfig(_Section):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "FieldConfig":
-        numeric = (self.likelihood, self.minimum_scale, self.fixed_scale, self.degrees_of_freedom)
-        if self.kind != "numeric" and any(value is not None for value in numeric):
-            raise ValueError("likelihood, minimum_scale, fixed_scale and degrees_of_freedom belong to numeric fields")
+        scaled = (self.likelihood, self.minimum_scale, self.fixed_scale)
+        if self.kind not in _LIKELIHOODS and any(value is not None for value in scaled):
+            raise ValueError("likelihood, minimum_scale and fixed_scale belong to numeric fields and images")
+        if self.likelihood is not None and self.likelihood not in _LIKELIHOODS[self.kind]:
+            raise ValueError(f"the likelihood of this kind is one of {', '.join(_LIKELIHOODS[self.kind])}")
+        if self.kind != "numeric" and self.degrees_of_freedom is not None:
+            raise ValueError("degrees_of_freedom belong to numeric fields")
         if self.kind != "categorical" and self.vocabulary is not None:
             raise ValueError("a vocabulary belongs to categorical fields")
         return self

@@ -9,6 +9,7 @@ from bundle.fields import RecordSchema
 from bundle.golden import GoldenCase, tolerance
 from training import export
 from training.explainer import Explainer
+from training.image_explainer import ImageExplainer
 from training.export import PARITY_BATCHES, PARITY_SAMPLES, Outputs, Record
 from training.vae import VAE
 
@@ -35,7 +36,7 @@ class Explanations:
     """
 
     def __init__(self, vae: VAE, schema: RecordSchema, noise: npt.NDArray[np.float32]) -> None:
-        self._explainer = Explainer(vae, schema).eval()
+        self._explainer = (ImageExplainer(vae) if schema.image else Explainer(vae, schema)).eval()
         self._schema = schema
         self._noise = noise
         given, free = export.arguments(schema, vae.latent_size)

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from bundle.fields import MISSING, RecordSchema
 from bundle.golden import tolerance
-from bundle.manifest import SAMPLE_COUNTS, SCORES
+from bundle.manifest import SAMPLE_COUNTS, Score
 from training.errors import ParityFailed
 from training.explainer import Explainer
+from training.image_explainer import ImageExplainer
 from training.inference import records_a_pass
 from training.objectives import kl_to_prior
 from training.scores import Decoder, Encoder, Scorer
@@ -115,9 +116,18 @@ def score(
 
 
 def anomaly_scores(
-    scorer: onnxruntime.InferenceSession, record: Record, noise: npt.NDArray[np.float32]
+    scorer: onnxruntime.InferenceSession,
+    record: Record,
+    noise: npt.NDArray[np.float32],
+    wanted: Sequence[Score],
 ) -> dict[tuple[str, int], npt.NDArray[np.float32]]:
     """Every anomaly score (higher = stranger) with every number of draws.
+
+    Args:
+        scorer: A session of `scorer.onnx`.
+        record: The record tensors, B records.
+        noise: eps, (256, K) float32.
+        wanted: The scores.
 
     Returns:
         (B,) float32 by score's name and number of draws.
@@ -125,7 +135,7 @@ def anomaly_scores(
     scores: dict[tuple[str, int], npt.NDArray[np.float32]] = {}
     for samples in SAMPLE_COUNTS:
         outputs = score(scorer, record, noise[:samples])
-        scores |= {(each.name, samples): np.float32(each.sign) * outputs[each.output] for each in SCORES}
+        scores |= {(each.name, samples): np.float32(each.sign) * outputs[each.output] for each in wanted}
     return scores
 
 
@@ -262,6 +272,18 @@ def _softplus(logits: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     return opset.Sub(opset.Relu(logits), opset.Log(opset.Sigmoid(opset.Abs(logits))))
 
 
+def extreme_images(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """(4, H, W, C) uint8: black, white, a chessboard of both, and noise.
+
+    Args:
+        shape: H, W, C.
+    """
+    height, width, _ = shape
+    squares = (np.add.outer(np.arange(height), np.arange(width)) % 2)[..., np.newaxis]
+    noise = np.random.default_rng(0).integers(0, 256, shape)
+    return np.stack([np.broadcast_to(each, shape) for each in (0, 255, 255 * squares, noise)]).astype(np.uint8)
+
+
 def pieces(record: Record, step: int) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
     """The records in order, `step` at a time."""
     rows = len(next(iter(record.values())))
@@ -276,7 +298,7 @@ def as_torch(record: Record) -> dict[str, Tensor]:
 
 
 def run_with_torch(
-    module: Scorer | Explainer, record: Record, noise: npt.NDArray[np.float32], rows_a_run: int
+    module: Scorer | Explainer | ImageExplainer, record: Record, noise: npt.NDArray[np.float32], rows_a_run: int
 ) -> Outputs:
     """What `score` gives, by the network that the graph was made of."""
     with torch.no_grad():
@@ -288,7 +310,14 @@ def run_with_torch(
 
 
 def with_extremes(vae: VAE, record: Record) -> dict[str, npt.NDArray[np.generic]]:
-    """Up to 1000 records: held-out ones, then the first of them with one field far out, and with that field alone."""
+    """Up to 1000 records: held-out ones, then the first of them with one field far out, and with that field alone.
+
+    Of images: black, white, a chessboard of both, noise, and the first one inverted.
+    """
+    if "image" in record:
+        images = record["image"]
+        strangest = extreme_images(images.shape[1:])
+        return {"image": np.concatenate([images[: 1000 - len(strangest) - 1], strangest, ~images[:1]])}
     far = {"numeric": (vae.preprocess.mean + 1e6 * vae.preprocess.scale).numpy()}
     places = [(kind, column) for kind, values in record.items() for column in range(values.shape[1])]
     extremes = []

@@ -11,13 +11,15 @@ import numpy.typing as npt
 import torch
 
 from bundle.fields import RecordSchema
-from bundle.manifest import SCORES
+from bundle.manifest import Score, scores_of
 from training import schema
 from training.batch import Batch
 from training.components import Components
 from training.config import TrainingConfig
 from training.data import Data, Rows
 from training.fit import Fit, Progress
+from training.image_components import ImageComponents
+from training.images import Images
 from training.inference import records_a_pass
 from training.noise import noise_table
 from training.preprocess import Standardised
@@ -31,6 +33,7 @@ class Model:
 
     Args:
         scorer: Every score, on the CPU.
+        scores: What it gives that is an anomaly score.
         noise: eps, (256, K) float32.
         validation_elbo: In nats a record.
         history: Every epoch of the training.
@@ -38,6 +41,7 @@ class Model:
     """
 
     scorer: Scorer
+    scores: tuple[Score, ...]
     noise: npt.NDArray[np.float32]
     validation_elbo: float
     history: tuple[Progress, ...]
@@ -58,11 +62,11 @@ class Model:
         """
         noise = torch.from_numpy(self.noise[:samples])
         rows = records_a_pass(self.scorer.vae, samples)
-        found: dict[str, list[npt.NDArray[np.float32]]] = {each.name: [] for each in SCORES}
+        found: dict[str, list[npt.NDArray[np.float32]]] = {each.name: [] for each in self.scores}
         for start in range(0, len(next(iter(record.values()))), rows):
             piece = {kind: torch.from_numpy(values[start : start + rows]) for kind, values in record.items()}
             outputs = dict(zip(self.scorer.names, self.scorer(piece, noise), strict=True))
-            for each in SCORES:
+            for each in self.scores:
                 found[each.name].append(each.sign * outputs[each.output].numpy())
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
@@ -131,7 +135,16 @@ def fit(
     noise = noise_table(vae.latent_size, config.seed)
     drawn = torch.from_numpy(noise[: config.scoring.samples])
     held_out = run.validation.cpu()
-    assert isinstance(kept, Standardised)
+    scorer = Scorer(vae, _components(vae, kept, held_out, drawn, config.seed)).eval()
+    scores = scores_of(record, scorer.names)
+    return Model(scorer, scores, noise, validation_elbo, tuple(run.history), run.forget_checkpoint)
+
+
+def _components(
+    vae: VAE, train: Batch, held_out: Batch, noise: torch.Tensor, seed: int
+) -> Components | ImageComponents:
+    if isinstance(train, Images) and isinstance(held_out, Images):
+        return ImageComponents(vae, train, held_out, noise, seed)
+    assert isinstance(train, Standardised)
     assert isinstance(held_out, Standardised)
-    components = Components(vae, kept, held_out, drawn, config.seed)
-    return Model(Scorer(vae, components).eval(), noise, validation_elbo, tuple(run.history), run.forget_checkpoint)
+    return Components(vae, train, held_out, noise, seed)

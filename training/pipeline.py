@@ -1,5 +1,6 @@
 """The whole of a training run: data, schema, fit, export, parity, calibration, golden records, bundle."""
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -13,12 +14,12 @@ import numpy.typing as npt
 import torch
 
 from bundle import calibration as calibrations
-from bundle import explanation, store
+from bundle import explanation, images, store
 from bundle import golden as goldens
 from bundle.calibration import Calibration
 from bundle.fields import RecordSchema, Tensors
 from bundle.golden import Golden, GoldenCase
-from bundle.manifest import SAMPLE_COUNTS, SCORES, CalibrationSummary, Manifest, TrainingFacts
+from bundle.manifest import SAMPLE_COUNTS, CalibrationSummary, Manifest, Score, TrainingFacts, likelihoods_of
 from bundle.records import encode_records
 from bundle.reference import references
 from training import cross_fit, export, schema, thinning, trimming
@@ -121,16 +122,19 @@ def train(
             data, parts, fields, config, target, folder=out / name, resume=resume, report=report
         )
     else:
-        scores = export.anomaly_scores(scorer, held_out, noise)
+        scores = export.anomaly_scores(scorer, held_out, noise, model.scores)
     calibration = _calibration(scores, config)
     metrics = {"validation_elbo": model.validation_elbo}
     if parts.anomalies.size:
-        metrics |= _detection(scorer, record, data, parts, noise[: config.scoring.samples], calibration)
+        anomalies = schema.tensors(record, data, parts.anomalies)
+        metrics |= _detection(scorer, model.scores, anomalies, noise[: config.scoring.samples], calibration)
     manifest = Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         record=record,
         reference=references(record, schema.tensors(record, data, parts.train)),
         latent_size=vae.latent_size,
+        likelihoods=likelihoods_of(record),
+        scores=model.scores,
         anomaly_score=config.scoring.anomaly_score,
         samples=config.scoring.samples,
         false_alarm_rate=config.scoring.false_alarm_rate,
@@ -252,15 +256,14 @@ def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 def _detection(
     scorer: Any,
-    record: RecordSchema,
-    data: Data,
-    parts: Split,
+    scores: tuple[Score, ...],
+    anomalies: Tensors,
     noise: npt.NDArray[np.float32],
     calibration: Calibration,
 ) -> dict[str, float]:
-    outputs = export.score(scorer, schema.tensors(record, data, parts.anomalies), noise)
+    outputs = export.score(scorer, anomalies, noise)
     metrics: dict[str, float] = {}
-    for each in SCORES:
+    for each in scores:
         found = detection(calibration.scores(each.name, len(noise)), np.float32(each.sign) * outputs[each.output])
         metrics |= {f"{each.name}_{measure}": value for measure, value in found.items()}
     return metrics
@@ -319,7 +322,11 @@ def _with_explanations(golden: Golden, record: RecordSchema, explanations: Expla
 
 
 def _raw_record(record: RecordSchema, data: Data, row: int) -> dict[str, Any]:
-    """A row as a client would send it: numbers, booleans and text, timestamps in ISO 8601, null where missing."""
+    """A row as a client would send it: numbers, booleans and text, timestamps in ISO 8601, null where missing; an image
+    as a PNG file in base64."""
+    if record.image:
+        (image,) = schema.tensors(record, data, np.array([row]))["image"]
+        return {record.image[0].name: base64.b64encode(images.png(image)).decode("ascii")}
     wanted = [name for name in data.table.column_names if record.takes(name)]
     (values,) = data.table.select(wanted).slice(row, 1).to_pylist()
     for name, value in values.items():
@@ -331,7 +338,10 @@ def _raw_record(record: RecordSchema, data: Data, row: int) -> dict[str, Any]:
 
 
 def _contrived_records(record: RecordSchema) -> list[dict[str, Any] | list[Any]]:
-    """Far out and unknown in every field, as an array; and one field present, as an object."""
+    """Far out and unknown in every field, as an array; and one field present, as an object. Of images the extreme ones,
+    as nested numbers."""
+    if record.image:
+        return [[image.tolist()] for image in export.extreme_images(record.image[0].shape)]
     strange: list[Any] = []
     for field in record.fields:
         match field.kind:

@@ -41,6 +41,10 @@ class RobustScale(nn.Module):
         self.register_buffer("centre", centre)
         self.register_buffer("scale", deviation.maximum(least).maximum(_LEAST_SHARE * centre.abs()))
 
+    def deviations(self, values: Tensor) -> Tensor:
+        """(…, S) to (…, S), not compressed."""
+        return (values - self.centre) / self.scale
+
     def forward(self, values: Tensor) -> Tensor:
         """(…, S) to (…, S)."""
-        return asinh((values - self.centre) / self.scale)
+        return asinh(self.deviations(values))

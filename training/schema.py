@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from bundle import timestamps
 from bundle.errors import InvalidRecords
-from bundle.fields import AnyField, BooleanField, CategoricalField, Derived, NumericField, RecordSchema
+from bundle.fields import AnyField, BooleanField, CategoricalField, Derived, ImageField, NumericField, RecordSchema
 from bundle.records import category_text, encode_columns
+from training import image_files
 from training.config import FieldConfig, TrainingConfig
 from training.data import Data, Rows
 from training.errors import ConfigInvalid, DataInvalid
@@ -63,8 +64,13 @@ def infer(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
     apart = {*config.data.exclude, config.data.label}
     if data.name.endswith(".npz"):
         apart.add("y")
+    image = next((name for name in columns if name not in apart and image_files.is_column(data.table[name].type)), None)
+    if image is not None:
+        beside = "stands beside an image, which is a record by itself"
+        left_out = {name: beside for name in columns if name not in {image, *apart}}
+        return Inferred((FieldConfig(name=image, kind="image"),), left_out)
     fields: list[FieldConfig] = []
-    left_out: dict[str, str] = {}
+    left_out = {}
     for name in columns:
         if name in apart:
             continue
@@ -98,6 +104,9 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
     for field in fields:
         if field.name not in data.table.column_names:
             raise ConfigInvalid(f"there is no column {field.name!r}; there are {data.table.column_names}")
+        if field.kind == "image":
+            fitted.append(_fit_image(field, data.table[field.name].take(pa.array(rows))))
+            continue
         column = np.asarray(data.table[field.name])[rows]
         match field.kind:
             case "numeric":
@@ -125,6 +134,8 @@ def tensors(schema: RecordSchema, data: Data, rows: Rows) -> dict[str, npt.NDArr
     Raises:
         DataInvalid: A value that does not fit its field, named by column and row (the first data row is 1).
     """
+    if schema.image:
+        return {"image": image_files.levels(data.table[schema.image[0].name].take(pa.array(rows)))}
     columns = {name: np.asarray(data.table[name])[rows] for name in data.table.column_names if schema.takes(name)}
     try:
         return encode_columns(schema, columns, len(rows))
@@ -229,6 +240,16 @@ def _is_timestamp(text: str) -> bool:
         return False
     # fromisoformat reads plain digits as a date, too; people use those as codes.
     return not text.isdigit()
+
+
+def _fit_image(field: FieldConfig, column: pa.ChunkedArray) -> ImageField:
+    if not image_files.is_column(column.type):
+        raise DataInvalid(f"column {field.name!r} holds values of type {column.type}; images are expected")
+    height, width, channels = column.type.shape
+    binary = bool(np.isin(image_files.levels(column), (0, 255)).all())
+    settings = {"likelihood", "minimum_scale", "fixed_scale"}
+    given = field.model_dump(include=settings, exclude_none=True)
+    return ImageField(name=field.name, height=height, width=width, channels=channels, binary=binary, **given)
 
 
 def _missing_rate(column: npt.NDArray[np.generic]) -> float:

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from training.components import Components
+from training.image_components import ImageComponents
 from training.inference import infer
 from training.vae import VAE
 
 _LIKELIHOODS = ("log_reconstruction_probability", "elbo", "iwae", "expected_log_likelihood")
 LIKELIHOOD_OUTPUTS = (*_LIKELIHOODS, "latent_mean")
-SCORE_OUTPUTS = (*_LIKELIHOODS, "neighbours", "typicality", "combined", "latent_mean")
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
@@ -33,11 +33,12 @@ class Scorer(nn.Module):
         components: The scores beyond the likelihood's own, or None for a graph without them.
     """
 
-    def __init__(self, vae: VAE, components: Components | None) -> None:
+    def __init__(self, vae: VAE, components: Components | ImageComponents | None) -> None:
         super().__init__()
         self.vae = vae
         self.components = components
-        self.names = LIKELIHOOD_OUTPUTS if components is None else SCORE_OUTPUTS
+        others = () if components is None else components.names
+        self.names = (*_LIKELIHOODS, *others, "latent_mean")
 
     def forward(self, record: dict[str, Tensor], noise: Tensor) -> tuple[Tensor, ...]:
         """Score B records with L draws.
@@ -88,6 +89,9 @@ class Decoder(nn.Module):
     def __init__(self, vae: VAE) -> None:
         super().__init__()
         self.vae = vae
+        if vae.of_images:
+            self.names: tuple[str, ...] = ("image_location", "image_log_scale")
+            return
         likelihood = vae.likelihood
         self.names = tuple(
             name
@@ -101,8 +105,13 @@ class Decoder(nn.Module):
         )
 
     def forward(self, latent: Tensor) -> tuple[Tensor, ...]:
-        """Parameters in the order of `names`; a variance that is fixed is repeated for every record."""
+        """Parameters in the order of `names`; a variance or a scale that is fixed is repeated for every record.
+
+        Of images the location, a level or a logit, and the log of the scale in levels, (B, C, H, W) each.
+        """
         parameters = self.vae.decode(latent)
+        if self.vae.of_images:
+            return parameters.location, parameters.log_scale.expand_as(parameters.location)
         by_name = parameters._asdict()
         by_name["numeric_log_variance"] = parameters.numeric_log_variance.expand_as(parameters.numeric_mean)
         return tuple(by_name[name] for name in self.names)

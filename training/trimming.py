@@ -6,11 +6,13 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bundle.fields import RecordSchema
 from training import schema
 from training.config import FieldConfig, TrainingConfig
 from training.data import Data, Rows
+from training.images import ImagePreprocess
 from training.preprocess import Preprocess
 from training.robust_scale import asinh
 
@@ -27,6 +29,7 @@ _SHRINKAGE = 0.02
 """Share of the mean variance in the covariance, so that few rows and columns that are alike will do."""
 _LEAST_TRIMMED = 0.25
 """Share of the rows that the covariance leaves out at least: robustness costs it little."""
+_SIDE = 8  # pixels, of images that are compared
 _ROWS = 1024  # in one pass
 
 
@@ -77,12 +80,22 @@ def likeliest(likelihoods: Tensor, left_out: float) -> Tensor:
 
 
 def _places(record: RecordSchema, data: Data, rows: Rows) -> Tensor:
-    """(n, D): numbers in standardised units, the rest as the network sees it."""
+    """(n, D): numbers in standardised units, the rest as the network sees it; images at eight by eight pixels."""
+    if record.image:
+        shrunk = [_shrunk(record, data, some) for some in np.array_split(rows, -(-len(rows) // _ROWS))]
+        return torch.cat(shrunk)
     preprocess = Preprocess(record)
     tensors = schema.tensors(record, data, rows)
     batch = preprocess.standardise({kind: torch.from_numpy(values) for kind, values in tensors.items()})
     numbers = batch.numeric.clamp(-_FURTHEST, _FURTHEST)
     return torch.cat([numbers, preprocess(batch)[:, numbers.shape[1] :]], dim=1)
+
+
+def _shrunk(record: RecordSchema, data: Data, rows: Rows) -> Tensor:
+    preprocess = ImagePreprocess(record.image[0])
+    tensors = schema.tensors(record, data, rows)
+    images = preprocess(preprocess.standardise({kind: torch.from_numpy(each) for kind, each in tensors.items()}))
+    return functional.adaptive_avg_pool2d(images, _SIDE).flatten(1)
 
 
 def _strangeness(places: Tensor, share: float, seed: int) -> Tensor:

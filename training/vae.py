@@ -52,6 +52,8 @@ class VAE(nn.Module):
         # Each kind of record has its own; both pairs are asked in the same words.
         self.preprocess: Any
         self.likelihood: Any
+        self.of_images = bool(schema.image)
+        """Whether records are images."""
         if schema.image:
             self._of_images(schema.image[0], config)
         else:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from bundle.errors import InvalidRecords
-from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema, Tensors
+from bundle.fields import BooleanField, CategoricalField, ImageField, NumericField, RecordSchema, Tensors
 from bundle.manifest import Manifest
 from bundle.records import MOST_PROBLEMS, encode_columns
 from service.codecs import explained
@@ -29,10 +29,23 @@ _DAMAGED = (pa.ArrowException, OSError, EOFError, ValueError, KeyError, IndexErr
 _Test = Callable[[pa.DataType], bool]
 _TEXT: tuple[_Test, ...] = (types.is_string, types.is_large_string, types.is_string_view)
 _NUMBER: tuple[_Test, ...] = (types.is_integer, types.is_floating)
+
+
+def _is_levels(kind: pa.DataType) -> bool:
+    """Whether a column holds tensors, or flat lists of one length, of 8-bit numbers."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        kind = kind.storage_type
+    return bool(types.is_fixed_size_list(kind) and types.is_uint8(kind.value_type))
+
+
 _TAKEN: dict[type, tuple[str, tuple[_Test, ...]]] = {
     NumericField: ("numbers", (*_NUMBER, types.is_decimal)),
     BooleanField: ("booleans", (types.is_boolean, *_NUMBER)),
     CategoricalField: ("text or numbers", (*_TEXT, *_NUMBER, types.is_boolean)),
+    ImageField: (
+        "files or levels as binary, of tensors or fixed-size lists of uint8, or of text",
+        (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, _is_levels, types.is_string),
+    ),
 }
 _TIMESTAMPS = ("timestamps or text", (*_TEXT, types.is_timestamp, types.is_date))
 _VIEW_BYTES = 16
@@ -153,10 +166,35 @@ def tensors(schema: RecordSchema, table: pa.Table) -> Tensors:
     """
     if not table.num_rows:
         raise RequestInvalid([Fault("", "at least one record is expected")])
+    if schema.image and schema.image[0].name in table.column_names:
+        return _images(schema, schema.image[0], table)
     categories = {field.name for field in schema.categorical}
     given = {name: values(table[name], name in categories) for name in table.column_names}
+    return _encoded(schema, given, table.num_rows)
+
+
+def _images(schema: RecordSchema, field: ImageField, table: pa.Table) -> Tensors:
+    column = table[field.name].combine_chunks()
+    if not _is_levels(column.type):
+        return _encoded(schema, {field.name: column.to_pylist()}, table.num_rows)
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        if tuple(column.type.shape) not in (field.shape, field.shape[: 2 if field.channels == 1 else 3]):
+            raise RequestInvalid([Fault(pointer(field.name), f"tensors of {list(field.shape)} are expected")])
+        if column.type.permutation not in (None, list(range(len(column.type.shape)))):
+            raise RequestInvalid([Fault(pointer(field.name), "tensors in row-major order are expected")])
+        column = column.storage
+    if column.type.list_size != field.dimensions:
+        raise RequestInvalid([Fault(pointer(field.name), f"lists of {field.dimensions} levels are expected")])
+    if column.null_count:
+        row = int(np.flatnonzero(np.asarray(column.is_null()))[0])
+        raise RequestInvalid([row_fault(row, field.name, "an image is never missing")])
+    levels = np.asarray(column.flatten())
+    return _encoded(schema, {field.name: levels.reshape(-1, *field.shape)}, table.num_rows)
+
+
+def _encoded(schema: RecordSchema, given: Mapping[str, Any], rows: int) -> Tensors:
     try:
-        return encode_columns(schema, given, table.num_rows)
+        return encode_columns(schema, given, rows)
     except InvalidRecords as error:
         raise RequestInvalid([row_fault(each.row, each.field, each.detail) for each in error.problems]) from None
 

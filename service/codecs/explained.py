@@ -1,12 +1,13 @@
 """Explanations as Arrow columns: nested for Arrow itself, flat for CSV and for files."""
 
+import base64
 from typing import Any
 
 import pyarrow as pa
 
 from bundle.explanation import TOP, Explanations
 
-_NUMBER, _TEXT = pa.float64(), pa.string()
+_NUMBER, _TEXT, _FILE = pa.float64(), pa.string(), pa.binary()
 _LIKELY = pa.struct([("value", _TEXT), ("probability", _NUMBER)])
 _FIELD = pa.struct(
     [
@@ -20,11 +21,15 @@ _FIELD = pa.struct(
         ("expected_category", _TEXT),
         ("likely", pa.list_(_LIKELY)),
         ("direction", _TEXT),
+        ("expected_image", _FILE),
+        ("surprisal_map", _FILE),
+        ("surprisal_map_range", pa.list_(_NUMBER)),
     ]
 )
 _KL = pa.struct([("surprisal", _NUMBER), ("excess", _NUMBER), ("share", _NUMBER)])
 NESTED = pa.struct([("explains", _TEXT), ("kl", _KL), ("fields", pa.list_(_FIELD))])
-"""An explanation: as JSON has it, but that numbers and categories, which JSON holds in one member, have two."""
+"""An explanation: as JSON has it, but that what is expected, which JSON holds in one member, has one for numbers, one for
+categories and one for images, whose files are binary."""
 
 _FLAT = ("field", "excess", "share", "expected", "direction")
 
@@ -35,7 +40,10 @@ def nested(explanations: Explanations) -> Any:
     for explanation in objects:
         for field in explanation["fields"]:
             expected = field.pop("expected")
-            if "interval" in field:
+            if "surprisal_map" in field:
+                field["expected_image"] = base64.b64decode(expected)
+                field["surprisal_map"] = base64.b64decode(field["surprisal_map"])
+            elif "interval" in field:
                 field["expected_number"] = expected
             else:
                 field["expected_category"] = _text(expected)
@@ -57,7 +65,8 @@ def flat(explanations: Explanations) -> dict[str, Any]:
         for row in rows:
             row["share"] = _number(row["share"])
             row["expected"] = _text(row["expected"])
-        for name in _FLAT:
+        names = (*_FLAT, *(("surprisal_map",) if explanations.schema.image else ()))
+        for name in names:
             kind = _NUMBER if name in ("excess", "share") else _TEXT
             columns[f"explanation_{rank + 1}_{name}"] = pa.array([row[name] for row in rows], kind)
     return columns

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from bundle import timestamps
-from bundle.fields import MISSING, UNKNOWN, AnyField, CategoricalField, RecordSchema, Tensors
+from bundle import images, timestamps
+from bundle.fields import MISSING, UNKNOWN, AnyField, CategoricalField, ImageField, RecordSchema, Tensors
 from bundle.records import category_text
 from service.errors import Fault, RequestInvalid
 from service.openinference.datatype import group
@@ -16,6 +16,7 @@ from service.openinference.tensor import InputTensor
 
 _NOTHING = {"numeric": np.nan, "boolean": MISSING, "categorical": MISSING}
 
+_TWICE = "given twice: by this input and by one before it"
 _Code = TypeVar("_Code", np.int8, np.int64)
 
 
@@ -69,6 +70,8 @@ class _Assembly:
             self._add_field(tensor)
         elif tensor.name in self._schema.timestamps:
             self._add_timestamp(tensor)
+        elif tensor.name == "image" and self._schema.image:
+            self._add_images(self._schema.image[0], tensor)
         elif tensor.name in self._schema.dtypes:
             self._add_kind(tensor)
         else:
@@ -76,6 +79,8 @@ class _Assembly:
 
     def tensors(self) -> Tensors:
         """What has been put together; kinds without any tensor are missing throughout."""
+        if self._schema.image:
+            return self._tensors
         if self._numeric and np.isinf(self._tensors["numeric"]).any():
             for each in self._numeric:
                 _refuse_infinite(each)
@@ -90,9 +95,34 @@ class _Assembly:
 
     def _add_field(self, tensor: InputTensor) -> None:
         kind, position, field = self._places[tensor.name]
+        if isinstance(field, ImageField):
+            self._add_images(field, tensor)
+            return
         self._claim(tensor, [field.name], 1)
         values = _categories([field], tensor) if isinstance(field, CategoricalField) else self._plain(kind, tensor)
         self._of_kind(kind)[:, position] = values
+
+    def _add_images(self, field: ImageField, tensor: InputTensor) -> None:
+        if field.name in self._given:
+            tensor.refuse("name", _TWICE)
+        self._given.add(field.name)
+        if group(tensor.datatype) == "text":
+            if tensor.width != 1:
+                tensor.refuse("shape", "[B] or [B, 1] is expected: a file each")
+            self._tensors["image"] = images.encode(
+                field, tensor.values, lambda row, detail: tensor.refuse("data", f"value {row}: {detail}")
+            )
+            return
+        shapes = [field.shape, (field.dimensions,), *([field.shape[:2]] if field.channels == 1 else [])]
+        if tensor.inner not in shapes:
+            tensor.refuse("shape", f"[B, {', '.join(map(str, field.shape))}] is expected")
+        values = tensor.values
+        if group(tensor.datatype) != "integer" or tensor.missing is not None:
+            tensor.refuse("datatype", "UINT8 is expected, levels from 0 to 255; or BYTES, PNG or JPEG files")
+        assert isinstance(values, np.ndarray)
+        if values.min() < 0 or values.max() > 255:
+            tensor.refuse("data", "whole numbers from 0 to 255 are expected")
+        self._tensors["image"] = values.astype(np.uint8, copy=False).reshape(self._rows, *field.shape)
 
     def _add_timestamp(self, tensor: InputTensor) -> None:
         fields = self._schema.timestamps[tensor.name]
@@ -133,11 +163,11 @@ class _Assembly:
         return _numbers(tensor)
 
     def _claim(self, tensor: InputTensor, fields: Sequence[str], width: int) -> None:
-        if tensor.width != width:
+        if tensor.width != width or len(tensor.inner) > 1:
             wide = f"[B, {width}] is expected: a column for each of the kind's fields, in order"
             tensor.refuse("shape", wide if width > 1 else "[B] or [B, 1] is expected")
         if not self._given.isdisjoint(fields):
-            tensor.refuse("name", "given twice: by this input and by one before it")
+            tensor.refuse("name", _TWICE)
         self._given.update(fields)
 
     def _of_kind(self, kind: str) -> npt.NDArray[Any]:

@@ -76,7 +76,8 @@ def decode(body: bytes, header_length: bytes | None, manifest: Manifest, max_rec
     inputs = content.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         _refuse("/inputs", "an array of at least one tensor is expected")
-    reader = TensorReader(body, length, max_records)
+    files = {"image", manifest.record.image[0].name} if manifest.record.image else ()
+    reader = TensorReader(body, length, max_records, files)
     tensors = [reader.read(position, each) for position, each in enumerate(inputs)]
     reader.end()
     seconds = timeout / 1e6 if timeout else None

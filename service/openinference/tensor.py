@@ -1,8 +1,9 @@
 """One input tensor of an inference request: from its JSON description and, maybe, a blob behind the JSON."""
 
 import contextlib
+import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NoReturn, cast
@@ -15,6 +16,7 @@ from service.openinference import datatype as datatypes
 from service.openinference.datatype import BOOL, BYTES, DTYPES, Group
 
 _LENGTH = struct.Struct("<I")
+_MOST_SIZES = 4  # of a batch of images
 _JSON_TYPES: dict[Group, tuple[frozenset[type], str]] = {
     "text": (frozenset({str, type(None)}), "text or null is expected"),
     "boolean": (frozenset({bool, int, type(None)}), "true, false or null is expected"),
@@ -31,8 +33,9 @@ class InputTensor:
         name: A field's, or a kind's.
         datatype: The protocol's name of it.
         rows: B.
-        width: n; 1 for shape [B].
-        values: (B n,) row-major: texts (None is missing), or an array of the datatype, maybe a view of the body.
+        inner: The shape's other sizes; none for shape [B].
+        values: (B n,) row-major, n values a record: texts (None is missing), or an array of the datatype, maybe a view
+            of the body; files of images as bytes.
         missing: (B n,) bool, where JSON had null; None where it had none.
         pointer: To the tensor, in the request.
     """
@@ -40,10 +43,15 @@ class InputTensor:
     name: str
     datatype: str
     rows: int
-    width: int
-    values: npt.NDArray[Any] | list[str | None]
+    inner: tuple[int, ...]
+    values: npt.NDArray[Any] | list[str | None] | list[bytes]
     missing: npt.NDArray[np.bool_] | None
     pointer: str
+
+    @property
+    def width(self) -> int:
+        """n; 1 for shape [B]."""
+        return math.prod(self.inner)
 
     def refuse(self, member: str, detail: str) -> NoReturn:
         """Raise what says that a member of this tensor does not fit."""
@@ -57,12 +65,14 @@ class TensorReader:
         body: The whole body.
         offset: Where the JSON ends.
         max_records: Most records in a request.
+        files: Names of inputs whose BYTES are files, and no text.
     """
 
-    def __init__(self, body: bytes, offset: int, max_records: int) -> None:
+    def __init__(self, body: bytes, offset: int, max_records: int, files: Collection[str] = ()) -> None:
         self._body = body
         self._offset = offset
         self._max_records = max_records
+        self._files = files
 
     def read(self, position: int, content: object) -> InputTensor:
         """Read one input.
@@ -83,27 +93,29 @@ class TensorReader:
             _refuse(f"{pointer}/name", "text is expected")
         if not isinstance(datatype, str) or datatype not in datatypes.NAMES:
             _refuse(f"{pointer}/datatype", f"one of {', '.join(datatypes.NAMES)} is expected")
-        rows, width = _shape(content.get("shape"), f"{pointer}/shape")
+        rows, inner = _shape(content.get("shape"), f"{pointer}/shape")
         size = _binary_size(content.get("parameters"), f"{pointer}/parameters")
         data = content.get("data")
         if (size is None) == (data is None):
             _refuse(f"{pointer}/data", "either data or the parameter binary_data_size is expected")
-        values: npt.NDArray[Any] | list[str | None]
+        values: npt.NDArray[Any] | list[str | None] | list[bytes]
         missing = None
+        count = rows * math.prod(inner)
         if size is None:
-            flat = _flat(data, rows, width, f"{pointer}/data")
+            flat = _flat(data, (rows, *inner), f"{pointer}/data")
             self._check_records(rows, pointer)
             values, missing = _from_json(flat, datatype, f"{pointer}/data")
         else:
-            blob = self._blob(size, datatype, rows * width, f"{pointer}/parameters/binary_data_size")
+            blob = self._blob(size, datatype, count, f"{pointer}/parameters/binary_data_size")
             self._check_records(rows, pointer)
             if datatype == BYTES:
-                values = _texts(bytes(blob), rows * width, f"{pointer}/parameters/binary_data_size")
+                pieces = _pieces(bytes(blob), count, f"{pointer}/parameters/binary_data_size")
+                values = pieces if name in self._files else _texts(pieces, f"{pointer}/parameters/binary_data_size")
             else:
                 values = np.frombuffer(blob, DTYPES[datatype])
         if datatype == BOOL and isinstance(values, np.ndarray) and values.max() > 1:
             _refuse(f"{pointer}/data", "0 and 1 are the values of BOOL")
-        return InputTensor(name, datatype, rows, width, values, missing, pointer)
+        return InputTensor(name, datatype, rows, inner, values, missing, pointer)
 
     def end(self) -> None:
         """Check that nothing is left of the body.
@@ -133,12 +145,16 @@ class TensorReader:
             raise TooManyRecords(f"{pointer}/shape: too many records; {limit}")
 
 
-def _shape(shape: object, pointer: str) -> tuple[int, int]:
-    if not isinstance(shape, list) or not 1 <= len(shape) <= 2 or any(type(size) is not int for size in shape):
-        _refuse(pointer, "[B] or [B, n] is expected: B records, n values each")
+def _shape(shape: object, pointer: str) -> tuple[int, tuple[int, ...]]:
+    if (
+        not isinstance(shape, list)
+        or not 1 <= len(shape) <= _MOST_SIZES
+        or any(type(size) is not int for size in shape)
+    ):
+        _refuse(pointer, "[B] or [B, n] is expected: B records, n values each; of images [B, H, W, C]")
     if min(shape) < 1:
         _refuse(pointer, "sizes of at least 1 are expected")
-    return shape[0], shape[1] if len(shape) == 2 else 1
+    return shape[0], tuple(shape[1:])
 
 
 def _binary_size(parameters: object, pointer: str) -> int | None:
@@ -156,16 +172,18 @@ def _binary_size(parameters: object, pointer: str) -> int | None:
     return size
 
 
-def _flat(data: object, rows: int, width: int, pointer: str) -> Sequence[object]:
+def _flat(data: object, shape: tuple[int, ...], pointer: str) -> Sequence[object]:
     """The values row by row; JSON may hold them flat, or nested as the shape says."""
     if not isinstance(data, list):
         _refuse(pointer, "an array is expected")
-    if len(data) == rows and data and isinstance(data[0], list):
-        if not all(isinstance(row, list) and len(row) == width for row in data):
-            _refuse(pointer, f"rows of {width} values are expected, as the shape says")
-        return list(chain.from_iterable(data))
-    if len(data) != rows * width:
-        _refuse(pointer, f"{rows * width} values are expected, as the shape says")
+    if len(shape) > 1 and len(data) == shape[0] and data and isinstance(data[0], list):
+        for size in shape[1:]:
+            if not all(isinstance(row, list) and len(row) == size for row in data):
+                _refuse(pointer, f"rows of {size} values are expected, as the shape says")
+            data = list(chain.from_iterable(data))
+        return data
+    if len(data) != math.prod(shape):
+        _refuse(pointer, f"{math.prod(shape)} values are expected, as the shape says")
     return data
 
 
@@ -197,8 +215,8 @@ def _from_json(
     return numbers, None
 
 
-def _texts(blob: bytes, count: int, pointer: str) -> list[str | None]:
-    """Texts of a blob: each four bytes of length, little-endian, then UTF-8."""
+def _pieces(blob: bytes, count: int, pointer: str) -> list[bytes]:
+    """Strings of a blob: each four bytes of length, little-endian, then so many bytes."""
     pieces: list[bytes] = []
     start, size_at = 0, _LENGTH.unpack_from
     with contextlib.suppress(struct.error):  # too few bytes for a length
@@ -208,6 +226,10 @@ def _texts(blob: bytes, count: int, pointer: str) -> list[str | None]:
             start = end
     if len(pieces) != count or start != len(blob):
         _refuse(pointer, f"the shape takes {count} texts, each with its length in four bytes before it")
+    return pieces
+
+
+def _texts(pieces: list[bytes], pointer: str) -> list[str | None]:
     try:
         return [piece.decode() for piece in pieces]
     except UnicodeDecodeError:

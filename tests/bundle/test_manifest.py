@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bundle.errors import ManifestInvalid, SchemaTooNew
-from bundle.manifest import SAMPLE_COUNTS, SCORES, Manifest
+from bundle.manifest import SAMPLE_COUNTS, TABLE_SCORES, Manifest
 
 NAMES_THAT_LEAVE = ["", ".", "..", "../x", "a/b", "/etc/passwd", ".hidden", "a\\b", "a\0b"]
 
@@ -163,7 +163,7 @@ def test_what_json_cannot_hold_is_never_written(manifest: Manifest) -> None:
         manifest.model_copy(update={"calibration": summary}).to_bytes()
 
 
-@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
+@pytest.mark.parametrize("score", TABLE_SCORES, ids=lambda score: score.name)
 def test_the_anomaly_score_is_one_of_the_scores_and_higher_is_stranger(manifest: Manifest, score: Any) -> None:
     read = Manifest.from_bytes(manifest.model_copy(update={"anomaly_score": score.name}).to_bytes())
     assert read.score == score

@@ -13,7 +13,7 @@ import pytest
 
 from bundle import store
 from bundle.calibration import Calibration
-from bundle.manifest import SCORES
+from bundle.manifest import TABLE_SCORES
 from tests.conftest import NAME
 
 RECORDS = [{"amount": 12.5, "country": "SE"}, {"amount": 950.0, "hour": 3, "country": "??"}, {"amount": 31.0}]
@@ -27,7 +27,7 @@ async def ask(client: httpx.AsyncClient, query: str = "", **members: Any) -> dic
     return answer
 
 
-@pytest.mark.parametrize("score", [score.name for score in SCORES])
+@pytest.mark.parametrize("score", [score.name for score in TABLE_SCORES])
 @pytest.mark.parametrize("samples", [1, 16])
 async def test_a_score_has_its_own_calibration(
     client: httpx.AsyncClient, models: Path, score: str, samples: int

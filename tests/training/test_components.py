@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from bundle.fields import RecordSchema
-from bundle.manifest import SCORES
+from bundle.manifest import TABLE_SCORES
 from tests.training.test_parity import GONE, MIXED, build, ordinary
 from training.components import Components
 from training.coreset import coreset
@@ -135,8 +135,8 @@ def test_the_graph_scores_as_torch_does_and_every_score_is_an_output(scorer: Sco
     assert verify_parity(scorer, graph, held_out, noise) < 1.0
     outputs = score(graph, held_out, noise[:16])
     assert tuple(outputs) == SCORE_OUTPUTS
-    assert {each.output for each in SCORES} == set(SCORE_OUTPUTS) - {"latent_mean"}
-    for each in SCORES:
+    assert {each.output for each in TABLE_SCORES} == set(SCORE_OUTPUTS) - {"latent_mean"}
+    for each in TABLE_SCORES:
         assert outputs[each.output].shape == (1000,)
         assert np.isfinite(outputs[each.output]).all()
 

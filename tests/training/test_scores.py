@@ -15,7 +15,7 @@ from torch.distributions import Normal, kl_divergence
 
 from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
 from bundle.golden import tolerance
-from bundle.manifest import SCORES
+from bundle.manifest import TABLE_SCORES
 from training.config import NetworkConfig
 from training.export import largest_term
 from training.noise import noise_table
@@ -77,7 +77,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-OF_LIKELIHOOD = [score for score in SCORES if score.output in LIKELIHOOD_OUTPUTS]
+OF_LIKELIHOOD = [score for score in TABLE_SCORES if score.output in LIKELIHOOD_OUTPUTS]
 
 
 @torch.no_grad()

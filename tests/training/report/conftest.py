@@ -10,7 +10,7 @@ import torch
 from bundle.calibration import Calibration
 from bundle.explanation import usual as usual_surprisal
 from bundle.fields import Tensors
-from bundle.manifest import SCORES, CalibrationSummary, Manifest, TrainingFacts
+from bundle.manifest import TABLE_SCORES, CalibrationSummary, Manifest, TrainingFacts
 from bundle.reference import references
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
@@ -47,7 +47,7 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
     samples, decides = given.scoring.samples, given.scoring.anomaly_score
     held_out = schema.tensors(record, data, parts.normal if parts.folds else parts.calibration)
     usual = score(held_out)
-    calibration = Calibration({(each.name, samples): each.sign * usual[each.output] for each in SCORES})
+    calibration = Calibration({(each.name, samples): each.sign * usual[each.output] for each in TABLE_SCORES})
     limit = calibration.threshold(decides, samples, given.scoring.false_alarm_rate)
     manifest = Manifest(
         created="2026-01-01T00:00:00+00:00",
