@@ -291,8 +291,10 @@ class Explanations:
         return levels
 
     def surprisal_map(self, row: int) -> images.Levels:
-        """(H, W) uint8 of one image: 0 where a pixel is as surprising as the median one or less, 255 from what one of
-        a thousand exceeds."""
+        """(H, W) uint8 of one image, the more surprising the lighter.
+
+        Black is as surprising as the median pixel of normal images or less, white what one of a thousand exceeds.
+        """
         black, white = self._range
         shade = (self._outputs["pixel_surprisal"][row].astype(np.float64) - black) / (white - black)
         levels: images.Levels = np.rint(255 * shade).clip(0, 255).astype(np.uint8)

@@ -132,8 +132,8 @@ IMAGE_SCORES: tuple[Score, ...] = (
         output="typicality",
         sign=1,
         unit="Mahalanobis distance",
-        definition="of log-likelihood, KL, |x - x_hat|, |mu|, |sigma|, decoder scale and code length from those of normal "
-        "images",
+        definition="of log-likelihood, KL, |x - x_hat|, |mu|, |sigma|, decoder scale and code length from those "
+        "of normal images",
         source="Nalisnick et al. 2019; Morningstar et al. 2021",
     ),
     Score(
@@ -150,8 +150,8 @@ IMAGE_SCORES: tuple[Score, ...] = (
         output="complexity",
         sign=1,
         unit="bits",
-        definition="-elbo / log 2 less the code length of the image, sum of 2 log2(1 + |r|) + 1 over the residuals r of "
-        "the median edge predictor",
+        definition="-elbo / log 2 less the image's code length, the sum of 2 log2(1 + |r|) + 1 over residuals r of the "
+        "median edge predictor",
         source="Serrà et al. 2020, eq. 1; Weinberger, Seroussi & Sapiro 2000 for the predictor",
     ),
     *_LIKELIHOOD_SCORES,

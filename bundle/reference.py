@@ -39,7 +39,8 @@ class FieldReference(Frozen):
         field: Its name.
         bins: Their names. Of a number its upper bound, `+Inf` the last; of an image that of its mean level; of a
             boolean `false` and `true`; of a category its text (after a backslash where that begins with one or with a
-            bracket), that it is one of the rare ones, or unknown; and of any field but an image, last, that it is missing.
+            bracket), that it is one of the rare ones, or unknown; and last, of any field but an image, that it is
+            missing.
         ratios: Share of the training rows in each.
     """
 

@@ -6,11 +6,11 @@ import onnxruntime
 
 from bundle.explanation import UsualSurprisal, decoded_numbers, usual
 from bundle.fields import RecordSchema
-from bundle.golden import GoldenCase, tolerance
+from bundle.golden import GoldenCase, plain, tolerance
 from training import export
 from training.explainer import Explainer
-from training.image_explainer import ImageExplainer
 from training.export import PARITY_BATCHES, PARITY_SAMPLES, Outputs, Record
+from training.image_explainer import ImageExplainer
 from training.vae import VAE
 
 _LARGEST_RUN = 2**22
@@ -116,7 +116,7 @@ class Explanations:
             GoldenCase(
                 record=case.record,
                 samples=samples,
-                expected={name: values[row].tolist() for name, values in outputs.items()},
+                expected={name: plain(values[row]) for name, values in outputs.items()},
                 tolerance=float(allowed[row]),
             )
             for row, case in enumerate(raw)

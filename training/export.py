@@ -317,7 +317,8 @@ def with_extremes(vae: VAE, record: Record) -> dict[str, npt.NDArray[np.generic]
     if "image" in record:
         images = record["image"]
         strangest = extreme_images(images.shape[1:])
-        return {"image": np.concatenate([images[: 1000 - len(strangest) - 1], strangest, ~images[:1]])}
+        inverted = 255 - images[:1].astype(np.uint8)
+        return {"image": np.concatenate([images[: 1000 - len(strangest) - 1], strangest, inverted])}
     far = {"numeric": (vae.preprocess.mean + 1e6 * vae.preprocess.scale).numpy()}
     places = [(kind, column) for kind, values in record.items() for column in range(values.shape[1])]
     extremes = []

@@ -1,6 +1,7 @@
 """The scores of images beyond the likelihood's own, of which `combined` is the default."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,7 +112,7 @@ def _path(vae: VAE, batch: Images, inference: Inference) -> Tensor:
         (B, 7) float32: log-likelihood and KL in nats, the mean log-scale, |x - x_hat| in half ranges of levels, |mu|,
         |sigma|, and the code length in bits.
     """
-    parameters = inference.reconstruction
+    parameters: Any = inference.reconstruction
     residual = vae.likelihood.residual(batch, parameters)
     vectors = (residual, inference.posterior.mean, inference.deviation)
     sizes = [torch.sqrt((vector * vector).sum(dim=1)) for vector in vectors]

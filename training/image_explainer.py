@@ -1,6 +1,5 @@
 """Which pixels make an image strange, and what the model sees in it: the `explainer.onnx` of images."""
 
-import torch
 from torch import Tensor, nn
 
 from training.objectives import kl_to_prior

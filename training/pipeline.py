@@ -310,7 +310,7 @@ def _golden(
         outputs = export.score(scorer, tensors, noise[:samples])
         allowed = goldens.tolerance(len(record.fields), export.largest_term(vae, tensors, noise[:samples]))
         for index, each in enumerate(raw):
-            expected = {name: values[index].tolist() for name, values in outputs.items()}
+            expected = {name: goldens.plain(values[index]) for name, values in outputs.items()}
             cases.append(GoldenCase(record=each, samples=samples, expected=expected, tolerance=float(allowed[index])))
     return Golden(cases=tuple(cases))
 
@@ -322,8 +322,10 @@ def _with_explanations(golden: Golden, record: RecordSchema, explanations: Expla
 
 
 def _raw_record(record: RecordSchema, data: Data, row: int) -> dict[str, Any]:
-    """A row as a client would send it: numbers, booleans and text, timestamps in ISO 8601, null where missing; an image
-    as a PNG file in base64."""
+    """A row as a client would send it.
+
+    Numbers, booleans and text, timestamps in ISO 8601, null where missing; an image as a PNG file in base64.
+    """
     if record.image:
         (image,) = schema.tensors(record, data, np.array([row]))["image"]
         return {record.image[0].name: base64.b64encode(images.png(image)).decode("ascii")}
@@ -338,8 +340,10 @@ def _raw_record(record: RecordSchema, data: Data, row: int) -> dict[str, Any]:
 
 
 def _contrived_records(record: RecordSchema) -> list[dict[str, Any] | list[Any]]:
-    """Far out and unknown in every field, as an array; and one field present, as an object. Of images the extreme ones,
-    as nested numbers."""
+    """Far out and unknown in every field, as an array; and one field present, as an object.
+
+    Of images the extreme ones, as nested numbers.
+    """
     if record.image:
         return [[image.tolist()] for image in export.extreme_images(record.image[0].shape)]
     strange: list[Any] = []

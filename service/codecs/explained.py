@@ -28,8 +28,8 @@ _FIELD = pa.struct(
 )
 _KL = pa.struct([("surprisal", _NUMBER), ("excess", _NUMBER), ("share", _NUMBER)])
 NESTED = pa.struct([("explains", _TEXT), ("kl", _KL), ("fields", pa.list_(_FIELD))])
-"""An explanation: as JSON has it, but that what is expected, which JSON holds in one member, has one for numbers, one for
-categories and one for images, whose files are binary."""
+"""An explanation: as JSON has it, but that what is expected, which JSON holds in one member, has one for numbers, one
+for categories and one for images, whose files are binary."""
 
 _FLAT = ("field", "excess", "share", "expected", "direction")
 

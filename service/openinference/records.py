@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -223,7 +223,7 @@ def _categories(fields: Sequence[CategoricalField], tensor: InputTensor) -> npt.
         known = field.codes
         if "" not in known:
             known = {"": MISSING, **known}
-        column = values[position :: len(fields)]
+        column = cast(Sequence[str | None], values[position :: len(fields)])  # those of images alone are bytes
         found = map(known.get, column, repeat(UNKNOWN))
         codes[position :: len(fields)] = np.fromiter(found, np.int64, len(column))
     return codes
