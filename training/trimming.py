@@ -16,7 +16,7 @@ from training.images import ImagePreprocess
 from training.preprocess import Preprocess
 from training.robust_scale import asinh
 
-_EXCESS = 2.0
+_EXCESS = 3.0
 """Times the share that is left out: an anomaly that stays does harm, a normal row that goes hardly any."""
 _MOST = 0.5
 """More of the rows are never left out."""
@@ -42,8 +42,10 @@ def prepare(
     let anomalies that are alike be learnt. The first and larger part goes before anything is fitted, by two densities
     that need no network, since a network tells too late: once it rates its own rows it has learnt such anomalies.
     One is the distance to the k-th neighbour, k being one more than there can be anomalies among those looked at, so
-    that anomalies cannot vouch for each other; the other a Gaussian fitted to the likeliest rows. A row's places by
-    both are added. While the network is fitted, each epoch leaves out the rows that are then the least likely (`Fit`).
+    that anomalies cannot vouch for each other; the other a Gaussian fitted to the likeliest rows. A row goes by the one
+    that ranks it lower, since anomalies that lie apart are seen by the first alone, and such as break a dependence
+    between columns by the second. While the network is fitted, each epoch leaves out the rows that are then the least
+    likely (`Fit`).
 
     Args:
         data: The table.
@@ -75,7 +77,7 @@ def prepare(
 
 def likeliest(likelihoods: Tensor, left_out: float) -> Tensor:
     """Places, in order, of all but the given share of (n,) likelihoods, the lowest; one at least."""
-    kept = max(1, len(likelihoods) - math.ceil(left_out * len(likelihoods)))
+    kept = max(1, len(likelihoods) - math.ceil(left_out * len(likelihoods) - 1e-9))
     return likelihoods.argsort(descending=True, stable=True)[:kept].sort().values
 
 
@@ -99,10 +101,10 @@ def _shrunk(record: RecordSchema, data: Data, rows: Rows) -> Tensor:
 
 
 def _strangeness(places: Tensor, share: float, seed: int) -> Tensor:
-    """(n,) the sum of each row's ranks by either density, higher = less likely."""
+    """(n,) each row's rank by the density that thinks less of it, higher = less likely."""
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
     distances = _distances(places, places[order[:_REFERENCE_ROWS]], share)
-    return sum((_rank(each) for each in (distances, _mahalanobis(places, share))), torch.zeros(len(places)))
+    return torch.maximum(_rank(distances), _rank(_mahalanobis(places, share)))
 
 
 def _rank(values: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ def prepared(share: float) -> tuple[schema.RecordSchema, list[int], list[int]]:
 def test_anomalies_that_are_alike_do_not_vouch_for_each_other() -> None:
     record, train, validation = prepared(STRANGE / ROWS)
     assert max(*train, *validation) < ROWS - STRANGE
-    assert len(train) == 540 - 2 * 27
-    assert len(validation) == 60 - 2 * 3
+    assert len(train) == 540 - 3 * 27
+    assert len(validation) == 60 - 3 * 3
     assert train == sorted(train)
     # The anomalies pull the second number down; without them its mean is that of the normal rows.
     assert abs(record.numeric[1].mean) < 0.1
