@@ -1,6 +1,7 @@
 """`surprisal evaluate`: how well a bundle's scores tell labelled anomalies, beside what scikit-learn offers."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,9 @@ from rich.table import Table
 from cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 if TYPE_CHECKING:
+    from bundle.store import Bundle
     from training.evaluation import Evaluation
+    from training.log_likelihood import LogLikelihood
 
 _PIPED_WIDTH = 160  # columns
 
@@ -19,14 +22,18 @@ _PIPED_WIDTH = 160  # columns
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="models/NAME (the served version) or models/NAME/VERSION.")],
     data: Annotated[Path, typer.Argument(help="CSV, Parquet, NDJSON or npz file with labelled rows.")],
-    label: Annotated[str, typer.Option(help="Column that says what is normal.")],
-    normal: Annotated[str, typer.Option(help="The label's value in normal rows.")],
+    label: Annotated[str | None, typer.Option(help="Column that says what is normal.")] = None,
+    normal: Annotated[str | None, typer.Option(help="The label's value in normal rows.")] = None,
+    log_likelihood: Annotated[
+        int | None, typer.Option(min=1, help="Estimate log p(x) with so many draws a record, and nothing else.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")] = False,
     curves: Annotated[Path | None, typer.Option(help="PNG or SVG file for the curves to be drawn in.")] = None,
 ) -> None:
     """Measure every score of a bundle on labelled rows that it was not fitted on, and baselines on the same rows."""
     try:
         from training import evaluation
+        from training import log_likelihood as estimates
         from training.errors import ConfigInvalid, TrainingError
     except ImportError as error:
         fail(f"evaluating needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
@@ -36,7 +43,13 @@ def evaluate(
     if curves is not None and curves.suffix not in figures.SUFFIXES:
         fail(f"{curves}: a file that ends in {' or '.join(figures.SUFFIXES)} is expected", CALL_WRONG)
     try:
-        done = evaluation.evaluate(store.load(*store.resolve(bundle)), data, label, normal)
+        loaded = store.load(*store.resolve(bundle))
+        if log_likelihood is not None:
+            _say_likelihoods(loaded, data, estimates.measure(loaded, data, label, normal, log_likelihood), as_json)
+            return
+        if label is None or normal is None:
+            fail("which rows are anomalies: --label COLUMN --normal VALUE; or --log-likelihood DRAWS", CALL_WRONG)
+        done = evaluation.evaluate(loaded, data, label, normal)
     except ConfigInvalid as error:
         fail(error, CALL_WRONG)
     except TrainingError as error:
@@ -52,6 +65,25 @@ def evaluate(
         _show(done)
     if curves is not None:
         figures.save_curves(done, curves)
+
+
+def _say_likelihoods(loaded: "Bundle", data: Path, found: dict[str, "LogLikelihood"], as_json: bool) -> None:
+    if as_json:
+        model = {"name": loaded.name, "version": str(loaded.version)}
+        print(json.dumps({"model": model, "data": data.name} | {name: asdict(each) for name, each in found.items()}))
+        return
+    samples = next(iter(found.values())).samples
+    table = Table(
+        title=f"log p(x) by {loaded.name} version {loaded.version} of {data.name}: importance sampling, {samples:,} draws "
+        "a record",
+        title_justify="left",
+    )
+    for column in ("records", "how many", "nats a record", "standard error", "bits per dimension"):
+        table.add_column(column, justify="left" if column == "records" else "right")
+    for name, each in found.items():
+        bits = "" if each.bits_per_dimension is None else f"{each.bits_per_dimension:.4f}"
+        table.add_row(name, f"{each.records:,}", f"{each.mean:.3f}", f"{each.standard_error:.3f}", bits)
+    Console(highlight=False, soft_wrap=True).print(table)
 
 
 def _document(done: "Evaluation") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from bundle.store import Bundle
 from training import baselines, export, schema
 from training import data as files
 from training.config import DataConfig, build
-from training.data import Rows
+from training.data import Data, Rows
 from training.errors import DataInvalid
 from training.measures import Measure, measures
 
@@ -70,29 +70,15 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
             are no anomalies.
     """
     manifest, facts = bundle.manifest, bundle.manifest.training
-    text = [field.name for field in manifest.record.categorical]
-    data = files.read(path, text)
-    absent = tuple(manifest.record.absent(data.table.column_names))
-    if len(absent) == len(manifest.record.names):
-        raise DataInvalid(f"{path}: none of the model's fields is a column: {', '.join(absent)}")
+    data, absent = read(bundle, path)
     rows, anomalies = files.by_label(data.table, DataConfig(label=label, normal=normal))
     labelled = anomalies.size
     if not anomalies.size:
         raise DataInvalid(f"{path}: every row with a {label!r} is {normal}, so there are no anomalies to be found")
-    if data.sha256 == facts.data_sha256:
-        config = build(dict(facts.config))
-        parts = files.split(data, config.data, config.scoring.false_alarm_rate, config.seed)
-        if parts.folds:
-            raise DataInvalid(
-                f"{path}: the bundle was trained on every normal row of this file (its p-values are cross-fitted), so "
-                "none is left to test on; give another file"
-            )
-        rows = np.intersect1d(rows, parts.normal)
-        anomalies = np.setdiff1d(anomalies, np.concatenate([parts.train, parts.validation]))
-        if not anomalies.size:
-            raise DataInvalid(f"{path}: the bundle was trained on all of its labelled anomalies; give another file")
-        known, fresh = np.intersect1d(rows, parts.train), np.intersect1d(rows, parts.calibration)
-    else:
+    known, fresh, anomalies = unseen(bundle, data, rows, anomalies)
+    if not anomalies.size:
+        raise DataInvalid(f"{path}: the bundle was trained on all of its labelled anomalies; give another file")
+    if data.sha256 != facts.data_sha256:
         shuffled = np.random.default_rng(facts.seed).permutation(rows)
         half = int(_SHARE * shuffled.size)
         known, fresh = np.sort(shuffled[:half]), np.sort(shuffled[half:])
@@ -127,4 +113,53 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
         scores=scores,
         baselines=len(scores) - len(usual),
         measures={name: measures(*found) for name, found in scores.items()},
+    )
+
+
+def read(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
+    """A file of records, and which of the bundle's fields are no column of it.
+
+    Raises:
+        ConfigInvalid: No such file.
+        DataInvalid: It cannot be read, or none of the fields is a column.
+    """
+    record = bundle.manifest.record
+    data = files.read(path, [field.name for field in record.categorical])
+    absent = tuple(record.absent(data.table.column_names))
+    if len(absent) == len(record.names):
+        raise DataInvalid(f"{path}: none of the model's fields is a column: {', '.join(absent)}")
+    return data, absent
+
+
+def unseen(bundle: Bundle, data: Data, rows: Rows, anomalies: Rows) -> tuple[Rows, Rows, Rows]:
+    """Which rows of a file the bundle was trained on, and which it has never seen.
+
+    Args:
+        bundle: The bundle.
+        data: The file.
+        rows: Its normal rows.
+        anomalies: Its labelled anomalies.
+
+    Returns:
+        The normal rows that the network was trained on; the normal rows and the anomalies that nothing was fitted on.
+        Of another file than the training's, none and all.
+
+    Raises:
+        DataInvalid: No normal row is left, because each was trained on.
+    """
+    facts = bundle.manifest.training
+    if data.sha256 != facts.data_sha256:
+        return rows[:0], rows, anomalies
+    config = build(dict(facts.config))
+    parts = files.split(data, config.data, config.scoring.false_alarm_rate, config.seed)
+    if parts.folds:
+        raise DataInvalid(
+            f"{data.name}: the bundle was trained on every normal row of this file (its p-values are cross-fitted), so "
+            "none is left to test on; give another file"
+        )
+    trained_on = np.concatenate([parts.train, parts.validation])
+    return (
+        np.intersect1d(rows, parts.train),
+        np.intersect1d(rows, parts.calibration),
+        np.setdiff1d(anomalies, trained_on),
     )

@@ -2,14 +2,21 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from bundle.fields import RecordSchema
+from bundle.store import Bundle
+from training import data as files
+from training import evaluation, export, schema
+from training.config import DataConfig
+from training.errors import ConfigInvalid, DataInvalid
 from training.export import Record, pieces
 
+_OUTPUT = "iwae"
 _DRAWS = 250
 """Of z in one run of the graph."""
 _RECORDS = 4
@@ -59,7 +66,7 @@ def log_likelihoods(
         random = np.random.default_rng([seed, number])
         # What the graph gives is a mean over its draws; of several runs, each counts by how many there were.
         sums = [
-            scorer.run(["iwae"], {**piece, "noise": random.standard_normal((size, latent_size), np.float32)})[0]
+            scorer.run([_OUTPUT], {**piece, "noise": random.standard_normal((size, latent_size), np.float32)})[0]
             + math.log(size)
             for size in sizes
         ]
@@ -67,11 +74,47 @@ def log_likelihoods(
     return np.concatenate(found)
 
 
-def summary(schema: RecordSchema, found: npt.NDArray[np.float64], samples: int) -> LogLikelihood:
-    """The mean of such estimates, and what it is in bits per dimension."""
+def measure(
+    bundle: Bundle, path: Path, label: str | None, normal: str | None, samples: int
+) -> dict[str, LogLikelihood]:
+    """The log-likelihood of records that nothing was fitted on.
+
+    Args:
+        bundle: The bundle.
+        path: The records.
+        label: Column that says what is normal, or None: then all rows count as normal.
+        normal: Its value in normal rows.
+        samples: Draws a record.
+
+    Returns:
+        Of `normal` records, and of `anomalies` where there are any.
+
+    Raises:
+        ConfigInvalid: No such file or column, or no normal row; or the bundle's model is no variational one.
+        DataInvalid: The file cannot be read, or no record is left.
+    """
+    manifest = bundle.manifest
+    scorer = export.session(bundle.files["scorer.onnx"])
+    if _OUTPUT not in {output.name for output in scorer.get_outputs()}:
+        raise ConfigInvalid(f"{bundle.name} is a deterministic autoencoder, which gives records no likelihood")
+    data, _ = evaluation.read(bundle, path)
+    rows, anomalies = files.by_label(data.table, DataConfig(label=label, normal=normal))
+    _, rows, anomalies = evaluation.unseen(bundle, data, rows, anomalies)
+    if not rows.size:
+        raise DataInvalid(f"{path}: the bundle was trained on all of its normal rows; give another file")
+    found = {}
+    for name, wanted in (("normal", rows), ("anomalies", anomalies)):
+        if wanted.size:
+            tensors = schema.tensors(manifest.record, data, wanted)
+            values = log_likelihoods(scorer, tensors, manifest.latent_size, samples, manifest.training.seed)
+            found[name] = _summary(manifest.record, values, samples)
+    return found
+
+
+def _summary(record: RecordSchema, found: npt.NDArray[np.float64], samples: int) -> LogLikelihood:
     mean = float(found.mean())
     bits = None
-    if schema.image and schema.image[0].is_probability:
-        bits = -mean / (schema.image[0].dimensions * math.log(2.0))
+    if record.image and record.image[0].is_probability:
+        bits = -mean / (record.image[0].dimensions * math.log(2.0))
     error = float(found.std(ddof=1) / math.sqrt(found.size)) if found.size > 1 else math.nan
     return LogLikelihood(samples, found.size, mean, error, bits)
