@@ -74,8 +74,8 @@ def _say_likelihoods(loaded: "Bundle", data: Path, found: dict[str, "LogLikeliho
         return
     samples = next(iter(found.values())).samples
     table = Table(
-        title=f"log p(x) by {loaded.name} version {loaded.version} of {data.name}: importance sampling, {samples:,} draws "
-        "a record",
+        title=f"log p(x) by {loaded.name} version {loaded.version} of {data.name}: importance sampling, "
+        f"{samples:,} draws a record",
         title_justify="left",
     )
     for column in ("records", "how many", "nats a record", "standard error", "bits per dimension"):

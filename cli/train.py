@@ -96,7 +96,7 @@ def run(
             f"ELBO {epoch.validation_elbo:.3f}{' *' if epoch.best else '  '}"
             f" reconstruction {epoch.log_likelihood:.3f} KL {epoch.kl:.3f} nats"
         )
-        if settings.objective.kind != "elbo":
+        if settings.objective.draws > 1 and settings.objective.kind != "elbo":
             terms += f", {epoch.effective_samples:.1f} of {settings.objective.draws} draws effective"
         part = f"{epoch.part}: " if epoch.part else ""
         bar.update(task, total=epoch.epochs, completed=epoch.epoch, terms=terms, part=part)

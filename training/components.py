@@ -9,10 +9,11 @@ from training.coreset import coreset
 from training.inference import Inference, infer, records_a_pass
 from training.likelihoods import Parameters
 from training.neighbours import Neighbours
+from training.posterior import Posterior
 from training.preprocess import Standardised
 from training.robust_scale import RobustScale, asinh
 from training.typicality import Typicality
-from training.vae import VAE, Posterior
+from training.vae import VAE
 
 CORESET_SIZE = 1000
 """Points that a bundle keeps of the training records in each space."""

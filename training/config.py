@@ -53,7 +53,9 @@ class NetworkConfig(_Section):
 class ObjectiveConfig(_Section):
     """What is maximised."""
 
-    kind: Literal["elbo", "importance-weighted", "doubly-reparameterised", "forward-kl"] = "elbo"
+    kind: Literal["elbo", "importance-weighted", "doubly-reparameterised", "forward-kl", "autoencoder"] = Field(
+        default="elbo", description="autoencoder: no draws and no KL, for comparison"
+    )
     draws: int = Field(default=1, ge=1, description="draws of z a record in training, L")
     beta: float = Field(default=1.0, ge=0, description="weight of the KL; 1 is the evidence lower bound")
     free_nats: float = Field(default=0.0, ge=0, description="nats of KL that each latent dimension has for nothing")
@@ -63,7 +65,9 @@ class ObjectiveConfig(_Section):
     @model_validator(mode="after")
     def _goes_together(self) -> "ObjectiveConfig":
         if self.kind != "elbo":
-            if self.draws < 2:
+            if self.kind == "autoencoder" and self.draws != 1:
+                raise ValueError("an autoencoder draws nothing: leave draws at 1")
+            if self.kind != "autoencoder" and self.draws < 2:
                 raise ValueError(f"{self.kind} weights several draws of a record: set draws to 2 or more")
             if self.beta != 1 or self.free_nats or self.capacity is not None:
                 raise ValueError(f"beta, free_nats and capacity belong to the ELBO and have no meaning for {self.kind}")
@@ -85,7 +89,9 @@ class FitConfig(_Section):
 class ScoringConfig(_Section):
     """What the service answers by default."""
 
-    anomaly_score: AnomalyScore = "combined"
+    anomaly_score: AnomalyScore | None = Field(
+        default=None, description="by default combined; of an autoencoder expected_log_likelihood, its only one"
+    )
     samples: int = Field(default=16, description="draws a record, L: a power of two up to 256")
     false_alarm_rate: float = Field(default=0.01, ge=SMALLEST_RATE, lt=1, description="share of normal records flagged")
 
@@ -97,6 +103,7 @@ class ScoringConfig(_Section):
         return samples
 
 
+_ERROR: AnomalyScore = "expected_log_likelihood"
 NumericLikelihood = Literal["gaussian", "student-t", "fixed-gaussian"]
 ImageLikelihood = Literal["discretised-logistic", "bernoulli", "continuous-bernoulli", "gaussian", "fixed-gaussian"]
 _LIKELIHOODS: dict[str, tuple[str, ...]] = {"numeric": get_args(NumericLikelihood), "image": get_args(ImageLikelihood)}
@@ -143,6 +150,18 @@ class TrainingConfig(_Section):
     fields: tuple[FieldConfig, ...] | None = Field(
         default=None, min_length=1, description="by default inferred from the data"
     )
+
+    @model_validator(mode="after")
+    def _an_autoencoder_has_one_score(self) -> "TrainingConfig":
+        given = self.scoring.anomaly_score
+        if self.objective.kind == "autoencoder" and given not in (None, _ERROR):
+            raise ValueError(f"scoring.anomaly_score: an autoencoder has no {given}; its only score is {_ERROR}")
+        return self
+
+    @property
+    def anomaly_score(self) -> AnomalyScore:
+        """The score that decides."""
+        return self.scoring.anomaly_score or (_ERROR if self.objective.kind == "autoencoder" else "combined")
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {

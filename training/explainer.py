@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from bundle.explanation import ROUNDS, is_wide
 from bundle.fields import RecordSchema
 from training.likelihoods import Parameters, categorical
-from training.objectives import kl_to_prior
+from training.posterior import Posterior
 from training.preprocess import BOUND, join
-from training.vae import VAE, Posterior
+from training.vae import VAE
 
 
 class Explainer(nn.Module):
@@ -65,7 +65,7 @@ class Explainer(nn.Module):
         posterior = vae.posterior(batch)
         log_prob = vae.likelihood.log_prob(batch, vae.decode(vae.draw(posterior, noise))).mean(dim=1)
         gaps = vae.likelihood.log_prob_of_gaps(batch)
-        kl = kl_to_prior(posterior)
+        kl = vae.kl(posterior)
         surprisal = -(log_prob + gaps)
         if self.wide:
             noise = torch.zeros(1, vae.latent_size)
@@ -77,7 +77,7 @@ class Explainer(nn.Module):
         left = vae.likelihood.log_prob(batch, parameters).mean(dim=2)
         # Field by field first: where one is far out, sums of all would leave no digits for the others.
         own = torch.eye(self.fields)[:, None, :]
-        gained = (left * (1.0 - own) - log_prob).sum(dim=-1) - (kl_to_prior(others) - kl)
+        gained = (left * (1.0 - own) - log_prob).sum(dim=-1) - (vae.kl(others) - kl)
         conditional = gained.transpose(0, 1) - gaps
         return surprisal, kl, conditional, *self._expected(parameters)
 

@@ -24,7 +24,6 @@ from training.errors import ParityFailed
 from training.explainer import Explainer
 from training.image_explainer import ImageExplainer
 from training.inference import records_a_pass
-from training.objectives import kl_to_prior
 from training.scores import Decoder, Encoder, Scorer
 from training.vae import VAE
 
@@ -151,7 +150,7 @@ def largest_term(vae: VAE, record: Record, noise: npt.NDArray[np.float32]) -> np
         batch = vae.standardise(as_torch(piece))
         posterior = vae.posterior(batch)
         fields = vae.likelihood.log_prob(batch, vae.decode(vae.draw(posterior, torch.from_numpy(noise))))
-        largest.append(torch.maximum(fields.abs().amax(dim=(1, 2)), kl_to_prior(posterior).abs()).double().numpy())
+        largest.append(torch.maximum(fields.abs().amax(dim=(1, 2)), vae.kl(posterior).abs()).double().numpy())
     return np.concatenate(largest)
 
 

@@ -126,7 +126,7 @@ class Fit:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.validation = validation
         # A bound of several draws is a bound of as many where it stops the training.
-        draws = 1 if objective.kind == "elbo" else objective.draws
+        draws = 1 if objective.kind in ("elbo", "autoencoder") else objective.draws
         self.validation_noise = torch.randn(
             validation.rows, draws, vae.latent_size, generator=self.generator, device=self.device
         )
@@ -187,6 +187,8 @@ class Fit:
                 if capacity is None:
                     return elbo(self.vae, batch, noise, beta * warmth, self.objective.free_nats)
                 return elbo(self.vae, batch, noise, beta, capacity=capacity * warmth)
+            case "autoencoder":
+                return elbo(self.vae, batch, noise)
             case "importance-weighted":
                 return importance_weighted(self.vae, batch, noise, warmth)
             case "doubly-reparameterised":

@@ -2,7 +2,6 @@
 
 from torch import Tensor, nn
 
-from training.objectives import kl_to_prior
 from training.vae import VAE
 
 
@@ -36,7 +35,7 @@ class ImageExplainer(nn.Module):
         vae = self.vae
         batch = vae.standardise(record)
         posterior = vae.posterior(batch)
-        kl = kl_to_prior(posterior)
+        kl = vae.kl(posterior)
         parameters = vae.decode(vae.draw(posterior, noise))
         levels = vae.likelihood.log_prob_of_pixels(batch.levels.unsqueeze(1), parameters).mean(dim=1)
         pixels = -levels.sum(dim=1)

@@ -20,7 +20,7 @@ class Networks(NamedTuple):
     """Both networks of a VAE of images.
 
     Args:
-        encoder: From (B, C, H, W) to (B, 2 K): means, then log-variances.
+        encoder: From (B, C, H, W) to (B, 2 K): means, then log-variances; or to codes (B, K).
         decoder: From (B, K) to (B, outputs, H, W).
         latent_size: K; of a latent map of M by h by w, M * h * w.
     """
@@ -30,24 +30,26 @@ class Networks(NamedTuple):
     latent_size: int
 
 
-def build(field: ImageField, outputs: int, config: NetworkConfig) -> Networks:
+def build(field: ImageField, outputs: int, config: NetworkConfig, codes: int) -> Networks:
     """The networks that a configuration asks for.
 
     Args:
         field: The image.
         outputs: Maps that the decoder gives.
+        codes: Numbers a latent dimension that the encoder gives: 2, mean and log-variance; or 1, the code itself.
         config: Kind, widths, latent size and activation.
+        codes: Numbers a latent dimension that the encoder gives: 2, mean and log-variance; or 1, the code itself.
 
     Raises:
         ConfigInvalid: The image's size is not a multiple of what the convolutions divide it by.
     """
     match config.kind or "residual":
         case "dense":
-            return _dense(field, outputs, config)
+            return _dense(field, outputs, config, codes)
         case "residual":
-            return _residual(field, outputs, config)
+            return _residual(field, outputs, config, codes)
         case "fully-convolutional":
-            return _fully_convolutional(field, outputs, config)
+            return _fully_convolutional(field, outputs, config, codes)
 
 
 class Residual(nn.Module):
@@ -74,16 +76,16 @@ class Residual(nn.Module):
         return changed
 
 
-def _dense(field: ImageField, outputs: int, config: NetworkConfig) -> Networks:
+def _dense(field: ImageField, outputs: int, config: NetworkConfig, codes: int) -> Networks:
     latent_size = config.latent_size or LATENT_SIZE
     inputs, pixels = field.channels * field.height * field.width, field.height * field.width
-    encoder = dense(inputs, config.hidden, 2 * latent_size, config.activation)
+    encoder = dense(inputs, config.hidden, codes * latent_size, config.activation)
     decoder = dense(latent_size, config.hidden[::-1], outputs * pixels, config.activation)
     unflatten = nn.Unflatten(1, (outputs, field.height, field.width))
     return Networks(nn.Sequential(nn.Flatten(), *encoder), nn.Sequential(*decoder, unflatten), latent_size)
 
 
-def _residual(field: ImageField, outputs: int, config: NetworkConfig) -> Networks:
+def _residual(field: ImageField, outputs: int, config: NetworkConfig, codes: int) -> Networks:
     latent_size, activation = config.latent_size or LATENT_SIZE, ACTIVATIONS[config.activation]
     height, width = _divided(field, len(config.channels))
     down: list[nn.Module] = []
@@ -96,11 +98,11 @@ def _residual(field: ImageField, outputs: int, config: NetworkConfig) -> Network
     for wide in (*config.channels[-2::-1], outputs):
         up += [Residual(channels, activation), activation(), nn.ConvTranspose2d(channels, wide, 4, stride=2, padding=1)]
         channels = wide
-    encoder = nn.Sequential(*down, activation(), nn.Flatten(), nn.Linear(flat, 2 * latent_size))
+    encoder = nn.Sequential(*down, activation(), nn.Flatten(), nn.Linear(flat, codes * latent_size))
     return Networks(encoder, nn.Sequential(*up), latent_size)
 
 
-def _fully_convolutional(field: ImageField, outputs: int, config: NetworkConfig) -> Networks:
+def _fully_convolutional(field: ImageField, outputs: int, config: NetworkConfig, codes: int) -> Networks:
     maps, activation = config.latent_size or LATENT_MAPS, ACTIVATIONS[config.activation]
     height, width = _divided(field, len(config.channels))
     down: list[nn.Module] = []
@@ -112,7 +114,7 @@ def _fully_convolutional(field: ImageField, outputs: int, config: NetworkConfig)
     for wide in (*config.channels[-2::-1], outputs):
         up += [activation(), nn.Upsample(scale_factor=2.0, mode="nearest"), nn.Conv2d(channels, wide, 3, padding=1)]
         channels = wide
-    encoder = nn.Sequential(*down, nn.Conv2d(config.channels[-1], 2 * maps, 3, padding=1), nn.Flatten())
+    encoder = nn.Sequential(*down, nn.Conv2d(config.channels[-1], codes * maps, 3, padding=1), nn.Flatten())
     return Networks(encoder, nn.Sequential(*up), maps * height * width)
 
 

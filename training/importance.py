@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from training.batch import Batch
-from training.objectives import Terms, kl_to_prior, log_likelihood
-from training.vae import VAE, Posterior
+from training.objectives import Terms, log_likelihood
+from training.posterior import Posterior, kl_to_prior
+from training.vae import VAE
 
 
 class Weighted(NamedTuple):

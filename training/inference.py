@@ -7,8 +7,8 @@ from torch import Tensor
 
 from training.batch import Batch
 from training.likelihoods import Parameters
-from training.objectives import kl_to_prior
-from training.vae import VAE, Posterior
+from training.posterior import Posterior
+from training.vae import VAE
 
 _NUMBERS = 2**18
 """In the widest layer of one pass: more leave the cache, and of a table of a thousand columns they fill the memory."""
@@ -62,6 +62,6 @@ def infer(vae: VAE, batch: Batch, noise: Tensor) -> Inference:
         deviation,
         likelihood,
         expected=likelihood.mean(dim=0),
-        kl=kl_to_prior(posterior),
+        kl=vae.kl(posterior),
         reconstruction=vae.decode(posterior.mean),
     )

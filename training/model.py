@@ -106,7 +106,7 @@ def fit(
         OSError: A checkpoint cannot be written.
     """
     torch.manual_seed(config.seed)
-    vae = VAE(record, config.network).to(target)
+    vae = VAE(record, config.network, deterministic=config.objective.kind == "autoencoder").to(target)
 
     def standardised(rows: Rows) -> Batch:
         tensors = schema.tensors(record, data, rows)
@@ -142,7 +142,9 @@ def fit(
 
 def _components(
     vae: VAE, train: Batch, held_out: Batch, noise: torch.Tensor, seed: int
-) -> Components | ImageComponents:
+) -> Components | ImageComponents | None:
+    if vae.deterministic:
+        return None
     if isinstance(train, Images) and isinstance(held_out, Images):
         return ImageComponents(vae, train, held_out, noise, seed)
     assert isinstance(train, Standardised)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from training.batch import Batch
-from training.vae import VAE, Posterior
+from training.vae import VAE
 
 
 class Terms(NamedTuple):
@@ -23,27 +23,6 @@ class Terms(NamedTuple):
     kl: Tensor
     bound: Tensor
     effective_samples: Tensor
-
-
-def kl_to_prior(posterior: Posterior) -> Tensor:
-    """KL(q(z|x) || N(0, I)) in closed form.
-
-    Args:
-        posterior: Of B records.
-
-    Returns:
-        (B,) nats.
-
-    Reference:
-        Kingma & Welling 2014, Appendix B.
-    """
-    return kl_by_dimension(posterior).sum(dim=-1)
-
-
-def kl_by_dimension(posterior: Posterior) -> Tensor:
-    """The same by latent dimension, (B, K) nats; both are Gaussians without correlation, so these add up."""
-    mean, log_variance = posterior
-    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
 
 
 def log_likelihood(vae: VAE, batch: Batch, latent: Tensor) -> Tensor:
@@ -94,7 +73,7 @@ def elbo(
     posterior = vae.posterior(batch)
     draws = log_likelihood(vae, batch, vae.draw(posterior, noise))
     likelihood = draws.mean(dim=-1)
-    by_dimension = kl_by_dimension(posterior)
+    by_dimension = vae.kl_by_dimension(posterior)
     kl = by_dimension.sum(dim=-1)
     paid = by_dimension.mean(dim=0).clamp(min=free_nats).sum() if free_nats else kl
     if capacity is not None:

@@ -135,11 +135,13 @@ def train(
         latent_size=vae.latent_size,
         likelihoods=likelihoods_of(record),
         scores=model.scores,
-        anomaly_score=config.scoring.anomaly_score,
+        anomaly_score=config.anomaly_score,
         samples=config.scoring.samples,
         false_alarm_rate=config.scoring.false_alarm_rate,
         calibration=_summary(calibration, parts, config),
-        usual_surprisal=explanations.usual(_presumed_normal(held_out, scorer, noise, config), config.scoring.samples),
+        usual_surprisal=explanations.usual(
+            _presumed_normal(held_out, scorer, noise, model.scores, config), config.scoring.samples
+        ),
         training=TrainingFacts(
             data=data.name,
             data_sha256=data.sha256,
@@ -213,7 +215,9 @@ def _said_of_rows(record: RecordSchema, parts: Split, train: Rows, validation: R
 def _said_of_weights(last: Progress, config: TrainingConfig) -> str:
     """A warning where hardly any draw carries weight, else nothing."""
     draws = config.objective.draws
-    if config.objective.kind == "elbo" or last.effective_samples >= max(_FEW_SAMPLES, _FEW_OF_DRAWS * draws):
+    if config.objective.kind in ("elbo", "autoencoder") or last.effective_samples >= max(
+        _FEW_SAMPLES, _FEW_OF_DRAWS * draws
+    ):
         return ""
     return (
         f"of {draws} draws a record, {last.effective_samples:.1f} carry the weight at the end of training (effective "
@@ -231,16 +235,21 @@ def _said_of_folds(parts: Split) -> str:
 
 def _calibration(scores: cross_fit.Scores, config: TrainingConfig) -> Calibration:
     """Of the held-out rows that are presumed normal, the same for every score."""
-    normal = thinning.presumed_normal(scores["combined", config.scoring.samples], config.data.contamination)
+    by = thinning.score({name for name, _ in scores})
+    normal = thinning.presumed_normal(scores[by, config.scoring.samples], config.data.contamination)
     return Calibration({key: values[normal] for key, values in scores.items()})
 
 
-def _presumed_normal(held_out: Tensors, scorer: Any, noise: npt.NDArray[np.float32], config: TrainingConfig) -> Tensors:
+def _presumed_normal(
+    held_out: Tensors, scorer: Any, noise: npt.NDArray[np.float32], scores: tuple[Score, ...], config: TrainingConfig
+) -> Tensors:
     """Held-out records, without those that the calibration leaves out as well."""
     if not config.data.contamination:
         return held_out
-    combined = export.score(scorer, held_out, noise[: config.scoring.samples])["combined"]
-    normal = thinning.presumed_normal(combined, config.data.contamination)
+    by_name = {each.name: each for each in scores}
+    by = by_name[thinning.score(by_name)]
+    outputs = export.score(scorer, held_out, noise[: config.scoring.samples])
+    normal = thinning.presumed_normal(np.float32(by.sign) * outputs[by.output], config.data.contamination)
     return {kind: values[normal] for kind, values in held_out.items()}
 
 
@@ -271,9 +280,7 @@ def _detection(
 
 def _summary(calibration: Calibration, parts: Split, config: TrainingConfig) -> CalibrationSummary:
     rate = config.scoring.false_alarm_rate
-    thresholds = {
-        str(samples): calibration.threshold(config.scoring.anomaly_score, samples, rate) for samples in SAMPLE_COUNTS
-    }
+    thresholds = {str(samples): calibration.threshold(config.anomaly_score, samples, rate) for samples in SAMPLE_COUNTS}
     return CalibrationSummary(
         records=calibration.records, thresholds=thresholds, approximate=_reasons(calibration.records, parts, config)
     )

@@ -38,7 +38,8 @@ class Scorer(nn.Module):
         self.vae = vae
         self.components = components
         others = () if components is None else components.names
-        self.names = (*_LIKELIHOODS, *others, "latent_mean")
+        likelihoods = ("expected_log_likelihood",) if vae.deterministic else _LIKELIHOODS
+        self.names = (*likelihoods, *others, "latent_mean")
 
     def forward(self, record: dict[str, Tensor], noise: Tensor) -> tuple[Tensor, ...]:
         """Score B records with L draws.
@@ -51,12 +52,14 @@ class Scorer(nn.Module):
             In the order of `names`, (B,) float32 each, and the latent mean (B, K). In nats:
             log(1/L sum_l p(x|z_l)) (An & Cho 2015, Algorithm 4), the ELBO (Kingma & Welling 2014, eq. 10),
             log(1/L sum_l p(x, z_l) / q(z_l|x)) (Burda et al. 2016, eq. 8), and 1/L sum_l log p(x|z_l); then what
-            `Components` gives.
+            `Components` gives. Of an autoencoder log p(x|z(x)) and the code alone.
         """
         batch = self.vae.standardise(record)
         inference = infer(self.vae, batch, noise)
         likelihood, kl = inference.likelihood, inference.kl
         deviation, mean = inference.deviation, inference.posterior.mean
+        if self.vae.deterministic:
+            return inference.expected, mean
         # log p(z_l) - log q(z_l|x): its mean over q is -KL, and the rest is linear in eps and its square, so that two
         # small products give it for all draws.
         ratio = 0.5 * (noise * noise - 1.0) @ (1.0 - deviation * deviation).T - noise @ (mean * deviation).T

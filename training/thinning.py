@@ -1,6 +1,7 @@
 """Calibration rows that may hold anomalies: which of them are kept as normal."""
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,11 @@ _SLACK = 8.0
 _STEPS = 60
 
 
+def score(names: Collection[str]) -> str:
+    """The score to tell by, of those that a model has: `combined`, else an autoencoder's only one."""
+    return "combined" if "combined" in names else min(names)
+
+
 def presumed_normal(scores: npt.NDArray[np.float32], contamination: float) -> Rows:
     """Which of held-out rows to calibrate with when a share of them is anomalies.
 
@@ -32,7 +38,7 @@ def presumed_normal(scores: npt.NDArray[np.float32], contamination: float) -> Ro
     and may be eight times as heavy. Of the highest rows as many are kept as that leaves, evenly spread among them.
 
     Args:
-        scores: (n,) float32 of one anomaly score, `combined`; the rows are the same for every score.
+        scores: (n,) float32 of one anomaly score, see `score`; the rows are the same for every score.
         contamination: e, the share of anomalies among the rows; 0 keeps all.
 
     Returns:

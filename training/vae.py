@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +16,11 @@ from training.image_likelihood import ImageLikelihood
 from training.images import ImagePreprocess
 from training.likelihoods import JointLikelihood
 from training.networks import dense
+from training.posterior import Posterior, kl_by_dimension
 from training.preprocess import Preprocess
 
 LOG_VARIANCE_BOUND = 12.0
 """The posterior's log-variance is clipped to this on either side, so that no run ends in NaN."""
-
-
-class Posterior(NamedTuple):
-    """q(z|x) = N(mean, diag exp(log_variance)); both (B, K) float32."""
-
-    mean: Tensor
-    log_variance: Tensor
 
 
 class VAE(nn.Module):
@@ -35,6 +29,7 @@ class VAE(nn.Module):
     Args:
         schema: The fields with their statistics.
         config: Kind and sizes of the networks; the decoder mirrors the encoder.
+        deterministic: Whether the encoder gives a point in place of a distribution: an autoencoder, which has no KL.
 
     Raises:
         ConfigInvalid: A network that does not fit the records.
@@ -43,8 +38,10 @@ class VAE(nn.Module):
     encoder: nn.Sequential
     decoder: nn.Sequential
 
-    def __init__(self, schema: RecordSchema, config: NetworkConfig) -> None:
+    def __init__(self, schema: RecordSchema, config: NetworkConfig, *, deterministic: bool = False) -> None:
         super().__init__()
+        self.deterministic = deterministic
+        codes = 1 if deterministic else 2
         self.latent_size: int
         """K."""
         self.widest: int
@@ -55,11 +52,11 @@ class VAE(nn.Module):
         self.of_images = bool(schema.image)
         """Whether records are images."""
         if schema.image:
-            self._of_images(schema.image[0], config)
+            self._of_images(schema.image[0], config, codes)
         else:
-            self._of_tables(schema, config)
+            self._of_tables(schema, config, codes)
 
-    def _of_tables(self, schema: RecordSchema, config: NetworkConfig) -> None:
+    def _of_tables(self, schema: RecordSchema, config: NetworkConfig, codes: int) -> None:
         if config.kind not in (None, "dense"):
             raise ConfigInvalid(
                 f"network.kind = {config.kind!r} is for images; the records of a table take a dense one"
@@ -67,7 +64,7 @@ class VAE(nn.Module):
         self.preprocess = Preprocess(schema)
         self.likelihood = JointLikelihood(schema)
         self.latent_size = config.latent_size or math.ceil(1.5 * math.sqrt(self.preprocess.width))
-        self.encoder = dense(self.preprocess.width, config.hidden, 2 * self.latent_size, config.activation)
+        self.encoder = dense(self.preprocess.width, config.hidden, codes * self.latent_size, config.activation)
         self.decoder = dense(self.latent_size, config.hidden[::-1], self.likelihood.outputs, config.activation)
         last = self.decoder[-1]
         assert isinstance(last, nn.Linear)
@@ -77,10 +74,10 @@ class VAE(nn.Module):
         linear = (layer for network in networks for layer in network if isinstance(layer, nn.Linear))
         self.widest = max(layer.out_features for layer in linear)
 
-    def _of_images(self, field: ImageField, config: NetworkConfig) -> None:
+    def _of_images(self, field: ImageField, config: NetworkConfig, codes: int) -> None:
         self.preprocess = ImagePreprocess(field)
         self.likelihood = ImageLikelihood(field)
-        networks = image_networks.build(field, self.likelihood.outputs, config)
+        networks = image_networks.build(field, self.likelihood.outputs, config, codes)
         self.encoder, self.decoder, self.latent_size = networks
         self.widest = image_networks.widest(networks, field)
         image_networks.set_bias(self.decoder, self.likelihood.initial_bias(), field.height * field.width)
@@ -95,8 +92,19 @@ class VAE(nn.Module):
 
     def encode(self, inputs: Tensor) -> Posterior:
         """q(z|x) from what the network sees, (…, width) or (B, C, H, W)."""
+        if self.deterministic:
+            mean = self.encoder(inputs)
+            return Posterior(mean, torch.full_like(mean, -torch.inf))
         mean, free = self.encoder(inputs).chunk(2, dim=-1)
         return Posterior(mean, free.clamp(-LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND))
+
+    def kl_by_dimension(self, posterior: Posterior) -> Tensor:
+        """KL(q(z|x) || p(z)) by latent dimension, (B, K) nats; 0 of a deterministic code, which has none."""
+        return torch.zeros_like(posterior.mean) if self.deterministic else kl_by_dimension(posterior)
+
+    def kl(self, posterior: Posterior) -> Tensor:
+        """The sum of these, (B,) nats."""
+        return self.kl_by_dimension(posterior).sum(dim=-1)
 
     @staticmethod
     def draw(posterior: Posterior, noise: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from training.errors import ParityFailed
 from training.explainer import Explainer
 from training.explanations import Explanations
 from training.noise import noise_table
-from training.objectives import kl_to_prior
-from training.vae import VAE, Posterior
+from training.posterior import Posterior, kl_to_prior
+from training.vae import VAE
 
 NOISE = noise_table(3, 0)
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from bundle.fields import NumericField, RecordSchema
 from training.config import NetworkConfig
 from training.importance import doubly_reparameterised, forward_kl, importance_weighted, log_posterior, log_prior
-from training.objectives import Terms, elbo, kl_to_prior
+from training.objectives import Terms, elbo
+from training.posterior import Posterior, kl_to_prior
 from training.preprocess import Standardised
-from training.vae import VAE, Posterior
+from training.vae import VAE
 
 Objective = Callable[[VAE, Standardised, Tensor], Terms]
 

@@ -14,9 +14,10 @@ from torch.distributions import Normal, kl_divergence
 
 from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
 from training.config import NetworkConfig
-from training.objectives import elbo, kl_by_dimension, kl_to_prior, log_likelihood
+from training.objectives import elbo, log_likelihood
+from training.posterior import Posterior, kl_by_dimension, kl_to_prior
 from training.preprocess import Standardised
-from training.vae import LOG_VARIANCE_BOUND, VAE, Posterior
+from training.vae import LOG_VARIANCE_BOUND, VAE
 
 PROPERTY = settings(deadline=None, derandomize=True, database=None, max_examples=200)
 DRAWS = 1_000_000

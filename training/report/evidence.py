@@ -18,7 +18,6 @@ from training.data import Data, Rows, Split
 from training.export import Outputs
 from training.fit import Progress
 from training.model import Model
-from training.objectives import kl_by_dimension
 from training.preprocess import Standardised
 from training.vae import VAE
 
@@ -174,8 +173,9 @@ def gather(
 
     def normal(rows: Rows) -> Part:
         every = part(rows)
-        combined = every.scores["combined"]
-        return every.take(thinning.presumed_normal(combined, contamination)) if contamination else every
+        if not contamination:
+            return every
+        return every.take(thinning.presumed_normal(every.scores[thinning.score(every.scores)], contamination))
 
     contamination = config.build(dict(manifest.training.config)).data.contamination
     held_out = normal(parts.calibration if parts.calibration.size else parts.validation)
@@ -199,6 +199,6 @@ def gather(
 @torch.no_grad()
 def _kl(vae: VAE, tensors: Tensors) -> npt.NDArray[np.float64]:
     batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in tensors.items()})
-    pieces = [kl_by_dimension(vae.posterior(piece)) for piece in batch.pieces(_ROWS)]
+    pieces = [vae.kl_by_dimension(vae.posterior(piece)) for piece in batch.pieces(_ROWS)]
     kl: npt.NDArray[np.float64] = torch.cat(pieces).double().numpy()
     return kl
