@@ -246,7 +246,7 @@ def _presumed_normal(
     """Held-out records, without those that the calibration leaves out as well."""
     if not config.data.contamination:
         return held_out
-    by_name = {each.name: each for each in scores}
+    by_name: dict[str, Score] = {each.name: each for each in scores}
     by = by_name[thinning.score(by_name)]
     outputs = export.score(scorer, held_out, noise[: config.scoring.samples])
     normal = thinning.presumed_normal(np.float32(by.sign) * outputs[by.output], config.data.contamination)
