@@ -46,7 +46,7 @@ def test_anomalies_that_are_alike_do_not_vouch_for_each_other() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_neither_anomalies_in_a_gap_nor_such_as_break_a_dependence_stay(seed: int) -> None:
-    """Of two groups apart in one column, and two columns that go together: either density alone, and the sum of their ranks, keeps some."""
+    """Two groups, two columns that go together: each density alone, and the sum of their ranks, keeps some."""
     random = np.random.default_rng(seed)
     numbers = random.normal(size=(ROWS, 3))
     numbers[:, 0] = random.choice([-4.0, 4.0], ROWS) + 0.3 * numbers[:, 0]
