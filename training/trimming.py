@@ -12,14 +12,15 @@ from bundle.fields import RecordSchema
 from training import schema
 from training.config import FieldConfig, TrainingConfig
 from training.data import Data, Rows
+from training.errors import DataInvalid
 from training.images import ImagePreprocess
 from training.preprocess import Preprocess
 from training.robust_scale import asinh
 
 _EXCESS = 3.0
-"""Times the share that is left out: an anomaly that stays does harm, a normal row that goes hardly any."""
+"""Times the share that is left out: on most tables an anomaly that stays harms more than a normal row that goes."""
 _MOST = 0.5
-"""More of the rows are never left out."""
+"""More of the rows than this, rounded up, are never left out before training."""
 _REFERENCE_ROWS = 2000
 """Rows among which neighbours are looked for."""
 _FURTHEST = 30.0
@@ -40,12 +41,12 @@ def prepare(
 
     The likelihood is maximised over the rows that are likeliest (trimmed), because weights that fall off slowly still
     let anomalies that are alike be learnt. The first and larger part goes before anything is fitted, by two densities
-    that need no network, since a network tells too late: once it rates its own rows it has learnt such anomalies.
-    One is the distance to the k-th neighbour, k being one more than there can be anomalies among those looked at, so
+    that need no network, since a network tells too late: once it rates its own rows it has learnt such anomalies. One
+    is the distance to the k-th neighbour, k being one more than there should be anomalies among those looked at, so
     that anomalies cannot vouch for each other; the other a Gaussian fitted to the likeliest rows. A row goes by the one
-    that ranks it lower, since anomalies that lie apart are seen by the first alone, and such as break a dependence
-    between columns by the second. While the network is fitted, each epoch leaves out the rows that are then the least
-    likely (`Fit`).
+    that finds it less likely: anomalies in a gap between groups of normal rows are seen by the first alone, and slight
+    breaks of a dependence between columns by the second. While the network is fitted, each epoch leaves out the rows
+    that are then the least likely (`Fit`).
 
     Args:
         data: The table.
@@ -72,7 +73,13 @@ def prepare(
     left_out = min(_EXCESS * share, _MOST)
     train = train[likeliest(-strangeness[: train.size], left_out).numpy()]
     validation = validation[likeliest(-strangeness[-validation.size :], left_out).numpy()]
-    return schema.fit(data, train, fields, config), train, validation
+    try:
+        return schema.fit(data, train, fields, config), train, validation
+    except DataInvalid as error:
+        raise DataInvalid(
+            f"{error}, once contamination {share:g} has left out {left_out:.0%} of them as the likeliest anomalies; "
+            "exclude the column, or give a smaller share"
+        ) from error
 
 
 def likeliest(likelihoods: Tensor, left_out: float) -> Tensor:
@@ -104,12 +111,13 @@ def _strangeness(places: Tensor, share: float, seed: int) -> Tensor:
     """(n,) each row's rank by the density that thinks less of it, higher = less likely."""
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
     distances = _distances(places, places[order[:_REFERENCE_ROWS]], share)
-    return torch.maximum(_rank(distances), _rank(_mahalanobis(places, share)))
+    return torch.maximum(_rank(distances, order), _rank(_mahalanobis(places, share), order))
 
 
-def _rank(values: Tensor) -> Tensor:
+def _rank(values: Tensor, order: Tensor) -> Tensor:
+    """(n,) places by value; those of rows that are alike by a random order, or the last of a file would go."""
     rank = torch.empty(len(values))
-    rank[values.argsort(stable=True)] = torch.arange(len(values), dtype=torch.float32)
+    rank[order[values[order].argsort(stable=True)]] = torch.arange(len(values), dtype=torch.float32)
     return rank
 
 

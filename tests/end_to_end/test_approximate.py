@@ -71,7 +71,7 @@ def test_contaminated_rows_train_and_what_was_left_out_is_said(tmp_path: Path, m
     kept = manifest.calibration.records
     assert reason.startswith(f"contamination 0.1: {140 - kept} of 140 held-out rows were left out")
     assert 126 <= kept < 140
-    assert manifest.training.rows == {"train": 342, "validation": 48, "calibration": kept, "anomalies": 0}
+    assert manifest.training.rows == {"train": 343, "validation": 49, "calibration": kept, "anomalies": 0}
     loaded = store.load(tmp_path, "unsure", 1)
     calibration = Calibration.from_bytes(loaded.files["calibration.npz"])
     assert all(

@@ -2,16 +2,18 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from tests.conftest import as_data
 from training import config, schema, trimming
 from training.data import Data
+from training.errors import DataInvalid
 
 ROWS, STRANGE = 600, 30
 
 
 def contaminated() -> Data:
-    """Two numbers that go together, a category; the last rows are alike and lie apart."""
+    """Two numbers that go together, a category; the last rows are alike and break their dependence."""
     random = np.random.default_rng(0)
     size = random.normal(size=ROWS)
     numbers = np.stack([size, size + 0.2 * random.normal(size=ROWS)], axis=1)
@@ -21,9 +23,12 @@ def contaminated() -> Data:
 
 
 def prepared(share: float) -> tuple[schema.RecordSchema, list[int], list[int]]:
-    data = contaminated()
+    return trim(contaminated(), share)
+
+
+def trim(data: Data, share: float) -> tuple[schema.RecordSchema, list[int], list[int]]:
     settings = config.build({"data": {"contamination": share}})
-    rows = np.arange(ROWS)
+    rows = np.arange(data.table.num_rows)
     fields = schema.infer(data, rows, settings).fields
     record, train, validation = trimming.prepare(data, rows[rows % 10 > 0], rows[rows % 10 == 0], fields, settings)
     return record, train.tolist(), validation.tolist()
@@ -37,6 +42,40 @@ def test_anomalies_that_are_alike_do_not_vouch_for_each_other() -> None:
     assert train == sorted(train)
     # The anomalies pull the second number down; without them its mean is that of the normal rows.
     assert abs(record.numeric[1].mean) < 0.1
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_neither_anomalies_in_a_gap_nor_such_as_break_a_dependence_stay(seed: int) -> None:
+    """Two groups, two columns that go together: each density alone, and the sum of their ranks, keeps some."""
+    random = np.random.default_rng(seed)
+    numbers = random.normal(size=(ROWS, 3))
+    numbers[:, 0] = random.choice([-4.0, 4.0], ROWS) + 0.3 * numbers[:, 0]
+    numbers[:, 2] = numbers[:, 1] + 0.05 * random.normal(size=ROWS)
+    gap, broken = slice(ROWS - 15, ROWS), slice(ROWS - 30, ROWS - 15)
+    numbers[gap, 0] = random.uniform(-1.0, 1.0, 15)
+    numbers[broken, 1] = 0.15 * random.choice([-1.0, 1.0], 15)
+    numbers[broken, 2] = -numbers[broken, 1]
+    data = as_data(pa.table({f"x{place}": column for place, column in enumerate(numbers.T)}))
+    _, train, validation = trim(data, STRANGE / ROWS)
+    assert max(*train, *validation) < ROWS - STRANGE
+
+
+def test_of_rows_that_are_alike_those_that_go_are_spread_over_the_file() -> None:
+    random = np.random.default_rng(0)
+    columns = {name: random.choice(["a", "b", "c", "d"], 2000, p=[0.4, 0.3, 0.2, 0.1]) for name in ("x", "y")}
+    _, train, validation = trim(as_data(pa.table(columns)), 0.05)
+    gone = np.setdiff1d(np.arange(2000), [*train, *validation])
+    quarters = np.bincount(gone // 500, minlength=4)
+    assert quarters.sum() == 300
+    assert quarters.max() < 2 * quarters.min()
+
+
+def test_a_column_that_loses_all_its_values_is_said_to() -> None:
+    numbers = np.random.default_rng(0).normal(size=(400, 2))
+    rare = [float(40 + place) if place % 10 == 5 else None for place in range(400)]
+    data = as_data(pa.table({"a": numbers[:, 0], "b": numbers[:, 1], "rare": rare}))
+    with pytest.raises(DataInvalid, match=r"'rare' has no value .* once contamination 0.1 has left out 30% of them"):
+        trim(data, 0.1)
 
 
 def test_without_contamination_nothing_is_left_out() -> None:
