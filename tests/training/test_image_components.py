@@ -108,7 +108,7 @@ def test_pixels_of_an_explanation_add_up_to_the_bound(trained: Trained) -> None:
     np.testing.assert_allclose(found["conditional_surprisal"][:, 0], -elbo, rtol=1e-4, atol=0.02)
     assert np.unravel_index(found["pixel_surprisal"][0].argmax(), (SIZE, SIZE)) in {(2, 3), (2, 4)}
     assert found["expected_image"].shape == images.shape
-    assert 0 <= found["expected_image"].min()
+    assert found["expected_image"].min() >= 0
     assert found["expected_image"].max() <= 255
     assert explanations.verify_parity({"image": images}) < 1.0
     usual = explanations.usual({"image": bars(100, 17)}, 4)

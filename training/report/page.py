@@ -9,9 +9,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from training import config
+from training import config, gallery
 from training.measures import detection
-from training.report import field_fit, latent, normal, pictures, strangest, wording
+from training.report import field_fit, imagery, latent, normal, pictures, strangest, wording
 from training.report.evidence import Evidence
 from training.report.false_alarms import Check, check
 
@@ -55,13 +55,14 @@ def write(evidence: Evidence) -> bytes:
         manifest=evidence.manifest,
         facts=_facts(evidence),
         anomalies=evidence.anomalies.rows.size,
-        usual=normal.usual_values(evidence),
+        usual=[] if evidence.manifest.record.image else normal.usual_values(evidence),
         curves=_curves(evidence),
         calibration=_calibration(evidence),
         scores=_scores(evidence),
         latent=_latent(evidence, plane),
         active=plane.active,
-        fits=_fits(evidence),
+        fits=[] if evidence.manifest.record.image else _fits(evidence),
+        gallery=_gallery(evidence) if evidence.manifest.record.image else [],
         fit_records=min(field_fit.RECORDS, evidence.held_out.rows.size),
         strangest=strangest.strangest(evidence),
         kl=strangest.KL,
@@ -207,6 +208,33 @@ def _latent(evidence: Evidence, plane: latent.Plane) -> list[Panel]:
             f"Mean over held-out normal records; {wording.number(float(kl.sum()))} nats in all. Dimensions near zero "
             "are not used.",
             pictures.kl_by_dimension("latent-kl", "KL of each latent dimension in nats", kl),
+        ),
+    ]
+
+
+def _gallery(evidence: Evidence) -> list[Panel]:
+    return [
+        Panel(
+            "Reconstructions",
+            "Held-out images, and below each what the decoder expects of it: what is lost there is noise to the model.",
+            imagery.reconstructions(evidence),
+        ),
+        Panel(
+            "Samples",
+            "Latents drawn from the prior, decoded: they look like normal images as far as the latent is used as it "
+            "should be.",
+            imagery.samples(evidence),
+        ),
+        Panel(
+            "Latent traversals",
+            f"One image, a latent dimension a row moved from -{gallery.FURTHEST:g} to +{gallery.FURTHEST:g} in "
+            f"{gallery.STEPS} steps, the {imagery.DIMENSIONS} with most KL first.",
+            imagery.traversals(evidence),
+        ),
+        Panel(
+            "Interpolations",
+            "From one held-out image to another along a line through the latent space.",
+            imagery.interpolations(evidence),
         ),
     ]
 

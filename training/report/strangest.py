@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 
 from bundle.explanation import Explanations
 from bundle.fields import UNKNOWN, AnyField, ImageField
 from training import config
-from training.report import wording
+from training.report import imagery, wording
 from training.report.evidence import Evidence, Part
 
 RECORDS = 5
@@ -55,7 +56,8 @@ class Strange:
         flagged: Whether it would be flagged.
         terms: Its most surprising fields, in the order of the service's explanations, and then the KL.
         left: How many more fields there are.
-        values: Field and value, of the first `VALUES` fields.
+        values: Field and value, of the first `VALUES` fields; none of an image.
+        picture: Of an image: itself, what is expected, and its map; else None.
     """
 
     row: int
@@ -66,6 +68,7 @@ class Strange:
     terms: tuple[Term, ...]
     left: int
     values: tuple[tuple[str, str], ...]
+    picture: Markup | None = None
 
 
 @dataclass(frozen=True)
@@ -124,12 +127,22 @@ def _described(evidence: Evidence, part: Part, chosen: npt.NDArray[np.int64]) ->
             flagged=bool(p_values[place] <= evidence.manifest.false_alarm_rate),
             terms=(*_terms(evidence, part, index, explanations, place), _kl(explanations, place)),
             left=max(0, len(record.fields) - FIELDS),
-            values=tuple(
+            values=()
+            if record.image
+            else tuple(
                 (wording.shown(field.name), _value(evidence, part, field, index)) for field in record.fields[:VALUES]
             ),
+            picture=_picture(part, index, explanations, place) if record.image else None,
         )
         for place, index in enumerate(chosen.tolist())
     )
+
+
+def _picture(part: Part, index: int, explanations: Explanations, place: int) -> Markup:
+    image = part.tensors["image"][index]
+    grey = explanations.surprisal_map(place)[..., np.newaxis]
+    shown = np.stack([image, explanations.expected_image(place), np.broadcast_to(grey, image.shape)])
+    return imagery.picture(shown[np.newaxis], "The image, what is expected, and the surprisal of each pixel")
 
 
 def _terms(evidence: Evidence, part: Part, index: int, explanations: Explanations, place: int) -> tuple[Term, ...]:
@@ -139,8 +152,8 @@ def _terms(evidence: Evidence, part: Part, index: int, explanations: Explanation
         terms.append(
             Term(
                 wording.shown(field.name),
-                _value(evidence, part, field, index),
-                wording.expectation(said),
+                "" if isinstance(field, ImageField) else _value(evidence, part, field, index),
+                "" if isinstance(field, ImageField) else wording.expectation(said),
                 said["surprisal"],
                 said["excess"],
                 said["share"],
