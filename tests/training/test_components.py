@@ -20,7 +20,7 @@ from training.neighbours import SOFTENING, Neighbours
 from training.noise import noise_table
 from training.preprocess import Standardised
 from training.robust_scale import RobustScale, asinh
-from training.scores import SCORE_OUTPUTS, Scorer
+from training.scores import LIKELIHOOD_OUTPUTS, Scorer
 from training.typicality import Typicality
 from training.vae import VAE
 
@@ -134,8 +134,8 @@ def test_the_graph_scores_as_torch_does_and_every_score_is_an_output(scorer: Sco
     held_out = ordinary(MIXED, 1000, seed=3)
     assert verify_parity(scorer, graph, held_out, noise) < 1.0
     outputs = score(graph, held_out, noise[:16])
-    assert tuple(outputs) == SCORE_OUTPUTS
-    assert {each.output for each in TABLE_SCORES} == set(SCORE_OUTPUTS) - {"latent_mean"}
+    assert tuple(outputs) == scorer.names
+    assert {each.output for each in TABLE_SCORES} == {*LIKELIHOOD_OUTPUTS, *Components.names} - {"latent_mean"}
     for each in TABLE_SCORES:
         assert outputs[each.output].shape == (1000,)
         assert np.isfinite(outputs[each.output]).all()
