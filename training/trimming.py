@@ -70,7 +70,7 @@ def prepare(
     if not share:
         return record, train, validation
     strangeness = _strangeness(_places(record, data, np.concatenate([train, validation])), share, config.seed)
-    left_out = min(_EXCESS * share, _MOST)
+    left_out = _left_out(share)
     train = train[likeliest(-strangeness[: train.size], left_out).numpy()]
     validation = validation[likeliest(-strangeness[-validation.size :], left_out).numpy()]
     try:
@@ -82,8 +82,14 @@ def prepare(
         ) from error
 
 
+def _left_out(share: float) -> float:
+    """The share of the rows that goes before training, where such a share may be anomalies."""
+    return min(_EXCESS * share, _MOST)
+
+
 def likeliest(likelihoods: Tensor, left_out: float) -> Tensor:
     """Places, in order, of all but the given share of (n,) likelihoods, the lowest; one at least."""
+    # Three times 0.05 is a hair more than 0.15, which is no row.
     kept = max(1, len(likelihoods) - math.ceil(left_out * len(likelihoods) - 1e-9))
     return likelihoods.argsort(descending=True, stable=True)[:kept].sort().values
 
@@ -140,7 +146,5 @@ def _mahalanobis(places: Tensor, share: float) -> Tensor:
         even = covariance.diagonal().mean().clamp(min=1e-12) * torch.eye(columns, dtype=torch.float64)
         covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * even
         distances = (centred * torch.linalg.solve(covariance, centred.T).T).sum(dim=1)
-        kept = distances.argsort(stable=True)[
-            : max(2, round(rows * (1 - max(_LEAST_TRIMMED, min(_EXCESS * share, _MOST)))))
-        ]
+        kept = distances.argsort(stable=True)[: max(2, round(rows * (1 - max(_LEAST_TRIMMED, _left_out(share)))))]
     return distances
