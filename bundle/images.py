@@ -4,8 +4,9 @@ import base64
 import binascii
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -108,9 +109,19 @@ def _numbers(field: ImageField, value: Sequence[object] | npt.NDArray[Any]) -> L
         raise NotAnImage(f"{_expected(field)}: rows of one length") from error
     if numbers.shape != field.shape and not (field.channels == 1 and numbers.shape == field.shape[:2]):
         raise NotAnImage(f"{_expected(field)}: nested {field.height} by {field.width} by {field.channels}")
-    if numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() > 255:
+    if numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() > 255 or _holds_flag(value, numbers.ndim):
         raise NotAnImage("whole numbers from 0 to 255 are expected")
     return numbers.astype(np.uint8).reshape(field.shape)
+
+
+def _holds_flag(value: Sequence[object] | npt.NDArray[Any], depth: int) -> bool:
+    """Whether true or false is among nested numbers, which numpy takes for 1 and 0."""
+    if isinstance(value, np.ndarray):
+        return False
+    flat: Iterable[Any] = value
+    for _ in range(depth - 1):
+        flat = chain.from_iterable(flat)
+    return bool in set(map(type, flat))
 
 
 def _from_base64(text: str) -> bytes:

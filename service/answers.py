@@ -16,8 +16,7 @@ _RESULT: Schema = {
         | {"description": "1/L sum_l p(x|z_l), a density; null where a double cannot hold it (An & Cho 2015)"},
         "log_reconstruction_probability": _NULLABLE | {"description": f"its logarithm, nats; {_NONE}"},
         "elbo": _NULLABLE | {"description": f"1/L sum_l log p(x|z_l) - KL(q(z|x) || p(z)), nats; {_NONE}"},
-        "iwae": _NULLABLE
-        | {"description": f"log(1/L sum_l p(x, z_l) / q(z_l|x)), nats (Burda et al. 2016); {_NONE}"},
+        "iwae": _NULLABLE | {"description": f"log(1/L sum_l p(x, z_l) / q(z_l|x)), nats (Burda et al. 2016); {_NONE}"},
         "expected_log_likelihood": {"type": "number", "description": "1/L sum_l log p(x|z_l), nats"},
         "latent_mean": {"type": "array", "items": {"type": "number"}, "description": "mean of q(z|x)"},
         "anomaly_score": {"type": "number", "description": "higher = stranger; the manifest says which score it is"},

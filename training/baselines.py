@@ -79,7 +79,6 @@ def fit(train: Features, seed: int) -> dict[str, Detector]:
     }
 
 
-
 def _pixels(field: ImageField, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     side = math.ceil(math.sqrt(field.dimensions / _MOST_LEVELS))
     height, width = field.height // side, field.width // side

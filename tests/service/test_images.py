@@ -113,7 +113,8 @@ async def test_an_explanation_holds_the_map_and_what_is_expected(
     for content in (*maps, *expected):
         image = opened(content)
         assert (image.format, image.mode, image.size) == ("PNG", "L", (8, 8))
-    assert len(set(maps)) == len(RECORDS)
+    lightness = np.array([np.asarray(opened(content)).mean() for content in maps])
+    assert lightness[5:].min() > 2 * lightness[:5].max(), "where a bar stands that should lie, more is surprising"
     answer = await post(client, sent, body, JSON, "?explain=true")
     fields = [each["explanation"]["fields"][0] for each in results(answer)]
     assert maps == [base64.b64decode(field["surprisal_map"]) for field in fields]
@@ -130,7 +131,8 @@ async def test_a_map_lies_where_the_image_was_changed(client: httpx.AsyncClient)
         np.asarray(opened(base64.b64decode(each["explanation"]["fields"][0]["surprisal_map"]))).astype(int)
         for each in found
     )
-    assert np.unravel_index((after - before).argmax(), before.shape) == (row, 6)
+    assert before[row, 6] < after[row, 6] == 255, "as light as it gets"
+    assert (after - before)[row].sum() > (after - before).sum() / 2, "elsewhere the image is what it was"
 
 
 async def test_the_share_of_flagged_normal_images_is_about_the_one_that_is_promised(
