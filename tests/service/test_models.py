@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from bundle.errors import BundleRefused, DigestMismatch, ExternalData, FileMissing, GoldenMismatch, SchemaTooNew
-from bundle.manifest import Manifest
+from bundle.manifest import SCHEMA_VERSION, Manifest
 from bundle.store import write
 from service.metrics import Metrics
 from service.models import Models
@@ -73,7 +73,8 @@ def renamed_field(folder: Path) -> None:
 
 def newer(folder: Path) -> None:
     text = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text.replace('"schema_version": 2', '"schema_version": 3'))
+    now, next_one = (f'"schema_version": {version}' for version in (SCHEMA_VERSION, SCHEMA_VERSION + 1))
+    (folder / "manifest.json").write_text(text.replace(now, next_one))
 
 
 def no_graph(folder: Path) -> None:

@@ -163,3 +163,13 @@ def test_hundreds_of_fields_are_not_hundreds_of_pictures() -> None:
     assert "the 12 of 400 fields" in reader.text
     assert "(the first 60 of 400 fields)" in reader.text
     assert "column_399 numeric" in reader.text
+
+
+def test_the_network_is_described_in_its_own_words(trained: Trained, trained_images: Trained) -> None:
+    for each, words in (
+        (trained, "dense, 32 hidden units, 5 latent dimensions"),
+        (trained_images, "residual, 8 channels, 3 latent dimensions"),
+    ):
+        latent = each.manifest.latent_size
+        text = Reader((each.folder / page.FILE_NAME).read_bytes()).text
+        assert words.replace("5 latent", f"{latent} latent") in text
