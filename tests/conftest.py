@@ -43,7 +43,7 @@ def as_data(table: pa.Table, name: str = "table.parquet") -> data.Data:
 
 
 def simulate_images(rows: int, seed: int, *, strange: bool = False) -> npt.NDArray[np.uint8]:
-    """Images of one bright bar on a dark ground, (rows, 8, 8, 1): it lies, or stands where they are to be strange."""
+    """Images of a bright bar on a dark ground, (rows, 8, 8, 1): it lies, or it stands where they are to be strange."""
     random = np.random.default_rng(seed)
     levels = random.integers(0, 40, (rows, 8, 8, 1))
     for image, place in zip(levels, random.integers(0, 7, rows), strict=True):
