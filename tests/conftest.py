@@ -12,19 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
 from bundle import store
 from service.app import Application
 from service.settings import Settings
-from training import config, data, pipeline, transactions
+from training import config, data, image_files, pipeline, transactions
 
 NAME = "transactions"
 FAST = {
     "network": {"hidden": (32,)},
     "fit": {"epochs": 12},
     "data": {"label": transactions.LABEL, "normal": transactions.NORMAL},
+}
+IMAGES, AUTOENCODER = "scans", "code"
+FAST_ON_IMAGES = {
+    "network": {"channels": (4,), "latent_size": 3},
+    "fit": {"epochs": 2},
+    "data": {"label": "label", "normal": "normal"},
+    "scoring": {"false_alarm_rate": 0.05},
 }
 
 
@@ -33,24 +42,85 @@ def as_data(table: pa.Table, name: str = "table.parquet") -> data.Data:
     return data.Data(name, "0" * 64, table)
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Trained:
-    """A small model of simulated card payments, one for all processes of a run."""
+def simulate_images(rows: int, seed: int, *, strange: bool = False) -> npt.NDArray[np.uint8]:
+    """Images of a bright bar on a dark ground, (rows, 8, 8, 1): it lies, or it stands where they are to be strange."""
+    random = np.random.default_rng(seed)
+    levels = random.integers(0, 40, (rows, 8, 8, 1))
+    for image, place in zip(levels, random.integers(0, 7, rows), strict=True):
+        bar = image[:, place : place + 2] if strange else image[place : place + 2]
+        bar += random.integers(120, 200)
+    return levels.astype(np.uint8)
+
+
+def table_of_images(normal: int, strange: int, seed: int) -> pa.Table:
+    """Such images with their `label`, normal or strange."""
+    images = np.concatenate([simulate_images(normal, seed), simulate_images(strange, seed, strange=True)])
+    return pa.table({"image": image_files.column(images), "label": ["normal"] * normal + ["strange"] * strange})
+
+
+def once(factory: pytest.TempPathFactory, name: str, train: Callable[[Path], pipeline.Trained]) -> pipeline.Trained:
+    """What a training gives that all processes of a run share; the first that needs it trains."""
     shared = "PYTEST_XDIST_WORKER" in os.environ
-    folder = tmp_path_factory.getbasetemp().parent if shared else tmp_path_factory.mktemp("trained")
+    folder = factory.getbasetemp().parent / f"of-{name}" if shared else factory.mktemp(name)
+    folder.mkdir(exist_ok=True)
     out = folder / "models"
     with (folder / "models.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (out / NAME).exists():
-            table = transactions.simulate(8000, seed=1)
-            return pipeline.train(as_data(table), out, NAME, config.build(FAST), device="cpu")
-    return pipeline.Trained(NAME, 1, out / NAME / "1", store.load(out, NAME, 1).manifest)
+        if not (out / name).exists():
+            return train(out)
+    return pipeline.Trained(name, 1, out / name / "1", store.load(out, name, 1).manifest)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Trained:
+    """A small model of simulated card payments, one for all processes of a run."""
+
+    def train(out: Path) -> pipeline.Trained:
+        table = transactions.simulate(8000, seed=1)
+        return pipeline.train(as_data(table), out, NAME, config.build(FAST), device="cpu")
+
+    return once(tmp_path_factory, NAME, train)
+
+
+@pytest.fixture(scope="session")
+def trained_images(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Trained:
+    """The same of simulated images."""
+
+    def train(out: Path) -> pipeline.Trained:
+        table = table_of_images(1200, 60, seed=1)
+        return pipeline.train(as_data(table), out, IMAGES, config.build(FAST_ON_IMAGES), device="cpu")
+
+    return once(tmp_path_factory, IMAGES, train)
+
+
+@pytest.fixture(scope="session")
+def trained_autoencoder(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Trained:
+    """A deterministic autoencoder of the same images, which has one score."""
+
+    def train(out: Path) -> pipeline.Trained:
+        settings = FAST_ON_IMAGES | {"objective": {"kind": "autoencoder"}, "fit": {"epochs": 1}}
+        return pipeline.train(as_data(table_of_images(600, 20, seed=1)), out, AUTOENCODER, config.build(settings))
+
+    return once(tmp_path_factory, AUTOENCODER, train)
 
 
 @pytest.fixture(scope="session")
 def models(trained: pipeline.Trained) -> Path:
     """The models folder that holds it; not to be changed."""
     return trained.folder.parents[1]
+
+
+@pytest.fixture(scope="session")
+def image_models(trained_images: pipeline.Trained) -> Path:
+    """The models folder that holds the model of images; not to be changed."""
+    return trained_images.folder.parents[1]
+
+
+@pytest.fixture(scope="session")
+def image_server(image_models: Path) -> Iterator[str]:
+    """The address of a running service on it."""
+    with running(image_models) as (_, url):
+        yield url
 
 
 @pytest.fixture(scope="session")

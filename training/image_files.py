@@ -26,9 +26,25 @@ def column(images: Levels) -> pa.ChunkedArray:
     return pa.chunked_array([pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(images))])
 
 
-def levels(images: pa.ChunkedArray) -> Levels:
-    """Such a column as (n, H, W, C) uint8."""
-    found: Levels = images.combine_chunks().to_numpy_ndarray()
+def levels(images: pa.ChunkedArray, rows: npt.NDArray[np.int64]) -> Levels:
+    """The images at some rows of such a column.
+
+    Args:
+        images: The column.
+        rows: (n,) positions.
+
+    Returns:
+        (n, H, W, C) uint8.
+
+    Raises:
+        DataInvalid: An image is missing, named by row (the first is 1).
+    """
+    if images.null_count:
+        row = int(np.flatnonzero(np.asarray(images.is_null()))[0])
+        raise DataInvalid(f"row {row + 1}: an image is never missing; remove the row")
+    whole = images.chunk(0) if images.num_chunks == 1 else images.combine_chunks()
+    # Arrow's own memory may not be written, of which torch warns; what is picked out of it is a copy.
+    found: Levels = whole.to_numpy_ndarray()[rows]
     return found
 
 

@@ -105,7 +105,7 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
         if field.name not in data.table.column_names:
             raise ConfigInvalid(f"there is no column {field.name!r}; there are {data.table.column_names}")
         if field.kind == "image":
-            fitted.append(_fit_image(field, data.table[field.name].take(pa.array(rows))))
+            fitted.append(_fit_image(field, data.table[field.name], rows))
             continue
         column = np.asarray(data.table[field.name])[rows]
         match field.kind:
@@ -135,7 +135,7 @@ def tensors(schema: RecordSchema, data: Data, rows: Rows) -> dict[str, npt.NDArr
         DataInvalid: A value that does not fit its field, named by column and row (the first data row is 1).
     """
     if schema.image:
-        return {"image": image_files.levels(data.table[schema.image[0].name].take(pa.array(rows)))}
+        return {"image": image_files.levels(data.table[schema.image[0].name], rows)}
     columns = {name: np.asarray(data.table[name])[rows] for name in data.table.column_names if schema.takes(name)}
     try:
         return encode_columns(schema, columns, len(rows))
@@ -242,11 +242,11 @@ def _is_timestamp(text: str) -> bool:
     return not text.isdigit()
 
 
-def _fit_image(field: FieldConfig, column: pa.ChunkedArray) -> ImageField:
+def _fit_image(field: FieldConfig, column: pa.ChunkedArray, rows: Rows) -> ImageField:
     if not image_files.is_column(column.type):
         raise DataInvalid(f"column {field.name!r} holds values of type {column.type}; images are expected")
     height, width, channels = column.type.shape
-    binary = bool(np.isin(image_files.levels(column), (0, 255)).all())
+    binary = bool(np.isin(image_files.levels(column, rows), (0, 255)).all())
     settings = {"likelihood", "minimum_scale", "fixed_scale"}
     given = field.model_dump(include=settings, exclude_none=True)
     return ImageField(name=field.name, height=height, width=width, channels=channels, binary=binary, **given)

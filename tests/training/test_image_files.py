@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
 
 from training import data, image_files
@@ -13,6 +15,7 @@ from training.errors import ConfigInvalid, DataInvalid
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (6, 5, 4, 1)).astype(np.uint8)
 COLOUR = RANDOM.integers(0, 256, (6, 5, 4, 3)).astype(np.uint8)
+EVERY = np.arange(6)
 
 
 @pytest.mark.parametrize("images", [GREY, COLOUR, GREY[..., 0]])
@@ -22,7 +25,7 @@ def test_an_npz_of_images_becomes_a_column(tmp_path: Path, images: np.ndarray) -
     table = data.read(path).table
     assert table.column_names == ["image", "y"]
     assert image_files.is_column(table.schema.field("image").type)
-    np.testing.assert_array_equal(image_files.levels(table["image"]), images.reshape(6, 5, 4, -1))
+    np.testing.assert_array_equal(image_files.levels(table["image"], EVERY), images.reshape(6, 5, 4, -1))
 
 
 def test_keras_names_are_known(tmp_path: Path) -> None:
@@ -39,7 +42,7 @@ def test_images_survive_parquet(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(data.read(source).table, target)
     table = data.read(target).table
     assert image_files.is_column(table.schema.field("image").type)
-    np.testing.assert_array_equal(image_files.levels(table["image"].slice(2, 3)), COLOUR[2:5])
+    np.testing.assert_array_equal(image_files.levels(table["image"], EVERY[2:5]), COLOUR[2:5])
 
 
 def test_a_folder_of_folders_is_labelled(tmp_path: Path) -> None:
@@ -52,7 +55,7 @@ def test_a_folder_of_folders_is_labelled(tmp_path: Path) -> None:
     assert read.table.column_names == ["image", "file", "label"]
     assert read.table["file"].to_pylist() == ["bad/c.png", "good/a.png", "good/b.PNG"]
     assert read.table["label"].to_pylist() == ["bad", "good", "good"]
-    np.testing.assert_array_equal(image_files.levels(read.table["image"]), GREY[[2, 0, 1]])
+    np.testing.assert_array_equal(image_files.levels(read.table["image"], EVERY[:3]), GREY[[2, 0, 1]])
     before = read.sha256
     Image.fromarray(GREY[3][..., 0]).save(tmp_path / "images" / "bad" / "c.png")
     assert data.read(tmp_path / "images").sha256 != before
@@ -63,7 +66,7 @@ def test_one_colour_image_makes_all_of_them_rgb(tmp_path: Path) -> None:
     Image.fromarray(COLOUR[0]).save(tmp_path / "b.png")
     table = data.read(tmp_path).table
     assert table.column_names == ["image", "file"]
-    np.testing.assert_array_equal(image_files.levels(table["image"])[0], np.repeat(GREY[0], 3, axis=-1))
+    np.testing.assert_array_equal(image_files.levels(table["image"], EVERY[:1])[0], np.repeat(GREY[0], 3, axis=-1))
 
 
 def test_what_is_no_data_set_of_images_is_said(tmp_path: Path) -> None:
@@ -98,3 +101,18 @@ def test_arrays_that_are_no_images_are_said(tmp_path: Path, images: np.ndarray, 
     np.savez(tmp_path / "images.npz", X=GREY, y=np.zeros(4))
     with pytest.raises(DataInvalid, match=r"y has the shape \(4,\)"):
         data.read(tmp_path / "images.npz")
+
+
+def test_picked_images_are_copies_that_may_be_written() -> None:
+    column = image_files.column(GREY)
+    for images in (column, pa.chunked_array([*column.slice(0, 2).chunks, *column.slice(2).chunks])):
+        picked = image_files.levels(images, np.array([5, 0]))
+        np.testing.assert_array_equal(picked, GREY[[5, 0]])
+        torch.from_numpy(picked)[:] = 7  # torch warns of memory that may not be written, and a warning fails a test
+        np.testing.assert_array_equal(image_files.levels(images, EVERY), GREY)
+
+
+def test_a_missing_image_is_named_by_its_row() -> None:
+    column = image_files.column(GREY).take(pa.array([0, 1, None]))
+    with pytest.raises(DataInvalid, match="row 3: an image is never missing"):
+        image_files.levels(column, EVERY[:2])
