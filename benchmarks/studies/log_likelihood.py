@@ -80,9 +80,9 @@ class Binarised:
         for start in range(0, self.rows, rows):
             yield self.take(torch.arange(start, min(start + rows, self.rows), device=self.device))
 
-    def cpu(self) -> "Binarised":
-        """The same in the CPU's memory."""
-        return Binarised(self.pixels.cpu(), torch.Generator().manual_seed(0))
+    def to(self, device: torch.device) -> "Binarised":
+        """The same in a device's memory."""
+        return Binarised(self.pixels.to(device), torch.Generator(device).manual_seed(self.generator.initial_seed()))
 
     def broken(self) -> Tensor:
         """(1,) bool: never."""
@@ -137,7 +137,7 @@ def main() -> None:
             vae, record, run = fit(digits, draws, budget, arguments)
             seconds = time.perf_counter() - started
             curves[name] = [-epoch.validation_elbo for epoch in run.history]
-            session = export.session(export.export(Scorer(vae, None).eval(), record).scorer)
+            session = export.session(export.export(Scorer(vae, None).eval(), record).scorer, torch.get_num_threads())
             found[draws] = -log_likelihoods(session, {"image": test}, vae.latent_size, SAMPLES, arguments.seed)
             row = [name, f"{found[draws].mean():.2f}", f"{found[draws].std(ddof=1) / np.sqrt(budget.tested):.2f}"]
             before = None

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from benchmarks.studies import fitting, image_sets, pictures
 from benchmarks.studies.arguments import Arguments, parse, study
@@ -112,7 +113,7 @@ def sets(name: str, arguments: Arguments) -> tuple[Levels, dict[str, Levels]]:
 
 def scored(fitted: Model, record: RecordSchema, images: dict[str, Levels], most: int) -> dict[str, Scores]:
     """Every score of every set by the exported graph, higher = stranger."""
-    session = export.session(export.export(fitted.scorer, record).scorer)
+    session = export.session(export.export(fitted.scorer, record).scorer, torch.get_num_threads())
     signs = {each.name: (each.output, each.sign) for each in fitted.scores}
     found = {}
     for name, levels in images.items():
