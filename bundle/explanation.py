@@ -1,6 +1,5 @@
 """Why records are strange: from what `explainer.onnx` gives to excess, share, expectation and direction by field."""
 
-import base64
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from bundle.manifest import Manifest
 
 FILE_NAME = "explainer.onnx"
-EXPLAINED = "elbo"
-"""The score whose terms are told apart, whichever decides."""
 COVERAGE = 0.9
 """Share of held-out normal values inside the interval in which a number is expected."""
 _NORMAL = 1.645  # as many deviations cover that share of a Gaussian
@@ -175,6 +172,7 @@ class Explanations:
         if known is None:
             raise ValueError("the bundle holds no explainer")
         self.schema = manifest.record
+        self._explained = manifest.explained
         self.surprisals = Surprisals.of(self.schema, outputs)
         self.excess: Array = self.surprisals.fields - np.array(known.fields)
         """(B, N) nats above what is usual."""
@@ -208,7 +206,7 @@ class Explanations:
         shares, order = self.share.tolist(), self.order.tolist()
         return [
             {
-                "explains": EXPLAINED,
+                "explains": self._explained,
                 "kl": {
                     "surprisal": float(self.surprisals.kl[row]),
                     "excess": float(self.kl_excess[row]),
@@ -250,8 +248,8 @@ class Explanations:
         match field:
             case ImageField():
                 return {
-                    "expected": _base64(images.png(self.expected_image(row))),
-                    "surprisal_map": _base64(images.png(self.surprisal_map(row))),
+                    "expected": images.in_base64(self.expected_image(row)),
+                    "surprisal_map": images.in_base64(self.surprisal_map(row)),
                     "surprisal_map_range": list(self._range),
                     "direction": None,
                 }
@@ -315,7 +313,3 @@ class Explanations:
         """Where each categorical field's slots begin."""
         sizes = [field.size for field in self.schema.categorical]
         return [0, *np.cumsum(sizes).tolist()]
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")

@@ -285,6 +285,15 @@ class Manifest(Frozen):
         """The score that `anomaly_score` names."""
         return next(score for score in self.scores if score.name == self.anomaly_score)
 
+    @cached_property
+    def explained(self) -> AnomalyScore:
+        """The score whose terms an explanation tells apart, whichever decides.
+
+        It is the ELBO; of an autoencoder, which has no KL, the log-likelihood alone.
+        """
+        has_elbo = any(score.name == "elbo" for score in self.scores)
+        return "elbo" if has_elbo else "expected_log_likelihood"
+
     def to_bytes(self) -> bytes:
         """The document as it is written, its digest computed."""
         blank = self.model_copy(update={"digest": _NO_DIGEST}).model_dump(mode="json")

@@ -8,14 +8,15 @@ from service.codecs import arrow, csv, json, ndjson
 Schema = dict[str, Any]
 
 _NULLABLE: Schema = {"type": ["number", "null"]}
+_NONE = "null by an autoencoder, which has no draws and no KL"
 _RESULT: Schema = {
     "type": "object",
     "properties": {
         "reconstruction_probability": _NULLABLE
         | {"description": "1/L sum_l p(x|z_l), a density; null where a double cannot hold it (An & Cho 2015)"},
-        "log_reconstruction_probability": {"type": "number", "description": "its logarithm, nats"},
-        "elbo": {"type": "number", "description": "1/L sum_l log p(x|z_l) - KL(q(z|x) || p(z)), nats"},
-        "iwae": {"type": "number", "description": "log(1/L sum_l p(x, z_l) / q(z_l|x)), nats (Burda et al. 2016)"},
+        "log_reconstruction_probability": _NULLABLE | {"description": f"its logarithm, nats; {_NONE}"},
+        "elbo": _NULLABLE | {"description": f"1/L sum_l log p(x|z_l) - KL(q(z|x) || p(z)), nats; {_NONE}"},
+        "iwae": _NULLABLE | {"description": f"log(1/L sum_l p(x, z_l) / q(z_l|x)), nats (Burda et al. 2016); {_NONE}"},
         "expected_log_likelihood": {"type": "number", "description": "1/L sum_l log p(x|z_l), nats"},
         "latent_mean": {"type": "array", "items": {"type": "number"}, "description": "mean of q(z|x)"},
         "anomaly_score": {"type": "number", "description": "higher = stranger; the manifest says which score it is"},
@@ -52,7 +53,11 @@ _FIELD: Schema = {
         "share": _SHARE,
         "conditional_excess": _NUMBER
         | {"description": "the same of ELBO(x without x_j) - ELBO(x), the surprisal given all other fields; the order"},
-        "expected": _VALUE | {"description": "by the other fields; null for a category that the model does not know"},
+        "expected": _VALUE
+        | {
+            "description": "by the other fields; null for a category that the model does not know; of an image what "
+            "the model sees in it, a PNG file in base64"
+        },
         "interval": {
             "type": "array",
             "items": _NUMBER,
@@ -70,9 +75,24 @@ _FIELD: Schema = {
             "maxItems": MOST_LIKELY,
             "description": "of a boolean or a category: what is most likely",
         },
+        "surprisal_map": {
+            "type": "string",
+            "contentEncoding": "base64",
+            "contentMediaType": "image/png",
+            "description": "of an image: the surprisal of each pixel, summed over channels, in grey, a PNG file",
+        },
+        "surprisal_map_range": {
+            "type": "array",
+            "items": _NUMBER,
+            "minItems": 2,
+            "maxItems": 2,
+            "description": "nats that are black and white in the map, the same for every image: the median pixel of "
+            "held-out normal images, and what one pixel in a thousand exceeds",
+        },
         "direction": {
             "enum": ["high", "low", "unusual category", "missing", None],
-            "description": "how the value differs from what is expected; null where a boolean or category does not",
+            "description": "how the value differs from what is expected; null of an image, and where a boolean or "
+            "category does not",
         },
     },
     "required": ["field", "surprisal", "excess", "share", "conditional_excess", "expected", "direction"],
@@ -81,10 +101,13 @@ _EXPLANATION: Schema = {
     "type": "object",
     "description": "why the ELBO is what it is, where `explain` was asked for",
     "properties": {
-        "explains": {"const": "elbo", "description": "the score that is explained, whichever anomaly_score is"},
+        "explains": {
+            "enum": ["elbo", "expected_log_likelihood"],
+            "description": "the score that is explained, whichever anomaly_score is; by an autoencoder the latter",
+        },
         "kl": {
             "type": "object",
-            "description": "KL(q(z|x) || p(z)), one entry more beside the fields",
+            "description": "KL(q(z|x) || p(z)), one entry more beside the fields; 0 by an autoencoder",
             "properties": {"surprisal": _NUMBER, "excess": _NUMBER, "share": _SHARE},
             "required": ["surprisal", "excess", "share"],
         },
@@ -127,7 +150,7 @@ CONTENT: Schema = {
             "type": "string",
             "description": "a header row and a row a record; latent means as latent_mean_0 and so on, no number as an "
             f"empty cell; an explanation as the {TOP} most surprising fields, explanation_1_field, _excess, _share, "
-            "_expected and _direction, and so on",
+            "_expected and _direction, and so on; of an image with _surprisal_map besides",
         }
     },
     arrow.MEDIA_TYPE: {
@@ -135,8 +158,8 @@ CONTENT: Schema = {
             "type": "string",
             "format": "binary",
             "description": "one IPC stream with a column for each member of `Result`, latent_mean as fixed-size "
-            "lists of float32 and explanation as a struct, where `expected` is `expected_number` or "
-            "`expected_category`; no number is null",
+            "lists of float32 and explanation as a struct, where `expected` is `expected_number`, "
+            "`expected_category` or, binary as `surprisal_map` is, `expected_image`; no number is null",
         }
     },
 }

@@ -12,6 +12,8 @@ from service.metrics import Metrics
 
 COUNTED_ROWS = 1024
 """Records are counted once there are so many, or once a second: alone, one takes as long as a hundred."""
+COUNTED_BYTES = 2**22
+"""The same of their tensors' bytes, so that images do not pile up."""
 
 
 class FieldCounts:
@@ -42,7 +44,7 @@ class FieldCounts:
         metrics.model_created.labels(*labels).set(datetime.fromisoformat(manifest.created).timestamp())
         self._counts = np.zeros(len(self._children), np.int64)
         self._waiting: list[Tensors] = []
-        self._waiting_rows = 0
+        self._waiting_rows = self._waiting_bytes = 0
         self._lock = Lock()  # batches run on the event loop or on a thread
 
     def add(self, rows: Tensors) -> None:
@@ -55,7 +57,8 @@ class FieldCounts:
             # Copied, because a tensor may be a view of a whole body, which would stay for a second.
             self._waiting.append({kind: values.copy() for kind, values in rows.items()})
             self._waiting_rows += len(next(iter(rows.values())))
-            if self._waiting_rows >= COUNTED_ROWS:
+            self._waiting_bytes += sum(values.nbytes for values in rows.values())
+            if self._waiting_rows >= COUNTED_ROWS or self._waiting_bytes >= COUNTED_BYTES:
                 self._count()
 
     def flush(self) -> None:
@@ -73,5 +76,5 @@ class FieldCounts:
         if self._waiting:
             joined = {kind: np.concatenate([rows[kind] for rows in self._waiting]) for kind in self._waiting[0]}
             self._waiting.clear()
-            self._waiting_rows = 0
+            self._waiting_rows = self._waiting_bytes = 0
             self._counts += self._bins.count(joined)

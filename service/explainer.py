@@ -17,7 +17,7 @@ _NUMBERS_A_ROW = 256
 
 
 def decodes(manifest: Manifest) -> int:
-    """Rows that explaining one record with one draw costs; see `Scorer`."""
+    """Rows that explaining one record with one draw costs, or scoring an image; see `Scorer`."""
     return -(-decoded_numbers(manifest.record, 1) // _NUMBERS_A_ROW)
 
 

@@ -1,6 +1,5 @@
 """The OpenAPI document: FastAPI's own routes, and the scoring routes as the loaded manifests describe them."""
 
-import base64
 import io
 from csv import writer
 from typing import Any
@@ -26,7 +25,8 @@ Schema = dict[str, Any]
 
 DESCRIPTION = """\
 Anomaly scores from variational autoencoders. A record is an object by field name, or an array in field order; a field
-left out or null is missing. Scores are in nats; `anomaly_score` is higher for stranger records, and `p_value` is the
+left out or null is missing. An image is a record of one field, never missing: nested numbers from 0 to 255, or a PNG
+or JPEG file in base64. Scores are in nats; `anomaly_score` is higher for stranger records, and `p_value` is the
 share of held-out normal records at least as strange."""
 
 _FORMATS = """\
@@ -294,7 +294,7 @@ def _example(field: AnyField) -> object:
         case CategoricalField():
             return field.vocabulary[0]
         case ImageField():
-            return base64.b64encode(images.png(np.full(field.shape, 128, np.uint8))).decode()
+            return images.in_base64(np.full(field.shape, 128, np.uint8))
 
 
 def _image(field: ImageField) -> Schema:
@@ -307,7 +307,7 @@ def _image(field: ImageField) -> Schema:
     file = {
         "type": "string",
         "contentEncoding": "base64",
-        "description": "a PNG or JPEG file, `data:` before it or not",
+        "description": "a PNG or JPEG file, `data:image/png;base64,` before it or not",
     }
     kind = "grey" if field.channels == 1 else "RGB"
     return {
@@ -356,14 +356,15 @@ def _request_content(model: ServedModel | None) -> Schema:
             "schema": {
                 "type": "string",
                 "description": "RFC 4180 in UTF-8; the first row names the columns. Missing is "
-                f"{missing}; flags are true, false, 1 or 0",
+                f"{missing}; flags are true, false, 1 or 0; images are files in base64",
             }
         },
         arrow.MEDIA_TYPE: {
             "schema": {
                 "type": "string",
                 "format": "binary",
-                "description": "one IPC stream, its buffers not compressed; null and NaN are missing",
+                "description": "one IPC stream, its buffers not compressed; null and NaN are missing; images are files "
+                "or levels as binary, files in base64 as text, or tensors or fixed-size lists of uint8",
             }
         },
     }

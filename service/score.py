@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 
-from bundle.explanation import EXPLAINED
 from bundle.manifest import Manifest
 from service import negotiation
 from service.asgi import Headers, Receive, Scope, Send, respond
@@ -33,6 +32,8 @@ COMPRESSED_BYTES = 2**10
 
 _COMPRESSED = ((b"content-encoding", b"gzip"),)
 _SLACK = 4  # commas and brackets that text may hold, for each that JSON needs
+_MOST_ROWS = 2**21
+"""Arrays in a body of images: a hundred bytes each once parsed, where the numbers in them take eight."""
 
 
 class ScoreEndpoint:
@@ -86,7 +87,7 @@ class ScoreEndpoint:
         stages = f"queue;dur={timing.queue * 1e3:.3f}, infer;dur={timing.infer * 1e3:.3f}"
         if request.question.explain:
             stages += f", explain;dur={timing.explain * 1e3:.3f}"
-        said_by = _said_by(model.name, model.version, request.question)
+        said_by = _said_by(model.name, model.version, request.question, model.manifest.explained)
         answer_headers = [(b"server-timing", stages.encode()), *said_by, *coding]
         await respond(send, 200, answer, encoder.MEDIA_TYPE.encode(), answer_headers)
         if again is not None and model.shadow is not None:
@@ -140,7 +141,7 @@ class ScoreEndpoint:
         try:
             model = self._models.get(name, version)
             question = model.question.worded(scope["query_string"], model.manifest)
-            said_by = _said_by(model.name, model.version, question)
+            said_by = _said_by(model.name, model.version, question, model.manifest.explained)
             media_type = (b"content-type", negotiation.NDJSON.MEDIA_TYPE.encode())
             head = {"type": "http.response.start", "status": 200, "headers": [media_type, *said_by]}
             stream = Stream(model, question, seconds, head, self._settings, self._metrics)
@@ -166,9 +167,9 @@ def seconds_allowed(headers: Headers, settings: Settings) -> float:
 
 
 @lru_cache(256)
-def _said_by(name: str, version: int, question: Question) -> tuple[tuple[bytes, bytes], ...]:
+def _said_by(name: str, version: int, question: Question, explained: str) -> tuple[tuple[bytes, bytes], ...]:
     """What the head of every answer says of what gave it, and of what decided how it looks."""
-    explains = ((b"surprisal-explains", EXPLAINED.encode()),) if question.explain else ()
+    explains = ((b"surprisal-explains", explained.encode()),) if question.explain else ()
     return (
         *explains,
         (b"surprisal-model", name.encode()),
@@ -188,8 +189,11 @@ def _decode_large(
     JSON such as `[[],[],[],` takes thirty times its size once parsed, and seconds that no other thread gets.
     """
     if decoder.MEDIA_TYPE in (json.MEDIA_TYPE, ndjson.MEDIA_TYPE):
-        most = _SLACK * max_records * (len(manifest.record.names) + 2)
-        if sum(map(body.count, (b",", b"[", b"{"))) > most:
+        nested = body.count(b"[") + body.count(b"{")
+        if manifest.record.image:
+            if nested > _MOST_ROWS:
+                raise TooManyRecords(f"over {_MOST_ROWS} rows of numbers; send fewer images, or files in base64")
+        elif nested + body.count(b",") > _SLACK * max_records * (len(manifest.record.names) + 2):
             raise TooManyRecords(f"more values than {max_records} records hold, which is the most of a request")
     return decoder.decode(body, manifest, max_records, question)
 

@@ -226,7 +226,9 @@ def open_scorer(bundle: Bundle, settings: Settings) -> Scorer:
         BundleRefused: The graph cannot be loaded, or the golden records score differently.
         DeviceUnavailable: The device asked for cannot be had.
     """
-    return _open_graph(bundle, settings, "scorer.onnx", 1, Golden.verify)
+    # Runs of a thousand rows would fill the memory with images; smaller ones are as fast.
+    cost = decodes(bundle.manifest) if bundle.manifest.record.image else 1
+    return _open_graph(bundle, settings, "scorer.onnx", cost, Golden.verify)
 
 
 def open_explainer(bundle: Bundle, settings: Settings) -> Scorer | None:

@@ -30,8 +30,8 @@ FAST = {
 }
 IMAGES, AUTOENCODER = "scans", "code"
 FAST_ON_IMAGES = {
-    "network": {"channels": (4,), "latent_size": 3},
-    "fit": {"epochs": 2},
+    "network": {"channels": (8,), "latent_size": 3},
+    "fit": {"epochs": 30, "learning_rate": 5e-3},
     "data": {"label": "label", "normal": "normal"},
     "scoring": {"false_alarm_rate": 0.05},
 }
@@ -98,8 +98,10 @@ def trained_autoencoder(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Tr
     """A deterministic autoencoder of the same images, which has one score."""
 
     def train(out: Path) -> pipeline.Trained:
-        settings = FAST_ON_IMAGES | {"objective": {"kind": "autoencoder"}, "fit": {"epochs": 1}}
-        return pipeline.train(as_data(table_of_images(600, 20, seed=1)), out, AUTOENCODER, config.build(settings))
+        settings = FAST_ON_IMAGES | {"objective": {"kind": "autoencoder"}, "fit": {"epochs": 2}}
+        return pipeline.train(
+            as_data(table_of_images(600, 20, seed=1)), out, AUTOENCODER, config.build(settings), device="cpu"
+        )
 
     return once(tmp_path_factory, AUTOENCODER, train)
 

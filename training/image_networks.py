@@ -36,7 +36,6 @@ def build(field: ImageField, outputs: int, config: NetworkConfig, codes: int) ->
     Args:
         field: The image.
         outputs: Maps that the decoder gives.
-        codes: Numbers a latent dimension that the encoder gives: 2, mean and log-variance; or 1, the code itself.
         config: Kind, widths, latent size and activation.
         codes: Numbers a latent dimension that the encoder gives: 2, mean and log-variance; or 1, the code itself.
 

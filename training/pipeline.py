@@ -1,6 +1,5 @@
 """The whole of a training run: data, schema, fit, export, parity, calibration, golden records, bundle."""
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -335,7 +334,7 @@ def _raw_record(record: RecordSchema, data: Data, row: int) -> dict[str, Any]:
     """
     if record.image:
         (image,) = schema.tensors(record, data, np.array([row]))["image"]
-        return {record.image[0].name: base64.b64encode(images.png(image)).decode("ascii")}
+        return {record.image[0].name: images.in_base64(image)}
     wanted = [name for name in data.table.column_names if record.takes(name)]
     (values,) = data.table.select(wanted).slice(row, 1).to_pylist()
     for name, value in values.items():

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from bundle.errors import InvalidRecords
+from bundle.errors import InvalidRecords, Problem
 from bundle.fields import BooleanField, CategoricalField, ImageField, NumericField, RecordSchema, Tensors
 from bundle.manifest import Manifest
 from bundle.records import MOST_PROBLEMS, encode_columns
@@ -44,7 +44,7 @@ _TAKEN: dict[type, tuple[str, tuple[_Test, ...]]] = {
     CategoricalField: ("text or numbers", (*_TEXT, *_NUMBER, types.is_boolean)),
     ImageField: (
         "files or levels as binary, of tensors or fixed-size lists of uint8, or of text",
-        (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, _is_levels, types.is_string),
+        (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary, _is_levels, *_TEXT),
     ),
 }
 _TIMESTAMPS = ("timestamps or text", (*_TEXT, types.is_timestamp, types.is_date))
@@ -166,37 +166,61 @@ def tensors(schema: RecordSchema, table: pa.Table) -> Tensors:
     """
     if not table.num_rows:
         raise RequestInvalid([Fault("", "at least one record is expected")])
-    if schema.image and schema.image[0].name in table.column_names:
-        return _images(schema, schema.image[0], table)
-    categories = {field.name for field in schema.categorical}
-    given = {name: values(table[name], name in categories) for name in table.column_names}
-    return _encoded(schema, given, table.num_rows)
-
-
-def _images(schema: RecordSchema, field: ImageField, table: pa.Table) -> Tensors:
-    column = table[field.name].combine_chunks()
-    if not _is_levels(column.type):
-        return _encoded(schema, {field.name: column.to_pylist()}, table.num_rows)
-    if isinstance(column.type, pa.FixedShapeTensorType):
-        if tuple(column.type.shape) not in (field.shape, field.shape[: 2 if field.channels == 1 else 3]):
-            raise RequestInvalid([Fault(pointer(field.name), f"tensors of {list(field.shape)} are expected")])
-        if column.type.permutation not in (None, list(range(len(column.type.shape)))):
-            raise RequestInvalid([Fault(pointer(field.name), "tensors in row-major order are expected")])
-        column = column.storage
-    if column.type.list_size != field.dimensions:
-        raise RequestInvalid([Fault(pointer(field.name), f"lists of {field.dimensions} levels are expected")])
-    if column.null_count:
-        row = int(np.flatnonzero(np.asarray(column.is_null()))[0])
-        raise RequestInvalid([row_fault(row, field.name, "an image is never missing")])
-    levels = np.asarray(column.flatten())
-    return _encoded(schema, {field.name: levels.reshape(-1, *field.shape)}, table.num_rows)
-
-
-def _encoded(schema: RecordSchema, given: Mapping[str, Any], rows: int) -> Tensors:
     try:
-        return encode_columns(schema, given, rows)
+        return encode_columns(schema, values_of(schema, table), table.num_rows)
     except InvalidRecords as error:
         raise RequestInvalid([row_fault(each.row, each.field, each.detail) for each in error.problems]) from None
+
+
+def values_of(schema: RecordSchema, table: pa.Table) -> dict[str, Any]:
+    """The columns of a table that are a field's, as `bundle.records.encode_columns` takes them.
+
+    Raises:
+        InvalidRecords: See `images`.
+        RequestInvalid: See `images`.
+    """
+    given = [name for name in table.column_names if schema.takes(name)]
+    if schema.image:
+        return {name: images(schema.image[0], table[name]) for name in given}
+    categories = {field.name for field in schema.categorical}
+    return {name: values(table[name], name in categories) for name in given}
+
+
+def images(field: ImageField, column: pa.ChunkedArray) -> Sequence[object] | npt.NDArray[np.uint8]:
+    """A column of images as `bundle.records.encode_columns` takes it.
+
+    Args:
+        field: The image.
+        column: Files as binary or text, levels as binary, tensors, or lists.
+
+    Raises:
+        InvalidRecords: A null among tensors, or within a list of fixed size.
+        RequestInvalid: Tensors or lists of another size.
+    """
+    kind = column.type
+    if not _is_levels(kind):
+        rows: list[object] = column.to_pylist()
+        return rows
+    if isinstance(kind, pa.FixedShapeTensorType):
+        if tuple(kind.shape) not in (field.shape, field.shape[: 2 if field.channels == 1 else 3]):
+            raise RequestInvalid([Fault(pointer(field.name), f"tensors of {list(field.shape)} are expected")])
+        if kind.permutation not in (None, list(range(len(kind.shape)))):
+            raise RequestInvalid([Fault(pointer(field.name), "tensors in row-major order are expected")])
+        kind = kind.storage_type
+    if kind.list_size != field.dimensions:
+        raise RequestInvalid([Fault(pointer(field.name), f"lists of {field.dimensions} levels are expected")])
+    whole = column.combine_chunks()
+    whole = whole.storage if isinstance(whole, pa.ExtensionArray) else whole
+    _refuse_null(whole, 1, field, "an image is never missing")
+    levels = whole.flatten()
+    _refuse_null(levels, field.dimensions, field, "whole numbers from 0 to 255 are expected")
+    return np.asarray(levels).reshape(-1, *field.shape)
+
+
+def _refuse_null(array: Any, a_row: int, field: ImageField, detail: str) -> None:
+    if array.null_count:
+        rows = np.unique(np.flatnonzero(np.asarray(array.is_null())) // a_row)[:MOST_PROBLEMS]
+        raise InvalidRecords([Problem(row, field.name, detail) for row in rows.tolist()])
 
 
 def row_fault(row: int, field: str | None, detail: str) -> Fault:
@@ -233,7 +257,8 @@ def _check_types(schema: RecordSchema, given: pa.Schema) -> None:
     for column in given:
         expected, taken = _TAKEN[kinds[column.name]] if column.name in kinds else _TIMESTAMPS
         kind = column.type
-        if types.is_dictionary(kind) and types.is_string in taken:
+        # A file that many rows refer to would be decoded for each of them.
+        if types.is_dictionary(kind) and types.is_string in taken and kinds.get(column.name) is not ImageField:
             kind = kind.value_type
         if not types.is_null(kind) and not any(test(kind) for test in taken):
             faults.append(Fault(pointer(column.name), f"a column of {expected} is expected"))
@@ -254,15 +279,15 @@ def _validate(batch: Any, most_bytes: int) -> None:
 
     Raises:
         ArrowInvalid: It is not valid.
-        BodyMalformed: Its texts are longer than the body, as views of the same bytes can be.
+        BodyMalformed: Its texts or files are longer than the body, as views of the same bytes can be.
     """
     for column in batch.columns:
-        if types.is_string_view(column.type):
+        if types.is_string_view(column.type) or types.is_binary_view(column.type):
             column.validate()
             views = np.frombuffer(column.buffers()[1] or b"", np.int32).reshape(-1, _VIEW_BYTES // 4)
             lengths = views[column.offset : column.offset + len(column), 0].clip(min=0)  # those of nulls are arbitrary
             if lengths.sum(dtype=np.int64) > most_bytes:
-                raise BodyMalformed("the text views of a column show the same bytes more than once; send plain strings")
+                raise BodyMalformed("the views of a column show the same bytes more than once; send plain strings")
     batch.validate(full=True)
 
 

@@ -11,10 +11,11 @@ import pyarrow as pa
 from bundle.errors import InvalidRecords
 from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
 from bundle.records import category_text, encode_records
-from service.files.piece import ROWS, FileInvalid, Piece, at_row
+from service.files.piece import FileInvalid, Piece, at_row, rows_of
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TYPES = {NumericField: pa.float64(), BooleanField: pa.bool_(), CategoricalField: pa.string()}
+"""Of the fields of tables; an image is text or nested numbers."""
 
 
 class NdjsonFile:
@@ -26,7 +27,7 @@ class NdjsonFile:
 
     def __init__(self, path: Path, schema: RecordSchema) -> None:
         self._path, self._schema = path, schema
-        fields = {field.name: _TYPES[type(field)] for field in schema.fields}
+        fields = {field.name: _TYPES[type(field)] for field in schema.by_kind}
         merged = pa.schema([])
         for numbered, _ in self._lines():
             names = dict.fromkeys(name for _, each in numbered for name in each)
@@ -55,7 +56,7 @@ class NdjsonFile:
         total, done = max(1, self._path.stat().st_size), 0
         with self._path.open("rb") as file:
             lines = enumerate(file, start=1)
-            while some := list(islice(lines, ROWS)):
+            while some := list(islice(lines, rows_of(self._schema))):
                 done += sum(len(line) for _, line in some)
                 numbered = [(number, self._object(number, line)) for number, line in some if not line.isspace()]
                 if numbered:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from bundle.fields import RecordSchema
-from service.files.piece import ROWS, Piece, encode_table
+from service.files.piece import Piece, encode_table, rows_of
 
 
 class ParquetFile:
@@ -25,7 +25,7 @@ class ParquetFile:
             if not total:
                 yield self._piece(self._types.empty_table(), 0, 1.0)
             rows = 0
-            for batch in file.iter_batches(ROWS):
+            for batch in file.iter_batches(rows_of(self._schema)):
                 yield self._piece(pa.Table.from_batches([batch]), rows, (rows + batch.num_rows) / total)
                 rows += batch.num_rows
 

@@ -9,9 +9,11 @@ from bundle.errors import BundleError, InvalidRecords
 from bundle.fields import RecordSchema, Tensors
 from bundle.records import encode_columns
 from service.codecs import arrow
+from service.errors import RequestInvalid
 
 ROWS = 8192
-"""Rows in a piece of a Parquet or NDJSON file."""
+"""Most rows in a piece of a Parquet or NDJSON file."""
+_LEVELS = 2**24
 
 
 class FileInvalid(BundleError):
@@ -33,6 +35,11 @@ class Piece:
     share: float
 
 
+def rows_of(schema: RecordSchema) -> int:
+    """Rows in a piece of a Parquet or NDJSON file: of images as many as hold so many levels."""
+    return max(1, min(ROWS, _LEVELS // schema.image[0].dimensions)) if schema.image else ROWS
+
+
 def encode_table(path: Path, schema: RecordSchema, table: pa.Table, first: int) -> Tensors:
     """The graph's inputs for a table.
 
@@ -45,11 +52,12 @@ def encode_table(path: Path, schema: RecordSchema, table: pa.Table, first: int) 
     Raises:
         FileInvalid: A value that does not fit its field, named by row and column.
     """
-    categories = {field.name for field in schema.categorical}
-    given = [name for name in table.column_names if schema.takes(name)] if table.num_rows else []
-    columns = {name: arrow.values(table[name], name in categories) for name in given}
     try:
+        columns = arrow.values_of(schema, table) if table.num_rows else {}
         return encode_columns(schema, columns, table.num_rows)
+    except RequestInvalid as error:  # a column of images of another size
+        fault = error.faults[0]
+        raise FileInvalid(f"{path}: column {fault.pointer.removeprefix('/')!r}: {fault.detail}") from error
     except InvalidRecords as error:
         raise at_row(path, error, f"row {first + error.problems[0].row}") from error
 

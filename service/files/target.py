@@ -1,5 +1,6 @@
 """A file of scored records to write."""
 
+import base64
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -104,10 +105,15 @@ class _LineWriter:
 
     def write_table(self, table: pa.Table) -> None:
         for row in table.to_pylist():
-            self._file.write(orjson.dumps(row, default=str, option=orjson.OPT_APPEND_NEWLINE))
+            self._file.write(orjson.dumps(row, default=_text, option=orjson.OPT_APPEND_NEWLINE))
 
     def close(self) -> None:
         self._file.close()
+
+
+def _text(value: object) -> str:
+    """What JSON has no type for: binary as a client may send it, dates and decimals as they are written."""
+    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else str(value)
 
 
 def _is_of_floats(kind: pa.DataType) -> bool:

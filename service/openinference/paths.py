@@ -2,9 +2,13 @@
 
 from typing import Any
 
-from bundle.fields import AnyField, BooleanField, CategoricalField, NumericField
+import numpy as np
+
+from bundle import images
+from bundle.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
 from service.models import Models
-from service.openinference import datatype, metadata
+from service.openinference import datatype as datatypes
+from service.openinference import metadata
 from service.openinference.outputs import OUTPUTS
 from service.served_model import ServedModel
 from service.settings import Settings
@@ -28,7 +32,7 @@ def _array(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
-_TENSOR = _object({"name": _TEXT, "datatype": {"enum": list(datatype.NAMES)}, "shape": _SIZES})
+_TENSOR = _object({"name": _TEXT, "datatype": {"enum": list(datatypes.NAMES)}, "shape": _SIZES})
 _SERVER = _object({"name": _TEXT, "version": _TEXT, "extensions": _array(_TEXT)})
 _MODEL = _object(
     {"name": _TEXT, "versions": _array(_TEXT), "platform": _TEXT, "inputs": _array(_TENSOR), "outputs": _array(_TENSOR)}
@@ -114,7 +118,8 @@ _INFER_REFUSALS = {
 _HOW_TO_INFER = """\
 One tensor a field, by its name, of shape [B] or [B, 1]; or the matrices `numeric` [B, F], `boolean` [B, G] and
 `categorical` [B, C] in place of their fields. Missing: a field left out, null, NaN, or -1 in an integer tensor of
-booleans or codes. Binary tensors follow the JSON, whose length `Inference-Header-Content-Length` then gives. gzip and
+booleans or codes. An image is UINT8 [B, H, W, C], or BYTES [B]: PNG or JPEG files, in JSON as base64; it is never
+missing. Binary tensors follow the JSON, whose length `Inference-Header-Content-Length` then gives. gzip and
 deflate are read, and written where `Accept-Encoding` asks. The tensors of a request hold the same number of records,
 at most {records}; a body at most {size} bytes."""
 
@@ -209,8 +214,8 @@ def _infer(path: str, model: ServedModel, settings: Settings) -> Schema:
     inputs = _object(
         {
             "name": {"enum": list(dict.fromkeys(names))},
-            "datatype": {"enum": list(datatype.NAMES)},
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 2},
+            "datatype": {"enum": list(datatypes.NAMES)},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4},
             "data": {"type": ["array", "null"], "description": "flat, or nested as the shape says", "minItems": 1},
             "parameters": _PARAMETERS,
         },
@@ -262,6 +267,7 @@ def _infer(path: str, model: ServedModel, settings: Settings) -> Schema:
 
 def _example(field: AnyField) -> Schema:
     value: object
+    datatype = metadata.datatype_of(field)
     match field:
         case NumericField():
             value = float(f"{field.mean:.4g}")
@@ -269,7 +275,10 @@ def _example(field: AnyField) -> Schema:
             value = True
         case CategoricalField():
             value = field.vocabulary[0]
-    return {"name": field.name, "datatype": metadata.datatype_of(field), "shape": [1], "data": [value]}
+        case ImageField():
+            # Announced as UINT8, which takes a page of numbers.
+            datatype, value = "BYTES", images.in_base64(np.full(field.shape, 128, np.uint8))
+    return {"name": field.name, "datatype": datatype, "shape": [1], "data": [value]}
 
 
 def _json(description: str, schema: Schema) -> Schema:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from pydantic import ValidationError
 
 from bundle.errors import InvalidRecords
@@ -57,12 +57,13 @@ def test_a_grey_file_is_a_colour_image_whose_channels_agree() -> None:
     np.testing.assert_array_equal(found, np.repeat(PIXELS[GREY], 3, axis=-1))
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+
 def bomb() -> bytes:
     """A PNG of a few kilobytes whose head says 30 000 by 30 000."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
-
     head = (30_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b"")
@@ -78,6 +79,7 @@ WRONG = {
     "negative": (np.full((5, 4), -1).tolist(), "from 0 to 255"),
     "enormous": ([[10**400] * 4] * 5, "0 to 255|one length"),
     "fractions": (np.full((5, 4), 0.5).tolist(), "whole numbers"),
+    "one boolean": ([[0] * 4] * 4 + [[1, 0, True, 0]], "whole numbers"),
     "booleans": (np.ones((5, 4), bool).tolist(), "whole numbers"),
     "texts": ([["1"] * 4] * 5, "whole numbers"),
     "holes": ([[None] * 4] * 5, "whole numbers"),
@@ -139,3 +141,30 @@ def test_rows_that_are_no_images_are_reported_and_left_black() -> None:
     assert [row for row, _ in seen] == [1]
     np.testing.assert_array_equal(found[[0, 2]], np.stack([PIXELS[GREY]] * 2))
     assert not found[1].any()
+
+
+def test_what_is_no_pixels_of_a_png_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("note", "n" * 2**20, zip=True)
+    content = file(PIXELS[COLOUR], pnginfo=notes, icc_profile=b"p" * 2**16)
+    unpacked = []
+    monkeypatch.setattr(PngImagePlugin, "_safe_zlib_decompress", lambda packed: unpacked.append(packed) or b"")
+    np.testing.assert_array_equal(decode(COLOUR, content), PIXELS[COLOUR])
+    assert not unpacked
+    Image.open(BytesIO(content)).load()
+    assert unpacked, "which it is that unpacks them"
+
+
+def test_the_pixels_of_a_png_may_stand_in_several_chunks_and_in_a_palette() -> None:
+    random = np.random.default_rng(1).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+    wide = ImageField(name="photo", height=40, width=30, channels=3)
+    content = file(random, compress_level=0)
+    at = content.index(b"IDAT") - 4
+    size = int.from_bytes(content[at : at + 4], "big")
+    pixels = content[at + 8 : at + 8 + size]
+    split = b"".join(chunk(b"IDAT", pixels[start : start + 1000]) for start in range(0, size, 1000))
+    np.testing.assert_array_equal(decode(wide, content[:at] + split + content[at + 12 + size :]), random)
+    few = Image.fromarray(random).quantize(16)
+    palette = BytesIO()
+    few.save(palette, "PNG")
+    np.testing.assert_array_equal(decode(wide, palette.getvalue()), np.asarray(few.convert("RGB")))

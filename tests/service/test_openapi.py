@@ -9,11 +9,14 @@ from typing import Any
 
 import httpx
 import jsonschema_rs
+import numpy as np
 import pytest
 
+from bundle.images import in_base64
 from service.problems import STATUS
 from service.settings import Settings
-from tests.conftest import NAME, in_process
+from tests.conftest import AUTOENCODER, IMAGES, NAME, in_process, simulate_images
+from training.pipeline import Trained
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,97 @@ async def test_the_record_schema_says_what_the_service_does(
     assert (httpx.post(f"{server}/score", json={"records": [record]}).status_code == 200) is fits
 
 
+@pytest.fixture(scope="module")
+def image_document(image_server: str) -> dict[str, Any]:
+    content: dict[str, Any] = httpx.get(f"{image_server}/openapi.json").json()
+    return content
+
+
+LEVELS = simulate_images(1, seed=1)[0]
+
+
+@pytest.mark.parametrize(
+    ("image", "fits"),
+    [
+        (LEVELS.tolist(), True),
+        (LEVELS[..., 0].tolist(), True),
+        (in_base64(LEVELS), True),
+        (None, False),
+        (7, False),
+        ({}, False),
+        ([], False),
+        (LEVELS[:7].tolist(), False),
+        (np.full((8, 8), 256).tolist(), False),
+        (np.full((8, 8), -1).tolist(), False),
+        (np.full((8, 8), 0.5).tolist(), False),
+        (np.full((8, 8), fill_value=True).tolist(), False),
+        (np.full((8, 8, 3), 7).tolist(), False),
+    ],
+)
+def test_the_schema_of_an_image_says_what_the_service_does(
+    image_server: str, image_document: dict[str, Any], image: Any, fits: bool
+) -> None:
+    schema = image_document["components"]["schemas"][f"Request_{IMAGES}"]["properties"]["records"]["items"]
+    for record in ({"image": image}, [image]):
+        assert jsonschema_rs.is_valid(schema, record) is fits
+        assert (httpx.post(f"{image_server}/score", json={"records": [record]}).status_code == 200) is fits
+    assert not jsonschema_rs.is_valid(schema, {})
+
+
+def test_the_examples_of_images_are_answered(image_server: str, image_document: dict[str, Any]) -> None:
+    (example,) = image_document["components"]["schemas"][f"Request_{IMAGES}"]["examples"]
+    assert httpx.post(f"{image_server}/score", json=example).status_code == 200
+    content = image_document["paths"]["/score"]["post"]["requestBody"]["content"]
+    for media_type in ("application/x-ndjson", "text/csv"):
+        headers = {"Content-Type": media_type, "Accept": "application/json"}
+        response = httpx.post(f"{image_server}/score", content=content[media_type]["example"], headers=headers)
+        assert response.status_code == 200, response.text
+
+
+def assert_described(document: dict[str, Any], answer: dict[str, Any]) -> None:
+    """An answer is as the document says, and has no member that it does not mention."""
+    schemas = document["components"]["schemas"]
+    jsonschema_rs.validate({"$ref": "#/components/schemas/Answer", "components": document["components"]}, answer)
+    for result in answer["results"]:
+        assert result.keys() <= schemas["Result"]["properties"].keys()
+        for field in result.get("explanation", {"fields": []})["fields"]:
+            assert field.keys() <= schemas["ExplainedField"]["properties"].keys()
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_answers_are_as_the_document_says(
+    server: str,
+    document: dict[str, Any],
+    image_server: str,
+    image_document: dict[str, Any],
+    payments: list[dict[str, Any]],
+    explain: bool,
+) -> None:
+    missing = [{"amount": 3.0}, {"country": "nowhere", "card_present": None}]
+    payment = httpx.post(f"{server}/score", json={"records": [*payments[:20], *missing], "explain": explain})
+    assert_described(document, payment.json())
+    images = [{"image": in_base64(image)} for image in simulate_images(5, seed=2)]
+    scan = httpx.post(f"{image_server}/score", json={"records": images, "explain": explain})
+    assert_described(image_document, scan.json())
+    if explain:
+        wrong = scan.json()
+        wrong["results"][0]["explanation"]["fields"][0]["surprisal_map_range"] = [1.0]
+        with pytest.raises(jsonschema_rs.ValidationError):
+            assert_described(image_document, wrong)
+
+
+async def test_answers_of_an_autoencoder_are_as_the_document_says(trained_autoencoder: Trained) -> None:
+    async with in_process(Settings(models=trained_autoencoder.folder.parents[1])) as (client, _):
+        described = (await client.get("/openapi.json")).json()
+        asked = described["components"]["schemas"][f"Request_{AUTOENCODER}"]["properties"]
+        assert asked["score"]["enum"] == ["expected_log_likelihood"]
+        for explain in (False, True):
+            records = [{"image": image.tolist()} for image in simulate_images(3, seed=2)]
+            answer = (await client.post("/score", json={"records": records, "explain": explain})).json()
+            assert_described(described, answer)
+            assert answer["results"][0]["elbo"] is None
+
+
 async def test_it_changes_with_what_is_loaded(models: Path, tmp_path: Path) -> None:
     shutil.copytree(models, tmp_path / "models")
     async with in_process(Settings(models=tmp_path / "models")) as (client, app):
@@ -104,6 +198,17 @@ def test_requests_made_from_the_document_are_answered_as_it_says(
     server: str, operations: tuple[str, ...], tested: int
 ) -> None:
     """A schemathesis run over every operation and format, with data that fits and data that does not."""
+    assert_conforms(server, operations, tested)
+
+
+def test_requests_for_images_are_answered_as_the_document_says(image_server: str) -> None:
+    # JSON Schema cannot say that a text is a file of an image, nor that 5.0 is none of its whole numbers.
+    assert_conforms(
+        image_server, ("--include-path-regex", "(score|infer)$", "--exclude-checks", "positive_data_acceptance"), 5
+    )
+
+
+def assert_conforms(server: str, operations: tuple[str, ...], tested: int) -> None:
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server}/openapi.json", "--checks", "all"]
     limits = ["--max-examples", "25", "--seed", "1", "--suppress-health-check", "filter_too_much"]
     formats = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.service.schemathesis_formats"}

@@ -45,16 +45,23 @@ def write(evidence: Evidence) -> bytes:
     )
 
 
+def _layers(evidence: Evidence) -> str:
+    """What the encoder is made of; the decoder mirrors it."""
+    network = config.build(dict(evidence.manifest.training.config)).network
+    kind = network.kind or ("residual" if evidence.manifest.record.image else "dense")
+    widths = " and ".join(map(str, network.hidden if kind == "dense" else network.channels))
+    return f"{kind}, {widths} {'hidden units' if kind == 'dense' else 'channels'}"
+
+
 def _facts(evidence: Evidence) -> dict[str, str]:
     manifest, facts = evidence.manifest, evidence.manifest.training
     kinds = Counter(field.kind for field in manifest.record.fields)
-    hidden = " and ".join(map(str, config.build(dict(facts.config)).network.hidden))
     return {
         "Data": f"{wording.shown(facts.data)}, SHA-256 {facts.data_sha256[:12]}…",
         "Rows": ", ".join(f"{count:,} {part}" for part, count in facts.rows.items() if count),
         "Label": _label(evidence),
         "Fields": ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()),
-        "Network": f"{hidden} hidden units, {manifest.latent_size} latent dimensions; seed {facts.seed}",
+        "Network": f"{_layers(evidence)}, {manifest.latent_size} latent dimensions; seed {facts.seed}",
         "Trained on": facts.device,
         "Score that decides": f"{manifest.anomaly_score}, {manifest.samples} draws",
         "False-alarm rate": f"{manifest.false_alarm_rate:g}, so above {wording.number(_threshold(evidence))}",
