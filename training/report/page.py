@@ -49,8 +49,10 @@ def _layers(evidence: Evidence) -> str:
     """What the encoder is made of; the decoder mirrors it."""
     network = config.build(dict(evidence.manifest.training.config)).network
     kind = network.kind or ("residual" if evidence.manifest.record.image else "dense")
-    widths = " and ".join(map(str, network.hidden if kind == "dense" else network.channels))
-    return f"{kind}, {widths} {'hidden units' if kind == 'dense' else 'channels'}"
+    widths = network.hidden if kind == "dense" else network.channels
+    if not widths:
+        return f"{kind}, without a hidden layer"
+    return f"{kind}, {' and '.join(map(str, widths))} {'hidden units' if kind == 'dense' else 'channels'}"
 
 
 def _facts(evidence: Evidence) -> dict[str, str]:
