@@ -3,7 +3,7 @@
 import typer
 
 from bundle.errors import BundleError, BundleNotFound
-from cli import demo, evaluate, inspect, models, score, serve, train
+from cli import demo, evaluate, explore, inspect, models, score, serve, train
 from cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app.command("train")(train.train)
 app.command("score")(score.score_file)
 app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)
+app.command("explore")(explore.explore)
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
 app.add_typer(models.app, name="models")

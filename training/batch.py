@@ -21,8 +21,8 @@ class Batch(Protocol):
     def pieces(self, rows: int) -> Iterator[Self]:
         """The records in order, so many at a time."""
 
-    def cpu(self) -> Self:
-        """The same in the CPU's memory."""
+    def to(self, device: torch.device) -> Self:
+        """The same in a device's memory; itself where it is there already."""
 
     def take(self, rows: Tensor) -> Self:
         """The records at the positions `rows` (n,) int64."""

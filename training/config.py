@@ -37,7 +37,7 @@ class NetworkConfig(_Section):
         default=None, description="dense for tables, residual for images"
     )
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        default=(256, 128), min_length=1, description="widths of a dense encoder's layers"
+        default=(256, 128), description="widths of a dense encoder's hidden layers; none makes it linear"
     )
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         default=(32, 64), min_length=1, description="maps of a convolutional encoder, each at half the size before"

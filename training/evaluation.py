@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from bundle.fields import ImageField
 from bundle.store import Bundle
-from training import baselines, export, schema
+from training import baselines, export, image_files, schema
 from training import data as files
 from training.config import DataConfig, build
 from training.data import Data, Rows
@@ -121,14 +123,31 @@ def read(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
 
     Raises:
         ConfigInvalid: No such file.
-        DataInvalid: It cannot be read, or none of the fields is a column.
+        DataInvalid: It cannot be read, none of the fields is a column, or its images are no such images.
     """
     record = bundle.manifest.record
     data = files.read(path, [field.name for field in record.categorical])
     absent = tuple(record.absent(data.table.column_names))
     if len(absent) == len(record.names):
         raise DataInvalid(f"{path}: none of the model's fields is a column: {', '.join(absent)}")
+    for field in record.image:
+        _check_images(path, field, data.table[field.name].type)
     return data, absent
+
+
+def _check_images(path: Path, field: ImageField, kind: pa.DataType) -> None:
+    if not image_files.is_column(kind):
+        raise DataInvalid(f"{path}: column {field.name!r} holds values of type {kind}; images are expected")
+    if tuple(kind.shape) != field.shape:
+        height, width, channels = kind.shape
+        raise DataInvalid(
+            f"{path}: its images are {_size(width, height, channels)}; those of the model are "
+            f"{_size(field.width, field.height, field.channels)}"
+        )
+
+
+def _size(width: int, height: int, channels: int) -> str:
+    return f"{width} wide and {height} high, {'grey' if channels == 1 else 'RGB'}"
 
 
 def unseen(bundle: Bundle, data: Data, rows: Rows, anomalies: Rows) -> tuple[Rows, Rows, Rows]:

@@ -114,7 +114,11 @@ def _fully_convolutional(field: ImageField, outputs: int, config: NetworkConfig,
         up += [activation(), nn.Upsample(scale_factor=2.0, mode="nearest"), nn.Conv2d(channels, wide, 3, padding=1)]
         channels = wide
     encoder = nn.Sequential(*down, nn.Conv2d(config.channels[-1], codes * maps, 3, padding=1), nn.Flatten())
-    return Networks(encoder, nn.Sequential(*up), maps * height * width)
+    # Pooling and up-sampling take half the time where a pixel's maps lie beside each other.
+    networks = Networks(encoder, nn.Sequential(*up), maps * height * width)
+    for network in networks[:2]:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return networks
 
 
 def _divided(field: ImageField, halvings: int) -> tuple[int, int]:

@@ -42,9 +42,9 @@ class Images(NamedTuple):
         for start in range(0, self.rows, rows):
             yield Images(self.pixels[start : start + rows])
 
-    def cpu(self) -> "Images":
-        """The same in the CPU's memory."""
-        return Images(self.pixels.cpu())
+    def to(self, device: torch.device) -> "Images":
+        """The same in a device's memory."""
+        return Images(self.pixels.to(device))
 
     def take(self, rows: Tensor) -> "Images":
         """The images at the positions `rows` (n,) int64."""

@@ -26,6 +26,10 @@ from training.preprocess import Standardised
 from training.scores import Scorer
 from training.vae import VAE
 
+_CPU = torch.device("cpu")
+_MOST_OF_MEMORY = 0.5
+"""Share of a GPU's free memory that training records may take; more stay with the CPU, and batches travel."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -106,19 +110,20 @@ def fit(
         OSError: A checkpoint cannot be written.
     """
     torch.manual_seed(config.seed)
-    vae = VAE(record, config.network, deterministic=config.objective.kind == "autoencoder").to(target)
+    vae = VAE(record, config.network, deterministic=config.objective.kind == "autoencoder")
 
     def standardised(rows: Rows) -> Batch:
         tensors = schema.tensors(record, data, rows)
-        batch: Batch = vae.standardise({kind: torch.from_numpy(values).to(target) for kind, values in tensors.items()})
-        return batch
+        batch: Batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in tensors.items()})
+        size = sum(values.nbytes for values in tensors.values())
+        return batch.to(target if target.type == "cpu" or size < _MOST_OF_MEMORY * _free(target) else _CPU)
 
+    batches = standardised(train), standardised(validation)
     made_from = json.dumps([data.sha256, config.model_dump(mode="json"), *([part] if part else [])], sort_keys=True)
     fingerprint = hashlib.sha256(made_from.encode()).hexdigest()
     run = Fit(
-        vae,
-        standardised(train),
-        standardised(validation),
+        vae.to(target),
+        *batches,
         config.objective,
         config.fit,
         seed=config.seed,
@@ -130,14 +135,20 @@ def fit(
     if resume and not (part and not run.has_checkpoint):
         run.resume()
     validation_elbo = run.run(report)
-    kept = run.kept().cpu()
+    kept = run.kept().to(_CPU)
     vae = vae.cpu().eval()
     noise = noise_table(vae.latent_size, config.seed)
     drawn = torch.from_numpy(noise[: config.scoring.samples])
-    held_out = run.validation.cpu()
+    held_out = run.validation.to(_CPU)
     scorer = Scorer(vae, _components(vae, kept, held_out, drawn, config.seed)).eval()
     scores = scores_of(record, scorer.names)
     return Model(scorer, scores, noise, validation_elbo, tuple(run.history), run.forget_checkpoint)
+
+
+def _free(device: torch.device) -> int:
+    """Bytes of a GPU's memory that nobody has taken."""
+    free: int = torch.cuda.mem_get_info(device)[0]
+    return free
 
 
 def _components(

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -27,3 +28,27 @@ def dense(
         layers += [nn.Linear(inputs, width), ACTIVATIONS[activation]()]
         inputs = width
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+
+
+def through(network: nn.Sequential, inputs: Tensor, precision: torch.dtype) -> Tensor:
+    """What a network makes of its inputs, with all layers but the last in another precision.
+
+    The last one gives means, logits and log-variances, which are summed over hundreds of pixels: bfloat16 holds no more
+    than three digits of each.
+
+    Args:
+        network: Layers in order.
+        inputs: (B, …) float32.
+        precision: float32, or bfloat16 for training on a GPU.
+
+    Returns:
+        (B, …) float32.
+    """
+    if precision is torch.float32:
+        outputs: Tensor = network(inputs)
+        return outputs
+    last = max(place for place, layer in enumerate(network) if any(True for _ in layer.parameters()))
+    with torch.autocast(inputs.device.type, precision):
+        hidden = network[:last](inputs)
+    exact: Tensor = network[last:](hidden.float())
+    return exact

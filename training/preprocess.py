@@ -54,9 +54,9 @@ class Standardised(NamedTuple):
         for start in range(0, self.rows, rows):
             yield Standardised(*(part[start : start + rows] for part in self))
 
-    def cpu(self) -> "Standardised":
-        """The same in the CPU's memory."""
-        return Standardised(*(part.cpu() for part in self))
+    def to(self, device: torch.device) -> "Standardised":
+        """The same in a device's memory."""
+        return Standardised(*(part.to(device) for part in self))
 
     def take(self, rows: Tensor) -> "Standardised":
         """The records at the positions `rows` (n,) int64."""

@@ -15,7 +15,7 @@ from training.errors import ConfigInvalid
 from training.image_likelihood import ImageLikelihood
 from training.images import ImagePreprocess
 from training.likelihoods import JointLikelihood
-from training.networks import dense
+from training.networks import dense, through
 from training.posterior import Posterior, kl_by_dimension
 from training.preprocess import Preprocess
 
@@ -42,6 +42,8 @@ class VAE(nn.Module):
         super().__init__()
         self.deterministic = deterministic
         codes = 1 if deterministic else 2
+        self.precision = torch.float32
+        """Of all layers but the last of each network; another one while a GPU trains."""
         self.latent_size: int
         """K."""
         self.widest: int
@@ -93,9 +95,9 @@ class VAE(nn.Module):
     def encode(self, inputs: Tensor) -> Posterior:
         """q(z|x) from what the network sees, (…, width) or (B, C, H, W)."""
         if self.deterministic:
-            mean = self.encoder(inputs)
+            mean = through(self.encoder, inputs, self.precision)
             return Posterior(mean, torch.full_like(mean, -torch.inf))
-        mean, free = self.encoder(inputs).chunk(2, dim=-1)
+        mean, free = through(self.encoder, inputs, self.precision).chunk(2, dim=-1)
         return Posterior(mean, free.clamp(-LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND))
 
     def kl_by_dimension(self, posterior: Posterior) -> Tensor:
@@ -125,5 +127,5 @@ class VAE(nn.Module):
     def decode(self, latent: Tensor) -> Any:
         """Parameters of p(x|z) for latents of shape (…, K): `Parameters` or `ImageParameters`."""
         # Flat, because each layer would otherwise flatten and unflatten for itself, and convolutions take no more.
-        raw = self.decoder(latent.reshape(-1, self.latent_size))
+        raw = through(self.decoder, latent.reshape(-1, self.latent_size), self.precision)
         return self.likelihood(raw.reshape(*latent.shape[:-1], *raw.shape[1:]))

@@ -1,14 +1,19 @@
-"""Pictures of a model of images: what it sees, what it imagines, and its strangest images with their maps."""
+"""Pictures of a model of images: what it sees, and what it imagines."""
 
 import base64
+from collections.abc import Iterable
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from markupsafe import Markup, escape
+from markupsafe import Markup
+from PIL import Image
 
-from bundle import images
+from bundle.explanation import Explanations
 from training import gallery
-from training.report.evidence import Evidence
+from training.codec import Codec, Levels
+from training.report import wording
+from training.report.panel import Panel
 
 SHOWN = 12
 """Images beside their reconstructions, ..."""
@@ -18,48 +23,123 @@ DIMENSIONS = 10
 """... and latent dimensions that are traversed, most."""
 PAIRS = 4
 
-
-def reconstructions(evidence: Evidence) -> Markup:
-    """Held-out images, and below each what the decoder expects."""
-    return picture(gallery.reconstructions(evidence.vae, _shown(evidence)), "Images above their reconstructions")
-
-
-def samples(evidence: Evidence) -> Markup:
-    """Images of latents drawn from the prior."""
-    seed = evidence.manifest.training.seed
-    return picture(gallery.samples(evidence.vae, *SAMPLES, seed), "Images that the model imagines")
+_GAP = 4
+"""Between images, and ..."""
+_LEAST_WIDTH = 720
+"""... how wide a picture is at least, so that one of few pixels is not blurred where it is shown; both in pixels."""
 
 
-def traversals(evidence: Evidence) -> Markup:
-    """One image with each latent dimension moved, those of the most KL first."""
-    dimensions = np.argsort(-evidence.kl.mean(axis=0), kind="stable")[:DIMENSIONS]
-    rows = gallery.traversals(evidence.vae, _shown(evidence)[0], dimensions)
-    return picture(rows, "An image with one latent dimension moved in each row")
-
-
-def interpolations(evidence: Evidence) -> Markup:
-    """From one held-out image to another, through the latent space."""
-    shown = _shown(evidence)
-    pairs = min(PAIRS, len(shown) // 2)
-    rows = gallery.interpolations(evidence.vae, shown[:pairs], shown[pairs : 2 * pairs])
-    return picture(rows, "From one image to another in each row")
-
-
-def picture(rows: gallery.Levels, words: str) -> Markup:
-    """Rows of images (R, N, H, W, C) as an element that loads nothing.
+def panels(codec: Codec, images: Levels, kl: npt.NDArray[np.float64], seed: int) -> list[Panel]:
+    """Everything that can be shown of a model by some images.
 
     Args:
-        rows: The images.
-        words: What a screen reader says.
+        codec: The model.
+        images: (n, H, W, C) that it was not trained on; the first ones are shown.
+        kl: (K,) mean KL of each latent dimension, in nats.
+        seed: Of the samples.
     """
-    sheet = gallery.sheet(rows)
-    content = base64.b64encode(images.png(sheet)).decode("ascii")
-    height, width = sheet.shape[:2]
-    return Markup('<img class="pixels" src="data:image/png;base64,{}" width="{}" height="{}" alt="{}">').format(
-        content, width, height, escape(words)
+    shown = [reconstructions(codec, images)]
+    if not codec.deterministic:
+        shown.append(samples(codec, seed))
+    if len(images) > 1:
+        shown.append(interpolations(codec, images))
+    if not codec.deterministic:
+        shown.append(traversals(codec, images[0], kl))
+    return shown
+
+
+def reconstructions(codec: Codec, images: Levels) -> Panel:
+    """The first images, and below each what the decoder expects."""
+    rows = gallery.reconstructions(codec, images[:SHOWN])
+    return Panel(
+        "Reconstructions",
+        "Images above what the decoder expects of each: what is lost there is noise to the model.",
+        picture(rows, "Images above their reconstructions"),
     )
 
 
-def _shown(evidence: Evidence) -> npt.NDArray[np.uint8]:
-    shown: npt.NDArray[np.uint8] = evidence.held_out.tensors["image"][:SHOWN]
-    return shown
+def samples(codec: Codec, seed: int) -> Panel:
+    """Images of latents drawn from the prior."""
+    return Panel(
+        "Samples",
+        "Latents drawn from the prior, decoded: they look like normal images as far as the latent is used as it should "
+        "be.",
+        picture(gallery.samples(codec, *SAMPLES, seed), "Images that the model imagines"),
+    )
+
+
+def interpolations(codec: Codec, images: Levels) -> Panel:
+    """From each of the first images to one of those after them, through the latent space."""
+    pairs = min(PAIRS, len(images) // 2)
+    rows = gallery.interpolations(codec, images[:pairs], images[pairs : 2 * pairs])
+    return Panel(
+        "Interpolations",
+        "From one image to another along a line through the latent space, both ends reconstructed.",
+        picture(rows, "From one image to another in each row"),
+    )
+
+
+def traversals(codec: Codec, image: Levels, kl: npt.NDArray[np.float64]) -> Panel:
+    """An image (H, W, C) with each latent dimension moved, those of the most KL (K,) first."""
+    dimensions = np.argsort(-kl, kind="stable")[:DIMENSIONS]
+    rows = gallery.traversals(codec, image, dimensions)
+    words = [(f"dimension {each + 1}", f"{wording.nats(float(kl[each]))} nats") for each in dimensions.tolist()]
+    these = "all" if len(words) == kl.size else f"{len(words)} of {kl.size}"
+    return Panel(
+        "Latent traversals",
+        f"One image with a latent dimension a row moved from -{gallery.FURTHEST:g} to +{gallery.FURTHEST:g} in "
+        f"{gallery.STEPS} steps, the other dimensions at the mean of q(z|x). Shown are {these}, those with the largest "
+        "mean KL first; where a row hardly changes, the model does not use the dimension.",
+        _strips(rows, words),
+    )
+
+
+def explained(image: Levels, explanations: Explanations, row: int) -> Markup:
+    """An image, the one that is expected, and its map.
+
+    Args:
+        image: (H, W, C) uint8.
+        explanations: Of several images.
+        row: Its place among them.
+    """
+    grey = explanations.surprisal_map(row)[..., np.newaxis]
+    shown = np.stack([image, explanations.expected_image(row), np.broadcast_to(grey, image.shape)])
+    return picture(shown[np.newaxis], "The image, what is expected, and the surprisal of each pixel")
+
+
+def picture(rows: Levels, words: str) -> Markup:
+    """Rows of images as an element that loads nothing.
+
+    Args:
+        rows: (R, N, H, W, C) uint8.
+        words: What a screen reader says.
+    """
+    sheet = _sheet(rows)
+    height, width = sheet.shape[:2]
+    file = BytesIO()
+    Image.fromarray(sheet).save(file, "PNG")
+    content = base64.b64encode(file.getvalue()).decode("ascii")
+    return Markup('<img class="pixels" src="data:image/png;base64,{}" width="{}" height="{}" alt="{}">').format(
+        content, width, height, words
+    )
+
+
+def _strips(rows: Levels, words: Iterable[tuple[str, str]]) -> Markup:
+    """Rows of images (R, N, H, W, C), each with its name and a figure beside it."""
+    strips = (
+        Markup("<dt>{} <span>{}</span></dt><dd>{}</dd>").format(name, figure, picture(row[np.newaxis], name))
+        for row, (name, figure) in zip(rows, words, strict=True)
+    )
+    return Markup('<dl class="strips">{}</dl>').format(Markup("").join(strips))
+
+
+def _sheet(images: Levels) -> Levels:
+    """(R, N, H, W, C) as one picture (R H' …, N W' …, 4), images enlarged by a whole number, nothing between them."""
+    rows, columns, height, width, _ = images.shape
+    times = -(-_LEAST_WIDTH // (columns * width))
+    height, width = times * height, times * width
+    page = np.zeros((rows, height + _GAP, columns, width + _GAP, 4), np.uint8)
+    enlarged = images.repeat(times, axis=2).repeat(times, axis=3).transpose(0, 2, 1, 3, 4)
+    page[:, :height, :, :width, :3] = enlarged
+    page[:, :height, :, :width, 3] = 255
+    return page.reshape(rows * (height + _GAP), columns * (width + _GAP), 4)[:-_GAP, :-_GAP]

@@ -1,38 +1,20 @@
-"""`report.html`: the sections of the page, written by a Jinja2 template in which every text is escaped."""
+"""`report.html`: the sections of the page."""
 
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
-from training import config, gallery
+from training import codec, config
 from training.measures import detection
-from training.report import field_fit, imagery, latent, normal, pictures, strangest, wording
+from training.report import field_fit, imagery, latent, normal, pictures, strangest, template, wording
 from training.report.evidence import Evidence
 from training.report.false_alarms import Check, check
+from training.report.panel import Panel
 
 FILE_NAME: Final = "report.html"
 _TEMPLATE = "page.html"
 _VALIDATION, _LATER = "validation", "later half"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A picture with its words.
-
-    Args:
-        title: A few words.
-        caption: What is to be seen.
-        picture: The `<svg>`.
-    """
-
-    title: str
-    caption: str
-    picture: Markup
 
 
 def write(evidence: Evidence) -> bytes:
@@ -41,16 +23,9 @@ def write(evidence: Evidence) -> bytes:
     Args:
         evidence: What is said of the model; the same evidence gives the same bytes.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": wording.number, "nats": wording.nats, "percent": wording.percent}
     plane = latent.plane(evidence.held_out.latent_mean, evidence.anomalies.latent_mean)
-    page = environment.get_template(_TEMPLATE).render(
+    return template.render(
+        _TEMPLATE,
         name=evidence.name,
         manifest=evidence.manifest,
         facts=_facts(evidence),
@@ -68,15 +43,16 @@ def write(evidence: Evidence) -> bytes:
         kl=strangest.KL,
         most_values=strangest.VALUES,
     )
-    return page.encode()
 
 
 def _layers(evidence: Evidence) -> str:
     """What the encoder is made of; the decoder mirrors it."""
     network = config.build(dict(evidence.manifest.training.config)).network
     kind = network.kind or ("residual" if evidence.manifest.record.image else "dense")
-    widths = " and ".join(map(str, network.hidden if kind == "dense" else network.channels))
-    return f"{kind}, {widths} {'hidden units' if kind == 'dense' else 'channels'}"
+    widths = network.hidden if kind == "dense" else network.channels
+    if not widths:
+        return f"{kind}, without a hidden layer"
+    return f"{kind}, {' and '.join(map(str, widths))} {'hidden units' if kind == 'dense' else 'channels'}"
 
 
 def _facts(evidence: Evidence) -> dict[str, str]:
@@ -220,30 +196,10 @@ def _latent(evidence: Evidence, plane: latent.Plane) -> list[Panel]:
 
 
 def _gallery(evidence: Evidence) -> list[Panel]:
-    return [
-        Panel(
-            "Reconstructions",
-            "Held-out images, and below each what the decoder expects of it: what is lost there is noise to the model.",
-            imagery.reconstructions(evidence),
-        ),
-        Panel(
-            "Samples",
-            "Latents drawn from the prior, decoded: they look like normal images as far as the latent is used as it "
-            "should be.",
-            imagery.samples(evidence),
-        ),
-        Panel(
-            "Latent traversals",
-            f"One image, a latent dimension a row moved from -{gallery.FURTHEST:g} to +{gallery.FURTHEST:g} in "
-            f"{gallery.STEPS} steps, the {imagery.DIMENSIONS} with most KL first.",
-            imagery.traversals(evidence),
-        ),
-        Panel(
-            "Interpolations",
-            "From one held-out image to another along a line through the latent space.",
-            imagery.interpolations(evidence),
-        ),
-    ]
+    images, seed = evidence.held_out.tensors["image"], evidence.manifest.training.seed
+    # Some at random, because a folder's stand in the order of their labels.
+    chosen = np.random.default_rng(seed).permutation(len(images))[: imagery.SHOWN]
+    return imagery.panels(codec.of_network(evidence.vae), images[chosen], evidence.kl.mean(axis=0), seed)
 
 
 def _fits(evidence: Evidence) -> list[Panel]:

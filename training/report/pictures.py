@@ -134,19 +134,44 @@ def score(key: str, title: str, unit: str, normal: Values, anomalies: Values, th
     """
 
     def draw(axes: Axes) -> None:
-        low, high = score_range(normal, anomalies, threshold)
-        edges = np.linspace(low, high, _SCORE_BINS + 1)
-        groups = (("normal", normal, NORMAL, True), ("anomalies", anomalies, STRANGE, False))
-        for name, values, colour, filled in groups:
-            if values.size:
-                shares = np.histogram(values.astype(np.float64).clip(low, high), edges)[0] / values.size
-                axes.stairs(shares, edges, color=colour, fill=filled, alpha=0.6 if filled else 1, label=name, lw=1.6)
-        axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=":", label="threshold")
-        axes.set(xlabel=unit, ylabel="share of its kind", xlim=(low, high), ylim=(0, None))
-        axes.yaxis.set_major_formatter(PERCENT)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        shown = score_range(normal, anomalies, threshold)
+        _histograms(axes, {"normal": normal, "anomalies": anomalies}, shown, threshold, unit)
 
     return _picture(key, title, draw, legend=True)
+
+
+def measured(key: str, title: str, unit: str, data: Values, other: Values, threshold: float, sign: int) -> Markup:
+    """How a figure is distributed in data, and in others.
+
+    Args:
+        key: Of the picture.
+        title: What a screen reader says of it.
+        unit: Of the figure.
+        data: (n,)
+        other: (m,), or none.
+        threshold: Beyond it a record is flagged.
+        sign: 1 where higher is stranger, -1 where lower is.
+    """
+
+    def draw(axes: Axes) -> None:
+        low, high = sorted(sign * end for end in score_range(sign * data, sign * other, sign * threshold))
+        _histograms(axes, {"data": data, "other": other}, (low, high), threshold, unit)
+
+    return _picture(key, title, draw, legend=True)
+
+
+def _histograms(axes: Axes, groups: dict[str, Values], shown: tuple[float, float], threshold: float, unit: str) -> None:
+    """The first group filled, the second as a line above it; what lies beyond is in the outermost bins."""
+    low, high = shown
+    edges = np.linspace(low, high, _SCORE_BINS + 1)
+    for (name, values), colour, filled in zip(groups.items(), (NORMAL, STRANGE), (True, False), strict=True):
+        if values.size:
+            shares = np.histogram(values.astype(np.float64).clip(low, high), edges)[0] / values.size
+            axes.stairs(shares, edges, color=colour, fill=filled, alpha=0.6 if filled else 1, label=name, lw=1.6)
+    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=":", label="threshold")
+    axes.set(xlabel=unit, ylabel="share of its kind", xlim=(low, high), ylim=(0, None))
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
 
 
 def score_range(normal: Values, anomalies: Values, threshold: float) -> tuple[float, float]:

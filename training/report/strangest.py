@@ -132,17 +132,10 @@ def _described(evidence: Evidence, part: Part, chosen: npt.NDArray[np.int64]) ->
             else tuple(
                 (wording.shown(field.name), _value(evidence, part, field, index)) for field in record.fields[:VALUES]
             ),
-            picture=_picture(part, index, explanations, place) if record.image else None,
+            picture=imagery.explained(part.tensors["image"][index], explanations, place) if record.image else None,
         )
         for place, index in enumerate(chosen.tolist())
     )
-
-
-def _picture(part: Part, index: int, explanations: Explanations, place: int) -> Markup:
-    image = part.tensors["image"][index]
-    grey = explanations.surprisal_map(place)[..., np.newaxis]
-    shown = np.stack([image, explanations.expected_image(place), np.broadcast_to(grey, image.shape)])
-    return imagery.picture(shown[np.newaxis], "The image, what is expected, and the surprisal of each pixel")
 
 
 def _terms(evidence: Evidence, part: Part, index: int, explanations: Explanations, place: int) -> tuple[Term, ...]:

@@ -44,7 +44,7 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
     def explain(tensors: Tensors) -> Outputs:
         return export.run_with_torch(explainer, tensors, noise.numpy(), 64)
 
-    samples, decides = given.scoring.samples, given.scoring.anomaly_score
+    samples, decides = given.scoring.samples, given.anomaly_score
     held_out = schema.tensors(record, data, parts.normal if parts.folds else parts.calibration)
     usual = score(held_out)
     calibration = Calibration({(each.name, samples): each.sign * usual[each.output] for each in TABLE_SCORES})

@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from bundle import store
+from tests.conftest import simulate_images
 from tests.training.report import chromium
 from tests.training.report.conftest import HOSTILE
+from training import exploration
 from training.pipeline import Trained
-from training.report import page
+from training.report import album, page
 from training.report.evidence import Evidence
 
 # Texts of pictures that reach over the edge of their card.
@@ -40,6 +44,27 @@ def test_a_report_opens_without_complaint_and_fits(
     assert tab.evaluate("document.compatMode") == "CSS1Compat"
     assert tab.evaluate("document.querySelectorAll('figure svg').length") >= 20
     assert tab.evaluate(CLIPPED) == []
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_exploration_opens_without_complaint_and_fits(
+    tab: chromium.Page, trained_images: Trained, tmp_path: Path, width: int, scheme: str
+) -> None:
+    np.savez(tmp_path / "usual.npz", X=simulate_images(30, seed=5))
+    np.savez(tmp_path / "strange.npz", X=simulate_images(30, seed=6, strange=True))
+    bundle = store.load(trained_images.folder.parents[1], trained_images.name, trained_images.version)
+    found = exploration.explore(bundle, tmp_path / "usual.npz", tmp_path / "strange.npz", 30)
+    for name, content in (("explored.html", album.write(found)), ("report.html", bundle.files["report.html"])):
+        path = tmp_path / name
+        path.write_bytes(content)
+        tab.open(path, width, scheme)
+        assert tab.complaints == []
+        assert [url for url in tab.requests if not url.startswith("data:image/png")] == [path.as_uri()]
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+        assert tab.evaluate("document.images.length") > 5
+        assert tab.evaluate(CLIPPED) == []
 
 
 def test_the_browser_would_say_so(tab: chromium.Page, tmp_path: Path) -> None:

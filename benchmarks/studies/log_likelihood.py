@@ -1,0 +1,171 @@
+"""VAE and importance-weighted autoencoders of dynamically binarised MNIST: log p(x) by 5 000 draws.
+
+    python -m benchmarks.studies.log_likelihood DATA [--budget small|full]
+
+DATA holds `mnist.npz`. One stochastic layer of 50 dimensions, two tanh layers of 200 on each side; every time that an
+image is trained on, each of its pixels is drawn black or white anew by its level. Equal epochs for all three.
+
+Reference:
+    Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders", section 5 and table 1.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from benchmarks.studies import image_sets, pictures
+from benchmarks.studies.arguments import Arguments, parse, study
+from benchmarks.studies.table import show
+from bundle.fields import ImageField, RecordSchema
+from training import config, export
+from training.fit import Fit
+from training.images import Images
+from training.log_likelihood import log_likelihoods
+from training.scores import Scorer
+from training.vae import VAE
+
+SAMPLES = 5000
+NETWORK = {"kind": "dense", "hidden": (200, 200), "latent_size": 50, "activation": "tanh"}
+PUBLISHED = {1: 86.76, 5: 85.54, 50: 84.78}
+"""Negative log-likelihood by draws, nats."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Training images, epochs, images a step, and how many test images log p(x) is estimated of."""
+
+    images: int
+    epochs: int
+    batch: int
+    tested: int
+
+
+BUDGETS = {"small": Budget(20_000, 20, 50, 1000), "full": Budget(60_000, 200, 100, 10_000)}
+
+
+@dataclass(frozen=True)
+class Binarised:
+    """Grey images that become black and white by chance, anew each time that some are taken.
+
+    Args:
+        pixels: (n, H, W, C) uint8; a level over 255 is the probability of white.
+        generator: Draws.
+    """
+
+    pixels: Tensor
+    generator: torch.Generator
+
+    @property
+    def rows(self) -> int:
+        """n."""
+        return len(self.pixels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.pixels.device
+
+    def take(self, rows: Tensor) -> Images:
+        """A draw of the images at the positions `rows`."""
+        shares = self.pixels.index_select(0, rows) / 255.0
+        return Images(torch.bernoulli(shares, generator=self.generator).mul_(255.0).to(torch.uint8))
+
+    def pieces(self, rows: int) -> Iterator[Images]:
+        """A draw of all, so many at a time."""
+        for start in range(0, self.rows, rows):
+            yield self.take(torch.arange(start, min(start + rows, self.rows), device=self.device))
+
+    def to(self, device: torch.device) -> "Binarised":
+        """The same in a device's memory."""
+        return Binarised(self.pixels.to(device), torch.Generator(device).manual_seed(self.generator.initial_seed()))
+
+    def broken(self) -> Tensor:
+        """(1,) bool: never."""
+        return torch.zeros(1, dtype=torch.bool)
+
+
+def fit(digits: image_sets.ImageSet, draws: int, budget: Budget, arguments: Arguments) -> tuple[VAE, RecordSchema, Fit]:
+    """Train one model; the last images of the training part stop it."""
+    objective = {"kind": "importance-weighted", "draws": draws} if draws > 1 else {"kind": "elbo"}
+    settings = config.build(
+        {
+            "seed": arguments.seed,
+            "network": NETWORK,
+            "objective": {**objective, "kl_warm_up": 0.0},
+            "fit": {"epochs": budget.epochs, "batch_size": budget.batch, "patience": budget.epochs},
+        }
+    )
+    record = RecordSchema(
+        fields=(ImageField(name="image", height=28, width=28, channels=1, likelihood="bernoulli", binary=True),)
+    )
+    torch.manual_seed(arguments.seed)
+    vae = VAE(record, settings.network).to(arguments.device)
+    generator = torch.Generator(arguments.device).manual_seed(arguments.seed)
+    train = torch.from_numpy(digits.train[: budget.images]).to(arguments.device)
+    held_out = torch.from_numpy(digits.train[-2000:]).to(arguments.device)
+    stopping = Binarised(held_out, generator).take(torch.arange(len(held_out), device=arguments.device))
+    run = Fit(
+        vae,
+        Binarised(train, generator),
+        stopping,
+        settings.objective,
+        settings.fit,
+        seed=arguments.seed,
+    )
+    run.run()
+    return vae.cpu().eval(), record, run
+
+
+def main() -> None:
+    """Train all three, estimate log p(x) of the same test images, and compare image by image."""
+    arguments = parse(__doc__)
+    budget = BUDGETS[arguments.budget]
+    digits = image_sets.read(arguments.data, "mnist")
+    drawn = Binarised(torch.from_numpy(digits.test[: budget.tested]), torch.Generator().manual_seed(1))
+    test = drawn.take(torch.arange(budget.tested)).pixels.numpy()
+    found: dict[int, npt.NDArray[np.float64]] = {}
+    rows, curves = [], {}
+    with study("VAE and importance-weighted autoencoders on dynamically binarised MNIST"):
+        for draws, published in PUBLISHED.items():
+            name = "VAE" if draws == 1 else f"IWAE, {draws} draws"
+            started = time.perf_counter()
+            vae, record, run = fit(digits, draws, budget, arguments)
+            seconds = time.perf_counter() - started
+            curves[name] = [-epoch.validation_elbo for epoch in run.history]
+            session = export.session(export.export(Scorer(vae, None).eval(), record).scorer, torch.get_num_threads())
+            found[draws] = -log_likelihoods(session, {"image": test}, vae.latent_size, SAMPLES, arguments.seed)
+            row = [name, f"{found[draws].mean():.2f}", f"{found[draws].std(ddof=1) / np.sqrt(budget.tested):.2f}"]
+            before = None
+            if len(found) > 1:
+                (last,) = (each for key, each in list(found.items())[-2:-1])
+                gain = last - found[draws]
+                before = f"{gain.mean():.2f} ± {gain.std(ddof=1) / np.sqrt(budget.tested):.2f}"
+            effective = run.history[-1].effective_samples
+            rows.append([*row, before, f"{effective:.1f}", f"{published:.2f}", f"{seconds:.0f}"])
+        columns = (
+            "model",
+            "−log p(x), nats",
+            "standard error",
+            "less than the model above",
+            "effective samples",
+            "published",
+            "seconds",
+        )
+        show(columns, rows)
+    with pictures.drawing(arguments.pictures / "log_likelihood.svg", 6, 4) as figure:
+        axes = figure.subplots()
+        for name, curve in curves.items():
+            axes.plot(range(1, len(curve) + 1), curve, label=name)
+        axes.set(title="Negative ELBO of held-out digits while training", xlabel="epoch", ylabel="nats")
+        axes.set_ylim(top=np.percentile(np.concatenate([*curves.values()]), 90))
+        axes.grid(visible=True)
+        axes.legend()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Charts and sheets of images in files, legible on white and on black."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from training.figures import STYLE
+
+BINS = 60
+
+
+@contextmanager
+def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure that is written to `path` (.svg or .png) at the end; inches."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else {})
+
+
+def histograms(axes: Any, values: dict[str, npt.NDArray[np.floating[Any]]]) -> None:
+    """Several sets of values over each other, from the first to the last percent of all of them."""
+    low, high = np.percentile(np.concatenate(list(values.values())), (0.5, 99.5))
+    edges = np.linspace(low, high, BINS + 1)
+    for name, each in values.items():
+        inside = np.clip(each, low, high)
+        axes.hist(
+            inside, edges, weights=np.full(len(each), 1.0 / len(each)), histtype="step", label=name, linewidth=1.6
+        )
+
+
+def images(axes: Any, sheet: npt.NDArray[np.uint8], title: str) -> None:
+    """A sheet of images (H, W, C), one pixel as a square."""
+    axes.imshow(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=255)
+    axes.set_title(title)
+    axes.axis("off")

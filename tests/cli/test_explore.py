@@ -1,0 +1,57 @@
+"""`surprisal explore`, as a process: what it writes, and what it refuses before any work."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.test_commands import surprisal
+from tests.conftest import IMAGES, NAME, simulate_images
+
+
+def test_a_page_is_written_and_said(image_models: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "usual.npz", X=simulate_images(60, seed=5))
+    np.savez(tmp_path / "strange.npz", X=simulate_images(40, seed=6, strange=True))
+    out = tmp_path / "scans.html"
+    out.write_text("an older page")
+    files = (tmp_path / "usual.npz", "--other", tmp_path / "strange.npz")
+    result = surprisal("explore", image_models / IMAGES, *files, "--out", out, "--images", 50)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.splitlines() == [
+        "scoring 50 of 60 images of usual.npz",
+        "scoring 40 images of strange.npz",
+        f"wrote {out}",
+    ]
+    content = out.read_text()
+    assert content.startswith("<!doctype html>")
+    assert "AUROC" in content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scans.html", "strange.npz", "usual.npz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("{payments}", "{usual}", "--out", "{tmp}/a.html"), 2, "transactions/1/report.html"),
+        (("{scans}", "{usual}", "--out", "{tmp}/a.txt"), 2, "a.txt: a file that ends in .html"),
+        (("{scans}", "{usual}", "--out", "{tmp}/none/a.html"), 2, "there is no folder"),
+        (("{scans}", "{usual}", "--out", "{tmp}/folder.html"), 2, "is a folder"),
+        (("{scans}", "{tmp}/none.npz", "--out", "{tmp}/a.html"), 2, "no such file"),
+        (("{scans}", "{usual}", "--other", "{large}", "--out", "{tmp}/a.html"), 1, "9 wide and 9 high, grey; those"),
+        (("{scans}", "{usual}", "--out", "{tmp}/a.html", "--images", "0"), 2, "--images"),
+        (("{tmp}/none", "{usual}", "--out", "{tmp}/a.html"), 2, "no bundle"),
+    ],
+)
+def test_what_goes_wrong_is_one_paragraph_and_an_exit_code(
+    arguments: tuple[str, ...], code: int, words: str, image_models: Path, models: Path, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "usual.npz", X=simulate_images(5, seed=5))
+    np.savez(tmp_path / "large.npz", X=np.zeros((5, 9, 9), np.uint8))
+    (tmp_path / "folder.html").mkdir()
+    places = {"payments": models / NAME, "scans": image_models / IMAGES, "tmp": tmp_path}
+    places |= {name: tmp_path / f"{name}.npz" for name in ("usual", "large")}
+    result = surprisal("explore", *(argument.format(**places) for argument in arguments))
+    assert result.returncode == code, result.stderr
+    assert words in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert "scoring" not in result.stderr, "what is wrong is said before any work"
+    assert not (tmp_path / "a.html").exists()

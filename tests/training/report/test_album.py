@@ -1,0 +1,182 @@
+"""The page of `surprisal explore`, compared with what the bundle's graphs say of the images."""
+
+import base64
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from bundle import store
+from bundle.store import Bundle
+from tests.conftest import simulate_images, table_of_images
+from tests.training.report.test_page import Reader
+from training import data as files
+from training import evaluation, exploration
+from training.config import build
+from training.errors import ConfigInvalid, DataInvalid
+from training.exploration import Exploration
+from training.measures import detection
+from training.pipeline import Trained
+from training.report import album, imagery
+
+
+def load(trained: Trained) -> Bundle:
+    return store.load(trained.folder.parents[1], trained.name, trained.version)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`usual.npz`, `strange.npz`, `one.npz`."""
+    path = tmp_path_factory.mktemp("images")
+    np.savez(path / "usual.npz", X=simulate_images(120, seed=5))
+    np.savez(path / "strange.npz", X=simulate_images(50, seed=6, strange=True))
+    np.savez(path / "one.npz", X=simulate_images(1, seed=7))
+    return path
+
+
+@pytest.fixture(scope="module")
+def explored(trained_images: Trained, folder: Path) -> Exploration:
+    return exploration.explore(load(trained_images), folder / "usual.npz", folder / "strange.npz", 2000)
+
+
+def assert_sound(content: bytes, pictures: int, charts: int = 2) -> Reader:
+    """One file that runs nothing and asks for nothing, with so many pictures."""
+    reader = Reader(content)
+    assert reader.within == []
+    tags = [tag for tag, _ in reader.elements]
+    assert not {"script", "iframe", "object", "embed", "form"} & set(tags)
+    assert (tags.count("img"), tags.count("svg")) == (pictures, charts)
+    assert b"default-src 'none'" in content
+    ids = [attributes["id"] for _, attributes in reader.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in reader.elements:
+        source = attributes.get("src")
+        assert source is None or (tag == "img" and source.startswith("data:image/png;base64,"))
+        href = attributes.get("href")
+        assert href is None or href == "data:," or href[1:] in ids
+    return reader
+
+
+def test_every_section_shows_what_it_should(explored: Exploration) -> None:
+    dimensions = explored.codec.latent_size
+    reader = assert_sound(album.write(explored), pictures=2 + 2 + dimensions + 2 * album.STRANGEST)
+    assert "usual.npz: 120 images, " in reader.text
+    assert "strange.npz: 50 images, " in reader.text
+    assert "of the training file" not in reader.text
+    for score in ("elbo", "combined"):
+        auroc = detection(explored.data.scores[score], explored.other.scores[score] if explored.other else np.empty(0))
+        assert f"AUROC {auroc['auroc']:.3f}" in reader.text
+    mean = -float(explored.data.scores["elbo"].astype(np.float64).mean())
+    assert f"Mean {mean:.4g} in usual.npz".replace("-", "\N{MINUS SIGN}") in reader.text
+    rows = [reader.text.index(f"dimension {each + 1} ") for each in np.argsort(-explored.kl, kind="stable")]
+    assert rows == sorted(rows), "dimensions of the most KL come first"
+
+
+def test_the_strangest_images_are_those_of_the_highest_scores(trained_images: Trained, folder: Path) -> None:
+    bundle = load(trained_images)
+    found = exploration.explore(bundle, folder / "usual.npz", None, 2000)
+    data, _ = evaluation.read(bundle, folder / "usual.npz")
+    scores = found.data.scores["combined"]
+    names = [found.data.names[place] for place in np.argsort(-scores, kind="stable")[: album.STRANGEST]]
+    reader = assert_sound(album.write(found), pictures=1 + 2 + found.codec.latent_size + album.STRANGEST)
+    places = [reader.text.index(f"{name} score") for name in names]
+    assert places == sorted(places)
+    assert f"score {scores.max():.4g}, p-value" in reader.text
+    # A name leads back to the image.
+    images = simulate_images(data.table.num_rows, seed=5)
+    for place in range(5):
+        row = int(found.data.names[place].removeprefix("row ")) - 1
+        assert np.array_equal(found.data.images[place], images[row])
+
+
+def test_the_same_images_give_the_same_bytes(trained_images: Trained, folder: Path, explored: Exploration) -> None:
+    again = exploration.explore(load(trained_images), folder / "usual.npz", folder / "strange.npz", 2000)
+    assert album.write(again) == album.write(explored)
+
+
+def test_of_the_training_file_only_images_that_nothing_was_fitted_on_are_shown(
+    trained_images: Trained, tmp_path: Path
+) -> None:
+    bundle = load(trained_images)
+    path = tmp_path / "scans.parquet"
+    pyarrow.parquet.write_table(table_of_images(1200, 60, seed=1), path)
+    data = files.read(path)
+    facts = bundle.manifest.training.model_copy(update={"data_sha256": data.sha256})
+    bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"training": facts}))
+    said: list[str] = []
+    found = exploration.explore(bundle, path, None, 2000, said.append)
+    config = build(dict(facts.config))
+    parts = files.split(data, config.data, config.scoring.false_alarm_rate, config.seed)
+    rows = sorted(int(name.removeprefix("row ").replace(",", "")) - 1 for name in found.data.names)
+    assert rows == parts.calibration.tolist()
+    words = f"{parts.calibration.size} images of the training file that nothing was fitted on"
+    assert words in Reader(album.write(found)).text
+    assert said == [f"scoring {parts.calibration.size} images of scans.parquet, which nothing was fitted on"]
+    some = exploration.explore(bundle, path, None, 30)
+    assert set(some.data.names) < set(found.data.names)
+    assert f"30 of {parts.calibration.size} images" in Reader(album.write(some)).text
+
+
+def test_an_autoencoder_has_nothing_to_draw_from(trained_autoencoder: Trained, folder: Path) -> None:
+    found = exploration.explore(load(trained_autoencoder), folder / "usual.npz", folder / "strange.npz", 2000)
+    reader = assert_sound(album.write(found), pictures=2 + 1 + 2 * album.STRANGEST)
+    assert "no prior" in reader.text
+    assert "Latent traversals" not in reader.text
+    assert "Samples" not in reader.text
+    assert "The maps explain expected_log_likelihood ." in reader.text
+    auroc = detection(found.data.scores["expected_log_likelihood"], found.other.scores["expected_log_likelihood"])  # type: ignore[union-attr]
+    assert reader.text.count(f"AUROC {auroc['auroc']:.3f}") == 2
+
+
+def test_one_image_is_enough(trained_images: Trained, folder: Path) -> None:
+    found = exploration.explore(load(trained_images), folder / "one.npz", None, 2000)
+    reader = assert_sound(album.write(found), pictures=1 + 1 + found.codec.latent_size + 1)
+    assert "one.npz: 1 image, " in reader.text
+    assert "Interpolations" not in reader.text
+
+
+def test_markup_in_names_of_files_stays_text(trained_images: Trained, tmp_path: Path) -> None:
+    folder = tmp_path / "<b>scans"
+    folder.mkdir()
+    for place, levels in enumerate(simulate_images(3, seed=8)):
+        Image.fromarray(levels[..., 0]).save(folder / f"<i>{place}.png")
+    found = exploration.explore(load(trained_images), folder, None, 2000)
+    reader = assert_sound(album.write(found), pictures=1 + 2 + found.codec.latent_size + 3)
+    assert "<b>scans: 3 images" in reader.text
+    assert all(f"<i>{place}.png" in reader.text for place in range(3))
+
+
+def test_a_picture_holds_every_pixel() -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 3)).astype(np.uint8)
+    html = str(imagery.picture(rows, "two & three"))
+    content = base64.b64decode(html.partition("base64,")[2].partition('"')[0])
+    found = np.asarray(Image.open(io.BytesIO(content)))
+    times = 720 // 15
+    assert found.shape == (2 * 4 * times + 4, 3 * 5 * times + 8, 4)
+    left, top = 5 * times + 4, 4 * times + 4
+    second = found[top : top + 4 * times : times, left : left + 5 * times : times]
+    assert np.array_equal(second[..., :3], rows[1, 1])
+    assert (second[..., 3] == 255).all()
+    assert (found[4 * times : top, :, 3] == 0).all()
+    assert "two &amp; three" in html
+
+
+def test_other_images_than_the_models_are_refused(trained_images: Trained, trained: Trained, tmp_path: Path) -> None:
+    np.savez(tmp_path / "large.npz", X=np.zeros((5, 8, 9), np.uint8))
+    np.savez(tmp_path / "colour.npz", X=np.zeros((5, 8, 8, 3), np.uint8))
+    (tmp_path / "text.csv").write_text("image\nscan.png\n")
+    bundle = load(trained_images)
+    with pytest.raises(DataInvalid, match="9 wide and 8 high, grey; those of the model are 8 wide and 8 high, grey"):
+        exploration.explore(bundle, tmp_path / "large.npz", None, 2000)
+    with pytest.raises(DataInvalid, match="8 wide and 8 high, RGB"):
+        evaluation.evaluate(bundle, tmp_path / "colour.npz", "y", "0")
+    with pytest.raises(DataInvalid, match="images are expected"):
+        exploration.explore(bundle, tmp_path / "text.csv", None, 2000)
+    with pytest.raises(ConfigInvalid, match="no such file"):
+        exploration.explore(bundle, tmp_path / "none.npz", None, 2000)
+    with pytest.raises(ConfigInvalid, match=r"transactions/1/report\.html"):
+        exploration.explore(load(trained), tmp_path / "large.npz", None, 2000)
