@@ -109,11 +109,11 @@ def _fully_convolutional(field: ImageField, outputs: int, config: NetworkConfig,
     for wide in config.channels:
         down += [nn.Conv2d(channels, wide, 3, padding=1), activation(), nn.MaxPool2d(2)]
         channels = wide
-    up: list[nn.Module] = [nn.Unflatten(1, (maps, height, width)), nn.Conv2d(maps, channels, 3, padding=1)]
+    up: list[nn.Module] = [nn.Unflatten(1, (maps, height, width)), nn.Conv2d(maps, channels, 1)]
     for wide in (*config.channels[-2::-1], outputs):
         up += [activation(), nn.Upsample(scale_factor=2.0, mode="nearest"), nn.Conv2d(channels, wide, 3, padding=1)]
         channels = wide
-    encoder = nn.Sequential(*down, nn.Conv2d(config.channels[-1], codes * maps, 3, padding=1), nn.Flatten())
+    encoder = nn.Sequential(*down, nn.Conv2d(config.channels[-1], codes * maps, 1), nn.Flatten())
     # Pooling and up-sampling take half the time where a pixel's maps lie beside each other.
     networks = Networks(encoder, nn.Sequential(*up), maps * height * width)
     for network in networks[:2]:
