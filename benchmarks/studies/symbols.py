@@ -3,9 +3,9 @@
     python -m benchmarks.studies.symbols DATA [--budget small|full]
 
 DATA is not read: scenes are drawn here. Each cell of the board is empty or holds a circle or a square, as wide and high
-as the circle, in the cell's middle; and once more with symbols moved by up to a pixel either way. A fully convolutional VAE, trained on unlabelled scenes, has a latent map of 2 by 2; k-means with three
-centres over the cells of the training scenes makes symbols of them. Labels only name the three clusters, one to one,
-and count what is right in fresh scenes.
+as the circle, in the cell's middle; and once more with symbols moved by up to a pixel either way. A fully convolutional
+VAE, trained on unlabelled scenes, has a latent map of 2 by 2; k-means with three centres over the cells of the training
+scenes makes symbols of them. Labels only name the three clusters, one to one, and count what is right in fresh scenes.
 """
 
 import numpy as np
@@ -32,8 +32,6 @@ TESTED = 1000
 SCENES = (25, 50, 100, 200, 400)
 STEPS = 1500
 BATCH = 32
-
-
 SEEDS = {"small": 1, "full": 10}
 """Each with training scenes of its own."""
 SHOWN = 100
