@@ -27,7 +27,7 @@ from sklearn.ensemble import IsolationForest
 
 from bundle import store
 from bundle.fields import RecordSchema
-from bundle.manifest import SCORES
+from bundle.manifest import TABLE_SCORES
 from service.served_model import open_scorer
 from service.settings import Settings
 from training import config, pipeline, schema
@@ -88,7 +88,7 @@ def compare(folder: Path, task: Task, seed: int) -> dict[str, dict[str, float]]:
         ]
     found = {
         score.name: detection(*(np.float32(score.sign) * output[score.output] for output in outputs))
-        for score in SCORES
+        for score in TABLE_SCORES
     }
     forest = IsolationForest(random_state=seed).fit(one_hot(record, data, parts.train))
     strange = [-forest.score_samples(one_hot(record, tested, rows)).astype(np.float32) for rows in (normal, anomalies)]

@@ -238,8 +238,8 @@ async def test_texts_in_a_file_are_not_unpacked(client: httpx.AsyncClient, monke
     unpacked = []
     monkeypatch.setattr("PIL.PngImagePlugin._safe_zlib_decompress", lambda packed: unpacked.append(packed) or b"")
     response = await client.post("/score", content=in_json([content, in_base64(IMAGE)]))
-    first, second = response.json()["results"]
-    assert first == second
+    first, second = (result["anomaly_score"] for result in response.json()["results"])
+    assert first == pytest.approx(second, abs=1e-5)  # the last bit depends on the place in the batch
     assert not unpacked
 
 
