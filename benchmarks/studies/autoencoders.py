@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.studies import fitting, image_sets, pictures
 from benchmarks.studies.arguments import parse, study
 from benchmarks.studies.table import show
-from training import gallery
+from training import codec, gallery
 
 EPOCHS = 15
 BATCH = 64
@@ -50,7 +50,7 @@ def main() -> None:
             error = float(cost.std(ddof=1) / np.sqrt(len(cost)))
             figures = [f"{cost.mean():.2f}", f"{error:.2f}", f"{published:.2f}"]
             rows.append([name, vae.latent_size, f"{parameters:,}", *figures, f"{seconds:.0f}"])
-            sheets.append((name, gallery.sheet(gallery.reconstructions(vae, digits.test[:SHOWN]))))
+            sheets.append((name, pictures.sheet(gallery.reconstructions(codec.of_network(vae), digits.test[:SHOWN]))))
         columns = ("network", "code", "parameters", "nats an image", "standard error", "published", "seconds")
         show(columns, rows)
     with pictures.drawing(arguments.pictures / "autoencoders.png", 9, 4) as figure:

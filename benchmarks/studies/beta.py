@@ -18,7 +18,7 @@ import torch
 from benchmarks.studies import fitting, image_sets, pictures
 from benchmarks.studies.arguments import parse, study
 from benchmarks.studies.table import show
-from training import gallery
+from training import codec, gallery
 from training.images import Images
 from training.model import Model
 from training.posterior import kl_by_dimension
@@ -74,7 +74,8 @@ def main() -> None:
             active, order = dimensions(model, test)
             rows.append([beta, f"{rate:.1f}", f"{distortion:.1f}", f"{rate + distortion:.1f}", active])
             curve.append((rate, distortion))
-            sheet = gallery.sheet(gallery.traversals(model.scorer.vae, test[0], order[:TRAVERSED]))
+            seen = codec.of_network(model.scorer.vae)
+            sheet = pictures.sheet(gallery.traversals(seen, test[0], order[:TRAVERSED]))
             sheets.append((f"beta {beta:g}: rate {rate:.1f} nats, {active} of {LATENT_SIZE} active", sheet))
         columns = ("beta", "rate: KL, nats", "distortion, nats", "negative ELBO, nats", "active dimensions")
         show(columns, rows)

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from training.figures import STYLE
 
 BINS = 60
+GAP, GREY = 2, 128
+"""Pixels between images of a sheet, and their level."""
 
 
 @contextmanager
@@ -33,6 +35,15 @@ def histograms(axes: Any, values: dict[str, npt.NDArray[np.floating[Any]]]) -> N
         axes.hist(
             inside, edges, weights=np.full(len(each), 1.0 / len(each)), histtype="step", label=name, linewidth=1.6
         )
+
+
+def sheet(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Rows of images (rows, columns, H, W, C) as one (height, width, C), a grey line between them."""
+    spaced = np.pad(rows, ((0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=GREY)
+    whole = spaced.transpose(0, 2, 1, 3, 4).reshape(
+        rows.shape[0] * spaced.shape[2], rows.shape[1] * spaced.shape[3], rows.shape[4]
+    )
+    return whole[:-GAP, :-GAP]
 
 
 def images(axes: Any, sheet: npt.NDArray[np.uint8], title: str) -> None:
