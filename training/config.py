@@ -168,10 +168,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},
     # Kingma & Welling 2014, Appendix C.2 and section 5: one tanh layer on each side; 200 units where the
     # decoder is a Gaussian.
-    "kingma-welling": {"network": {"hidden": (200,), "activation": "tanh"}, "objective": {"kl_warm_up": 0.0}},
+    "kingma-welling": {
+        "network": {"kind": "dense", "hidden": (200,), "activation": "tanh"},
+        "objective": {"kl_warm_up": 0.0},
+    },
     # An & Cho 2015, section 4: 400 ReLU units on each side, 200 latent dimensions, several draws.
     "an-cho": {
-        "network": {"hidden": (400,), "latent_size": 200, "activation": "relu"},
+        "network": {"kind": "dense", "hidden": (400,), "latent_size": 200, "activation": "relu"},
         "objective": {"draws": 10, "kl_warm_up": 0.0},
     },
 }

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+from bundle.fields import ImageField, RecordSchema
 from training import config
 from training.errors import ConfigInvalid
+from training.vae import VAE
 
 
 def test_what_is_said_wins_over_the_preset_and_that_over_the_default() -> None:
@@ -15,6 +18,13 @@ def test_what_is_said_wins_over_the_preset_and_that_over_the_default() -> None:
     assert plain.network.hidden == (256, 128)
     assert (preset.network.hidden, preset.network.latent_size, preset.objective.draws) == ((400,), 200, 10)
     assert (said.network.hidden, said.network.latent_size) == ((400,), 5)
+
+
+@pytest.mark.parametrize("preset", ["kingma-welling", "an-cho"])
+def test_the_networks_of_papers_are_dense_for_images_too(preset: str) -> None:
+    field = ImageField(name="image", height=8, width=8, channels=1, likelihood="bernoulli")
+    vae = VAE(RecordSchema(fields=(field,)), config.build({"preset": preset}).network)
+    assert not any(isinstance(layer, nn.Conv2d) for layer in vae.modules())
 
 
 def test_kingma_wellings_network_has_one_tanh_layer() -> None:
