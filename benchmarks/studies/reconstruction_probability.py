@@ -51,7 +51,7 @@ class Budget:
     epochs: int
 
 
-BUDGETS = {"small": Budget(10_000, 20), "full": Budget(60_000, 60)}
+BUDGETS = {"small": Budget(6000, 15), "full": Budget(60_000, 60)}
 
 
 def without_digit(digits: image_sets.ImageSet, digit: int, arguments: Arguments) -> Scores:
