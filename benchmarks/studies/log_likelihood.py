@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmarks.studies import image_sets, pictures
 from benchmarks.studies.arguments import Arguments, parse, study
+from benchmarks.studies.fitting import progress
 from benchmarks.studies.table import show
 from bundle.fields import ImageField, RecordSchema
 from training import config, export
@@ -30,6 +31,8 @@ from training.scores import Scorer
 from training.vae import VAE
 
 SAMPLES = 5000
+CURVE = (1, 5, 50, 500)
+"""Fewer draws, to see how the estimate tightens."""
 NETWORK = {"kind": "dense", "hidden": (200, 200), "latent_size": 50, "activation": "tanh"}
 PUBLISHED = {1: 86.76, 5: 85.54, 50: 84.78}
 """Negative log-likelihood by draws, nats."""
@@ -117,7 +120,7 @@ def fit(digits: image_sets.ImageSet, draws: int, budget: Budget, arguments: Argu
         settings.fit,
         seed=arguments.seed,
     )
-    run.run()
+    run.run(progress)
     return vae.cpu().eval(), record, run
 
 
@@ -136,35 +139,60 @@ def main() -> None:
             started = time.perf_counter()
             vae, record, run = fit(digits, draws, budget, arguments)
             seconds = time.perf_counter() - started
-            curves[name] = [-epoch.validation_elbo for epoch in run.history]
-            session = export.session(export.export(Scorer(vae, None).eval(), record).scorer, torch.get_num_threads())
-            found[draws] = -log_likelihoods(session, {"image": test}, vae.latent_size, SAMPLES, arguments.seed)
-            row = [name, f"{found[draws].mean():.2f}", f"{found[draws].std(ddof=1) / np.sqrt(budget.tested):.2f}"]
-            before = None
-            if len(found) > 1:
-                (last,) = (each for key, each in list(found.items())[-2:-1])
-                gain = last - found[draws]
-                before = f"{gain.mean():.2f} ± {gain.std(ddof=1) / np.sqrt(budget.tested):.2f}"
-            effective = run.history[-1].effective_samples
-            rows.append([*row, before, f"{effective:.1f}", f"{published:.2f}", f"{seconds:.0f}"])
-        columns = (
-            "model",
-            "−log p(x), nats",
-            "standard error",
-            "less than the model above",
-            "effective samples",
-            "published",
-            "seconds",
+            graph = export.export(Scorer(vae, None).eval(), record).scorer
+            session = export.session(graph, torch.get_num_threads())
+            bounds = {
+                samples: -log_likelihoods(session, {"image": test}, vae.latent_size, samples, arguments.seed)
+                for samples in (*CURVE, SAMPLES)
+            }
+            found[draws] = bounds[SAMPLES]
+            curves[name] = [float(bound.mean()) for bound in bounds.values()]
+            rows.append(
+                [
+                    name,
+                    f"{found[draws].mean():.2f} ± {standard_error(found[draws]):.2f}",
+                    gain(list(found.values())),
+                    f"{run.history[-1].effective_samples:.1f}",
+                    f"{published:.2f}",
+                    f"{seconds:.0f}",
+                ]
+            )
+        show(
+            (
+                "model",
+                "−log p(x), nats ± standard error",
+                "less than the model above",
+                "effective samples",
+                "published",
+                "seconds",
+            ),
+            rows,
         )
-        show(columns, rows)
     with pictures.drawing(arguments.pictures / "log_likelihood.svg", 6, 4) as figure:
         axes = figure.subplots()
         for name, curve in curves.items():
-            axes.plot(range(1, len(curve) + 1), curve, label=name)
-        axes.set(title="Negative ELBO of held-out digits while training", xlabel="epoch", ylabel="nats")
-        axes.set_ylim(top=np.percentile(np.concatenate([*curves.values()]), 90))
+            axes.plot((*CURVE, SAMPLES), curve, marker="o", label=name)
+        axes.set(
+            title="How tight the bound is, by draws",
+            xlabel="draws of an estimate",
+            ylabel="importance-weighted bound of −log p(x), nats",
+            xscale="log",
+        )
         axes.grid(visible=True)
         axes.legend()
+
+
+def standard_error(values: npt.NDArray[np.float64]) -> float:
+    """Of the mean of values (n,)."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def gain(costs: list[npt.NDArray[np.float64]]) -> str | None:
+    """How much less the last model's images cost than those of the model before, image by image."""
+    if len(costs) < 2:
+        return None
+    less = costs[-2] - costs[-1]
+    return f"{less.mean():.2f} ± {standard_error(less):.2f}"
 
 
 if __name__ == "__main__":
