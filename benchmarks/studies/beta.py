@@ -88,7 +88,7 @@ def main() -> None:
             title="Rate and distortion of test digits, by beta", xlabel="rate: KL, nats", ylabel="distortion, nats"
         )
         axes.grid(visible=True)
-    with pictures.drawing(arguments.pictures / "beta_traversals.png", 11, 7) as figure:
+    with pictures.drawing(arguments.pictures / "beta_traversals.png", 11, 4.9) as figure:
         for axes, (title, sheet) in zip(figure.subplots(3, 2).flat, sheets, strict=True):
             pictures.images(axes, sheet, title)
 

@@ -45,6 +45,7 @@ SCORES = (
     "neighbours",
 )
 LIKELIHOOD = "discretised-logistic"
+NAMES = {"fashion_mnist": "FashionMNIST", "mnist": "MNIST", "cifar10": "CIFAR-10", "gtsrb": "traffic signs"}
 CLASSIC = {"fashion_mnist": "MNIST *", "cifar10": "SVHN *"}
 QUESTIONS: dict[str, dict[str, Any]] = {
     "8 and 16 maps": {"network": {"channels": (8, 16)}},
@@ -78,7 +79,7 @@ class Budget:
 
 
 BUDGETS = {
-    "small": Budget({"fashion_mnist": 10, "mnist": 6, "cifar10": 8, "gtsrb": 20}, 30_000, 1000, 6000, 8),
+    "small": Budget({"fashion_mnist": 10, "mnist": 6, "cifar10": 8, "gtsrb": 20}, 30_000, 1000, 4000, 6),
     "full": Budget({"fashion_mnist": 60, "mnist": 40, "cifar10": 100, "gtsrb": 200}, 60_000, 10_000, 60_000, 40),
 }
 SIGNS_TRAINED = 1600
@@ -130,7 +131,7 @@ def draw(arguments: Arguments, by_model: dict[str, dict[str, Scores]]) -> None:
                 row, ("elbo", DEFAULT), ("−ELBO, nats", "combined, robust deviations"), strict=True
             ):
                 pictures.histograms(axes, {each.rstrip(" *"): values[score] for each, values in found.items()})
-                axes.set(title=f"Trained on {name}", xlabel=f"{unit}: stranger to the right", yticks=())
+                axes.set(title=f"Trained on {NAMES[name]}", xlabel=f"{unit}: stranger to the right", yticks=())
                 axes.spines["left"].set_visible(False)
             row[0].legend(fontsize=8)
 
@@ -148,7 +149,7 @@ def ask(name: str, arguments: Arguments) -> list[list[object]]:
         )
         own, foreign = scored(model, record, wanted, budget.tested).values()
         areas = [detection(own[score], foreign[score])["auroc"] for score in ("elbo", "iwae", DEFAULT)]
-        rows.append([name, title, f"{own['elbo'].mean():,.0f}", f"{foreign['elbo'].mean():,.0f}", *areas])
+        rows.append([NAMES[name], title, f"{own['elbo'].mean():,.0f}", f"{foreign['elbo'].mean():,.0f}", *areas])
     return rows
 
 
@@ -168,7 +169,7 @@ def main() -> None:
             by_model[name] = found = scored(model, record, images, budget.tested)
             own, foreign = found["own"], {each: values for each, values in found.items() if each != "own"}
             print(
-                f"\nTrained on {len(train):,} images of {name} in {seconds:.0f} s; −ELBO {own['elbo'].mean():,.1f} nats"
+                f"\nTrained on {len(train):,} images of {NAMES[name]} in {seconds:.0f} s; −ELBO {own['elbo'].mean():,.1f} nats"
             )
             show(
                 ("score", *foreign),

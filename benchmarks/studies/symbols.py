@@ -114,7 +114,7 @@ def main() -> None:
             for column in range(BOARD)
         ]
         show(("scene", "location", "type"), table)
-    with pictures.drawing(arguments.pictures / "symbols.png", 9, 2.2) as figure:
+    with pictures.drawing(arguments.pictures / "symbols.png", 9, 1.9) as figure:
         for axes, scene, symbols in zip(figure.subplots(1, 6), fresh, shown, strict=False):
             pictures.images(axes, scene, "\n".join(", ".join(SYMBOLS[each] for each in line) for line in symbols))
 
