@@ -168,9 +168,8 @@ def main() -> None:
             seconds = time.perf_counter() - started
             by_model[name] = found = scored(model, record, images, budget.tested)
             own, foreign = found["own"], {each: values for each, values in found.items() if each != "own"}
-            print(
-                f"\nTrained on {len(train):,} images of {NAMES[name]} in {seconds:.0f} s; −ELBO {own['elbo'].mean():,.1f} nats"
-            )
+            said = f"{len(train):,} images of {NAMES[name]} in {seconds:.0f} s"
+            print(f"\nTrained on {said}; −ELBO {own['elbo'].mean():,.1f} nats")
             show(
                 ("score", *foreign),
                 [
