@@ -27,7 +27,9 @@ class DataConfig(_Section):
     minimum_count: int = Field(default=2, ge=1, description="training rows that a category needs, else it is unknown")
     validation_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of rows for early stopping")
     calibration_share: float = Field(default=0.2, gt=0, lt=0.5, description="share of rows for p-values alone")
-    calibration_most: int = Field(default=10_000, ge=1, description="most rows used for p-values")
+    calibration_most: int | None = Field(
+        default=None, ge=1, description="most rows used for p-values; by default 10000, of images 2000"
+    )
 
 
 class NetworkConfig(_Section):
@@ -79,8 +81,12 @@ class ObjectiveConfig(_Section):
 class FitConfig(_Section):
     """The optimiser."""
 
-    epochs: int | None = Field(default=None, ge=1, description="by default what gives about 5000 steps, 10 to 200")
-    batch_size: int | None = Field(default=None, ge=1, description="rows; by default a twentieth of them, 16 to 512")
+    epochs: int | None = Field(
+        default=None, ge=1, description="by default what gives about 5000 steps, 10 to 200; of images 5 to 200"
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, description="rows; by default a twentieth of them, 16 to 512; of images to 64"
+    )
     learning_rate: float = Field(default=1e-3, gt=0, description="at the start; falls to zero along a cosine")
     gradient_norm: float = Field(default=10.0, gt=0, description="longer gradients are shortened to this")
     patience: int = Field(default=20, ge=1, description="epochs without a better validation ELBO before stopping")

@@ -29,6 +29,8 @@ _MOST_CALIBRATION = 1 / 3
 """Share of the normal rows that calibration may take before folds are the better use of them."""
 _LEAST = 20
 """Normal rows that a model takes; of fewer a fold's model would be trained on a dozen."""
+ROWS_HELD_OUT, IMAGES_HELD_OUT = 10_000, 2000
+"""Most rows for calibration, and for stopping: each is scored with 511 draws in all, and an image takes longer."""
 SUFFIXES = (".csv", ".parquet", ".ndjson", ".jsonl", ".npz")
 
 
@@ -133,14 +135,15 @@ def split(data: Data, config: DataConfig, false_alarm_rate: float, seed: int) ->
     normal, anomalies = by_label(data.table, config)
     shuffled = np.random.default_rng(seed).permutation(normal)
     needed = math.ceil(records_needed(false_alarm_rate) / (1 - config.contamination) - 1e-9)
-    if needed > min(normal.size, config.calibration_most) or normal.size < _LEAST:
-        raise _too_few(normal.size, needed, false_alarm_rate, config)
+    most = config.calibration_most or (IMAGES_HELD_OUT if _has_images(data.table) else ROWS_HELD_OUT)
+    if needed > min(normal.size, most) or normal.size < _LEAST:
+        raise _too_few(normal.size, needed, most, false_alarm_rate, config)
     if needed > _MOST_CALIBRATION * normal.size:
         train, stopping = set_aside(shuffled, config)
         folds = tuple(np.sort(fold) for fold in np.array_split(shuffled, FOLDS))
         return Split(train, stopping, shuffled[:0], anomalies, folds)
-    calibration = min(max(round(config.calibration_share * normal.size), needed), config.calibration_most)
-    validation = min(max(round(config.validation_share * normal.size), 1), config.calibration_most)
+    calibration = min(max(round(config.calibration_share * normal.size), needed), most)
+    validation = min(max(round(config.validation_share * normal.size), 1), most)
     return Split(
         train=np.sort(shuffled[calibration + validation :]),
         validation=np.sort(shuffled[calibration : calibration + validation]),
@@ -151,15 +154,16 @@ def split(data: Data, config: DataConfig, false_alarm_rate: float, seed: int) ->
 
 def set_aside(shuffled: Rows, config: DataConfig) -> tuple[Rows, Rows]:
     """Rows to train on and rows to stop by, of rows in random order; both sorted."""
-    validation = min(max(round(config.validation_share * len(shuffled)), 1), config.calibration_most)
+    most = config.calibration_most or ROWS_HELD_OUT
+    validation = min(max(round(config.validation_share * len(shuffled)), 1), most)
     return np.sort(shuffled[validation:]), np.sort(shuffled[:validation])
 
 
-def _too_few(rows: int, needed: int, false_alarm_rate: float, config: DataConfig) -> DataInvalid:
-    if needed > config.calibration_most:
+def _too_few(rows: int, needed: int, most: int, false_alarm_rate: float, config: DataConfig) -> DataInvalid:
+    if needed > most:
         return DataInvalid(
             f"a false-alarm rate of {false_alarm_rate:g} takes {needed} rows for calibration, and "
-            f"data.calibration_most allows {config.calibration_most}; raise it, or ask for a higher rate"
+            f"data.calibration_most allows {most}; raise it, or ask for a higher rate"
         )
     least = max(needed, _LEAST)
     rate = least_rate(math.floor(rows * (1 - config.contamination)))
@@ -202,6 +206,10 @@ def by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
         raise ConfigInvalid(f"no row has {config.label} = {config.normal}; its values are {', '.join(values)}")
     known = np.array([text is not None for text in texts])
     return every[normal], every[~normal & known]
+
+
+def _has_images(table: pa.Table) -> bool:
+    return any(image_files.is_column(kind) for kind in table.schema.types)
 
 
 def _digest(path: Path) -> str:

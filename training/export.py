@@ -36,6 +36,7 @@ _LARGEST_RUN = 2**26
 """Numbers that the widest layer of one run may hold; larger runs are cut."""
 _EXTREME_FIELDS = 64
 """Fields that are pushed far out, one at a time; a table of a thousand columns gains nothing from more."""
+_PARITY_IMAGES = 100
 _DECODED_ROWS = 1024
 """Records times draws in one run when speed matters: larger runs leave the cache and are slower."""
 
@@ -311,13 +312,14 @@ def run_with_torch(
 def with_extremes(vae: VAE, record: Record) -> dict[str, npt.NDArray[np.generic]]:
     """Up to 1000 records: held-out ones, then the first of them with one field far out, and with that field alone.
 
-    Of images: black, white, a chessboard of both, noise, and the first one inverted.
+    Of images up to 100, each of which has hundreds of pixels that could differ: held-out ones, then black, white, a
+    chessboard of both, noise, and the first one inverted.
     """
     if "image" in record:
         images = record["image"]
         strangest = extreme_images(images.shape[1:])
         inverted = 255 - images[:1].astype(np.uint8)
-        return {"image": np.concatenate([images[: 1000 - len(strangest) - 1], strangest, inverted])}
+        return {"image": np.concatenate([images[: _PARITY_IMAGES - len(strangest) - 1], strangest, inverted])}
     far = {"numeric": (vae.preprocess.mean + 1e6 * vae.preprocess.scale).numpy()}
     places = [(kind, column) for kind, values in record.items() for column in range(values.shape[1])]
     extremes = []

@@ -67,16 +67,18 @@ class Plan:
     batches: int
 
     @classmethod
-    def of(cls, rows: int, config: FitConfig) -> "Plan":
+    def of(cls, rows: int, config: FitConfig, *, of_images: bool = False) -> "Plan":
         """Complete what the configuration leaves open.
 
         Args:
             rows: Training rows.
             config: The optimiser's settings.
+            of_images: Whether these are images, each of which costs as much as many rows of a table.
         """
-        batch_size = min(config.batch_size or min(512, max(16, rows // 20)), rows)
+        largest, fewest = (64, 5) if of_images else (512, 10)
+        batch_size = min(config.batch_size or min(largest, max(16, rows // 20)), rows)
         batches = math.ceil(rows / batch_size)
-        return cls(config.epochs or min(200, max(10, _STEPS // batches)), batch_size, batches)
+        return cls(config.epochs or min(200, max(fewest, _STEPS // batches)), batch_size, batches)
 
 
 class Fit:
@@ -121,7 +123,7 @@ class Fit:
         self.fingerprint = fingerprint
         self.contamination = contamination
         self.rows = train.rows
-        self.plan = Plan.of(self.rows, config)
+        self.plan = Plan.of(self.rows, config, of_images=vae.of_images)
         # Listed once: walking the modules costs more than the norm that it is for.
         self.parameters = list(vae.parameters())
         self.device = self.parameters[0].device

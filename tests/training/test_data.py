@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
+from training import image_files
 from training.config import DataConfig
 from training.data import Data, read, split
 from training.errors import ConfigInvalid, DataInvalid
@@ -107,6 +108,20 @@ def test_rows_that_would_go_to_calibration_by_more_than_a_third_are_divided_into
     assert [fold.size for fold in parts.folds] == [10] * 10
     assert sorted(np.concatenate(parts.folds)) == sorted(parts.normal) == list(range(100))
     assert (parts.train.size, parts.validation.size) == (90, 10)
+
+
+def test_fewer_images_than_rows_are_held_out_unless_it_is_said() -> None:
+    rows = as_data(pa.table({"x": np.arange(60_000.0)}))
+    images = as_data(pa.table({"image": image_files.column(np.zeros((60_000, 2, 2, 1), np.uint8))}))
+    held_out = [
+        (parts.calibration.size, parts.validation.size)
+        for parts in (
+            split(rows, DataConfig(), 0.01, 0),
+            split(images, DataConfig(), 0.01, 0),
+            split(images, DataConfig(calibration_most=5000), 0.01, 0),
+        )
+    ]
+    assert held_out == [(10_000, 6000), (2000, 2000), (5000, 5000)]
 
 
 @pytest.mark.parametrize(
