@@ -1,6 +1,7 @@
 """What happens in production: full disks, killed writers, two trainings at once, clocks that jump, ends under load."""
 
 import concurrent.futures
+import contextlib
 import itertools
 import json
 import random
@@ -141,7 +142,11 @@ HALVES = 8
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_under_load_answers_every_request_whose_head_was_read(models: Path, workers: int) -> None:
-    with running(models, workers, SURPRISAL_DRAIN_SECONDS="1.5") as (process, url):
+    with (
+        concurrent.futures.ThreadPoolExecutor(4) as pool,
+        running(models, workers, SURPRISAL_DRAIN_SECONDS="4") as (process, url),
+        contextlib.ExitStack() as opened,
+    ):
         address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
 
         def load() -> Counter[int]:
@@ -158,27 +163,23 @@ def test_sigterm_under_load_answers_every_request_whose_head_was_read(models: Pa
             text = httpx.get(f"{url}/metrics", timeout=30).text
             return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(IN_PROGRESS))
 
-        begun = [socket.create_connection(address, timeout=30) for _ in range(HALVES)]
+        begun = [opened.enter_context(socket.create_connection(address, timeout=30)) for _ in range(HALVES)]
         for connection in begun:
             connection.sendall(HEAD + BODY[:-5])
         until(lambda: working() >= HALVES)
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            asked = [pool.submit(load) for _ in range(4)]
-            until(lambda: counted(url) > 200)
-            process.send_signal(signal.SIGTERM)
-            until(lambda: httpx.get(f"{url}/readyz", timeout=30).status_code == 503)
-            for connection in begun[: HALVES // 2]:
-                connection.sendall(BODY[-5:])
-                assert connection.recv(65536).startswith(b"HTTP/1.1 200")
-            until(lambda: not accepts(address))
-            for connection in begun[HALVES // 2 :]:
-                connection.sendall(BODY[-5:])
-                assert connection.recv(65536).startswith(b"HTTP/1.1 200"), "also after the service has ceased to listen"
-            statuses = sum((each.result() for each in asked), Counter())
-        assert set(statuses) == {200}
+        asked = [pool.submit(load) for _ in range(4)]
+        until(lambda: counted(url) > 200)
+        process.send_signal(signal.SIGTERM)
+        until(lambda: httpx.get(f"{url}/readyz", timeout=30).status_code == 503)
+        for connection in begun[: HALVES // 2]:
+            connection.sendall(BODY[-5:])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        until(lambda: not accepts(address))
+        for connection in begun[HALVES // 2 :]:
+            connection.sendall(BODY[-5:])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200"), "also after the service has ceased to listen"
+        assert set(sum((each.result() for each in asked), Counter())) == {200}
         assert process.wait(timeout=30) == 0
-        for connection in begun:
-            connection.close()
 
 
 IN_PROGRESS = "surprisal_requests_in_progress "
