@@ -1,9 +1,10 @@
 """Every study, two at a time on a CPU.
 
-    python -m benchmarks.studies DATA [--budget small|full] [--jobs 2] [--tables FOLDER]
+    python -m benchmarks.studies DATA [--budget small|full] [--jobs 2] [--results FOLDER]
 
 Each study has one thread of a CPU, so that two of them fill two cores without waiting for each other at every layer;
-what it prints is kept in a file of its own.
+what it prints (STUDY.md, and its progress in STUDY.log) and its pictures are kept in the folder of results. Other
+options, as `--seed 1`, are given to each study.
 """
 
 import argparse
@@ -27,12 +28,12 @@ STUDIES = (  # the longest first, so that none is waited for alone
 )
 
 
-def run(name: str, data: Path, budget: str, tables: Path) -> tuple[str, int, float]:
+def run(name: str, results: Path, options: list[str]) -> tuple[str, int, float]:
     """Run one study; its name, exit status and seconds."""
-    command = [sys.executable, "-m", f"benchmarks.studies.{name}", str(data), "--budget", budget]
+    command = [sys.executable, "-m", f"benchmarks.studies.{name}", *options, "--pictures", str(results)]
     threads = {} if torch.cuda.is_available() else {"OMP_NUM_THREADS": "1"}
     started = time.perf_counter()
-    with (tables / f"{name}.md").open("w") as out, (tables / f"{name}.log").open("w") as progress:
+    with (results / f"{name}.md").open("w") as out, (results / f"{name}.log").open("w") as progress:
         done = subprocess.run(command, env={**os.environ, **threads}, stdout=out, stderr=progress, check=False)
     return name, done.returncode, time.perf_counter() - started
 
@@ -43,17 +44,20 @@ def main() -> int:
     parser.add_argument("data", type=Path, help="folder of the data sets")
     parser.add_argument("--budget", choices=("small", "full"), default="small", help="two cores, minutes; or a GPU")
     parser.add_argument("--jobs", type=int, default=2, help="studies at a time")
-    parser.add_argument("--tables", type=Path, default=Path("studies"), help="folder for what they print")
-    arguments = parser.parse_args()
-    arguments.tables.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("--results", type=Path, default=Path("studies"), help="folder for tables and pictures")
+    arguments, others = parser.parse_known_args()
+    results = arguments.results
+    results.mkdir(parents=True, exist_ok=True)
+    options = [str(arguments.data), "--budget", arguments.budget, *others]
     started = time.perf_counter()
     failed = False
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        tasks = [pool.submit(run, name, arguments.data, arguments.budget, arguments.tables) for name in STUDIES]
+        tasks = [pool.submit(run, name, results, options) for name in STUDIES]
         for task in tasks:
             name, status, seconds = task.result()
             failed |= status != 0
-            print(f"{name}: {'done' if status == 0 else f'failed, see {name}.log'} after {seconds:.0f} s", flush=True)
+            ended = "done" if status == 0 else f"failed, see {results / name}.log,"
+            print(f"{name}: {ended} after {seconds:.0f} s", flush=True)
     print(f"all: {(time.perf_counter() - started) / 60:.1f} minutes")
     return int(failed)
 

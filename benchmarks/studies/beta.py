@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.studies import fitting, image_sets, pictures
 from benchmarks.studies.arguments import parse, study
-from benchmarks.studies.table import show
+from benchmarks.studies.markdown import show
 from training import codec, gallery
 from training.images import Images
 from training.model import Model
@@ -56,7 +56,7 @@ def dimensions(model: Model, images: image_sets.Levels) -> tuple[int, np.ndarray
 
 def main() -> None:
     """Train a model for each beta; print rate and distortion, draw them and the traversals."""
-    arguments = parse(__doc__)
+    arguments = parse(__doc__, "mnist.npz")
     budget = BUDGETS[arguments.budget]
     digits = image_sets.read(arguments.data, "mnist")
     train, test = black_and_white(digits.train[: budget.images]), black_and_white(digits.test)
@@ -72,7 +72,7 @@ def main() -> None:
             model, _ = fitting.fit(train, content, "bernoulli", arguments.device)
             distortion, rate = fitting.nats(model, test)
             active, order = dimensions(model, test)
-            rows.append([beta, f"{rate:.1f}", f"{distortion:.1f}", f"{rate + distortion:.1f}", active])
+            rows.append([f"{beta:g}", f"{rate:.1f}", f"{distortion:.1f}", f"{rate + distortion:.1f}", active])
             curve.append((rate, distortion))
             seen = codec.of_network(model.scorer.vae)
             sheet = pictures.sheet(gallery.traversals(seen, test[0], order[:TRAVERSED]))
@@ -83,7 +83,8 @@ def main() -> None:
         axes = figure.subplots()
         axes.plot(*zip(*curve, strict=True), marker="o")
         for beta, point in zip(BETAS, curve, strict=True):
-            axes.annotate(f"{beta:g}", point, xytext=(6, 4), textcoords="offset points")
+            axes.annotate(f"beta {beta:g}", point, xytext=(6, 4), textcoords="offset points")
+        axes.margins(x=0.15)
         axes.set(
             title="Rate and distortion of test digits, by beta", xlabel="rate: KL, nats", ylabel="distortion, nats"
         )

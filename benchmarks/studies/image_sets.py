@@ -10,7 +10,7 @@ Levels = npt.NDArray[np.uint8]
 
 CONTRAST = 0.35
 _SIDE = 32
-"""Of coloured digits, in pixels."""
+"""Of coloured images, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,17 @@ def read(folder: Path, name: str) -> ImageSet:
 
 
 def foreign(path: Path) -> Levels:
-    """Images that nothing is trained on: the array `x_test` of a file, or the only one of four dimensions."""
+    """Coloured images (n, 32, 32, 3): the array `x_test` of a file, or its only one of four dimensions.
+
+    Raises:
+        ValueError: The file has no such array, or several.
+    """
     with np.load(path, allow_pickle=False) as archive:
-        if "x_test" in archive.files:
-            return _with_channels(archive["x_test"])
-        (found,) = (archive[name] for name in archive.files if archive[name].ndim == 4)
-        return _with_channels(found)
+        names = ["x_test"] if "x_test" in archive.files else [n for n in archive.files if archive[n].ndim == 4]
+        if len(names) != 1 or archive[names[0]].shape[1:] != (_SIDE, _SIDE, 3):
+            shapes = ", ".join(f"{name} {archive[name].shape}" for name in archive.files)
+            raise ValueError(f"{path}: there should be one array of images (n, {_SIDE}, {_SIDE}, 3), not {shapes}")
+        return _with_channels(archive[names[0]])
 
 
 def coloured(digits: Levels, seed: int) -> Levels:

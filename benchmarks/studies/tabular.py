@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 import torch
 
 from benchmarks.studies.fitting import progress
@@ -37,6 +38,16 @@ def fit(
     train, validation = set_aside(np.random.default_rng(settings.seed).permutation(rows), settings.data)
     record = schema.fit(data, train, fields, settings)
     return model.fit(data, record, train, validation, settings, device, report=progress), record
+
+
+def without(data: Data, columns: tuple[str, ...]) -> Data:
+    """The table less some columns."""
+    return Data(data.name, data.sha256, data.table.drop_columns(list(columns)))
+
+
+def labelled(data: Data, label: str) -> tuple[Data, npt.NDArray[np.bool_]]:
+    """The table without its label, and which rows have it."""
+    return without(data, (label,)), pc.not_equal(data.table[label], 0).to_numpy()
 
 
 def scores(fitted: Model, record: RecordSchema, data: Data, rows: Rows, samples: int = 16) -> Scores:
