@@ -23,6 +23,8 @@ from bundle.manifest import SAMPLE_COUNTS, Score
 from training.errors import ParityFailed
 from training.explainer import Explainer
 from training.image_explainer import ImageExplainer
+from training.image_statistics import code_length
+from training.images import Images
 from training.inference import records_a_pass
 from training.scores import Decoder, Encoder, Scorer
 from training.vae import VAE
@@ -141,17 +143,20 @@ def anomaly_scores(
 
 @torch.no_grad()
 def largest_term(vae: VAE, record: Record, noise: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """The largest absolute summand of each record's scores: a field with one draw, or the KL.
+    """The largest absolute summand of each record's scores: a field with one draw, the KL, or an image's code length.
 
     Returns:
-        (B,) nats, float64.
+        (B,) nats, of the code length bits, float64.
     """
     largest = []
     for piece in pieces(record, records_a_pass(vae, len(noise), _LARGEST_RUN)):
         batch = vae.standardise(as_torch(piece))
         posterior = vae.posterior(batch)
         fields = vae.likelihood.log_prob(batch, vae.decode(vae.draw(posterior, torch.from_numpy(noise))))
-        largest.append(torch.maximum(fields.abs().amax(dim=(1, 2)), vae.kl(posterior).abs()).double().numpy())
+        terms = [fields.abs().amax(dim=(1, 2)), vae.kl(posterior).abs()]
+        if isinstance(batch, Images):
+            terms.append(code_length(batch.levels))
+        largest.append(torch.stack(terms).amax(dim=0).double().numpy())
     return np.concatenate(largest)
 
 

@@ -18,9 +18,11 @@ from training.vae import VAE
 CORESET_SIZE = 1000
 """Points that a bundle keeps of the training images."""
 _ENOUGH = 100  # held-out images for medians and covariances; where there are fewer, training images help out
-_PATH = 7
 _LEAST_SCALE = 1e-2
-_PARTS = 3
+_LEAST_PATH_SCALES = torch.tensor([1.0, 0.1, *[_LEAST_SCALE] * 4, 1.0])
+_LEAST_PART_SCALES = torch.tensor([_LEAST_SCALE, _LEAST_SCALE, 1.0])
+"""Sums over all pixels, in nats and bits, differ by more than this between any two images that are not the same; float32
+knows them no better than to a thousandth."""
 
 
 class ImageComponents(nn.Module):
@@ -61,12 +63,12 @@ class ImageComponents(nn.Module):
             ]
             path = torch.cat([_path(vae, *each) for each in pairs])
             texture = torch.cat([roughness(piece.levels) for piece, _ in pairs])
-            self.path_scale = RobustScale(path, torch.full((_PATH,), _LEAST_SCALE))
+            self.path_scale = RobustScale(path, _LEAST_PATH_SCALES)
             self.texture_scale = RobustScale(texture, torch.full((texture.shape[1],), _LEAST_SCALE))
             self.path_typicality = Typicality(self.path_scale(path))
             self.texture_typicality = Typicality(self.texture_scale(texture))
             parts = torch.cat([self._parts(vae, *each) for each in pairs])
-            self.part_scale = RobustScale(parts, torch.full((_PARTS,), _LEAST_SCALE))
+            self.part_scale = RobustScale(parts, _LEAST_PART_SCALES)
             distances = torch.cat([self._distance(inference) for _, inference in pairs])
             self.distance_scale = RobustScale(distances, torch.full((1,), _LEAST_SCALE))
 
