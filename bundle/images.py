@@ -4,7 +4,7 @@ import base64
 import binascii
 import struct
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from itertools import chain
 from typing import Any
@@ -19,11 +19,24 @@ Levels = npt.NDArray[np.uint8]
 Report = Callable[[int, str], None]
 """Called with the row and the detail of a value that does not fit."""
 
+MOST_FAULTS = 100
+"""Images that do not fit before the rest is not looked at."""
+
 FORMATS = ("PNG", "JPEG")
 _DATA_URI = "data:image/"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CHUNK = struct.Struct(">I4s")  # its length and its kind; a checksum follows what it holds
 _PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+_PNG_BITS = 24
+"""Where a PNG says how many bits a channel has."""
+_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_SEGMENT = struct.Struct(">BBH")  # 255, its kind, and its length without the first two
+_START_OF_SCAN = 0xDA
+_ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
+"""Kinds of JPEG's segments that are nothing but their kind."""
+_ENDS = frozenset((0xD8, 0xD9))
+_TOLD = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))
+"""Kinds that tell about the image, as EXIF does; the first and the last but one of these sixteen tell its colours."""
 _MODES = {1: ("L", "1"), 3: ("RGB", "L", "1", "P")}
 """Pillow's modes that become grey or RGB without loss: transparency or 16 bits would be thrown away."""
 
@@ -39,7 +52,7 @@ def encode(field: ImageField, column: Sequence[object] | npt.NDArray[Any], repor
         field: What is expected.
         column: n images: an array (n, H, W, C) uint8 (or (n, H, W), if it is grey), or a sequence of values as `decode`
             takes them.
-        report: Told about values that do not fit.
+        report: Told about values that do not fit; after the hundredth nothing more is looked at.
 
     Returns:
         (n, H, W, C) uint8; 0 where a value did not fit.
@@ -49,11 +62,15 @@ def encode(field: ImageField, column: Sequence[object] | npt.NDArray[Any], repor
     if isinstance(column, np.ndarray) and column.dtype == np.uint8 and column.shape in shapes:
         return column.reshape(shape)
     levels = np.zeros(shape, np.uint8)
+    left = MOST_FAULTS
     for row, value in enumerate(column):
         try:
             levels[row] = decode(field, value)
         except NotAnImage as error:
             report(row, str(error))
+            left -= 1
+            if not left:
+                break
     return levels
 
 
@@ -64,7 +81,7 @@ def decode(field: ImageField, value: object) -> Levels:
         field: What is expected.
         value: Nested sequences or an array of whole numbers from 0 to 255, (H, W, C), or (H, W) where it is grey; or
             a PNG or JPEG file, as bytes or as text in base64, with or without `data:image/…;base64,` before it; or
-            H * W * C bytes, the levels themselves, row by row.
+            H * W * C bytes that are no such file, the levels themselves, row by row.
 
     Returns:
         (H, W, C) uint8.
@@ -73,12 +90,13 @@ def decode(field: ImageField, value: object) -> Levels:
         NotAnImage: None of these, of another size, or broken.
     """
     if isinstance(value, str):
-        return _file(field, _from_base64(value))
+        return from_file(field, _from_base64(value))
     if isinstance(value, bytes | bytearray | memoryview):
         content = bytes(value)
-        if len(content) == np.prod(field.shape):
-            return np.frombuffer(content, np.uint8).reshape(field.shape)
-        return _file(field, content)
+        # A small file may have as many bytes as the image has levels.
+        if len(content) != field.dimensions or content.startswith(_PNG) or _is_jpeg(content):
+            return from_file(field, content)
+        return np.frombuffer(content, np.uint8).reshape(field.shape)
     if isinstance(value, list | tuple | np.ndarray):
         return _numbers(field, value)
     raise NotAnImage(f"{_expected(field)}, as nested numbers or a PNG or JPEG file in base64")
@@ -103,25 +121,25 @@ def _expected(field: ImageField) -> str:
 
 
 def _numbers(field: ImageField, value: Sequence[object] | npt.NDArray[Any]) -> Levels:
-    try:
-        numbers = np.asarray(value)
-    except (ValueError, OverflowError) as error:
-        raise NotAnImage(f"{_expected(field)}: rows of one length") from error
-    if numbers.shape != field.shape and not (field.channels == 1 and numbers.shape == field.shape[:2]):
-        raise NotAnImage(f"{_expected(field)}: nested {field.height} by {field.width} by {field.channels}")
-    if numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() > 255 or _holds_flag(value, numbers.ndim):
+    # Not by numpy: among nested texts it would make room for each as for the longest.
+    flat: list[Any] = value.tolist() if isinstance(value, np.ndarray) else list(value)
+    sizes = field.shape
+    if len(flat) != field.height:
+        raise _nested_otherwise(field)
+    for size in sizes[1:]:
+        bare = size == 1 and size is sizes[-1] and not any(isinstance(each, list | tuple) for each in flat)
+        if not bare:
+            if not all(isinstance(each, list | tuple) and len(each) == size for each in flat):
+                raise _nested_otherwise(field)
+            flat = list(chain.from_iterable(flat))
+    # By type, because true is a 1 to Python, too.
+    if set(map(type, flat)) != {int} or min(flat) < 0 or max(flat) > 255:
         raise NotAnImage("whole numbers from 0 to 255 are expected")
-    return numbers.astype(np.uint8).reshape(field.shape)
+    return np.frombuffer(bytes(flat), np.uint8).reshape(field.shape)
 
 
-def _holds_flag(value: Sequence[object] | npt.NDArray[Any], depth: int) -> bool:
-    """Whether true or false is among nested numbers, which numpy takes for 1 and 0."""
-    if isinstance(value, np.ndarray):
-        return False
-    flat: Iterable[Any] = value
-    for _ in range(depth - 1):
-        flat = chain.from_iterable(flat)
-    return bool in set(map(type, flat))
+def _nested_otherwise(field: ImageField) -> NotAnImage:
+    return NotAnImage(f"{_expected(field)}: nested {field.height} by {field.width} by {field.channels}")
 
 
 def _from_base64(text: str) -> bytes:
@@ -133,19 +151,42 @@ def _from_base64(text: str) -> bytes:
         raise NotAnImage("base64 of a PNG or JPEG file is expected") from error
 
 
-def _file(field: ImageField, content: bytes) -> Levels:
+def from_file(field: ImageField, content: bytes) -> Levels:
+    """One image from the bytes of a PNG or JPEG file.
+
+    Its first frame as it is stored: neither EXIF's rotation nor a colour profile is applied.
+
+    Args:
+        field: What is expected.
+        content: The file's.
+
+    Returns:
+        (H, W, C) uint8.
+
+    Raises:
+        NotAnImage: No such file, of another size, of another kind, or broken.
+    """
+    with warnings.catch_warnings():
+        # Pillow's warnings would quote the file where all else is logged.
+        warnings.simplefilter("ignore")
+        return _opened(field, content)
+
+
+def _opened(field: ImageField, content: bytes) -> Levels:
+    pixels_alone = _chunks(content) if content.startswith(_PNG) else _segments(content)
     try:
         # The size stands in the head; nothing is unpacked before it is known to be right.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(BytesIO(_pixels_alone(content)), formats=FORMATS)
+        opened = Image.open(BytesIO(pixels_alone), formats=FORMATS)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise NotAnImage(f"{_expected(field)}; this is no PNG or JPEG file that can be read") from error
     with opened:
         if opened.size != (field.width, field.height):
             raise NotAnImage(f"{_expected(field)}; this one is {opened.width} by {opened.height}")
-        if opened.mode not in _MODES[field.channels] or "transparency" in opened.info:
-            raise NotAnImage(f"{_expected(field)}, 8 bits a channel without transparency; this one is {opened.mode}")
+        # Of colours Pillow would drop the lower eight bits and say nothing.
+        deep = opened.format == "PNG" and pixels_alone[_PNG_BITS] > 8
+        if opened.mode not in _MODES[field.channels] or "transparency" in opened.info or deep:
+            kind = f"{pixels_alone[_PNG_BITS]} bits" if deep else opened.mode
+            raise NotAnImage(f"{_expected(field)}, 8 bits a channel without transparency; this one is {kind}")
         try:
             pixels = opened.convert("L" if field.channels == 1 else "RGB")
         except (OSError, ValueError, SyntaxError, MemoryError) as error:
@@ -153,13 +194,39 @@ def _file(field: ImageField, content: bytes) -> Levels:
     return np.asarray(pixels, np.uint8).reshape(field.shape)
 
 
-def _pixels_alone(content: bytes) -> bytes:
-    """A file, if it is a PNG without the chunks that are no pixels.
+def _is_jpeg(content: bytes) -> bool:
+    return content.startswith(_JPEG) and content.endswith(_JPEG_END)
+
+
+def _segments(content: bytes) -> bytes:
+    """A JPEG file without the segments that are no pixels, up to the first that no JPEG file has.
+
+    Pillow would join those of EXIF one by one: three megabytes of them take it five seconds.
+    """
+    kept, start = [content[:2]], 2
+    while start + _SEGMENT.size <= len(content):
+        mark, kind, length = _SEGMENT.unpack_from(content, start)
+        if mark != 0xFF or kind in _ENDS:
+            break
+        if kind == _START_OF_SCAN:
+            kept.append(content[start:])
+            break
+        if kind == 0xFF:  # filling
+            start += 1
+        elif kind in _ALONE:
+            start += 2
+        else:
+            if kind not in _TOLD:
+                kept.append(content[start : start + 2 + length])
+            start += 2 + length
+    return b"".join(kept)
+
+
+def _chunks(content: bytes) -> bytes:
+    """A PNG file without the chunks that are no pixels.
 
     Pillow would unpack texts and profiles with them, which grow a thousandfold: 60 KB take it half a second.
     """
-    if not content.startswith(_PNG):
-        return content
     kept, start = [_PNG], len(_PNG)
     while start + _CHUNK.size <= len(content):
         length, kind = _CHUNK.unpack_from(content, start)

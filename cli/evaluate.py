@@ -21,7 +21,9 @@ _PIPED_WIDTH = 160  # columns
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="models/NAME (the served version) or models/NAME/VERSION.")],
-    data: Annotated[Path, typer.Argument(help="CSV, Parquet, NDJSON or npz file with labelled rows.")],
+    data: Annotated[
+        Path, typer.Argument(help="CSV, Parquet, NDJSON or npz file with labelled rows, or a folder of images.")
+    ],
     label: Annotated[str | None, typer.Option(help="Column that says what is normal.")] = None,
     normal: Annotated[str | None, typer.Option(help="The label's value in normal rows.")] = None,
     log_likelihood: Annotated[
@@ -42,6 +44,8 @@ def evaluate(
 
     if curves is not None and curves.suffix not in figures.SUFFIXES:
         fail(f"{curves}: a file that ends in {' or '.join(figures.SUFFIXES)} is expected", CALL_WRONG)
+    if curves is not None and log_likelihood is not None:
+        fail("--log-likelihood has no curves; leave out --curves", CALL_WRONG)
     try:
         loaded = store.load(*store.resolve(bundle))
         if log_likelihood is not None:
@@ -82,7 +86,8 @@ def _say_likelihoods(loaded: "Bundle", data: Path, found: dict[str, "LogLikeliho
         table.add_column(column, justify="left" if column == "records" else "right")
     for name, each in found.items():
         bits = "" if each.bits_per_dimension is None else f"{each.bits_per_dimension:.4f}"
-        table.add_row(name, f"{each.records:,}", f"{each.mean:.3f}", f"{each.standard_error:.3f}", bits)
+        error = "" if each.standard_error is None else f"{each.standard_error:.3f}"
+        table.add_row(name, f"{each.records:,}", f"{each.mean:.3f}", error, bits)
     Console(highlight=False, soft_wrap=True).print(table)
 
 

@@ -73,6 +73,11 @@ class ObjectiveConfig(_Section):
                 raise ValueError(f"{self.kind} weights several draws of a record: set draws to 2 or more")
             if self.beta != 1 or self.free_nats or self.capacity is not None:
                 raise ValueError(f"beta, free_nats and capacity belong to the ELBO and have no meaning for {self.kind}")
+        if self.capacity is not None and self.beta <= 1:
+            raise ValueError(
+                "a capacity holds the KL by a beta above 1, as 20: up to 1 the likelihood gains more by each nat of KL"
+                " than it costs"
+            )
         if self.capacity is not None and self.free_nats:
             raise ValueError("capacity and free_nats both say what the KL should be: leave one out")
         return self
@@ -89,7 +94,7 @@ class FitConfig(_Section):
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="at the start; falls to zero along a cosine")
     gradient_norm: float = Field(default=10.0, gt=0, description="longer gradients are shortened to this")
-    patience: int = Field(default=20, ge=1, description="epochs without a better validation ELBO before stopping")
+    patience: int = Field(default=20, ge=1, description="epochs without a better validation bound before stopping")
 
 
 class ScoringConfig(_Section):

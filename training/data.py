@@ -227,11 +227,19 @@ def _read_csv(path: Path, text_columns: Collection[str]) -> pa.Table:
 
 
 def _read_npz(path: Path) -> pa.Table:
-    with np.load(path, allow_pickle=False) as archive:
+    loaded = np.load(path, allow_pickle=False)
+    if not isinstance(loaded, np.lib.npyio.NpzFile):
+        raise DataInvalid(f"{path}: holds one array without a name; np.savez(path, X=…, y=…) writes what is expected")
+    with loaded as archive:
         names = ("X", "y") if "X" in archive.files else ("x_train", "y_train")
         if names[0] not in archive.files:
             raise DataInvalid(f"{path}: has no array X; there are {archive.files}")
         features = archive[names[0]]
+        if features.ndim < 2:
+            raise DataInvalid(
+                f"{path}: {names[0]} is {features.dtype} of shape {features.shape}; a table of numbers, or images, "
+                "is expected"
+            )
         label = archive[names[1]] if names[1] in archive.files else None
     if label is not None and label.shape != (len(features),):
         raise DataInvalid(f"{path}: y has the shape {label.shape}; ({len(features)},) is expected")

@@ -39,8 +39,9 @@ _LARGEST_RUN = 2**26
 _EXTREME_FIELDS = 64
 """Fields that are pushed far out, one at a time; a table of a thousand columns gains nothing from more."""
 _PARITY_IMAGES = 100
-_DECODED_ROWS = 1024
-"""Records times draws in one run when speed matters: larger runs leave the cache and are slower."""
+_DECODED_ROWS, _DECODED_LEVELS = 1024, 128
+"""Records times draws in one run when speed matters, and levels of an image that count as one of them: larger runs
+leave the cache and are slower, and of large images they fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,15 @@ def score(
     Returns:
         The graph's outputs, B rows each.
     """
-    step = rows_a_run or max(1, _DECODED_ROWS // len(noise))
+    step = rows_a_run or max(1, _DECODED_ROWS // (len(noise) * rows_of_a_table(record)))
     names = [output.name for output in scorer.get_outputs()]
     parts = [scorer.run(names, {**piece, "noise": noise}) for piece in pieces(record, step)]
     return dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+
+
+def rows_of_a_table(record: Record) -> int:
+    """How many rows of a table each record is as large as: 1, or of images more."""
+    return max(1, math.prod(record["image"].shape[1:]) // _DECODED_LEVELS) if "image" in record else 1
 
 
 def anomaly_scores(

@@ -18,6 +18,7 @@ from training.batch import Batch
 from training.config import FitConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber
 from training.importance import doubly_reparameterised, forward_kl, importance_weighted
+from training.inference import records_a_pass
 from training.objectives import Terms, elbo
 from training.trimming import likeliest
 from training.vae import VAE
@@ -25,7 +26,8 @@ from training.vae import VAE
 CHECKPOINT_SECONDS = 2.0
 """Least time between two checkpoints, so that short epochs are not spent on writing."""
 _STEPS = 5000
-_VALIDATION_ROWS = 4096
+_VALIDATION_ROWS, _VALIDATION_NUMBERS = 4096, 2**26
+"""Records in one pass, and numbers in the widest layer of it: 256 MiB."""
 _UNTRIMMED, _UNTRIMMED_SHARE = 2, 0.05
 """Epochs, and share of them, before the bound tells which records are the least likely."""
 
@@ -208,8 +210,10 @@ class Fit:
             batch = self._take(self.train, rows)
             noise = torch.randn(len(rows), *shape, generator=self.generator, device=self.device)
             self.vae.precision = self.precision
-            terms = self._objective(batch, noise, warmth)
-            self.vae.precision = torch.float32
+            try:
+                terms = self._objective(batch, noise, warmth)
+            finally:
+                self.vae.precision = torch.float32
             self.optimiser.zero_grad(set_to_none=True)
             loss = -terms.bound.mean()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -250,9 +254,12 @@ class Fit:
         """The records at the positions `rows`, where the model is."""
         return records.take(rows.to(records.device)).to(self.device)
 
+    def _rows_a_pass(self, draws: int) -> int:
+        return min(_VALIDATION_ROWS, records_a_pass(self.vae, draws, _VALIDATION_NUMBERS))
+
     def _terms(self, records: Batch, noise: Tensor) -> Terms:
         every = torch.arange(records.rows, device=self.device)
-        split = torch.split(every, _VALIDATION_ROWS)
+        split = torch.split(every, self._rows_a_pass(1))
         pieces = [elbo(self.vae, self._take(records, rows), noise[rows]) for rows in split]
         return Terms(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
 
@@ -263,7 +270,7 @@ class Fit:
         every = torch.arange(self.validation_noise.shape[0], device=self.device)
         if self.contamination:
             every = likeliest(self._terms(self.validation, self.validation_noise).bound, self.contamination)
-        for rows in torch.split(every, _VALIDATION_ROWS):
+        for rows in torch.split(every, self._rows_a_pass(self.validation_noise.shape[1])):
             batch = self._take(self.validation, rows)
             terms = self._objective(batch, self.validation_noise[rows], 1.0)
             totals += torch.stack([term.double().sum() for term in (terms.log_likelihood, terms.kl, terms.bound)])
@@ -346,7 +353,7 @@ class Fit:
         self.generator.set_state(state["generator"].cpu())
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.best_elbo, self.best_bound = state["best_elbo"], state["best_bound"]
-        self.history = [Progress(*epoch) for epoch in state.get("history", ())]  # older checkpoints have none
+        self.history = [Progress(*epoch) for epoch in state["history"]]
         return self.epoch
 
 

@@ -20,9 +20,9 @@ CORESET_SIZE = 1000
 _ENOUGH = 100  # held-out images for medians and covariances; where there are fewer, training images help out
 _LEAST_SCALE = 1e-2
 _LEAST_PATH_SCALES = torch.tensor([1.0, 0.1, *[_LEAST_SCALE] * 4, 1.0])
-_LEAST_PART_SCALES = torch.tensor([_LEAST_SCALE, _LEAST_SCALE, 1.0])
-"""Sums over all pixels, in nats and bits, differ by more than this between any two images that are not the same; float32
-knows them no better than to a thousandth."""
+_LEAST_PART_SCALES = torch.tensor([0.1, 0.1, 1.0])
+"""Sums over all pixels, in nats and bits, differ by more than this between any two images that are not the same;
+float32 knows them no better than to a thousandth."""
 
 
 class ImageComponents(nn.Module):

@@ -9,14 +9,14 @@ import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
 from bundle.fields import ImageField
-from bundle.images import FORMATS, NotAnImage, decode
+from bundle.images import FORMATS, NotAnImage, from_file
 from training.errors import DataInvalid
 
 COLUMN = "image"
 LABEL = "label"
 FILE = "file"
 SUFFIXES = (".png", ".jpg", ".jpeg")
-_CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3}
+_CHANNELS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3, "CMYK": 3}
 
 Levels = npt.NDArray[np.uint8]
 
@@ -70,10 +70,21 @@ def from_arrays(path: Path, images: npt.NDArray[np.generic], label: npt.NDArray[
         raise DataInvalid(
             f"{path}: X is {images.dtype} of shape {images.shape}; images are uint8 (n, H, W) or (n, H, W, C), C 1 or 3"
         )
+    refuse_narrow(str(path), *images.shape[1:3])
     columns = {COLUMN: column(images.astype(np.uint8, copy=False))}
     if label is not None:
         columns["y"] = label
     return pa.table(columns)
+
+
+def refuse_narrow(where: str, height: int, width: int) -> None:
+    """Refuse images that have no neighbouring pixels.
+
+    Raises:
+        DataInvalid: They are one pixel high or wide.
+    """
+    if min(height, width) < 2:
+        raise DataInvalid(f"{where}: images are {width} wide and {height} high; at least 2 pixels a side are expected")
 
 
 def read_folder(folder: Path) -> tuple[pa.Table, str]:
@@ -88,10 +99,14 @@ def read_folder(folder: Path) -> tuple[pa.Table, str]:
     Raises:
         DataInvalid: No image, images of several sizes, or a file that cannot be read.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    # A hidden folder is one that some program keeps for itself, as `.ipynb_checkpoints`.
+    files = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not files:
         raise DataInvalid(f"{folder}: holds no file that ends in {', '.join(SUFFIXES)}")
     names = [path.relative_to(folder).as_posix() for path in files]
+    if strange := [name for name in names if name != name.encode(errors="replace").decode()]:
+        raise DataInvalid(f"{folder}: the file name {strange[0]!r} is no text in UTF-8; rename it")
     field = _field(files)
     images = np.empty((len(files), *field.shape), np.uint8)
     digest = hashlib.sha256()
@@ -99,7 +114,7 @@ def read_folder(folder: Path) -> tuple[pa.Table, str]:
         content = path.read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
         try:
-            images[place] = decode(field, content)
+            images[place] = from_file(field, content)
         except NotAnImage as error:
             raise DataInvalid(f"{path}: {error}") from error
     columns: dict[str, object] = {COLUMN: column(images), FILE: names}
@@ -127,4 +142,5 @@ def _field(files: list[Path]) -> ImageField:
             "expected; scale or crop them first"
         )
     ((width, height),) = sizes
+    refuse_narrow(str(files[0]), height, width)
     return ImageField(name=COLUMN, height=height, width=width, channels=3 if channels == 3 else 1)

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from bundle.fields import ImageField
 from training.images import HALF, Images
 from training.likelihoods import gaussian
-from training.pixel_likelihoods import LEVELS, continuous_bernoulli, cross_entropy, discretised_logistic
+from training.pixel_likelihoods import (
+    LEVELS,
+    continuous_bernoulli,
+    continuous_bernoulli_mean,
+    cross_entropy,
+    discretised_logistic,
+)
 
 LARGEST_SCALE = 64.0
 """Ceiling of a learned scale, in levels: a quarter of the range."""
@@ -94,11 +100,15 @@ class ImageLikelihood(nn.Module):
         return torch.zeros_like(batch.levels[:, 0, :1, 0])
 
     def expected(self, parameters: ImageParameters) -> Tensor:
-        """(…, C, H, W) the level that is expected, from 0 to 255; with logits the mean of a Bernoulli."""
+        """(…, C, H, W) the level that is expected, from 0 to 255."""
         location = parameters.location
-        if self.has_logits:
-            return (LEVELS - 1.0) * torch.sigmoid(location)
-        return location.clamp(0.0, LEVELS - 1.0)
+        match self.kind:
+            case "bernoulli":
+                return (LEVELS - 1.0) * torch.sigmoid(location)
+            case "continuous-bernoulli":
+                return (LEVELS - 1.0) * continuous_bernoulli_mean(location)
+            case _:
+                return location.clamp(0.0, LEVELS - 1.0)
 
     def residual(self, batch: Images, parameters: ImageParameters) -> Tensor:
         """(B, C * H * W) what is seen less what is expected, of parameters (B, …), in half ranges of levels."""

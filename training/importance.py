@@ -49,8 +49,9 @@ def importance_weighted(vae: VAE, batch: Batch, noise: Tensor, kl_weight: float 
 def doubly_reparameterised(vae: VAE, batch: Batch, noise: Tensor, kl_weight: float = 1.0) -> Terms:
     """The same bound with another gradient for the encoder, of the same mean and less variance.
 
-    A draw's share of the gradient that reaches the encoder through z is its share of the weights squared, and
-    log q(z_l|x) gives the encoder none of its own. The decoder's gradient is that of the bound itself.
+    Of the gradient that reaches the encoder through z a draw has its share s of the weights squared, while the KL warms
+    up (1 - w) s + w s^2, and log q(z_l|x) gives the encoder none of its own. The decoder's gradient is that of the
+    bound itself.
 
     Args:
         vae: The model.
@@ -68,9 +69,9 @@ def doubly_reparameterised(vae: VAE, batch: Batch, noise: Tensor, kl_weight: flo
     latent = vae.draw(posterior, noise)
     weighted = _weigh(vae, batch, latent, Posterior(*(part.detach() for part in posterior)), kl_weight)
     if latent.requires_grad:
-        latent.register_hook(  # type: ignore[no-untyped-call]
-            lambda gradient: gradient * weighted.shares.unsqueeze(-1)
-        )
+        # One factor s comes from the surrogate.
+        shares = (1.0 - kl_weight + kl_weight * weighted.shares).unsqueeze(-1)
+        latent.register_hook(lambda gradient: gradient * shares)  # type: ignore[no-untyped-call]
     surrogate = (weighted.shares * weighted.log_weights).sum(dim=-1)
     return _terms(posterior, weighted, _with_gradient_of(_log_mean_exp(weighted.log_weights), surrogate))
 
@@ -79,7 +80,8 @@ def forward_kl(vae: VAE, batch: Batch, noise: Tensor, kl_weight: float = 1.0) ->
     """The importance-weighted bound for the decoder, and KL(p(z|x) || q(z|x)) for the encoder.
 
     That KL's gradient is minus that of E_p(z|x) log q(z|x), estimated with the draws' shares of the weights: q has to
-    cover the posterior, where the ELBO's KL lets it keep to a part of it.
+    cover the posterior, where the ELBO's KL lets it keep to a part of it. With w below 1 what q has to cover is in
+    proportion to p(x|z) p(z)^w q(z|x)^(1 - w), between q and the posterior.
 
     Args:
         vae: The model.

@@ -18,7 +18,7 @@ from training.export import Record, pieces
 
 _OUTPUT = "iwae"
 _DRAWS = 250
-"""Of z in one run of the graph."""
+"""Of z in one run of the graph; of images fewer, so that a run decodes no more than of a table."""
 _RECORDS = 4
 """In one run; each such piece has draws of its own, so that errors of records do not add up."""
 
@@ -31,14 +31,14 @@ class LogLikelihood:
         samples: Draws of z a record.
         records: How many.
         mean: Nats a record.
-        standard_error: Of the mean, in nats, between records.
+        standard_error: Of the mean, in nats, between records; None of one record.
         bits_per_dimension: -mean / (H W C log 2) of images whose likelihood is a probability, else None.
     """
 
     samples: int
     records: int
     mean: float
-    standard_error: float
+    standard_error: float | None
     bits_per_dimension: float | None
 
 
@@ -60,7 +60,8 @@ def log_likelihoods(
     Reference:
         Burda et al. 2016, "Importance weighted autoencoders", eq. 8 and section 5.
     """
-    sizes = [_DRAWS] * (samples // _DRAWS) + [samples % _DRAWS] * (samples % _DRAWS > 0)
+    draws = max(1, _DRAWS // export.rows_of_a_table(record))
+    sizes = [draws] * (samples // draws) + [samples % draws] * (samples % draws > 0)
     found = []
     for number, piece in enumerate(pieces(record, _RECORDS)):
         random = np.random.default_rng([seed, number])
@@ -116,5 +117,5 @@ def _summary(record: RecordSchema, found: npt.NDArray[np.float64], samples: int)
     bits = None
     if record.image and record.image[0].is_probability:
         bits = -mean / (record.image[0].dimensions * math.log(2.0))
-    error = float(found.std(ddof=1) / math.sqrt(found.size)) if found.size > 1 else math.nan
+    error = float(found.std(ddof=1) / math.sqrt(found.size)) if found.size > 1 else None
     return LogLikelihood(samples, found.size, mean, error, bits)

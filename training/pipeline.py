@@ -23,17 +23,19 @@ from bundle.records import encode_records
 from bundle.reference import references
 from training import cross_fit, export, schema, thinning, trimming
 from training import model as models
+from training.components import Components
 from training.config import FieldConfig, TrainingConfig
 from training.data import Data, Rows, Split, split
 from training.errors import ConfigInvalid
 from training.explanations import Explanations
 from training.fit import Progress
+from training.image_components import ImageComponents
 from training.measures import detection
 from training.report import evidence, page
 from training.vae import VAE
 
 Say = Callable[[str], None]
-_PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "pyarrow", "surprisal", "torch")
+_PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "pyarrow", "surprisal", "torch")
 _GOLDEN_NORMAL, _GOLDEN_ANOMALIES = 6, 2
 _GOLDEN_SAMPLES = (1, 16, 256)
 _EXPLAINED_SAMPLES = 16
@@ -101,6 +103,7 @@ def train(
         )
     parts = split(data, config.data, config.scoring.false_alarm_rate, config.seed)
     fields = choose_fields(data, parts, config, say)
+    _refuse_score(config, of_images=any(field.kind == "image" for field in fields))
     record, kept, validation = trimming.prepare(data, parts.train, parts.validation, fields, config)
     say(_said_of_rows(record, parts, kept, validation))
     model = models.fit(data, record, kept, validation, config, target, folder=out / name, resume=resume, report=report)
@@ -223,6 +226,17 @@ def _said_of_weights(last: Progress, config: TrainingConfig) -> str:
         f"samples): what {config.objective.kind} rests on is hardly more than the best draw; more objective.draws, or "
         "fewer latent dimensions, help"
     )
+
+
+def _refuse_score(config: TrainingConfig, *, of_images: bool) -> None:
+    """Refuse a score that this model will not have, before it is trained.
+
+    Raises:
+        ConfigInvalid: It is one of images, and the records are rows of a table.
+    """
+    of_images_alone = sorted(set(ImageComponents.names) - set(Components.names))
+    if not of_images and config.anomaly_score in of_images_alone:
+        raise ConfigInvalid(f"scoring.anomaly_score: {' and '.join(of_images_alone)} are scores of images alone")
 
 
 def _said_of_folds(parts: Split) -> str:

@@ -8,7 +8,8 @@ from torch.nn.functional import softplus
 
 LEVELS = 256
 _NEAR = 0.3
-"""Half a logit below which the continuous Bernoulli's normaliser is a series; the closed form divides 0 by 0 at 0."""
+"""Half a logit below which the continuous Bernoulli's normaliser is a series, and the logit below which its mean is
+one; the closed forms divide 0 by 0 at 0."""
 
 
 def discretised_logistic(level: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
@@ -65,6 +66,20 @@ def continuous_bernoulli_normaliser(logits: Tensor) -> Tensor:
     series = square * (1 / 3 + square * (-7 / 90 + square * (62 / 2835 + square * (-127 / 18900))))
     closed = torch.log(far) - torch.log(torch.tanh(far))
     return math.log(2.0) + torch.where(half < _NEAR, series, closed)
+
+
+def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
+    """(…) mean of the continuous Bernoulli of these logits, 1 / (1 - exp(-logit)) - 1 / logit; 1/2 at 0.
+
+    Reference:
+        Loaiza-Ganem & Cunningham 2019, eq. 9.
+    """
+    far = torch.where(logits.abs() < _NEAR, torch.full_like(logits, _NEAR), logits)
+    near = logits.clamp(-_NEAR, _NEAR)
+    square = near * near
+    series = near * (1 / 12 + square * (-1 / 720 + square * (1 / 30240)))
+    closed = 0.5 / torch.tanh(0.5 * far) - 1.0 / far
+    return 0.5 + torch.where(logits.abs() < _NEAR, series, closed)
 
 
 def cross_entropy(value: Tensor, logits: Tensor) -> Tensor:

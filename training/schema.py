@@ -246,6 +246,10 @@ def _fit_image(field: FieldConfig, column: pa.ChunkedArray, rows: Rows) -> Image
     if not image_files.is_column(column.type):
         raise DataInvalid(f"column {field.name!r} holds values of type {column.type}; images are expected")
     height, width, channels = column.type.shape
+    where = f"column {field.name!r}"
+    if channels not in (1, 3):
+        raise DataInvalid(f"{where} holds images of {channels} channels; grey (H, W, 1) or RGB (H, W, 3) is expected")
+    image_files.refuse_narrow(where, height, width)
     binary = bool(np.isin(image_files.levels(column, rows), (0, 255)).all())
     settings = {"likelihood", "minimum_scale", "fixed_scale"}
     given = field.model_dump(include=settings, exclude_none=True)

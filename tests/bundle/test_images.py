@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import tracemalloc
 import zlib
 from io import BytesIO
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin
 from pydantic import ValidationError
 
+from bundle import images
 from bundle.errors import InvalidRecords
 from bundle.fields import ImageField, RecordSchema
 from bundle.images import NotAnImage, decode, encode, png
@@ -73,11 +75,13 @@ def bomb() -> bytes:
 WRONG = {
     "nothing": (None, "nested numbers or a PNG or JPEG file"),
     "a number": (7, "nested numbers or a PNG or JPEG file"),
-    "ragged rows": ([[1, 2, 3, 4], [1, 2]], "rows of one length"),
+    "ragged rows": ([[1, 2, 3, 4], [1, 2]], "nested 5 by 4 by 1"),
     "another size": (np.zeros((4, 5), int).tolist(), "nested 5 by 4 by 1"),
     "too bright": (np.full((5, 4), 256).tolist(), "from 0 to 255"),
     "negative": (np.full((5, 4), -1).tolist(), "from 0 to 255"),
-    "enormous": ([[10**400] * 4] * 5, "0 to 255|one length"),
+    "enormous": ([[10**400] * 4] * 5, "from 0 to 255"),
+    "rows that are texts": (["1234"] * 5, "nested 5 by 4 by 1"),
+    "a cell of its own": ([[[1]] * 3 + [2]] * 5, "nested 5 by 4 by 1"),
     "fractions": (np.full((5, 4), 0.5).tolist(), "whole numbers"),
     "one boolean": ([[0] * 4] * 4 + [[1, 0, True, 0]], "whole numbers"),
     "booleans": (np.ones((5, 4), bool).tolist(), "whole numbers"),
@@ -89,7 +93,7 @@ WRONG = {
     "a GIF": (file(PIXELS[GREY], "GIF"), "no PNG or JPEG file"),
     "a larger file": (file(np.zeros((50, 40), np.uint8)), "this one is 40 by 50"),
     "a colour file": (file(PIXELS[COLOUR]), "this one is RGB"),
-    "16 bits": (file(np.zeros((5, 4), np.uint16)), "this one is I;16"),
+    "16 bits": (file(np.zeros((5, 4), np.uint16)), "this one is 16 bits"),
     "half a file": (file(RANDOM.integers(0, 256, (5, 4)).astype(np.uint8))[:-30], "broken|can be read"),
     "a bomb": (bomb(), "30000 by 30000|can be read"),
 }
@@ -105,6 +109,84 @@ def test_what_is_no_image_of_the_field_is_said(name: str) -> None:
         encode_records(RecordSchema(fields=(GREY,)), [{"scan": good}, {"scan": value}])
     (problem,) = refused.value.problems
     assert (problem.row, problem.field) == (1, "scan")
+
+
+def test_a_long_text_among_many_short_ones_takes_no_more_memory_than_it_has() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotAnImage, match="nested 5 by 4 by 1"):
+            decode(GREY, ["a" * 300_000, *[""] * 70_000])
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+def test_sixteen_bits_of_a_colour_are_not_thrown_away() -> None:
+    head = (4).to_bytes(4, "big") + (5).to_bytes(4, "big") + bytes([16, 2, 0, 0, 0])
+    rows = zlib.compress(b"".join(b"\0" + bytes([0x12, 0xFF] * 12) for _ in range(5)))
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    assert Image.open(BytesIO(content)).mode == "RGB", "which is what Pillow says of it"
+    with pytest.raises(NotAnImage, match="8 bits a channel without transparency; this one is 16 bits"):
+        decode(COLOUR, content)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_file_of_as_many_bytes_as_there_are_levels_is_a_file(kind: str) -> None:
+    field = ImageField(name="photo", height=40, width=30, channels=3)
+    plain = file(np.full(field.shape, 90, np.uint8), kind)
+    missing = field.dimensions - len(plain)
+    if kind == "PNG":
+        content = plain[:33] + chunk(b"teXt", b"n" * (missing - 12)) + plain[33:]
+    else:
+        content = plain[:2] + b"\xff\xfe" + (missing - 2).to_bytes(2, "big") + b"n" * (missing - 4) + plain[2:]
+    assert len(content) == field.dimensions
+    np.testing.assert_array_equal(decode(field, content), decode(field, plain))
+    # Levels that happen to begin like one are levels.
+    levels = np.frombuffer(b"\xff\xd8\xff" + bytes(field.dimensions - 3), np.uint8).reshape(field.shape)
+    np.testing.assert_array_equal(decode(field, levels.tobytes()), levels)
+
+
+def test_what_a_jpeg_tells_about_itself_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def segment(kind: int, content: bytes) -> bytes:
+        return bytes([0xFF, kind]) + (len(content) + 2).to_bytes(2, "big") + content
+
+    plain = file(PIXELS[COLOUR], "JPEG", quality=90)
+    told = segment(0xE1, b"Exif\0\0" + b"x" * 10) + segment(0xE2, b"MPF\0" + b"y" * 9) + segment(0xFE, b"note")
+    seen: list[int] = []
+    handlers = JpegImagePlugin.MARKER
+    for kind in (0xFFE1, 0xFFE2, 0xFFFE):
+        name, about, _ = handlers[kind]
+        monkeypatch.setitem(handlers, kind, (name, about, lambda image, kind: seen.append(kind)))
+    content = plain[:2] + told * 100 + b"\xff" + plain[2:]
+    np.testing.assert_array_equal(decode(COLOUR, content), decode(COLOUR, plain))
+    assert not seen
+    with contextlib.suppress(OSError):
+        Image.open(BytesIO(content))
+    assert seen, "who looks at them"
+    # What stands where no segment should is not passed on either.
+    for hidden in (b"junk" + told, segment(0xD8, b"")[:2] + told):
+        seen.clear()
+        with contextlib.suppress(NotAnImage):
+            decode(COLOUR, plain[:2] + hidden + plain[2:])
+        assert not seen
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_an_image_is_taken_as_it_is_stored(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = file(PIXELS[COLOUR], "JPEG", quality=90, exif=exif)
+    np.testing.assert_array_equal(decode(COLOUR, turned), decode(COLOUR, file(PIXELS[COLOUR], "JPEG", quality=90)))
+
+
+def test_after_a_hundred_that_are_no_images_nothing_more_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[object] = []
+    real = images.decode
+    monkeypatch.setattr(images, "decode", lambda field, value: (looked.append(value), real(field, value))[1])
+    seen: list[int] = []
+    encode(GREY, ["?"] * 500, lambda row, detail: seen.append(row))
+    assert seen == list(range(100))
+    assert len(looked) == 100
 
 
 def test_transparency_is_not_thrown_away() -> None:

@@ -103,7 +103,7 @@ class Decoder:
     ("likelihood", "locations", "levels"),
     [
         ("bernoulli", [0.0, 9.0], [128, 255]),
-        ("continuous-bernoulli", [-1.0, -9.0], [69, 0]),
+        ("continuous-bernoulli", [-1.0, -9.0], [107, 28]),
         ("discretised-logistic", [12.6, 300.0], [13, 255]),
         ("fixed-gaussian", [-4.0, 99.0], [0, 99]),
     ],

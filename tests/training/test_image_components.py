@@ -68,6 +68,20 @@ def test_the_graph_gives_every_score_as_torch_does(trained: Trained) -> None:
     assert export.verify_parity(trained.scorer, trained.session, {"image": bars(40, 5)}, trained.noise) < 1.0
 
 
+def test_images_that_are_all_the_same_can_be_exported() -> None:
+    torch.manual_seed(0)
+    schema = RecordSchema(fields=(FIELD.model_copy(update={"likelihood": "gaussian"}),))
+    vae = VAE(schema, NETWORK)
+    same = np.repeat(bars(1, 0), 150, axis=0)
+    Fit(vae, *[Images(torch.from_numpy(same))] * 2, ObjectiveConfig(), FitConfig(epochs=1, batch_size=32), seed=0).run()
+    noise = noise_table(vae.latent_size, 0)
+    components = ImageComponents(vae.eval(), *[Images(torch.from_numpy(same))] * 2, torch.from_numpy(noise[:4]), 0)
+    scorer = Scorer(vae, components).eval()
+    given, free = export.arguments(schema, vae.latent_size)
+    session = export.session(export.to_onnx(scorer, given, scorer.names, free), threads=1)
+    assert export.verify_parity(scorer, session, {"image": same}, noise) < 1.0
+
+
 def test_fresh_normal_images_are_usual_and_strange_ones_are_not(trained: Trained) -> None:
     combined = trained.scores(bars(300, 7))["combined"]
     assert abs(float(np.median(combined))) < 0.5

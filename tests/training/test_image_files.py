@@ -1,5 +1,6 @@
 """Images in npz files and folders become a column of an Arrow table, and what is no such thing is said."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from training import data, image_files
 from training.errors import ConfigInvalid, DataInvalid
@@ -69,6 +70,38 @@ def test_one_colour_image_makes_all_of_them_rgb(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image_files.levels(table["image"], EVERY[:1])[0], np.repeat(GREY[0], 3, axis=-1))
 
 
+def test_a_file_of_as_many_bytes_as_an_image_has_levels_is_read_as_a_file(tmp_path: Path) -> None:
+    flat = np.full((40, 30, 3), 90, np.uint8)
+    note = PngImagePlugin.PngInfo()
+    note.add_text("note", "n" * 3000)
+    Image.fromarray(flat).save(tmp_path / "a.png", pnginfo=note)
+    note = PngImagePlugin.PngInfo()
+    note.add_text("note", "n" * (3000 + flat.size - (tmp_path / "a.png").stat().st_size))
+    Image.fromarray(flat).save(tmp_path / "a.png", pnginfo=note)
+    assert (tmp_path / "a.png").stat().st_size == flat.size
+    np.testing.assert_array_equal(image_files.levels(data.read(tmp_path).table["image"], EVERY[:1])[0], flat)
+
+
+def test_hidden_folders_hold_no_data_and_strange_names_are_said(tmp_path: Path) -> None:
+    for name in ("a", ".checkpoints"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(GREY[0][..., 0]).save(tmp_path / name / "x.png")
+    assert data.read(tmp_path).table["label"].to_pylist() == ["a"]
+    Image.fromarray(GREY[0][..., 0]).save(tmp_path / "a" / os.fsdecode(b"\xff.png"))
+    with pytest.raises(DataInvalid, match="is no text in UTF-8"):
+        data.read(tmp_path)
+
+
+def test_a_narrow_image_and_an_array_without_a_name_are_said(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((1, 9), np.uint8)).save(tmp_path / "thin.png")
+    with pytest.raises(DataInvalid, match="9 wide and 1 high; at least 2"):
+        data.read(tmp_path)
+    with (tmp_path / "bare.npz").open("wb") as target:
+        np.save(target, GREY)
+    with pytest.raises(DataInvalid, match=r"holds one array without a name; np\.savez"):
+        data.read(tmp_path / "bare.npz")
+
+
 def test_what_is_no_data_set_of_images_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataInvalid, match=r"holds no file that ends in \.png"):
         data.read(tmp_path)
@@ -92,6 +125,8 @@ def test_what_is_no_data_set_of_images_is_said(tmp_path: Path) -> None:
         (GREY.astype(np.float32), "float32 of shape"),
         (np.zeros((3, 5, 4, 2), np.uint8), r"shape \(3, 5, 4, 2\)"),
         (np.zeros((3, 5, 4, 1, 1), np.uint8), r"C 1 or 3"),
+        (np.zeros((3, 1, 4), np.uint8), r"images are 4 wide and 1 high; at least 2"),
+        (np.array(7), r"X is int64 of shape \(\)"),
     ],
 )
 def test_arrays_that_are_no_images_are_said(tmp_path: Path, images: np.ndarray, words: str) -> None:  # type: ignore[type-arg]

@@ -209,17 +209,19 @@ def test_the_forward_kls_gradient_tends_to_the_closed_form() -> None:
     torch.testing.assert_close(found["encoder.0.gain"], (-off * mean / variance).sum(dim=0), rtol=0.05, atol=0.05)
 
 
-def test_the_doubly_reparameterised_gradient_has_the_same_mean_and_less_variance() -> None:
+@pytest.mark.parametrize("kl_weight", [1.0, 0.5, 0.1])
+def test_the_doubly_reparameterised_gradient_has_the_same_mean_and_less_variance(kl_weight: float) -> None:
     vae, batch = model(1.7 * REVERSE)
     found: dict[Objective, list[Tensor]] = {importance_weighted: [], doubly_reparameterised: []}
     for seed in range(600):
         for objective, each in found.items():
-            gradient = gradients(vae, objective(vae, batch, noise(8, seed=seed)).bound.sum())
+            gradient = gradients(vae, objective(vae, batch, noise(8, seed=seed), kl_weight).bound.sum())
             each.append(torch.cat([gradient["encoder.0.gain"], gradient["encoder.0.free"]]))
     plain, doubly = (torch.stack(each) for each in found.values())
     error = (plain - doubly).std(dim=0) / math.sqrt(len(plain))
     assert ((plain - doubly).mean(dim=0).abs() < 4 * error).all()
-    assert doubly.var(dim=0).sum() < plain.var(dim=0).sum()
+    # Where the KL has little weight, the weights are as peaked as the likelihood and nothing is won.
+    assert kl_weight < 0.5 or doubly.var(dim=0).sum() < plain.var(dim=0).sum()
 
 
 def trained(objective: Objective, draws: int) -> Tensor:

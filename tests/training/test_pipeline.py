@@ -101,6 +101,8 @@ def test_a_bad_name_and_a_missing_gpu_are_wrong_calls(tmp_path: Path) -> None:
         pipeline.train(data, tmp_path, "No Name", config.build(TINY))
     with pytest.raises(ConfigInvalid, match="no GPU"):
         pipeline.train(data, tmp_path, "name", config.build(TINY), device="cuda")
+    with pytest.raises(ConfigInvalid, match="complexity and texture are scores of images alone"):
+        pipeline.train(data, tmp_path, "name", config.build(TINY | {"scoring": {"anomaly_score": "texture"}}))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 """The likelihoods of pixels against float64, in torch and in the exported float32 graph, and their normalisation."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from training import export
 from training.pixel_likelihoods import (
     continuous_bernoulli,
+    continuous_bernoulli_mean,
     continuous_bernoulli_normaliser,
     cross_entropy,
     discretised_logistic,
@@ -107,6 +109,18 @@ def test_the_normaliser_of_the_continuous_bernoulli_is_right_near_a_half() -> No
             np.abs(exact) < 1e-3, np.log(np.longdouble(2)) + exact**2 / 12, np.log(exact / np.tanh(exact / 2))
         )
     np.testing.assert_allclose(run(logits), expected.astype(np.float64), rtol=0, atol=1e-6)
+
+
+def test_the_mean_of_the_continuous_bernoulli_is_that_of_its_density() -> None:
+    run = exported(continuous_bernoulli_mean, ("logits",))
+    logits = np.float32([-200.0, -9.0, -0.3, -0.29, -1e-6, 0.0, 1e-3, 0.29, 0.31, 4.0, 1e4])
+    exact = logits.astype(np.longdouble)
+    exact[np.abs(exact) < 1e-9] = 1e-9
+    expected = np.where(np.abs(exact) < 1e-4, 0.5 + exact / 12, 0.5 + 0.5 / np.tanh(exact / 2) - 1 / exact)
+    np.testing.assert_allclose(run(logits), expected.astype(np.float64), rtol=0, atol=1e-6)
+    value = torch.linspace(0, 1, 200_001, dtype=torch.float64)
+    density = torch.exp(continuous_bernoulli(value, torch.tensor(-1.0, dtype=torch.float64)))
+    assert float(torch.trapezoid(value * density, value)) == pytest.approx(1 / (1 - math.e) + 1, abs=1e-8)
 
 
 @pytest.mark.parametrize("logit", [-9.0, -0.7, -1e-5, 0.0, 0.61, 4.0])

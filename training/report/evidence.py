@@ -17,11 +17,10 @@ from training import config, schema, thinning
 from training.data import Data, Rows, Split
 from training.export import Outputs
 from training.fit import Progress
+from training.inference import records_a_pass
 from training.model import Model
 from training.preprocess import Standardised
 from training.vae import VAE
-
-_ROWS = 1024  # in one pass
 
 
 @dataclass(frozen=True)
@@ -199,6 +198,6 @@ def gather(
 @torch.no_grad()
 def _kl(vae: VAE, tensors: Tensors) -> npt.NDArray[np.float64]:
     batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in tensors.items()})
-    pieces = [vae.kl_by_dimension(vae.posterior(piece)) for piece in batch.pieces(_ROWS)]
+    pieces = [vae.kl_by_dimension(vae.posterior(piece)) for piece in batch.pieces(records_a_pass(vae, 1))]
     kl: npt.NDArray[np.float64] = torch.cat(pieces).double().numpy()
     return kl

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from training import codec, config
+from training.config import ObjectiveConfig
 from training.measures import detection
 from training.report import field_fit, imagery, latent, normal, pictures, strangest, template, wording
 from training.report.evidence import Evidence
@@ -91,7 +92,13 @@ def _curves(evidence: Evidence) -> list[Panel]:
     terms = (
         ("reconstruction", "Reconstruction", "log p(x|z), in nats a record: higher is better.", 1, 0),
         ("kl", "KL", "KL(q(z|x) || p(z)), in nats a record: what the latent knows of a record.", 0, 1),
-        ("elbo", "ELBO", "Reconstruction less KL: what is maximised once the KL has its full weight.", 1, -1),
+        (
+            "elbo",
+            "ELBO",
+            _said_of_elbo(ObjectiveConfig.model_validate(evidence.manifest.training.config["objective"])),
+            1,
+            -1,
+        ),
     )
     panels = []
     for key, title, caption, likelihood, kl in terms:
@@ -102,6 +109,16 @@ def _curves(evidence: Evidence) -> list[Panel]:
         words = f"{title} by epoch, of training and validation records"
         panels.append(Panel(title, caption, pictures.curve(f"curve-{key}", words, "nats a record", lines, history)))
     return panels
+
+
+def _said_of_elbo(objective: ObjectiveConfig) -> str:
+    if objective == ObjectiveConfig(draws=objective.draws, kl_warm_up=objective.kl_warm_up):
+        return "Reconstruction less KL: what is maximised once the KL has its full weight."
+    if objective.kind == "autoencoder":
+        return "Reconstruction alone, which is what is maximised: an autoencoder has no KL."
+    if objective.kind == "elbo":
+        return "Reconstruction less KL; what is maximised weighs the two otherwise."
+    return "Reconstruction less KL; what is maximised is a tighter bound, of several draws a record."
 
 
 def _checks(evidence: Evidence) -> dict[str, Check]:
