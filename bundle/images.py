@@ -99,6 +99,8 @@ def decode(field: ImageField, value: object) -> Levels:
         return np.frombuffer(content, np.uint8).reshape(field.shape)
     if isinstance(value, list | tuple | np.ndarray):
         return _numbers(field, value)
+    if value is None:
+        raise NotAnImage("an image is never missing")
     raise NotAnImage(f"{_expected(field)}, as nested numbers or a PNG or JPEG file in base64")
 
 

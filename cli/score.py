@@ -73,7 +73,10 @@ def score_file(
                 columns = verdicts.columns()
                 if verdicts.explanations is not None:
                     columns |= explained.flat(verdicts.explanations)
-                writer.write_table(files.with_scores(piece.table, columns, flat=target.suffix == ".csv"))
+                table = piece.table
+                if schema.image and target.suffix != ".parquet":
+                    table = files.images_as_text(table, schema, piece.tensors["image"])
+                writer.write_table(files.with_scores(table, columns, flat=target.suffix == ".csv"))
 
             # While a piece is scored, the one before it is written and the one after it is read.
             pieces = file.pieces()

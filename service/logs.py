@@ -49,6 +49,6 @@ def configure(level: str) -> None:
     root.handlers = [handler]
     root.setLevel(level.upper())
     # These quote what a client sends.
-    for name in ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext"):
+    for name in ("PIL", "opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("opentelemetry.util.re").addFilter(_Unsaid())

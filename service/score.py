@@ -12,6 +12,7 @@ from service.asgi import Headers, Receive, Scope, Send, respond
 from service.body import inflater, read_body
 from service.codecs import json, ndjson
 from service.codecs.request import ScoreRequest
+from service.decoding import takes_long
 from service.errors import BodyTooSlow, Fault, RequestInvalid, ServiceError, TooManyRecords
 from service.metrics import Metrics
 from service.models import Models
@@ -23,10 +24,9 @@ from service.stages import Stages
 from service.stream import Stream, Upload
 from service.verdicts import Verdicts
 
-THREAD_BYTES = 2**19
-"""Bodies above this are decoded on a thread, so that other requests go on meanwhile."""
 THREAD_RECORDS = 1024
-"""The same for answers of more records; of a quarter of them where they are compressed, of any with explanations."""
+"""Answers of more records are encoded on a thread; of a quarter of them where they are compressed, of any with
+explanations."""
 COMPRESSED_BYTES = 2**10
 """Answers above this are compressed where the client asks for it."""
 
@@ -117,8 +117,8 @@ class ScoreEndpoint:
         model = self._models.get(name, version)
         started = time.perf_counter()
         question = model.question.worded(scope["query_string"], model.manifest)
-        limit = settings.max_records
-        if len(body) > THREAD_BYTES:
+        limit = model.largest_request
+        if takes_long(model.schema, len(body)):
             request = await asyncio.to_thread(_decode_large, decoder, body, model.manifest, limit, question)
         else:
             request = decoder.decode(body, model.manifest, limit, question)
@@ -191,8 +191,8 @@ def _decode_large(
     if decoder.MEDIA_TYPE in (json.MEDIA_TYPE, ndjson.MEDIA_TYPE):
         nested = body.count(b"[") + body.count(b"{")
         if manifest.record.image:
-            if nested > _MOST_ROWS:
-                raise TooManyRecords(f"over {_MOST_ROWS} rows of numbers; send fewer images, or files in base64")
+            if nested > _MOST_ROWS or body.count(b",") > max_records * (manifest.record.image[0].dimensions + 2):
+                raise TooManyRecords("more numbers than a request may hold; send fewer images, or files in base64")
         elif nested + body.count(b",") > _SLACK * max_records * (len(manifest.record.names) + 2):
             raise TooManyRecords(f"more values than {max_records} records hold, which is the most of a request")
     return decoder.decode(body, manifest, max_records, question)

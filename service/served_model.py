@@ -35,6 +35,8 @@ from service.verdicts import Verdicts, answered, judge
 
 INLINE_SECONDS = 2e-3
 """Batches that should run shorter than this are run on the event loop: a thread would cost more than the run."""
+_QUEUED_REQUESTS = 8
+"""Requests of images, each as large as any may be, that may wait for a batch."""
 FULL = 0.95
 """Share of the queue beyond which a request is refused unread."""
 
@@ -107,16 +109,19 @@ class ServedModel:
         self.loaded_at = time.time()
         self.shadow: Shadow | None = None
         """What is tried out beside it."""
-        self._most = settings.max_records
-        self._full = FULL * settings.max_queue_records
+        # An image that a kilobyte of a file holds may be a megabyte of levels.
+        self.largest_request = fitting(settings.max_records, self.schema, settings.max_expanded_bytes)
+        """Most records in a request."""
+        waiting = fitting(settings.max_queue_records, self.schema, _QUEUED_REQUESTS * settings.max_expanded_bytes)
+        self._full = FULL * waiting
         self._metrics = metrics
         self._counts = FieldCounts(self.manifest, metrics, self.name, self.version)
         metrics.attach(self._counts)
         self._batcher = Batcher(
             Judge(self.manifest, self.calibration, scorer, self._counts),
             max_batch_rows=settings.max_batch_records,
-            max_queue_rows=settings.max_queue_records,
-            max_request_rows=settings.max_records,
+            max_queue_rows=waiting,
+            max_request_rows=self.largest_request,
             # A shadow must not hold up the event loop, on which others wait.
             inline_seconds=0.0 if shadow else INLINE_SECONDS,
             observer=(ShadowObserver if shadow else BatchObserver)(metrics, self.name, self.version),
@@ -129,7 +134,9 @@ class ServedModel:
 
     def most_records(self, question: Question) -> int:
         """Most records that may be asked this at a time."""
-        return self._most if self.explainer is None or not question.explain else self.explainer.limit(question.samples)
+        if self.explainer is None or not question.explain:
+            return self.largest_request
+        return min(self.largest_request, self.explainer.limit(question.samples))
 
     def refuse_if_full(self) -> None:
         """Say no before a body is decoded, which would cost more than the refusal.
@@ -217,6 +224,11 @@ def load(
     # What answers nobody explains nothing to anybody.
     explainer = None if shadow else open_explainer(bundle, settings)
     return ServedModel(bundle, scorer, settings, metrics, shadow=shadow, explainer=explainer)
+
+
+def fitting(records: int, schema: RecordSchema, most_bytes: int) -> int:
+    """So many records, or of images no more than have so many levels; one at least."""
+    return max(1, min(records, most_bytes // schema.image[0].dimensions)) if schema.image else records
 
 
 def open_scorer(bundle: Bundle, settings: Settings) -> Scorer:

@@ -67,7 +67,12 @@ class Settings(BaseSettings):
     gpu_memory_mb: int | None = Field(
         default=None, ge=1, description="Most MiB of GPU memory for a model's tensors; by default there is no limit."
     )
-    max_records: int = Field(default=10_000, ge=1, description="Most records in a request; more are answered 413.")
+    max_records: int = Field(
+        default=10_000,
+        ge=1,
+        description="Most records in a request, and of images no more than have max_expanded_bytes levels; more are "
+        "answered 413.",
+    )
     max_body_bytes: int = Field(
         default=16 * 2**20, ge=1, description="Largest body in bytes; a larger one is answered 413."
     )

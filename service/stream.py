@@ -17,6 +17,7 @@ from service.body import Inflater
 from service.codecs import ndjson
 from service.codecs.ndjson import Line
 from service.codecs.request import ScoreRequest
+from service.decoding import takes_long
 from service.errors import BodyMalformed, BodyTooSlow, Fault, QueueFull, RequestInvalid, ServiceError, ShuttingDown
 from service.metrics import Metrics
 from service.question import Question
@@ -196,7 +197,11 @@ class Stream:
         """The answer to some lines, or why there is none to any of them."""
         started = time.perf_counter()
         texts = [text or b"" for _, text in lines]
-        records = ndjson.parse(self._model.schema, texts, enough=len(texts) + 1)
+        asked = (self._model.schema, texts, len(texts) + 1)
+        if takes_long(self._model.schema, sum(map(len, texts))):
+            records = await asyncio.to_thread(ndjson.parse, *asked)
+        else:
+            records = ndjson.parse(*asked)
         self._stages.decoded(started)
         results: list[bytes] = []
         if records.tensors is not None:

@@ -74,12 +74,14 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
         options = pa.ipc.IpcReadOptions(ensure_alignment=pa.ipc.Alignment.DataTypeSpecific, use_threads=False)
         reader = pa.ipc.open_stream(source, options=options)
         _check_types(schema, reader.schema)
-        batches, rows = [], 0
+        batches, rows, shown = [], 0, 0
         for batch in _batches(reader):
             rows += batch.num_rows
             if rows > max_records:
                 raise TooManyRecords(f"over {max_records} records, which is the most of a request, so send several")
-            _validate(batch, len(body))
+            shown += _validate(batch)
+            if shown > len(body):
+                raise BodyMalformed("views of a column show the same bytes more than once; send plain strings")
             batches.append(batch)
         if source.tell() != len(body):
             raise BodyMalformed("there is more after the end of the Arrow stream")
@@ -274,21 +276,24 @@ def _batches(reader: Any) -> Iterator[Any]:
             return
 
 
-def _validate(batch: Any, most_bytes: int) -> None:
+def _validate(batch: Any) -> int:
     """Check a batch to the last offset: pyarrow itself believes what it reads.
+
+    Returns:
+        How many bytes its views show; all of a body's may be more than the body, as views of the same bytes can be.
 
     Raises:
         ArrowInvalid: It is not valid.
-        BodyMalformed: Its texts or files are longer than the body, as views of the same bytes can be.
     """
+    shown = 0
     for column in batch.columns:
         if types.is_string_view(column.type) or types.is_binary_view(column.type):
             column.validate()
             views = np.frombuffer(column.buffers()[1] or b"", np.int32).reshape(-1, _VIEW_BYTES // 4)
             lengths = views[column.offset : column.offset + len(column), 0].clip(min=0)  # those of nulls are arbitrary
-            if lengths.sum(dtype=np.int64) > most_bytes:
-                raise BodyMalformed("the views of a column show the same bytes more than once; send plain strings")
+            shown += int(lengths.sum(dtype=np.int64))
     batch.validate(full=True)
+    return shown
 
 
 def _looked_up(chunk: Any, category: bool) -> npt.NDArray[Any]:

@@ -2,6 +2,16 @@
 
 from service.files.piece import FileInvalid, Piece
 from service.files.source import SUFFIXES, RecordFile, open_records
-from service.files.target import Writer, with_scores, writer
+from service.files.target import Writer, images_as_text, with_scores, writer
 
-__all__ = ["SUFFIXES", "FileInvalid", "Piece", "RecordFile", "Writer", "open_records", "with_scores", "writer"]
+__all__ = [
+    "SUFFIXES",
+    "FileInvalid",
+    "Piece",
+    "RecordFile",
+    "Writer",
+    "images_as_text",
+    "open_records",
+    "with_scores",
+    "writer",
+]

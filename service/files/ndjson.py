@@ -75,6 +75,11 @@ class NdjsonFile:
         try:
             return pa.array([each.get(name) for _, each in numbered]).type
         except (pa.ArrowException, OverflowError) as error:
+            if self._schema.image and name == self._schema.image[0].name:
+                raise FileInvalid(
+                    f"{self._path}: images of one form are expected, all of them nested numbers of one depth or all of "
+                    f"them text, between line {numbered[0][0]} and {numbered[-1][0]}"
+                ) from error
             between = f"between line {numbered[0][0]} and {numbered[-1][0]}"
             raise FileInvalid(f"{self._path}: column {name!r} holds values that no one type fits, {between}") from error
 

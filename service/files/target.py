@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from bundle import images
+from bundle.fields import RecordSchema
 from service.files.piece import FileInvalid
 from service.files.source import kind, refusals
 
@@ -73,6 +76,22 @@ def with_scores(table: pa.Table, scores: Mapping[str, np.ndarray[Any, Any] | pa.
                 raise FileInvalid(f"the input has a column {column!r} already; rename it")
             table = table.append_column(column, array)
     return table
+
+
+def images_as_text(table: pa.Table, schema: RecordSchema, levels: npt.NDArray[np.uint8]) -> pa.Table:
+    """A table whose column of images is text, as CSV and a line of JSON may hold it and as a client may send it.
+
+    Args:
+        table: n rows; images that are text stay as they are.
+        schema: Of images.
+        levels: (n, H, W, C), the same images.
+    """
+    name = schema.image[0].name
+    kind = table.schema.field(name).type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return table
+    files = pa.array([images.in_base64(image) for image in levels])
+    return table.set_column(table.column_names.index(name), name, files)
 
 
 class _ParquetWriter:

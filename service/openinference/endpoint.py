@@ -176,7 +176,7 @@ class OpenInference:
 
     async def _answer_config(self, call: Call) -> None:
         model = self._models.get(call.name, call.version)
-        await _answer(call, metadata.config(model, self._settings.max_records))
+        await _answer(call, metadata.config(model))
 
     async def _answer_statistics(self, call: Call) -> None:
         models = self._models.served if call.name is None else (self._models.get(call.name, call.version),)

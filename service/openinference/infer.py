@@ -7,13 +7,14 @@ from collections.abc import Callable
 from bundle.fields import Tensors
 from bundle.manifest import Manifest
 from service.asgi import Headers, Send, respond
+from service.decoding import takes_long
 from service.metrics import Metrics
 from service.openinference import coding, outputs, request
 from service.openinference.coding import Coding
 from service.openinference.outputs import InferAnswer
 from service.openinference.request import InferRequest
 from service.openinference.statistics import InferStatistics
-from service.score import THREAD_BYTES, THREAD_RECORDS
+from service.score import THREAD_RECORDS
 from service.served_model import ServedModel
 from service.settings import Settings
 from service.stages import Stages
@@ -45,9 +46,9 @@ class Inference:
             ServiceError: It does not fit.
         """
         started = time.perf_counter()
-        length, limit = headers.get(request.HEADER_LENGTH), self._settings.max_records
+        length, limit = headers.get(request.HEADER_LENGTH), model.largest_request
         try:
-            if len(body) > THREAD_BYTES:
+            if takes_long(model.schema, len(body)):
                 asked = await asyncio.to_thread(request.decode, body, length, model.manifest, limit)
             else:
                 asked = request.decode(body, length, model.manifest, limit)

@@ -39,12 +39,11 @@ def model(served: ServedModel) -> dict[str, Any]:
     }
 
 
-def config(served: ServedModel, max_records: int) -> dict[str, Any]:
+def config(served: ServedModel) -> dict[str, Any]:
     """The answer of `GET /v2/models/NAME/config`; sizes leave the batch out.
 
     Args:
         served: The model.
-        max_records: Most records in a request.
     """
     schema = served.schema
     about = {
@@ -60,7 +59,7 @@ def config(served: ServedModel, max_records: int) -> dict[str, Any]:
         "platform": _PLATFORM,
         "backend": "onnxruntime",
         "version_policy": {"specific": {"versions": [served.version]}},
-        "max_batch_size": max_records,
+        "max_batch_size": served.largest_request,
         "input": [
             {
                 "name": field.name,

@@ -117,7 +117,9 @@ class _Assembly:
         if tensor.inner not in shapes:
             tensor.refuse("shape", f"[B, {', '.join(map(str, field.shape))}] is expected")
         values = tensor.values
-        if group(tensor.datatype) != "integer" or tensor.missing is not None:
+        if tensor.missing is not None:
+            tensor.refuse("data", "an image is never missing")
+        if group(tensor.datatype) != "integer":
             tensor.refuse("datatype", "UINT8 is expected, levels from 0 to 255; or BYTES, PNG or JPEG files")
         assert isinstance(values, np.ndarray)
         if values.min() < 0 or values.max() > 255:

@@ -176,8 +176,8 @@ def _flat(data: object, shape: tuple[int, ...], pointer: str) -> Sequence[object
     """The values row by row; JSON may hold them flat, or nested as the shape says."""
     if not isinstance(data, list):
         _refuse(pointer, "an array is expected")
-    if len(shape) > 1 and len(data) == shape[0] and data and isinstance(data[0], list):
-        for size in shape[1:]:
+    if len(data) == shape[0] and data and isinstance(data[0], list):
+        for size in shape[1:] or (1,):
             if not all(isinstance(row, list) and len(row) == size for row in data):
                 _refuse(pointer, f"rows of {size} values are expected, as the shape says")
             data = list(chain.from_iterable(data))

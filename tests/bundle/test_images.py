@@ -73,7 +73,7 @@ def bomb() -> bytes:
 
 
 WRONG = {
-    "nothing": (None, "nested numbers or a PNG or JPEG file"),
+    "nothing": (None, "an image is never missing"),
     "a number": (7, "nested numbers or a PNG or JPEG file"),
     "ragged rows": ([[1, 2, 3, 4], [1, 2]], "nested 5 by 4 by 1"),
     "another size": (np.zeros((4, 5), int).tolist(), "nested 5 by 4 by 1"),

@@ -112,6 +112,21 @@ def test_binary_is_written_as_lines_that_can_be_scored_again(
     np.testing.assert_allclose(np.asarray(found["elbo"]), np.asarray(expected["elbo"]), rtol=1e-6)
 
 
+@pytest.mark.parametrize("form", ["files", "tensors", "lists", "nested lists"])
+def test_images_are_written_to_csv_as_text_that_can_be_scored_again(
+    image_models: Path, expected: pa.Table, tmp_path: Path, form: str
+) -> None:
+    if form == "files":
+        parquet(tmp_path / "levels.parquet", pa.array([image.tobytes() for image in LEVELS], pa.binary()))
+        done = surprisal("score", image_models / IMAGES, tmp_path / "levels.parquet", tmp_path / "scored.csv")
+        assert done.returncode == 0, done.stderr
+        found = pyarrow.csv.read_csv(tmp_path / "scored.csv")
+    else:
+        found = scored(image_models, tmp_path, form, "csv")
+    np.testing.assert_allclose(np.asarray(found["elbo"]), np.asarray(expected["elbo"]), rtol=1e-6)
+    assert found["image"].to_pylist() == [in_base64(image) for image in LEVELS]
+
+
 WRONG: dict[str, tuple[str, Callable[[Path], None], tuple[str, ...]]] = {
     "no image in a line": ("ndjson", lambda path: ndjson(path, ["", *["S3CRET"] * 34]), ("line 1", "'image'")),
     "a line without one": (

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import zlib
 from collections.abc import AsyncIterator
 from io import BytesIO
@@ -17,6 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from bundle.images import in_base64, png
+from service import logs
 from service.settings import Settings
 from tests.conftest import in_process, simulate_images
 from tests.service.image_bodies import file, in_arrow, in_csv, in_json, lists, tensors, text
@@ -119,7 +121,7 @@ VALUES: dict[str, tuple[Any, str]] = {
     "text among them": (changed(MARK), "whole numbers from 0 to 255"),
     "an object": ({MARK: 1}, "nested numbers or a PNG"),
     "a number": (918273645, "nested numbers or a PNG"),
-    "null": (None, "nested numbers or a PNG"),
+    "null": (None, "an image is never missing"),
     "no base64": (f"{MARK}!", "base64"),
     "a data URI of nothing": ("data:image/png;base64", "no PNG or JPEG"),
     "no ASCII": ("é" * 20, "base64"),
@@ -127,7 +129,7 @@ VALUES: dict[str, tuple[Any, str]] = {
     "a row less": (FLAT[:7], "nested 8 by 8 by 1"),
     "three channels": (np.zeros((8, 8, 3), int).tolist(), "nested 8 by 8 by 1"),
     "flat": (IMAGE.reshape(-1).tolist(), "nested 8 by 8 by 1"),
-    "ragged": ([*FLAT[:7], [1]], "rows of one length"),
+    "ragged": ([*FLAT[:7], [1]], "nested 8 by 8 by 1"),
     "too deep": ([[[[[[MARK]]]]]], "nested 8 by 8 by 1"),
 }
 
@@ -226,6 +228,50 @@ async def test_views_that_show_the_same_file_many_times(client: httpx.AsyncClien
     response = await client.post("/score", content=body, headers={"Content-Type": ARROW})
     assert response.status_code == 400
     assert "show the same bytes more than once" in response.json()["detail"]
+
+
+async def test_views_of_many_batches_count_together(client: httpx.AsyncClient) -> None:
+    view = pa.array([png(IMAGE) + bytes(10_000)], pa.binary_view())
+    one, content = view.buffers()[1].to_pybytes(), view.buffers()[2]
+    several = pa.Array.from_buffers(pa.binary_view(), 10, [None, pa.py_buffer(one * 10), content])
+    batch = pa.record_batch({"image": several})
+    target = BytesIO()
+    with pa.ipc.new_stream(target, batch.schema) as writer:
+        for _ in range(20):
+            writer.write_batch(batch)
+    # Ten times ten kilobytes are less than the body of twenty such batches.
+    assert 10 * 10_000 < len(target.getvalue()) < 20 * 10 * 10_000
+    response = await client.post("/score", content=target.getvalue(), headers={"Content-Type": ARROW})
+    assert response.status_code == 400
+    assert "show the same bytes more than once" in response.json()["detail"]
+
+
+async def test_a_long_text_among_short_ones_is_no_image(client: httpx.AsyncClient) -> None:
+    refused(await client.post("/score", content=in_json([["a" * 300_000, *[""] * 70_000]])), "/records/0/image")
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+async def test_what_a_file_says_is_in_no_log(
+    client: httpx.AsyncClient, capfd: pytest.CaptureFixture[str], level: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = MARK
+    content = BytesIO()
+    GREY.save(content, "JPEG", exif=exif)
+    notes = PngInfo()
+    notes.add_text("note", MARK)
+    root = logging.getLogger()
+    before, quiet = (root.handlers, root.level), logging.getLogger("PIL").level
+    try:
+        logs.configure(level)
+        response = await client.post("/score", content=in_json([text(content.getvalue()), text(file_with(notes))]))
+    finally:
+        root.handlers, root.level = before
+        logging.getLogger("PIL").setLevel(quiet)
+    assert response.status_code == 200
+    said = capfd.readouterr().err
+    assert MARK not in said
+    assert "STREAM" not in said
 
 
 async def test_texts_in_a_file_are_not_unpacked(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:

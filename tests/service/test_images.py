@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
@@ -14,8 +15,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from bundle import images
 from bundle.reference import FieldBins
-from service import drift, score
+from service import decoding, drift, score
 from service.settings import Settings
 from tests.conftest import IMAGES, in_process, simulate_images
 from tests.service.image_bodies import FORMS, in_csv, in_json
@@ -66,7 +68,7 @@ async def test_many_images_as_numbers_are_one_request(
 ) -> None:
     many = simulate_images(3000, seed=3)
     body = in_json(many.tolist())
-    assert len(body) > score.THREAD_BYTES
+    assert len(body) > decoding.IMAGE_THREAD_BYTES
     assert body.count(b",") > 4 * 10_000 * 3, "more values than records of a table may hold"
     found = results(await post(client, JSON, body))
     few = results(await post(client, JSON, in_json(many[:5].tolist())))
@@ -228,6 +230,43 @@ async def test_limits_count_images(image_models: Path) -> None:
             sent, body = form(RECORDS)
             refused = await post(client, sent, body)
             assert (refused.status_code, refused.json()["type"]) == (413, "too-many-records")
+
+
+async def test_so_many_images_are_a_request_as_their_levels_take_no_more_than_a_body(image_models: Path) -> None:
+    for most, status in ((6 * 64, 413), (7 * 64, 200)):
+        async with in_process(Settings(models=image_models, max_expanded_bytes=most)) as (client, _):
+            for form in FORMS.values():
+                sent, body = form(RECORDS)
+                assert (await post(client, sent, body)).status_code == status
+            config = (await client.get(f"/v2/models/{IMAGES}/config")).json()
+            assert config["max_batch_size"] == most // 64
+
+
+@pytest.mark.parametrize("sent", [JSON, NDJSON, "open inference"])
+async def test_images_of_a_large_body_are_unpacked_on_a_thread(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, sent: str
+) -> None:
+    monkeypatch.setattr(decoding, "IMAGE_THREAD_BYTES", 1000)
+    threads: list[threading.Thread] = []
+    unpacked = images.from_file
+    monkeypatch.setattr(
+        images, "from_file", lambda *given: (threads.append(threading.current_thread()), unpacked(*given))[1]
+    )
+    files = [images.in_base64(each) for each in RECORDS]
+    for repeated, on_the_loop in ((1, True), (20, False)):
+        threads.clear()
+        many = files[:1] if on_the_loop else files * repeated
+        if sent == JSON:
+            response = await post(client, JSON, in_json(many))
+        elif sent == NDJSON:
+            response = await post(client, NDJSON, b"\n".join(orjson.dumps({"image": each}) for each in many), NDJSON)
+        else:
+            tensor = {"name": "image", "datatype": "BYTES", "shape": [len(many)], "data": many}
+            response = await client.post(f"/v2/models/{IMAGES}/infer", json={"inputs": [tensor]})
+        assert response.status_code == 200, response.text
+        assert len(threads) == len(many)
+        # The first lines of a stream do not wait for others, and are few.
+        assert (threads[-1] is threading.main_thread()) is on_the_loop
 
 
 async def test_images_and_tables_are_served_side_by_side(

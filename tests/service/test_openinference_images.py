@@ -100,7 +100,7 @@ WRONG: dict[str, tuple[list[dict[str, Any]], str]] = {
     "five sizes": ([described(shape=[2, 8, 8, 1, 1])], "/inputs/0/shape"),
     "floats": ([described(datatype="FP32")], "/inputs/0/datatype"),
     "flags": ([described(datatype="BOOL", data=[True] * 128)], "/inputs/0/datatype"),
-    "a hole": ([described(data=replaced(None))], "/inputs/0/datatype"),
+    "a hole": ([described(data=replaced(None))], "/inputs/0/data"),
     "too light": ([described(datatype="INT32", data=replaced(256))], "/inputs/0/data"),
     "negative": ([described(datatype="INT8", data=[-1] * 128)], "/inputs/0/data"),
     "beyond eight bits": ([described(data=replaced(918273645))], "/inputs/0/data"),
