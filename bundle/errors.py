@@ -16,6 +16,9 @@ BundleError
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+MOST_PROBLEMS = 100
+"""Problems reported at most; a client that sends a million wrong rows needs to see only the first."""
+
 
 class BundleError(Exception):
     """Base of everything that `bundle` raises on purpose."""

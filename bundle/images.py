@@ -11,16 +11,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
+from bundle.errors import MOST_PROBLEMS
 from bundle.fields import ImageField
 
 Levels = npt.NDArray[np.uint8]
 Report = Callable[[int, str], None]
 """Called with the row and the detail of a value that does not fit."""
-
-MOST_FAULTS = 100
-"""Images that do not fit before the rest is not looked at."""
 
 FORMATS = ("PNG", "JPEG")
 _DATA_URI = "data:image/"
@@ -52,7 +49,7 @@ def encode(field: ImageField, column: Sequence[object] | npt.NDArray[Any], repor
         field: What is expected.
         column: n images: an array (n, H, W, C) uint8 (or (n, H, W), if it is grey), or a sequence of values as `decode`
             takes them.
-        report: Told about values that do not fit; after the hundredth nothing more is looked at.
+        report: Told about values that do not fit; after `MOST_PROBLEMS` of them nothing more is looked at.
 
     Returns:
         (n, H, W, C) uint8; 0 where a value did not fit.
@@ -62,7 +59,7 @@ def encode(field: ImageField, column: Sequence[object] | npt.NDArray[Any], repor
     if isinstance(column, np.ndarray) and column.dtype == np.uint8 and column.shape in shapes:
         return column.reshape(shape)
     levels = np.zeros(shape, np.uint8)
-    left = MOST_FAULTS
+    left = MOST_PROBLEMS
     for row, value in enumerate(column):
         try:
             levels[row] = decode(field, value)
@@ -106,6 +103,8 @@ def decode(field: ImageField, value: object) -> Levels:
 
 def png(levels: Levels) -> bytes:
     """The bytes of a PNG file of (H, W, C) or (H, W) levels, C being 1 or 3."""
+    from PIL import Image
+
     content = BytesIO()
     flat = levels[..., 0] if levels.ndim == 3 and levels.shape[-1] == 1 else levels
     Image.fromarray(flat).save(content, "PNG")
@@ -125,11 +124,11 @@ def _expected(field: ImageField) -> str:
 def _numbers(field: ImageField, value: Sequence[object] | npt.NDArray[Any]) -> Levels:
     # Not by numpy: among nested texts it would make room for each as for the longest.
     flat: list[Any] = value.tolist() if isinstance(value, np.ndarray) else list(value)
-    sizes = field.shape
     if len(flat) != field.height:
         raise _nested_otherwise(field)
-    for size in sizes[1:]:
-        bare = size == 1 and size is sizes[-1] and not any(isinstance(each, list | tuple) for each in flat)
+    for size in field.shape[1:]:
+        # A grey level may stand by itself; an image is never one pixel wide.
+        bare = size == 1 and not any(isinstance(each, list | tuple) for each in flat)
         if not bare:
             if not all(isinstance(each, list | tuple) and len(each) == size for each in flat):
                 raise _nested_otherwise(field)
@@ -175,6 +174,9 @@ def from_file(field: ImageField, content: bytes) -> Levels:
 
 
 def _opened(field: ImageField, content: bytes) -> Levels:
+    # Here, because workers that serve tables alone have no need of its three megabytes.
+    from PIL import Image, UnidentifiedImageError
+
     pixels_alone = _chunks(content) if content.startswith(_PNG) else _segments(content)
     try:
         # The size stands in the head; nothing is unpacked before it is known to be right.

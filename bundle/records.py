@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle import images, timestamps
-from bundle.errors import InvalidRecords, Problem
+from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.fields import (
     MISSING,
     UNKNOWN,
@@ -30,8 +30,6 @@ Report = Callable[[int, str], None]
 
 MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """What an empty cell of a CSV file may look like."""
-MOST_PROBLEMS = 100
-"""Problems reported at most; a client that sends a million wrong rows needs to see only the first."""
 
 _FEW = 256
 _PLAIN = {float, int}

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from bundle.errors import InvalidRecords, Problem
+from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.fields import BooleanField, CategoricalField, ImageField, NumericField, RecordSchema, Tensors
 from bundle.manifest import Manifest
-from bundle.records import MOST_PROBLEMS, encode_columns
+from bundle.records import encode_columns
 from service.codecs import explained
 from service.codecs.request import ScoreRequest
 from service.errors import BodyMalformed, Fault, MediaTypeUnsupported, RequestInvalid, TooManyRecords, pointer

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from bundle.errors import InvalidRecords, Problem
+from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.fields import RecordSchema
 from bundle.manifest import Manifest
-from bundle.records import MISSING_TEXTS, MOST_PROBLEMS
+from bundle.records import MISSING_TEXTS
 from service.codecs import arrow
 from service.codecs.request import ScoreRequest
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords

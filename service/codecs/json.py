@@ -5,10 +5,10 @@ from typing import Any
 
 import orjson
 
-from bundle.errors import InvalidRecords, Problem
+from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.fields import RecordSchema
 from bundle.manifest import Manifest
-from bundle.records import MOST_PROBLEMS, encode_records
+from bundle.records import encode_records
 from service.codecs.request import ScoreRequest
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords, pointer
 from service.question import MEMBERS, Question

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.errors import InvalidRecords
+from bundle.errors import MOST_PROBLEMS, InvalidRecords
 from bundle.fields import CategoricalField, Derived, NumericField, RecordSchema
-from bundle.records import MOST_PROBLEMS, encode_columns, encode_records
+from bundle.records import encode_columns, encode_records
 from bundle.timestamps import HOURS, WEEKDAYS, part, parts, vocabulary
 
 HOUR, WEEKDAY = Derived(source="at", part="hour"), Derived(source="at", part="weekday")

@@ -220,8 +220,7 @@ def test_the_doubly_reparameterised_gradient_has_the_same_mean_and_less_variance
     plain, doubly = (torch.stack(each) for each in found.values())
     error = (plain - doubly).std(dim=0) / math.sqrt(len(plain))
     assert ((plain - doubly).mean(dim=0).abs() < 4 * error).all()
-    # Where the KL has little weight, the weights are as peaked as the likelihood and nothing is won.
-    assert kl_weight < 0.5 or doubly.var(dim=0).sum() < plain.var(dim=0).sum()
+    assert doubly.var(dim=0).sum() < plain.var(dim=0).sum()
 
 
 def trained(objective: Objective, draws: int) -> Tensor:
