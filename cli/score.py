@@ -1,4 +1,4 @@
-"""`surprisal score`: score a file with a bundle, in constant memory and without a server."""
+"""`surprisal score`: score a file with a bundle, a piece at a time and without a server."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +13,12 @@ from cli.failure import CALL_WRONG, fail
 
 def score_file(
     bundle: Annotated[Path, typer.Argument(help="models/NAME (the served version) or models/NAME/VERSION.")],
-    source: Annotated[Path, typer.Argument(metavar="IN", help="CSV, Parquet or NDJSON file of records.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN", help="CSV, Parquet, NDJSON or npz file of records, or a folder of PNG and JPEG files."
+        ),
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="CSV, Parquet or NDJSON file to write.")],
     samples: Annotated[int | None, typer.Option(help="Draws a record: a power of two up to 256.")] = None,
     score: Annotated[str | None, typer.Option(help="Which of the bundle's scores decides.")] = None,
@@ -22,7 +27,10 @@ def score_file(
         bool, typer.Option("--explain", help="Add the three most surprising fields of each row.")
     ] = False,
 ) -> None:
-    """Score every row of a file; OUT holds the columns of IN and the scores after them."""
+    """Score every row of a file; OUT holds the columns of IN and the scores after them.
+
+    Of a folder's images OUT names the `file`, of an npz's the `row`; their pixels are not copied.
+    """
     from dataclasses import replace
 
     from bundle import store
@@ -35,10 +43,12 @@ def score_file(
     from service.verdicts import Verdicts, answered, judge
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    for path in (source, target):
-        if path.suffix not in files.SUFFIXES:
-            fail(f"{path}: a file that ends in {', '.join(files.SUFFIXES)} is expected", CALL_WRONG)
-    if not source.is_file():
+    if not source.is_dir() and source.suffix not in files.READABLE:
+        expected = f"a file that ends in {', '.join(files.READABLE)}, or a folder of images, is expected"
+        fail(f"{source}: {expected}", CALL_WRONG)
+    if target.suffix not in files.WRITABLE:
+        fail(f"{target}: a file that ends in {', '.join(files.WRITABLE)} is expected", CALL_WRONG)
+    if not source.exists():
         fail(f"{source}: there is no such file", CALL_WRONG)
     opened = store.load(*store.resolve(bundle))
     manifest, schema = opened.manifest, opened.manifest.record

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="CSV, Parquet, NDJSON or npz (X, and maybe y) file of records.")],
+    data: Annotated[
+        Path, typer.Argument(help="CSV, Parquet, NDJSON or npz (X, and maybe y) file, or a folder of images.")
+    ],
     out: Annotated[Path, typer.Option(help="Models folder.")] = Path("models"),
     name: Annotated[str | None, typer.Option(help="The model's name; by default the file's.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; --schema-only prints one to start from.")] = None,

@@ -87,7 +87,7 @@ class FitConfig(_Section):
     """The optimiser."""
 
     epochs: int | None = Field(
-        default=None, ge=1, description="by default what gives about 5000 steps, 10 to 200; of images 5 to 200"
+        default=None, ge=1, description="by default what gives about 5000 steps, 10 to 200; of images 5 to 60"
     )
     batch_size: int | None = Field(
         default=None, ge=1, description="rows; by default a twentieth of them, 16 to 512; of images to 64"

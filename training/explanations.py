@@ -15,8 +15,6 @@ from training.vae import VAE
 
 _LARGEST_RUN = 2**22
 """Decoded numbers in one run: more leave the cache."""
-_PARITY_NUMBERS = 2**24
-"""Decoded numbers in a comparison with torch; tables of a thousand columns compare fewer records."""
 _USUAL_NUMBERS = 2**26
 _USUAL_RECORDS = (20, 1000)
 """Least and most held-out records that tell what is usual; as many between as so many decoded numbers allow."""
@@ -76,12 +74,11 @@ class Explanations:
         every = export.with_extremes(self._explainer.vae, record)
         worst = 0.0
         for samples in PARITY_SAMPLES:
-            most = max(2, _PARITY_NUMBERS // self._numbers(samples))
+            most = max(2, _LARGEST_RUN // self._numbers(samples))
             for wanted in sorted({min(batch, most) for batch in PARITY_BATCHES}):
                 used = {kind: values[-wanted:] for kind, values in every.items()}
-                step = min(wanted, max(2, _LARGEST_RUN // self._numbers(samples)))
-                actual = self.explain(used, samples, rows=step)
-                expected = export.run_with_torch(self._explainer, used, self._noise[:samples], step)
+                actual = self.explain(used, samples, rows=wanted)
+                expected = export.run_with_torch(self._explainer, used, self._noise[:samples], wanted)
                 words = f"{samples} draws, {wanted} records"
                 given_others = {_GIVEN_OTHERS: expected.pop(_GIVEN_OTHERS)}
                 allowed = self._tolerance(used, samples)

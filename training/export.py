@@ -35,7 +35,7 @@ Outputs = dict[str, npt.NDArray[np.float32]]
 PARITY_BATCHES = (1, 2, 1000)
 PARITY_SAMPLES = (1, 4, 16, 256)
 _LARGEST_RUN = 2**26
-"""Numbers that the widest layer of one run may hold; larger runs are cut."""
+"""Numbers that the widest layer of one run may hold; larger batches are cut to their last records."""
 _EXTREME_FIELDS = 64
 """Fields that are pushed far out, one at a time; a table of a thousand columns gains nothing from more."""
 _PARITY_IMAGES = 100
@@ -185,16 +185,15 @@ def verify_parity(
     """
     vae = scorer.vae
     every = with_extremes(vae, record)
-    rows = len(next(iter(every.values())))
     fields = len(vae.likelihood.names)
     worst = 0.0
     for samples in PARITY_SAMPLES:
-        for wanted in PARITY_BATCHES:
+        # Each batch in one run, because that is where a frozen dimension would show.
+        most = records_a_pass(vae, samples, _LARGEST_RUN)
+        for wanted in sorted({min(batch, most) for batch in PARITY_BATCHES}):
             used = {kind: values[-wanted:] for kind, values in every.items()}
-            # The whole batch in one run, as far as memory allows: that is where a frozen dimension would show.
-            step = min(wanted, rows, records_a_pass(vae, samples, _LARGEST_RUN))
-            actual = score(session, used, noise[:samples], rows_a_run=step)
-            expected = run_with_torch(scorer, used, noise[:samples], step)
+            actual = score(session, used, noise[:samples], rows_a_run=wanted)
+            expected = run_with_torch(scorer, used, noise[:samples], wanted)
             allowed = tolerance(fields, largest_term(vae, used, noise[:samples]))
             worst = max(worst, share_off(actual, expected, allowed, f"{samples} draws in a batch of {wanted}"))
     return worst

@@ -77,10 +77,10 @@ class Plan:
             config: The optimiser's settings.
             of_images: Whether these are images, each of which costs as much as many rows of a table.
         """
-        largest, fewest = (64, 5) if of_images else (512, 10)
+        largest, fewest, most = (64, 5, 60) if of_images else (512, 10, 200)
         batch_size = min(config.batch_size or min(largest, max(16, rows // 20)), rows)
         batches = math.ceil(rows / batch_size)
-        return cls(config.epochs or min(200, max(fewest, _STEPS // batches)), batch_size, batches)
+        return cls(config.epochs or min(most, max(fewest, _STEPS // batches)), batch_size, batches)
 
 
 class Fit:

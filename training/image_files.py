@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
+from bundle import image_folder
 from bundle.fields import ImageField
 from bundle.images import FORMATS, NotAnImage, from_file
 from training.errors import DataInvalid
@@ -15,7 +16,6 @@ from training.errors import DataInvalid
 COLUMN = "image"
 LABEL = "label"
 FILE = "file"
-SUFFIXES = (".png", ".jpg", ".jpeg")
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3, "CMYK": 3}
 
 Levels = npt.NDArray[np.uint8]
@@ -99,14 +99,11 @@ def read_folder(folder: Path) -> tuple[pa.Table, str]:
     Raises:
         DataInvalid: No image, images of several sizes, or a file that cannot be read.
     """
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    # A hidden folder is one that some program keeps for itself, as `.ipynb_checkpoints`.
-    files = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    if not files:
-        raise DataInvalid(f"{folder}: holds no file that ends in {', '.join(SUFFIXES)}")
-    names = [path.relative_to(folder).as_posix() for path in files]
-    if strange := [name for name in names if name != name.encode(errors="replace").decode()]:
-        raise DataInvalid(f"{folder}: the file name {strange[0]!r} is no text in UTF-8; rename it")
+    try:
+        found = image_folder.files(folder)
+    except ValueError as error:
+        raise DataInvalid(str(error)) from error
+    names, files = list(found), list(found.values())
     field = _field(files)
     images = np.empty((len(files), *field.shape), np.uint8)
     digest = hashlib.sha256()

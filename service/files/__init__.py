@@ -1,11 +1,12 @@
-"""Files of records, a piece at a time: CSV, Parquet and NDJSON in and out, in constant memory."""
+"""Files of records, a piece at a time: CSV, Parquet and NDJSON in and out in constant memory, npz and images in."""
 
 from service.files.piece import FileInvalid, Piece
-from service.files.source import SUFFIXES, RecordFile, open_records
-from service.files.target import Writer, images_as_text, with_scores, writer
+from service.files.source import READABLE, RecordFile, open_records
+from service.files.target import WRITABLE, Writer, images_as_text, with_scores, writer
 
 __all__ = [
-    "SUFFIXES",
+    "READABLE",
+    "WRITABLE",
     "FileInvalid",
     "Piece",
     "RecordFile",

@@ -1,7 +1,7 @@
 """A file of records to read."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -9,17 +9,20 @@ import pyarrow as pa
 
 from bundle.fields import RecordSchema
 from service.files.csv import CsvFile
+from service.files.folder import ImageFolder
 from service.files.ndjson import NdjsonFile
+from service.files.npz import NpzFile
 from service.files.parquet import ParquetFile
 from service.files.piece import FileInvalid, Piece
 
-_KINDS: dict[str, type[CsvFile | ParquetFile | NdjsonFile]] = {
+_KINDS: dict[str, type[CsvFile | ParquetFile | NdjsonFile | NpzFile]] = {
     ".csv": CsvFile,
     ".parquet": ParquetFile,
     ".ndjson": NdjsonFile,
     ".jsonl": NdjsonFile,
+    ".npz": NpzFile,
 }
-SUFFIXES = tuple(_KINDS)
+READABLE = tuple(_KINDS)
 
 
 class RecordFile(Protocol):
@@ -39,10 +42,11 @@ class RecordFile(Protocol):
 
 @contextlib.contextmanager
 def open_records(path: Path, schema: RecordSchema) -> Iterator[RecordFile]:
-    """Open a file of records.
+    """Open a file of records, or a folder of images.
 
     Args:
-        path: `.csv`, `.parquet`, `.ndjson` or `.jsonl`. Columns that are no field are carried along.
+        path: `.csv`, `.parquet`, `.ndjson`, `.jsonl` or `.npz`, or a folder. Columns that are no field are carried
+            along.
         schema: The bundle's fields.
 
     Raises:
@@ -50,21 +54,25 @@ def open_records(path: Path, schema: RecordSchema) -> Iterator[RecordFile]:
         OSError: It cannot be read.
     """
     with refusals(path):
-        file = kind(path)(path, schema)
+        file = ImageFolder(path, schema) if path.is_dir() else _KINDS[known(path, READABLE)](path, schema)
         if doubled := {name for name in file.columns if file.columns.count(name) > 1}:
             raise FileInvalid(f"{path}: two columns are named {sorted(doubled)[0]!r}")
         yield file
 
 
-def kind(path: Path) -> type[CsvFile | ParquetFile | NdjsonFile]:
-    """What reads a file of this name.
+def known(path: Path, suffixes: Collection[str]) -> str:
+    """How the name of a file ends.
+
+    Args:
+        path: The file.
+        suffixes: Endings that are expected.
 
     Raises:
-        FileInvalid: Nothing does.
+        FileInvalid: It ends otherwise.
     """
-    if path.suffix not in _KINDS:
-        raise FileInvalid(f"{path}: a file that ends in {', '.join(_KINDS)} is expected")
-    return _KINDS[path.suffix]
+    if path.suffix not in suffixes:
+        raise FileInvalid(f"{path}: a file that ends in {', '.join(suffixes)} is expected")
+    return path.suffix
 
 
 @contextlib.contextmanager

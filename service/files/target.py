@@ -16,7 +16,7 @@ import pyarrow.parquet
 from bundle import images
 from bundle.fields import RecordSchema
 from service.files.piece import FileInvalid
-from service.files.source import kind, refusals
+from service.files.source import known, refusals
 
 
 class Writer(Protocol):
@@ -37,9 +37,9 @@ def writer(path: Path) -> Iterator[Writer]:
         FileInvalid: Of another kind, or it cannot hold such a table.
         OSError: It cannot be written.
     """
-    kind(path)
+    kind = _KINDS[known(path, WRITABLE)]
     beside = path.with_name(f".{path.name}.writing")
-    opened = {".csv": _CsvWriter, ".parquet": _ParquetWriter}.get(path.suffix, _LineWriter)(beside)
+    opened = kind(beside)
     try:
         with refusals(path):
             yield opened
@@ -82,11 +82,13 @@ def images_as_text(table: pa.Table, schema: RecordSchema, levels: npt.NDArray[np
     """A table whose column of images is text, as CSV and a line of JSON may hold it and as a client may send it.
 
     Args:
-        table: n rows; images that are text stay as they are.
+        table: n rows; images that are text stay as they are, and so does a table that has none.
         schema: Of images.
         levels: (n, H, W, C), the same images.
     """
     name = schema.image[0].name
+    if name not in table.column_names:
+        return table
     kind = table.schema.field(name).type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return table
@@ -128,6 +130,15 @@ class _LineWriter:
 
     def close(self) -> None:
         self._file.close()
+
+
+_KINDS: dict[str, type[_ParquetWriter | _LineWriter]] = {
+    ".csv": _CsvWriter,
+    ".parquet": _ParquetWriter,
+    ".ndjson": _LineWriter,
+    ".jsonl": _LineWriter,
+}
+WRITABLE = tuple(_KINDS)
 
 
 def _text(value: object) -> str:

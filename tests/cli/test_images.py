@@ -66,13 +66,17 @@ def scored(models: Path, folder: Path, form: str, suffix: str, *options: str) ->
     done = surprisal("score", models / IMAGES, source, target, *options)
     assert done.returncode == 0, done.stderr
     assert "35 rows scored" in done.stderr
-    match suffix:
-        case "csv":
-            return pyarrow.csv.read_csv(target)
-        case "parquet":
-            return pyarrow.parquet.read_table(target)
+    return read(target)
+
+
+def read(path: Path) -> pa.Table:
+    match path.suffix:
+        case ".csv":
+            return pyarrow.csv.read_csv(path)
+        case ".parquet":
+            return pyarrow.parquet.read_table(path)
         case _:
-            return pa.Table.from_pylist([json.loads(line) for line in target.read_text().splitlines()])
+            return pa.Table.from_pylist([json.loads(line) for line in path.read_text().splitlines()])
 
 
 @pytest.mark.parametrize("form", FILES)
@@ -83,6 +87,36 @@ def test_every_kind_of_file_is_scored_alike(image_models: Path, expected: pa.Tab
     for name in ("anomaly_score", "p_value", "elbo"):
         np.testing.assert_allclose(np.asarray(found[name]), np.asarray(expected[name]), rtol=1e-6, err_msg=name)
     assert found["is_anomaly"].to_pylist()[-5:] == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [("folder", "csv"), ("folder", "ndjson"), ("array", "parquet"), ("array without channels", "csv")],
+)
+def test_what_a_model_is_trained_on_can_be_scored(
+    image_models: Path, expected: pa.Table, tmp_path: Path, kind: str, suffix: str
+) -> None:
+    if kind == "folder":
+        source = tmp_path / "scans"
+        for place, image in enumerate(LEVELS):
+            file = source / f"tray {place // 20}" / f"{place:02}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(png(image))
+        (source / "notes.txt").write_text("no image")
+    else:
+        source = tmp_path / "scans.npz"
+        np.savez_compressed(source, X=LEVELS if kind == "array" else LEVELS[..., 0], y=np.zeros(35))
+    target = tmp_path / f"scored.{suffix}"
+    done = surprisal("score", image_models / IMAGES, source, target)
+    assert done.returncode == 0, done.stderr
+    assert "35 rows scored" in done.stderr
+    found = read(target)
+    name = "file" if kind == "folder" else "row"
+    assert found.column_names[0] == name
+    assert "image" not in found.column_names
+    rows = [f"tray {place // 20}/{place:02}.png" for place in range(35)] if kind == "folder" else [*range(1, 36)]
+    assert found[name].to_pylist() == rows
+    np.testing.assert_allclose(np.asarray(found["elbo"]), np.asarray(expected["elbo"]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "ndjson"])

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from bundle.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
+from bundle.fields import BooleanField, CategoricalField, Derived, ImageField, NumericField, RecordSchema
+from bundle.images import png
 from service import files
 from service.files.piece import ROWS
 
@@ -135,6 +136,105 @@ def test_what_is_wrong_is_named_by_file_and_place(tmp_path: Path, name: str, tex
     with pytest.raises(files.FileInvalid) as refusal:
         read(path)
     assert str(path) in str(refusal.value)
+    assert words in str(refusal.value)
+    assert "much" not in str(refusal.value)
+
+
+NUMBERS = RecordSchema(
+    fields=tuple(NumericField(name=f"x{column}", missing_rate=0.1, mean=0.0, scale=1.0) for column in range(2))
+)
+GREY = RecordSchema(fields=(ImageField(name="image", height=3, width=2, channels=1),))
+COLOUR = RecordSchema(fields=(ImageField(name="image", height=3, width=2, channels=3),))
+
+
+def test_an_array_of_numbers_has_the_columns_that_training_gives_it(tmp_path: Path) -> None:
+    array = np.arange(2.0 * (2 * ROWS + 7)).reshape(-1, 2)
+    np.savez(tmp_path / "in.npz", X=np.asfortranarray(array), y=np.zeros(len(array)))
+    with files.open_records(tmp_path / "in.npz", NUMBERS) as file:
+        pieces = list(file.pieces())
+    table = pa.concat_tables([piece.table for piece in pieces])
+    assert table.column_names == ["x0", "x1"]
+    np.testing.assert_array_equal(np.column_stack([table["x0"], table["x1"]]), array)
+    np.testing.assert_array_equal(np.concatenate([piece.tensors["numeric"] for piece in pieces]), array)
+    assert pieces[-1].share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("schema", "arrays", "words"),
+    [
+        (NUMBERS, {"features": np.zeros((3, 2))}, "no array X"),
+        (NUMBERS, {"X": np.array([["1", "2"]])}, "X is <U1 of shape (1, 2); a table of numbers (n, d)"),
+        (NUMBERS, {"X": np.zeros((4, 3, 2), np.uint8)}, "a table of numbers (n, d)"),
+        (NUMBERS, {"X": np.array([[1.0, 2.0], [3.0, np.inf]])}, "row 2, column 'x1': a finite number"),
+        (NUMBERS, {"X": np.array([None])}, "allow_pickle"),
+        (GREY, {"X": np.zeros((4, 2, 3), np.uint8)}, "images are uint8 (n, 3, 2)"),
+        (GREY, {"X": np.zeros((4, 3, 2, 3), np.uint8)}, "images are uint8 (n, 3, 2)"),
+        (GREY, {"X": np.zeros((4, 3, 2))}, "X is float64"),
+        (COLOUR, {"X": np.zeros((4, 3, 2), np.uint8)}, "images are uint8 (n, 3, 2, 3)"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_refused(
+    tmp_path: Path, schema: RecordSchema, arrays: dict[str, Any], words: str
+) -> None:
+    path = tmp_path / "in.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(files.FileInvalid) as refusal, files.open_records(path, schema) as file:
+        list(file.pieces())
+    assert str(path) in str(refusal.value)
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip file", np.lib.format.magic(1, 0) + b"\0\0"])
+def test_a_damaged_array_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "in.npz"
+    path.write_bytes(content)
+    with pytest.raises(files.FileInvalid, match=r"in\.npz"), files.open_records(path, NUMBERS):
+        pass
+
+
+def test_a_cut_array_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.npz"
+    np.savez_compressed(path, X=np.random.default_rng(0).random((100, 2)))
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(files.FileInvalid, match=r"in\.npz"), files.open_records(path, NUMBERS):
+        pass
+
+
+def folder_of_images(folder: Path, damage: str) -> Path:
+    """Three images, one of which is damaged, or none at all."""
+    (folder / "of").mkdir(parents=True)
+    if damage == "none":
+        return folder
+    for place in range(3):
+        (folder / "of" / f"{place}.png").write_bytes(png(np.zeros((3, 2, 1), np.uint8)))
+    match damage:
+        case "broken":
+            (folder / "of" / "1.png").write_bytes(png(np.zeros((3, 2, 1), np.uint8))[:30])
+        case "large":
+            (folder / "of" / "1.png").write_bytes(png(np.zeros((4, 2, 1), np.uint8)))
+        case "text":
+            (folder / "of" / "1.png").write_text("much")
+        case "name":
+            (folder / "of" / "\udcff.png").write_bytes(png(np.zeros((3, 2, 1), np.uint8)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("damage", "schema", "words"),
+    [
+        ("none", GREY, "holds no file that ends in .png"),
+        ("broken", GREY, "1.png: "),
+        ("large", GREY, "1.png: a grey image 2 wide and 3 high is expected; this one is 2 by 4"),
+        ("text", GREY, "1.png: "),
+        ("name", GREY, "no text in UTF-8"),
+        ("sound", NUMBERS, "a folder holds images"),
+    ],
+)
+def test_a_folder_that_does_not_fit_is_refused(tmp_path: Path, damage: str, schema: RecordSchema, words: str) -> None:
+    folder = folder_of_images(tmp_path / "scans", damage)
+    with pytest.raises(files.FileInvalid) as refusal, files.open_records(folder, schema) as file:
+        list(file.pieces())
+    assert str(folder) in str(refusal.value)
     assert words in str(refusal.value)
     assert "much" not in str(refusal.value)
 
