@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from training.evaluation import Evaluation
     from training.log_likelihood import LogLikelihood
 
+_CURVES = (".png", ".svg")
 _PIPED_WIDTH = 160  # columns
 
 
@@ -33,6 +34,10 @@ def evaluate(
     curves: Annotated[Path | None, typer.Option(help="PNG or SVG file for the curves to be drawn in.")] = None,
 ) -> None:
     """Measure every score of a bundle on labelled rows that it was not fitted on, and baselines on the same rows."""
+    if curves is not None and curves.suffix not in _CURVES:
+        fail(f"{curves}: a file that ends in {' or '.join(_CURVES)} is expected", CALL_WRONG)
+    if curves is not None and log_likelihood is not None:
+        fail("--log-likelihood has no curves; leave out --curves", CALL_WRONG)
     try:
         from training import evaluation
         from training import log_likelihood as estimates
@@ -40,12 +45,7 @@ def evaluate(
     except ImportError as error:
         fail(f"evaluating needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
     from bundle import store
-    from training import figures
 
-    if curves is not None and curves.suffix not in figures.SUFFIXES:
-        fail(f"{curves}: a file that ends in {' or '.join(figures.SUFFIXES)} is expected", CALL_WRONG)
-    if curves is not None and log_likelihood is not None:
-        fail("--log-likelihood has no curves; leave out --curves", CALL_WRONG)
     try:
         loaded = store.load(*store.resolve(bundle))
         if log_likelihood is not None:
@@ -68,6 +68,8 @@ def evaluate(
     else:
         _show(done)
     if curves is not None:
+        from training import figures
+
         figures.save_curves(done, curves)
 
 

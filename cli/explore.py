@@ -19,20 +19,19 @@ def explore(
     images: Annotated[int, typer.Option(min=1, help="Images of each file to score; of more, drawn at random.")] = 2000,
 ) -> None:
     """Show a model of images and data seen through it, in one HTML file: reconstructions, samples, traversals, maps."""
-    try:
-        from training import exploration
-        from training.errors import ConfigInvalid, TrainingError
-        from training.report import album
-    except ImportError as error:
-        fail(f"exploring needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
-    from bundle import durable_file, store
-
     if out.suffix != _SUFFIX:
         fail(f"{out}: a file that ends in {_SUFFIX} is expected", CALL_WRONG)
     if out.is_dir():
         fail(f"{out}: is a folder; a file is to be written", CALL_WRONG)
     if not out.parent.is_dir():
         fail(f"{out}: there is no folder {out.parent}", CALL_WRONG)
+    try:
+        from training import exploration
+        from training.errors import ConfigInvalid, TrainingError
+    except ImportError as error:
+        fail(f"exploring needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
+    from bundle import durable_file, store
+
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
         found = exploration.explore(store.load(*store.resolve(bundle)), data, other, images, say=console.print)
@@ -40,5 +39,7 @@ def explore(
         fail(error, CALL_WRONG)
     except TrainingError as error:
         fail(error, WORK_FAILED)
+    from training.report import album
+
     durable_file.replace(out, album.write(found))
     console.print(f"wrote {out}")

@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from bundle import store
@@ -23,6 +24,8 @@ from service.settings import Settings
 from training import config, data, image_files, pipeline, transactions
 
 NAME = "transactions"
+TRAINED_ON = "payments.parquet"
+"""Beside the models folder."""
 FAST = {
     "network": {"hidden": (32,)},
     "fit": {"epochs": 12},
@@ -76,8 +79,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Trained:
     """A small model of simulated card payments, one for all processes of a run."""
 
     def train(out: Path) -> pipeline.Trained:
-        table = transactions.simulate(8000, seed=1)
-        return pipeline.train(as_data(table), out, NAME, config.build(FAST), device="cpu")
+        pyarrow.parquet.write_table(transactions.simulate(8000, seed=1), out.with_name(TRAINED_ON))
+        return pipeline.train(data.read(out.with_name(TRAINED_ON)), out, NAME, config.build(FAST), device="cpu")
 
     return once(tmp_path_factory, NAME, train)
 

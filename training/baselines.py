@@ -5,9 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.decomposition import PCA
-from sklearn.ensemble import IsolationForest
-from sklearn.neighbors import NearestNeighbors
 
 from bundle.fields import ImageField, RecordSchema, Tensors
 
@@ -58,6 +55,11 @@ def fit(train: Features, seed: int) -> dict[str, Detector]:
         train: (n, width) of normal rows.
         seed: Of the forest, and of the rows whose neighbours are looked for where there are very many, or wide ones.
     """
+    # Here, because scikit-learn takes two seconds to load, and a call that is wrong should hear of it at once.
+    from sklearn.decomposition import PCA
+    from sklearn.ensemble import IsolationForest
+    from sklearn.neighbors import NearestNeighbors
+
     most = min(_MOST_ROWS, _MOST_NUMBERS // train.shape[1])
     rows = np.random.default_rng(seed).permutation(len(train))[:most]
     components = PCA(_VARIANCE, svd_solver="full" if train.shape[1] < _WIDE else "covariance_eigh").fit(train)

@@ -3,8 +3,6 @@
 import warnings
 
 import torch
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -32,6 +30,10 @@ def coreset(points: Tensor, size: int, seed: int) -> Tensor:
     """
     if len(points) <= size:
         return points
+    # Here, as in `training.baselines`.
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     begun = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:size]
     # Sums of several threads are added in the order in which they end.
     with threadpool_limits(1), warnings.catch_warnings():

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
-from onnxscript import opset20 as opset
 from torch import Tensor, nn
 
 from bundle.fields import MISSING, RecordSchema
@@ -279,6 +278,8 @@ def _garbage_left() -> Iterator[None]:
 
 def _softplus(logits: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     """log(1 + exp(logits)), beta and threshold being the defaults; ONNX Runtime's Softplus takes five times as long."""
+    from onnxscript import opset20 as opset
+
     return opset.Sub(opset.Relu(logits), opset.Log(opset.Sigmoid(opset.Abs(logits))))
 
 

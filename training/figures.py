@@ -18,8 +18,6 @@ INK = "#7a8088"
 COLOURS = ("#3b82f6", "#e8833a", "#22a06b", "#c2559d", "#8b6fd6", "#b59b00", "#0ea5b7", "#d64545", "#6b7280")
 """Of lines, in order: told apart with each kind of colour blindness, and on both backgrounds."""
 
-SUFFIXES = (".png", ".svg")
-"""Of files that curves are drawn in."""
 STYLE: Any = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 Values = npt.NDArray[np.floating]
 
@@ -38,6 +37,9 @@ def detection(normal: Values, anomalies: Values) -> dict[str, float]:
     Returns:
         `auroc` and `average_precision`, in [0, 1]; the latter depends on m / n.
     """
+    # Here, as in `training.baselines`.
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     scores = np.concatenate([normal, anomalies])
     labels = np.repeat([0, 1], [normal.size, anomalies.size])
     return {

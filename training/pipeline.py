@@ -31,7 +31,6 @@ from training.explanations import Explanations
 from training.fit import Progress
 from training.image_components import ImageComponents
 from training.measures import detection
-from training.report import evidence, page
 from training.vae import VAE
 
 Say = Callable[[str], None]
@@ -161,6 +160,9 @@ def train(
         ),
         files={},
     )
+
+    # Here, because what draws the report takes a second to load, and a call that is wrong should hear of it at once.
+    from training.report import evidence, page
 
     def score(tensors: Tensors) -> export.Outputs:
         return export.score(scorer, tensors, noise[: config.scoring.samples])

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from bundle import store
@@ -16,21 +15,28 @@ from training.errors import ConfigInvalid
 from training.fit import Progress
 
 TINY = {"network": {"hidden": (8,), "latent_size": 2}, "fit": {"epochs": 2}}
+SETTINGS = config.build(
+    TINY
+    | {
+        "objective": {"beta": 0.5, "free_nats": 0.1},
+        "data": {"label": "label", "normal": "ok"},
+        "fields": [
+            {"name": "when", "kind": "timestamp"},
+            {"name": "height", "kind": "numeric", "likelihood": "fixed-gaussian"},
+            {"name": "visits", "kind": "numeric", "likelihood": "student-t", "degrees_of_freedom": 3.0},
+            {"name": "flag", "kind": "numeric", "minimum_scale": 0.5},
+            {"name": "member", "kind": "boolean"},
+            {"name": "colour", "kind": "categorical"},
+        ],
+    }
+)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[pipeline.Trained, list[str]]:
     said: list[str] = []
-    fields = [
-        {"name": "when", "kind": "timestamp"},
-        {"name": "height", "kind": "numeric", "likelihood": "fixed-gaussian"},
-        {"name": "visits", "kind": "numeric", "minimum_scale": 0.5},
-        {"name": "member", "kind": "boolean"},
-        {"name": "colour", "kind": "categorical"},
-    ]
-    settings = config.build(TINY | {"data": {"label": "label", "normal": "ok"}, "fields": fields})
     out = tmp_path_factory.mktemp("run") / "models"
-    return pipeline.train(as_data(mixed_table()), out, "mixed", settings, device="cpu", say=said.append), said
+    return pipeline.train(as_data(mixed_table()), out, "mixed", SETTINGS, device="cpu", say=said.append), said
 
 
 def test_the_bundle_holds_what_the_design_promises(run: tuple[pipeline.Trained, list[str]]) -> None:
@@ -51,7 +57,7 @@ def test_the_bundle_holds_what_the_design_promises(run: tuple[pipeline.Trained, 
     assert 0.0 <= facts.metrics["elbo_auroc"] <= 1.0
     assert config.build(dict(facts.config)).network.hidden == (8,)
     assert any("agree" in line for line in said)
-    assert [path.name for path in trained.folder.parent.iterdir()] == ["1"]
+    assert not list(trained.folder.parent.glob(".*")), "neither checkpoint nor half a version"
 
 
 def test_golden_records_are_raw_and_of_every_shape(run: tuple[pipeline.Trained, list[str]]) -> None:
@@ -72,15 +78,13 @@ def test_every_score_is_calibrated_for_every_number_of_draws(run: tuple[pipeline
             assert calibration.scores(score.name, samples).size == trained.manifest.training.rows["calibration"]
 
 
-def test_the_same_run_gives_the_same_scores(tmp_path: Path) -> None:
-    table = pa.table({"x": np.random.default_rng(0).normal(size=300), "y": ["a", "b", "c"] * 100})
-    digests = []
-    for _ in range(2):
-        trained = pipeline.train(as_data(table), tmp_path, "twice", config.build(TINY), device="cpu")
-        files = store.load(tmp_path, "twice", trained.version).files
-        digests.append({name: files[name] for name in ("calibration.npz", "noise.npy", "golden.json", "report.html")})
-    assert digests[0] == digests[1]
-    assert store.versions(tmp_path, "twice") == [1, 2]
+def test_the_same_run_gives_the_same_scores(run: tuple[pipeline.Trained, list[str]]) -> None:
+    out = run[0].folder.parents[1]
+    again = pipeline.train(as_data(mixed_table()), out, "mixed", SETTINGS, device="cpu")
+    first, second = (store.load(out, "mixed", version).files for version in (1, again.version))
+    assert again.version == 2
+    for name in ("calibration.npz", "noise.npy", "golden.json", "report.html"):
+        assert first[name] == second[name], name
 
 
 def test_a_label_without_its_normal_value_is_said_to_decide_nothing(tmp_path: Path) -> None:
@@ -106,32 +110,28 @@ def test_a_bad_name_and_a_missing_gpu_are_wrong_calls(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_heavy_tails_beta_and_free_nats_are_trained_exported_and_calibrated(tmp_path: Path) -> None:
-    table = transactions.simulate(700, seed=3)
-    settings = config.build(
-        {
-            "network": {"hidden": (8,)},
-            "fit": {"epochs": 2},
-            "objective": {"beta": 0.5, "free_nats": 0.1},
-            "data": {"label": "fraud", "normal": "no"},
-            "fields": [
-                {"name": "amount", "kind": "numeric", "likelihood": "student-t", "degrees_of_freedom": 3.0},
-                {"name": "hour", "kind": "numeric"},
-            ],
-        }
-    )
-    trained = pipeline.train(as_data(table), tmp_path, "heavy", settings, device="cpu")
-    amount, hour = trained.manifest.record.numeric
-    assert (amount.likelihood, amount.degrees_of_freedom) == ("student-t", 3.0)
-    assert hour.likelihood == "gaussian"
-    assert dict(trained.manifest.training.config)["objective"]["beta"] == 0.5  # type: ignore[index]
+def test_heavy_tails_beta_and_free_nats_are_trained_exported_and_calibrated(
+    run: tuple[pipeline.Trained, list[str]],
+) -> None:
+    manifest = run[0].manifest
+    by_name = {field.name: field for field in manifest.record.numeric}
+    assert (by_name["visits"].likelihood, by_name["visits"].degrees_of_freedom) == ("student-t", 3.0)
+    assert by_name["flag"].likelihood == "gaussian"
+    assert dict(manifest.training.config)["objective"]["beta"] == 0.5  # type: ignore[index]
 
 
 def test_draws_that_carry_no_weight_are_warned_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "_FEW_SAMPLES", 2.0)
     said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if line.startswith("exporting"):
+            raise KeyboardInterrupt
+
     content = {"network": {"hidden": (8,)}, "fit": {"epochs": 1}, "objective": {"kind": "forward-kl", "draws": 2}}
     table = as_data(transactions.simulate(700, seed=3).drop_columns(["fraud"]))
-    pipeline.train(table, tmp_path, "weighted", config.build(content), device="cpu", say=said.append)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train(table, tmp_path, "weighted", config.build(content), device="cpu", say=say)
     (warning,) = (line for line in said if "carry the weight" in line)
     assert warning.startswith("of 2 draws a record, ")
