@@ -47,8 +47,8 @@ def csv(tmp_path: Path) -> Path:
 
 
 def on_small_disk(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell command in whose eyes a folder is a disk of 40 KiB."""
-    mount = f"mount -t tmpfs -o size=40k none {folder}"
+    """Run a shell command in whose eyes a folder is a disk of 8 KiB."""
+    mount = f"mount -t tmpfs -o size=8k none {folder}"
     inside = ["unshare", "--map-root-user", "--mount", "sh", "-c", f"{mount} && {command}"]
     return subprocess.run(inside, capture_output=True, text=True, timeout=300, check=False)
 
