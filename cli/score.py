@@ -43,13 +43,13 @@ def score_file(
     from service.verdicts import Verdicts, answered, judge
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    if not source.exists():
+        fail(f"{source}: there is no such file or folder", CALL_WRONG)
     if not source.is_dir() and source.suffix not in files.READABLE:
         expected = f"a file that ends in {', '.join(files.READABLE)}, or a folder of images, is expected"
         fail(f"{source}: {expected}", CALL_WRONG)
     if target.suffix not in files.WRITABLE:
         fail(f"{target}: a file that ends in {', '.join(files.WRITABLE)} is expected", CALL_WRONG)
-    if not source.exists():
-        fail(f"{source}: there is no such file", CALL_WRONG)
     opened = store.load(*store.resolve(bundle))
     manifest, schema = opened.manifest, opened.manifest.record
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}

@@ -79,6 +79,8 @@ def test_a_schema_is_printed_edited_and_trained_with(csv: Path, tmp_path: Path) 
         (("train", "{bad}"), 1, "column 'x', row 3: an infinity"),
         (("score", "models/none", "{csv}", "out.csv"), 2, "no bundle"),
         (("score", "{model}", "nothing.csv", "out.csv"), 2, "no such file"),
+        (("score", "{model}", "nothing", "out.csv"), 2, "no such file or folder"),
+        (("score", "{model}", "{tmp}", "{tmp}/out.csv"), 1, "a folder holds images"),
         (("score", "{model}", "{csv}", "out.xlsx"), 2, "out.xlsx"),
         (("score", "{model}", "{csv}", "{tmp}/out.csv", "--samples", "3"), 2, "--samples 3"),
         (("score", "{model}", "{bad}", "{tmp}/out.csv"), 2, "none of the model's fields"),
