@@ -38,13 +38,15 @@ class NpzFile:
             if len(shape) != 2 or kind.kind not in "fiub":
                 raise FileInvalid(f"{found}; a table of numbers (n, d) is expected")
             self.columns = [f"x{column}" for column in range(shape[1])]
+            # Arrow has neither numbers of another byte order nor floats of more than 64 bits.
+            self._records = self._records.astype("f8" if kind.itemsize > 8 else kind.newbyteorder("="), copy=False)
 
     def pieces(self) -> Iterator[Piece]:
         """See `RecordFile.pieces`."""
         rows, step = len(self._records), rows_of(self._schema)
         for start in range(0, max(rows, 1), step):
             some = self._records[start : start + step]
-            yield self._piece(some, start + 1, (start + len(some)) / max(rows, 1))
+            yield self._piece(some, start + 1, min(1.0, (start + step) / max(rows, 1)))
 
     def _piece(self, records: npt.NDArray[Any], first: int, share: float) -> Piece:
         if self._schema.image:

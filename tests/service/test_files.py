@@ -159,6 +159,22 @@ def test_an_array_of_numbers_has_the_columns_that_training_gives_it(tmp_path: Pa
     assert pieces[-1].share == 1.0
 
 
+@pytest.mark.parametrize("kind", ["f2", ">f8", "longdouble", ">i4", "u8"])
+def test_numbers_of_every_kind_are_read(tmp_path: Path, kind: str) -> None:
+    np.savez(tmp_path / "in.npz", X=np.array([[1, 2], [3, 4]], kind))
+    with files.open_records(tmp_path / "in.npz", NUMBERS) as file:
+        (piece,) = file.pieces()
+    np.testing.assert_array_equal(piece.tensors["numeric"], [[1, 2], [3, 4]])
+
+
+def test_an_array_without_rows_is_one_piece_without_rows(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", X=np.zeros((0, 3, 2), np.uint8))
+    with files.open_records(tmp_path / "in.npz", GREY) as file:
+        (piece,) = file.pieces()
+    assert piece.tensors["image"].shape == (0, 3, 2, 1)
+    assert (piece.table.num_rows, piece.share) == (0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("schema", "arrays", "words"),
     [
