@@ -42,6 +42,9 @@ def evaluate(
         from training import evaluation
         from training import log_likelihood as estimates
         from training.errors import ConfigInvalid, TrainingError
+
+        if curves is not None:
+            from training import figures
     except ImportError as error:
         fail(f"evaluating needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
     from bundle import store
@@ -68,8 +71,6 @@ def evaluate(
     else:
         _show(done)
     if curves is not None:
-        from training import figures
-
         figures.save_curves(done, curves)
 
 

@@ -28,6 +28,7 @@ def explore(
     try:
         from training import exploration
         from training.errors import ConfigInvalid, TrainingError
+        from training.report import album
     except ImportError as error:
         fail(f"exploring needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
     from bundle import durable_file, store
@@ -39,7 +40,5 @@ def explore(
         fail(error, CALL_WRONG)
     except TrainingError as error:
         fail(error, WORK_FAILED)
-    from training.report import album
-
     durable_file.replace(out, album.write(found))
     console.print(f"wrote {out}")

@@ -24,12 +24,12 @@ def score_file(
     score: Annotated[str | None, typer.Option(help="Which of the bundle's scores decides.")] = None,
     false_alarm_rate: Annotated[float | None, typer.Option(help="Share of normal records to be flagged.")] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Add the three most surprising fields of each row.")
+        bool, typer.Option("--explain", help="Add the three most surprising fields of each row; of an image its map.")
     ] = False,
 ) -> None:
     """Score every row of a file; OUT holds the columns of IN and the scores after them.
 
-    Of a folder's images OUT names the `file`, of an npz's the `row`; their pixels are not copied.
+    Of images in a folder OUT names the `file`, of those in an npz the `row`; their pixels are not copied.
     """
     from dataclasses import replace
 
@@ -43,7 +43,7 @@ def score_file(
     from service.verdicts import Verdicts, answered, judge
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    if not source.exists():
+    if not (source.is_file() or source.is_dir()):
         fail(f"{source}: there is no such file or folder", CALL_WRONG)
     if not source.is_dir() and source.suffix not in files.READABLE:
         expected = f"a file that ends in {', '.join(files.READABLE)}, or a folder of images, is expected"

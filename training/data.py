@@ -5,7 +5,6 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from bundle import npz_file
 from bundle.calibration import least_rate, records_needed
 from bundle.records import MISSING_TEXTS, category_text
 from training import image_files
@@ -107,7 +107,7 @@ def read(path: Path, text_columns: Collection[str] = ()) -> Data:
         raise ConfigInvalid(f"{path}: there is no such file") from error
     except OSError as error:
         raise DataInvalid(f"{path}: {error}") from error
-    except (pa.ArrowException, BadZipFile, ValueError, KeyError) as error:
+    except (pa.ArrowException, ValueError, KeyError) as error:
         raise DataInvalid(f"{path}: {' '.join(str(error).split())}") from error
     if table.num_rows == 0:
         raise DataInvalid(f"{path}: holds no rows")
@@ -227,26 +227,16 @@ def _read_csv(path: Path, text_columns: Collection[str]) -> pa.Table:
 
 
 def _read_npz(path: Path) -> pa.Table:
-    loaded = np.load(path, allow_pickle=False)
-    if not isinstance(loaded, np.lib.npyio.NpzFile):
-        raise DataInvalid(f"{path}: holds one array without a name; np.savez(path, X=…, y=…) writes what is expected")
-    with loaded as archive:
-        names = ("X", "y") if "X" in archive.files else ("x_train", "y_train")
-        if names[0] not in archive.files:
-            raise DataInvalid(f"{path}: has no array X; there are {archive.files}")
-        features = archive[names[0]]
-        if features.ndim < 2:
-            raise DataInvalid(
-                f"{path}: {names[0]} is {features.dtype} of shape {features.shape}; a table of numbers, or images, "
-                "is expected"
-            )
-        label = archive[names[1]] if names[1] in archive.files else None
-    if label is not None and label.shape != (len(features),):
-        raise DataInvalid(f"{path}: y has the shape {label.shape}; ({len(features)},) is expected")
+    try:
+        features, label = npz_file.read(path)
+    except npz_file.NpzInvalid as error:
+        raise DataInvalid(str(error)) from error
     if features.ndim > 2:
         return image_files.from_arrays(path, features, label)
     if features.ndim != 2 or features.dtype.kind not in "fiub":
-        raise DataInvalid(f"{path}: X is {features.dtype} of shape {features.shape}; a table of numbers is expected")
+        raise DataInvalid(
+            f"{path}: X is {features.dtype} of shape {features.shape}; a table of numbers, or images, is expected"
+        )
     columns = {f"x{index}": np.ascontiguousarray(features[:, index]) for index in range(features.shape[1])}
     if label is not None:
         columns["y"] = label

@@ -9,7 +9,7 @@ from bundle.fields import RecordSchema
 from bundle.golden import GoldenCase, plain, tolerance
 from training import export
 from training.explainer import Explainer
-from training.export import PARITY_BATCHES, PARITY_SAMPLES, Outputs, Record
+from training.export import PARITY_SAMPLES, Outputs, Record
 from training.image_explainer import ImageExplainer
 from training.vae import VAE
 
@@ -75,11 +75,11 @@ class Explanations:
         worst = 0.0
         for samples in PARITY_SAMPLES:
             most = max(2, _LARGEST_RUN // self._numbers(samples))
-            for wanted in sorted({min(batch, most) for batch in PARITY_BATCHES}):
-                used = {kind: values[-wanted:] for kind, values in every.items()}
-                actual = self.explain(used, samples, rows=wanted)
-                expected = export.run_with_torch(self._explainer, used, self._noise[:samples], wanted)
-                words = f"{samples} draws, {wanted} records"
+            for used in export.batches(every, most):
+                rows = len(next(iter(used.values())))
+                actual = self.explain(used, samples, rows=rows)
+                expected = export.run_with_torch(self._explainer, used, self._noise[:samples], rows)
+                words = f"{samples} draws, {rows} records"
                 given_others = {_GIVEN_OTHERS: expected.pop(_GIVEN_OTHERS)}
                 allowed = self._tolerance(used, samples)
                 worst = max(worst, export.share_off(actual, expected, allowed, words))

@@ -34,7 +34,7 @@ Outputs = dict[str, npt.NDArray[np.float32]]
 PARITY_BATCHES = (1, 2, 1000)
 PARITY_SAMPLES = (1, 4, 16, 256)
 _LARGEST_RUN = 2**26
-"""Numbers that the widest layer of one run may hold; larger batches are cut to their last records."""
+"""Numbers that the widest layer of one run may hold; larger batches are cut."""
 _EXTREME_FIELDS = 64
 """Fields that are pushed far out, one at a time; a table of a thousand columns gains nothing from more."""
 _PARITY_IMAGES = 100
@@ -187,15 +187,30 @@ def verify_parity(
     fields = len(vae.likelihood.names)
     worst = 0.0
     for samples in PARITY_SAMPLES:
+        most = max(2, records_a_pass(vae, samples, _LARGEST_RUN))
         # Each batch in one run, because that is where a frozen dimension would show.
-        most = records_a_pass(vae, samples, _LARGEST_RUN)
-        for wanted in sorted({min(batch, most) for batch in PARITY_BATCHES}):
-            used = {kind: values[-wanted:] for kind, values in every.items()}
-            actual = score(session, used, noise[:samples], rows_a_run=wanted)
-            expected = run_with_torch(scorer, used, noise[:samples], wanted)
+        for used in batches(every, most):
+            rows = len(next(iter(used.values())))
+            actual = score(session, used, noise[:samples], rows_a_run=rows)
+            expected = run_with_torch(scorer, used, noise[:samples], rows)
             allowed = tolerance(fields, largest_term(vae, used, noise[:samples]))
-            worst = max(worst, share_off(actual, expected, allowed, f"{samples} draws in a batch of {wanted}"))
+            worst = max(worst, share_off(actual, expected, allowed, f"{samples} draws in a batch of {rows}"))
     return worst
+
+
+def batches(record: Record, most: int) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
+    """Batches to compare, from one record to many.
+
+    Args:
+        record: Held-out records and after them extreme ones, which are allowed to be off by more: of each kind every
+            batch but the first has as many.
+        most: Records in a batch.
+    """
+    rows = len(next(iter(record.values())))
+    for wanted in sorted({min(batch, most, rows) for batch in PARITY_BATCHES}):
+        last = wanted // 2
+        used = np.r_[: wanted - last, rows - last : rows]
+        yield {kind: values[used] for kind, values in record.items()}
 
 
 def share_off(actual: Outputs, expected: Outputs, allowed: npt.NDArray[np.float64], where: str) -> float:

@@ -103,6 +103,8 @@ def read_folder(folder: Path) -> tuple[pa.Table, str]:
         found = image_folder.files(folder)
     except ValueError as error:
         raise DataInvalid(str(error)) from error
+    except OSError as error:
+        raise DataInvalid(f"{error.filename}: {error.strerror}") from error
     names, files = list(found), list(found.values())
     field = _field(files)
     images = np.empty((len(files), *field.shape), np.uint8)

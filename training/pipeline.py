@@ -104,6 +104,9 @@ def train(
     fields = choose_fields(data, parts, config, say)
     _refuse_score(config, of_images=any(field.kind == "image" for field in fields))
     record, kept, validation = trimming.prepare(data, parts.train, parts.validation, fields, config)
+    # Here, because what draws the report takes a second to load, and a call that is wrong should hear of it at once.
+    from training.report import evidence, page
+
     say(_said_of_rows(record, parts, kept, validation))
     model = models.fit(data, record, kept, validation, config, target, folder=out / name, resume=resume, report=report)
     if few := _said_of_weights(model.history[-1], config):
@@ -160,9 +163,6 @@ def train(
         ),
         files={},
     )
-
-    # Here, because what draws the report takes a second to load, and a call that is wrong should hear of it at once.
-    from training.report import evidence, page
 
     def score(tensors: Tensors) -> export.Outputs:
         return export.score(scorer, tensors, noise[: config.scoring.samples])

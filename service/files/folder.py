@@ -29,7 +29,8 @@ class ImageFolder:
             self._files = list(image_folder.files(path).items())
         except ValueError as error:
             raise FileInvalid(str(error)) from error
-        self.columns: list[str] = [self._field.name, FILE]
+        # The images are no column of the table, so that theirs may have its name.
+        self.columns: list[str] = list(dict.fromkeys([self._field.name, FILE]))
 
     def pieces(self) -> Iterator[Piece]:
         """See `RecordFile.pieces`."""

@@ -12,7 +12,7 @@ from service.codecs import arrow
 from service.errors import RequestInvalid
 
 ROWS = 8192
-"""Most rows in a piece of a Parquet or NDJSON file."""
+"""Most rows in a piece, but of CSV, which has pieces of a megabyte."""
 _LEVELS = 2**24
 
 
@@ -36,7 +36,7 @@ class Piece:
 
 
 def rows_of(schema: RecordSchema) -> int:
-    """Rows in a piece of a Parquet or NDJSON file: of images as many as hold so many levels."""
+    """Rows in a piece, but of CSV: of images as many as hold so many levels."""
     return max(1, min(ROWS, _LEVELS // schema.image[0].dimensions)) if schema.image else ROWS
 
 

@@ -105,7 +105,7 @@ def test_what_a_model_is_trained_on_can_be_scored(
         (source / "notes.txt").write_text("no image")
     else:
         source = tmp_path / "scans.npz"
-        np.savez_compressed(source, X=LEVELS if kind == "array" else LEVELS[..., 0], y=np.zeros(35))
+        np.savez_compressed(source, X=LEVELS if kind == "array" else LEVELS[..., 0])
     target = tmp_path / f"scored.{suffix}"
     done = surprisal("score", image_models / IMAGES, source, target)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,8 @@
 """Files of records: every row arrives, nothing that is no field changes, and what is wrong is named by its place."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from bundle.fields import BooleanField, CategoricalField, Derived, ImageField, N
 from bundle.images import png
 from service import files
 from service.files.piece import ROWS
+from training import data
+from training.errors import DataInvalid
 
 SCHEMA = RecordSchema(
     fields=(
@@ -153,7 +157,7 @@ def test_an_array_of_numbers_has_the_columns_that_training_gives_it(tmp_path: Pa
     with files.open_records(tmp_path / "in.npz", NUMBERS) as file:
         pieces = list(file.pieces())
     table = pa.concat_tables([piece.table for piece in pieces])
-    assert table.column_names == ["x0", "x1"]
+    assert table.column_names == file.columns == ["x0", "x1", "y"]
     np.testing.assert_array_equal(np.column_stack([table["x0"], table["x1"]]), array)
     np.testing.assert_array_equal(np.concatenate([piece.tensors["numeric"] for piece in pieces]), array)
     assert pieces[-1].share == 1.0
@@ -179,6 +183,7 @@ def test_an_array_without_rows_is_one_piece_without_rows(tmp_path: Path) -> None
     ("schema", "arrays", "words"),
     [
         (NUMBERS, {"features": np.zeros((3, 2))}, "no array X"),
+        (NUMBERS, {"X": np.zeros((3, 2)), "y": np.zeros(2)}, "y has the shape (2,); (3,) is expected"),
         (NUMBERS, {"X": np.array([["1", "2"]])}, "X is <U1 of shape (1, 2); a table of numbers (n, d)"),
         (NUMBERS, {"X": np.zeros((4, 3, 2), np.uint8)}, "a table of numbers (n, d)"),
         (NUMBERS, {"X": np.array([[1.0, 2.0], [3.0, np.inf]])}, "row 2, column 'x1': a finite number"),
@@ -200,20 +205,74 @@ def test_an_array_that_does_not_fit_is_refused(
     assert words in str(refusal.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip file", np.lib.format.magic(1, 0) + b"\0\0"])
+def zipped(**members: bytes) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return content.getvalue()
+
+
+def header(rows: int) -> bytes:
+    """Of an array of so many rows that are not there."""
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"descr": "<f8", "fortran_order": False, "shape": (rows, 2)})
+    return content.getvalue()
+
+
+SOUND = zipped(**{"X.npy": header(100) + np.random.default_rng(0).random((100, 2)).tobytes()})
+DAMAGED = {
+    "nothing": b"",
+    "text": b"no zip file",
+    "a header alone": np.lib.format.magic(1, 0) + b"\0\0",
+    "cut": SOUND[:-200],
+    "a member that is no array": zipped(**{"X.npy": b"much"}),
+    "packed rows flipped": SOUND[:200] + bytes(255 - byte for byte in SOUND[200:800]) + SOUND[800:],
+    "another way of packing": SOUND.replace(b"\x08\x00", b"\x63\x00"),
+    "encrypted": SOUND.replace(b"\x14\x00\x00\x00", b"\x14\x00\x01\x00"),
+    "more rows than memory": zipped(**{"X.npy": header(10**13)}),
+    "more rows than numbers": zipped(**{"X.npy": header(10**30)}),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_array_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "in.npz"
     path.write_bytes(content)
-    with pytest.raises(files.FileInvalid, match=r"in\.npz"), files.open_records(path, NUMBERS):
+    with pytest.raises(files.FileInvalid, match=r"in\.npz: "), files.open_records(path, NUMBERS):
         pass
+    with pytest.raises(DataInvalid, match=r"in\.npz: "):
+        data.read(path)
 
 
-def test_a_cut_array_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "in.npz"
-    np.savez_compressed(path, X=np.random.default_rng(0).random((100, 2)))
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(files.FileInvalid, match=r"in\.npz"), files.open_records(path, NUMBERS):
-        pass
+@pytest.mark.parametrize("kind", ["folder", "npz"])
+def test_images_arrive_once_and_in_order_however_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("service.files.piece.ROWS", 2)
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 2), np.uint8)
+    source = tmp_path / "in.npz"
+    if kind == "npz":
+        np.savez(source, X=images, y=list("abcde"))
+    else:
+        source = folder_of_images(tmp_path / "scans", "none")
+        for place, image in enumerate(images):
+            (source / f"{place}.png").write_bytes(png(image))
+    with files.open_records(source, GREY) as file:
+        pieces = list(file.pieces())
+    assert [piece.share for piece in pieces] == pytest.approx([0.4, 0.8, 1.0])
+    np.testing.assert_array_equal(np.concatenate([piece.tensors["image"] for piece in pieces])[..., 0], images)
+    table = pa.concat_tables([piece.table for piece in pieces])
+    rows = {"row": [1, 2, 3, 4, 5], "y": list("abcde")} if kind == "npz" else {"file": [f"{at}.png" for at in range(5)]}
+    assert table.to_pydict() == rows
+
+
+def test_images_may_have_the_name_of_a_column_that_is_written(tmp_path: Path) -> None:
+    field = ImageField(name="row", height=3, width=2, channels=1)
+    np.savez(tmp_path / "in.npz", x_train=np.zeros((4, 3, 2), np.uint8))
+    with files.open_records(tmp_path / "in.npz", RecordSchema(fields=(field,))) as file:
+        (piece,) = file.pieces()
+    assert piece.table["row"].to_pylist() == [1, 2, 3, 4]
 
 
 def folder_of_images(folder: Path, damage: str) -> Path:

@@ -1,11 +1,14 @@
 """The exported explainer: it explains as the network does, and its outputs mean what is written of them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from bundle.fields import NumericField, RecordSchema
 from tests.training.test_parity import MIXED, build, ordinary
+from training import explanations
 from training.errors import ParityFailed
 from training.explainer import Explainer
 from training.explanations import Explanations
@@ -33,6 +36,21 @@ def test_the_exported_graph_explains_as_the_network_does(exported: Explanations)
 def test_another_network_fails(exported: Explanations) -> None:
     other = Explanations.__new__(Explanations)
     other.__dict__.update(exported.__dict__ | {"_explainer": Explainer(build(MIXED, seed=1).eval(), MIXED).eval()})
+    with pytest.raises(ParityFailed, match="apart"):
+        other.verify_parity(ordinary(MIXED, 10))
+
+
+def test_ordinary_records_are_compared_however_few_fit_in_a_run(
+    exported: Explanations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record far out may be off by thousands of nats."""
+    monkeypatch.setattr(explanations, "_LARGEST_RUN", 1)
+
+    def far_off(*given: Any, **options: Any) -> Any:
+        return {name: values + np.float32(0.1) for name, values in exported.explain(*given, **options).items()}
+
+    other = Explanations.__new__(Explanations)
+    other.__dict__.update(exported.__dict__ | {"explain": far_off})
     with pytest.raises(ParityFailed, match="apart"):
         other.verify_parity(ordinary(MIXED, 10))
 

@@ -1,7 +1,9 @@
 """Images in npz files and folders become a column of an Arrow table, and what is no such thing is said."""
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,6 +91,34 @@ def test_hidden_folders_hold_no_data_and_strange_names_are_said(tmp_path: Path) 
     assert data.read(tmp_path).table["label"].to_pylist() == ["a"]
     Image.fromarray(GREY[0][..., 0]).save(tmp_path / "a" / os.fsdecode(b"\xff.png"))
     with pytest.raises(DataInvalid, match="is no text in UTF-8"):
+        data.read(tmp_path)
+
+
+def test_folders_behind_links_are_read_and_links_in_a_circle_end(tmp_path: Path) -> None:
+    for place in ("data/a", "data/b", "elsewhere"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.fromarray(GREY[0][..., 0]).save(tmp_path / place / "x.png")
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "itself").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "a" / "there").symlink_to(tmp_path / "data" / "b")
+    (tmp_path / "data" / "b" / "back").symlink_to(tmp_path / "data" / "a")
+    assert data.read(tmp_path / "data").table["file"].to_pylist() == [
+        "a/there/x.png", "a/x.png", "b/back/x.png", "b/x.png", "linked/x.png"
+    ]  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    Image.fromarray(GREY[0][..., 0]).save(tmp_path / "x.png")
+    scan = os.scandir
+
+    def refused(path: Any) -> Any:  # No right is missing to who runs tests as root.
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(DataInvalid, match="locked"):
         data.read(tmp_path)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.training.test_parity import BATCHES, MIXED, SAMPLES, Exported, Record, build, ordinary
+from training import export
 from training.errors import ParityFailed
 from training.export import verify_parity
 from training.scores import LIKELIHOOD_OUTPUTS, Scorer
@@ -49,6 +50,19 @@ def test_the_exported_graph_passes_within_the_tolerance(mixed: Exported) -> None
     assert 0.0 <= share < 1.0
     shapes = {(len(feeds["numeric"]), len(feeds["noise"])) for feeds in watched.seen}
     assert shapes == {(batch, samples) for batch in BATCHES for samples in SAMPLES}
+
+
+def test_ordinary_records_are_compared_however_few_fit_in_a_run(
+    mixed: Exported, held_out: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record far out may be off by thousands of nats."""
+    monkeypatch.setattr(export, "_LARGEST_RUN", 1)
+    far_off = Watched(mixed.scorer, lambda outputs: [values + np.float32(0.1) for values in outputs])
+    with pytest.raises(ParityFailed, match="apart"):
+        verify_parity(Scorer(mixed.vae, None), far_off, held_out, mixed.noise)  # type: ignore[arg-type]
+    watched = Watched(mixed.scorer)
+    verify_parity(Scorer(mixed.vae, None), watched, held_out, mixed.noise)  # type: ignore[arg-type]
+    assert {len(feeds["numeric"]) for feeds in watched.seen} == {1, 2}
 
 
 @pytest.mark.parametrize(("module", "change"), [("encoder", 0.02), ("decoder", 0.02), ("decoder", math.nan)])
