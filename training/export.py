@@ -187,7 +187,7 @@ def verify_parity(
     fields = len(vae.likelihood.names)
     worst = 0.0
     for samples in PARITY_SAMPLES:
-        most = max(2, records_a_pass(vae, samples, _LARGEST_RUN))
+        most = records_a_pass(vae, samples, _LARGEST_RUN)
         # Each batch in one run, because that is where a frozen dimension would show.
         for used in batches(every, most):
             rows = len(next(iter(used.values())))
@@ -202,8 +202,8 @@ def batches(record: Record, most: int) -> Iterator[dict[str, npt.NDArray[np.gene
     """Batches to compare, from one record to many.
 
     Args:
-        record: Held-out records and after them extreme ones, which are allowed to be off by more: of each kind every
-            batch but the first has as many.
+        record: Held-out records and after them extreme ones, which are allowed to be off by more: a batch of one is
+            of the former, every other has as many of each.
         most: Records in a batch.
     """
     rows = len(next(iter(record.values())))
