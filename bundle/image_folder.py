@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+FILE = "file"
+"""The column of a table that names each one."""
+_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def files(folder: Path) -> dict[str, Path]:
@@ -20,10 +22,10 @@ def files(folder: Path) -> dict[str, Path]:
         ValueError: There is none, or the name of one is no text.
         OSError: A sub-folder cannot be read.
     """
-    found = sorted(path for path in _below(folder) if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(path for path in _below(folder) if path.suffix.lower() in _SUFFIXES and path.is_file())
     named = {path.relative_to(folder).as_posix(): path for path in found}
     if not named:
-        raise ValueError(f"{folder}: holds no file that ends in {', '.join(SUFFIXES)}")
+        raise ValueError(f"{folder}: holds no file that ends in {', '.join(_SUFFIXES)}")
     if strange := [name for name in named if name != name.encode(errors="replace").decode()]:
         raise ValueError(f"{folder}: the file name {strange[0]!r} is no text in UTF-8; rename it")
     return named

@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-NAMES = (("X", "y"), ("x_train", "y_train"))
+_NAMES = (("X", "y"), ("x_train", "y_train"))
 """Of the records and their labels; the first pair of which there are records is read."""
 
 
@@ -38,7 +38,7 @@ def read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
                 raise NpzInvalid(
                     f"{path}: holds one array without a name; np.savez(path, X=…, y=…) writes what is expected"
                 )
-            there = [pair for pair in NAMES if pair[0] in archive.files]
+            there = [pair for pair in _NAMES if pair[0] in archive.files]
             if not there:
                 raise NpzInvalid(f"{path}: has no array X; there are {archive.files}")
             records_name, label_name = there[0]
@@ -54,6 +54,11 @@ def read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     if label is not None and label.shape != records.shape[:1]:
         raise NpzInvalid(f"{path}: {label_name} has the shape {label.shape}; {records.shape[:1]} is expected")
     return records, label
+
+
+def columns(records: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """A table of numbers (n, d) as its columns (n,), which are named `x0`, `x1`, …."""
+    return {f"x{column}": np.ascontiguousarray(records[:, column]) for column in range(records.shape[1])}
 
 
 def _array(path: Path, archive: Any, name: str) -> npt.NDArray[Any]:

@@ -237,7 +237,7 @@ def _read_npz(path: Path) -> pa.Table:
         raise DataInvalid(
             f"{path}: X is {features.dtype} of shape {features.shape}; a table of numbers, or images, is expected"
         )
-    columns = {f"x{index}": np.ascontiguousarray(features[:, index]) for index in range(features.shape[1])}
+    columns = npz_file.columns(features)
     if label is not None:
         columns["y"] = label
     return pa.table(columns)

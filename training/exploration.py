@@ -11,12 +11,12 @@ import onnxruntime
 import torch
 
 from bundle import calibration as calibrations
-from bundle import explanation
+from bundle import explanation, image_folder
 from bundle.calibration import Calibration
 from bundle.explanation import Explanations
 from bundle.manifest import Manifest
 from bundle.store import Bundle
-from training import codec, evaluation, export, image_files, schema
+from training import codec, evaluation, export, schema
 from training import data as files
 from training.codec import Codec, Levels
 from training.config import DataConfig, build
@@ -170,8 +170,8 @@ def _images(bundle: Bundle, path: Path, most: int) -> ImageSet:
 
 
 def _names(data: Data, rows: Rows) -> tuple[str, ...]:
-    if image_files.FILE in data.table.column_names:
-        return tuple(str(name) for name in data.table[image_files.FILE].take(rows).to_pylist())
+    if image_folder.FILE in data.table.column_names:
+        return tuple(str(name) for name in data.table[image_folder.FILE].take(rows).to_pylist())
     return tuple(f"row {row + 1:,}" for row in rows.tolist())
 
 

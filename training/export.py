@@ -202,11 +202,12 @@ def batches(record: Record, most: int) -> Iterator[dict[str, npt.NDArray[np.gene
     """Batches to compare, from one record to many.
 
     Args:
-        record: Held-out records and after them extreme ones, which are allowed to be off by more: a batch of one is
-            of the former, every other has as many of each.
+        record: Held-out records and after them extreme ones, which are allowed to be off by more: of each there is a
+            batch of one, and every other holds both.
         most: Records in a batch.
     """
     rows = len(next(iter(record.values())))
+    yield {kind: values[-1:] for kind, values in record.items()}
     for wanted in sorted({min(batch, most, rows) for batch in PARITY_BATCHES}):
         last = wanted // 2
         used = np.r_[: wanted - last, rows - last : rows]
@@ -293,6 +294,7 @@ def _garbage_left() -> Iterator[None]:
 
 def _softplus(logits: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     """log(1 + exp(logits)), beta and threshold being the defaults; ONNX Runtime's Softplus takes five times as long."""
+    # Here, because it takes most of a second to load, and a call that is wrong should hear of it at once.
     from onnxscript import opset20 as opset
 
     return opset.Sub(opset.Relu(logits), opset.Log(opset.Sigmoid(opset.Abs(logits))))

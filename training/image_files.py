@@ -10,12 +10,12 @@ from PIL import Image, UnidentifiedImageError
 
 from bundle import image_folder
 from bundle.fields import ImageField
+from bundle.image_folder import FILE
 from bundle.images import FORMATS, NotAnImage, from_file
 from training.errors import DataInvalid
 
 COLUMN = "image"
 LABEL = "label"
-FILE = "file"
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3, "CMYK": 3}
 
 Levels = npt.NDArray[np.uint8]

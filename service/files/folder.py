@@ -8,10 +8,9 @@ import pyarrow as pa
 
 from bundle import image_folder
 from bundle.fields import RecordSchema
+from bundle.image_folder import FILE
 from bundle.images import NotAnImage, from_file
 from service.files.piece import FileInvalid, Piece, rows_of
-
-FILE = "file"
 
 
 class ImageFolder:

@@ -38,7 +38,7 @@ class NpzFile:
         else:
             if len(shape) != 2 or kind.kind not in "fiub":
                 raise FileInvalid(f"{found}; a table of numbers (n, d) is expected")
-            columns = [f"x{column}" for column in range(shape[1])]
+            columns = list(npz_file.columns(self._records[:0]))
         # The images are no column of the table, so that theirs may have the name of one.
         self.columns: list[str] = list(dict.fromkeys([*columns, *([] if self._label is None else [LABEL])]))
 
@@ -55,6 +55,5 @@ class NpzFile:
             levels = records.reshape(len(records), *self._schema.image[0].shape)
             table = pa.table({ROW: np.arange(first, first + len(records))} | label)
             return Piece(table, {"image": levels}, share)
-        numbers = {f"x{column}": np.ascontiguousarray(values) for column, values in enumerate(records.T)}
-        table = pa.table(numbers | label)
+        table = pa.table(npz_file.columns(records) | label)
         return Piece(table, encode_table(self._path, self._schema, table, first), share)

@@ -54,13 +54,13 @@ def open_records(path: Path, schema: RecordSchema) -> Iterator[RecordFile]:
         OSError: It cannot be read.
     """
     with refusals(path):
-        file = ImageFolder(path, schema) if path.is_dir() else _KINDS[known(path, READABLE)](path, schema)
+        file = ImageFolder(path, schema) if path.is_dir() else _KINDS[ending(path, READABLE)](path, schema)
         if doubled := {name for name in file.columns if file.columns.count(name) > 1}:
             raise FileInvalid(f"{path}: two columns are named {sorted(doubled)[0]!r}")
         yield file
 
 
-def known(path: Path, suffixes: Collection[str]) -> str:
+def ending(path: Path, suffixes: Collection[str]) -> str:
     """How the name of a file ends.
 
     Args:

@@ -16,7 +16,7 @@ import pyarrow.parquet
 from bundle import images
 from bundle.fields import RecordSchema
 from service.files.piece import FileInvalid
-from service.files.source import known, refusals
+from service.files.source import ending, refusals
 
 
 class Writer(Protocol):
@@ -37,7 +37,7 @@ def writer(path: Path) -> Iterator[Writer]:
         FileInvalid: Of another kind, or it cannot hold such a table.
         OSError: It cannot be written.
     """
-    kind = _KINDS[known(path, WRITABLE)]
+    kind = _KINDS[ending(path, WRITABLE)]
     beside = path.with_name(f".{path.name}.writing")
     opened = kind(beside)
     try:

@@ -228,6 +228,7 @@ DAMAGED = {
     "cut": SOUND[:-200],
     "a member that is no array": zipped(**{"X.npy": b"much"}),
     "packed rows flipped": SOUND[:200] + bytes(255 - byte for byte in SOUND[200:800]) + SOUND[800:],
+    "packed rows that are none": SOUND[:35] + b"\xff" + SOUND[36:],
     "another way of packing": SOUND.replace(b"\x08\x00", b"\x63\x00"),
     "encrypted": SOUND.replace(b"\x14\x00\x00\x00", b"\x14\x00\x01\x00"),
     "more rows than memory": zipped(**{"X.npy": header(10**13)}),
