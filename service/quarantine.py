@@ -1,4 +1,4 @@
-"""Versions whose graph had to be stopped, counted in memory that all workers see: the end of a worker forgets nothing."""
+"""Versions whose graph had to be stopped, in memory that all workers see: the end of a worker forgets nothing."""
 
 import fcntl
 import mmap
