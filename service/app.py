@@ -12,8 +12,10 @@ from fastapi import FastAPI, Request
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from service import openapi
+from service import cpus, memory, openapi, threads
 from service.asgi import Receive, Scope, Send
+from service.body import BodyReader
+from service.budget import Budget
 from service.gate import OPERATORS, Gate, is_hot
 from service.keys import KeyRing
 from service.metrics import FLUSH_SECONDS, Metrics
@@ -22,6 +24,7 @@ from service.openinference.endpoint import OpenInference
 from service.routes import router
 from service.score import ScoreEndpoint
 from service.settings import Settings
+from service.threads import Threads
 from service.tracing import Tracing
 
 log = logging.getLogger("surprisal.http")
@@ -41,6 +44,10 @@ class Application:
         if settings.expect_provider is not None:
             self.metrics.expect(settings.expect_provider)
         self.models = Models(settings, self.metrics)
+        total = memory.budget_bytes(1) if settings.memory_mb is None else settings.memory_mb * 2**20
+        self.budget = Budget(total - total // memory.CONNECTIONS_SHARE)
+        most_threads = max(threads.LEAST, 2 * (settings.threads or cpus.available()))
+        self._decoding, self._encoding = Threads("decode", most_threads), Threads("encode", most_threads)
         self._keys = KeyRing(settings)
         self._tracing = Tracing.start(settings)
         self.api = FastAPIOffline(
@@ -54,8 +61,9 @@ class Application:
         )
         self.api.include_router(router(self.models, self.metrics))
         self.api.openapi = lambda: openapi.document(self.api, self.models, settings)  # type: ignore[method-assign]
-        score = ScoreEndpoint(self.models, settings, self.metrics)
-        open_inference = OpenInference(self.models, settings, self.metrics)
+        working = (self.budget, BodyReader.of(settings, self._decoding), self._decoding, self._encoding)
+        score = ScoreEndpoint(self.models, settings, self.metrics, *working)
+        open_inference = OpenInference(self.models, settings, self.metrics, *working)
         gate = partial(
             Gate,
             score=score,
@@ -92,6 +100,8 @@ class Application:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             await self.models.aclose()
+            self._decoding.close()
+            self._encoding.close()
             self.metrics.flush()
             await self._tracing.aclose()
 

@@ -1,13 +1,17 @@
-"""A request's body: within its limits, in time, inflated."""
+"""A request's body: within its limits, in time, inflated, its memory reserved before it is read."""
 
 import asyncio
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from service.asgi import ClientGone, Headers, Receive
-from service.errors import BodyMalformed, BodyTooLarge, EncodingUnsupported
+from service.budget import Lease
+from service.errors import BodyMalformed, BodyTooLarge, BodyTooSlow, EncodingUnsupported
 from service.problems import CODINGS
+from service.settings import Settings
+from service.threads import Threads
 
 PIECE = 2**16
 """Most bytes that are inflated at a time."""
@@ -17,28 +21,132 @@ _INLINE = 2**19
 """Bytes that are inflated on the event loop before a thread goes on: about a millisecond."""
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int, max_expanded: int | None = None) -> bytes:
-    """Read a request's body, deciding from `Content-Length` where there is one.
+SMALL_BYTES = 2**12
+"""A body of at most so many bytes is never waited for in pieces, and what it becomes is reserved with it."""
+TIMES_SMALL = 48
+"""What a small body may become, in times its size, whatever is in it."""
+_UNKNOWN_BYTES = 2**16
+"""Reserved at first for a body whose size is not announced."""
+_TYPICAL_RATIO = 8
+"""What a compressed body is at first taken to inflate to, in times its size."""
+_STREAM_BYTES = 2**16
+"""What zlib keeps of a body that it inflates."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyReader:
+    """Reads the bodies of requests.
 
     Args:
-        headers: The request's.
-        receive: Its ASGI channel.
-        limit: Most bytes that are sent.
-        max_expanded: Most bytes once inflated; by default the same.
-
-    Raises:
-        BodyTooLarge: Over a limit; a body a little over the first has been read to its end, so that the client sees
-            the answer, and one far over is left to the closing of the connection.
-        BodyMalformed: It is not what `Content-Encoding` says.
-        EncodingUnsupported: `Content-Encoding` is none that is read here.
+        most_bytes: Most bytes that are sent.
+        most_expanded: Most bytes once inflated.
+        threads: Where a large body is inflated.
     """
-    if b"content-encoding" not in headers:
-        return await _read(headers, receive, limit)
-    coding = inflater(headers)
-    body = await _read(headers, receive, limit)
-    if coding is None:
-        return body
-    return await _inflate(coding, body, limit if max_expanded is None else max_expanded)
+
+    most_bytes: int
+    most_expanded: int
+    threads: Threads
+
+    @classmethod
+    def of(cls, settings: Settings, threads: Threads) -> "BodyReader":
+        """The one of a service."""
+        return cls(settings.max_body_bytes, settings.max_expanded_bytes, threads)
+
+    async def read(self, headers: Headers, receive: Receive, lease: Lease, seconds: float, becomes: int = 1) -> bytes:
+        """Read a request's body, deciding from `Content-Length` where there is one.
+
+        Args:
+            headers: The request's.
+            receive: Its ASGI channel.
+            lease: What the body is reserved in; it holds nothing yet. Afterwards it holds the body at least.
+            seconds: How long it may take to arrive.
+            becomes: What an honest body becomes while it is decoded, in times its size: that is reserved at once, so
+                that requests wait here, where they hold nothing, and need not ask for more later.
+
+        Raises:
+            BodyTooLarge: Over a limit; a body a little over the first has been read to its end, so that the client
+                sees the answer, and one far over is left to the closing of the connection.
+            BodyMalformed: It is not what `Content-Encoding` says.
+            BodyTooSlow: It has not arrived in time.
+            EncodingUnsupported: `Content-Encoding` is none that is read here.
+            MemoryFull: Other requests have the memory.
+        """
+        coding = inflater(headers) if b"content-encoding" in headers else None
+        # The parser lets any number of digits through; Python refuses to read more than some thousands.
+        announced = int(headers.get(b"content-length", b"0").lstrip(b"0")[:18] or b"0")
+        if announced > 2 * self.most_bytes:
+            raise self._too_large(close=True)
+        size = min(announced, self.most_bytes) or _UNKNOWN_BYTES
+        if coding is not None:
+            await lease.reserve(_STREAM_BYTES + size + min(self.most_expanded, _TYPICAL_RATIO * size) * (1 + becomes))
+        else:
+            await lease.reserve(size * TIMES_SMALL if size <= SMALL_BYTES else size * (2 + becomes))
+        try:
+            async with asyncio.timeout(seconds):
+                body = await self._read(announced, receive, lease)
+        except TimeoutError:
+            raise BodyTooSlow("the body did not arrive within the deadline", close=True) from None
+        if coding is None:
+            return body
+        return await self._inflate(coding, body, lease)
+
+    async def _read(self, announced: int, receive: Receive, lease: Lease) -> bytes:
+        limit = self.most_bytes
+        refused = announced > limit
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
+            refused = refused or size > limit
+            if refused:
+                chunks.clear()
+            else:
+                # The pieces, and the whole that they are joined to.
+                lease.need(2 * size)
+                chunks.append(chunk)
+            if size > 2 * limit:
+                raise self._too_large(close=True)
+            if not message.get("more_body", False):
+                break
+        if refused:
+            raise self._too_large(close=False)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _inflate(self, coding: "Inflater", body: bytes, lease: Lease) -> bytes:
+        pieces, inflated, size = coding.feed(body), list[bytes](), 0
+
+        def inflate(enough: int) -> bool:
+            """Go on to so many bytes or a little more; whether that was all."""
+            nonlocal size
+            for piece in pieces:
+                size += len(piece)
+                if size > self.most_expanded:
+                    inflated.clear()
+                    raise BodyTooLarge(
+                        f"the body expands to over {self.most_expanded} bytes; send fewer records at a time"
+                    )
+                inflated.append(piece)
+                if size >= enough:
+                    return False
+            coding.close()
+            return True
+
+        # What is compressed, the pieces, and the whole that they are joined to.
+        held = len(body) + _STREAM_BYTES + 2 * PIECE
+        lease.need(held + 2 * _INLINE)
+        whole = len(body) <= PIECE and inflate(_INLINE)
+        while not whole:
+            enough = max(_INLINE, 2 * size, (lease.size - held) // 2)
+            lease.need(held + 2 * min(enough, self.most_expanded))
+            whole = await self.threads.run(inflate, enough)
+        return b"".join(inflated)
+
+    def _too_large(self, *, close: bool) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is over {self.most_bytes} bytes; send fewer records at a time", close=close)
 
 
 class Inflater:
@@ -133,52 +241,3 @@ def _window(gzip: bool, start: bytes) -> int:
         return 16 + zlib.MAX_WBITS
     headed = start[0] & 0x0F == zlib.DEFLATED and (start[0] << 8 | start[1]) % 31 == 0
     return zlib.MAX_WBITS if headed else -zlib.MAX_WBITS
-
-
-async def _read(headers: Headers, receive: Receive, limit: int) -> bytes:
-    # The parser lets any number of digits through; Python refuses to read more than some thousands.
-    announced = int(headers.get(b"content-length", b"0").lstrip(b"0")[:18] or b"0")
-    refused = announced > limit
-    if announced > 2 * limit:
-        raise BodyTooLarge(f"the body is over {limit} bytes; send fewer records at a time", close=True)
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        refused = refused or size > limit
-        if refused:
-            chunks.clear()
-        else:
-            chunks.append(chunk)
-        if size > 2 * limit:
-            raise BodyTooLarge(f"the body is over {limit} bytes; send fewer records at a time", close=True)
-        if not message.get("more_body", False):
-            break
-    if refused:
-        raise BodyTooLarge(f"the body is over {limit} bytes; send fewer records at a time")
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def _inflate(coding: Inflater, body: bytes, limit: int) -> bytes:
-    pieces, inflated, size = coding.feed(body), list[bytes](), 0
-
-    def inflate(enough: int) -> bool:
-        nonlocal size
-        for piece in pieces:
-            size += len(piece)
-            if size > limit:
-                inflated.clear()
-                raise BodyTooLarge(f"the body expands to over {limit} bytes; send fewer records at a time")
-            inflated.append(piece)
-            if size > enough:
-                return False
-        coding.close()
-        return True
-
-    if len(body) > PIECE or not inflate(_INLINE):
-        await asyncio.to_thread(inflate, limit)
-    return b"".join(inflated)

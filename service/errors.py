@@ -19,6 +19,7 @@ ServiceError
 ├── NotReady               not-ready
 ├── ShuttingDown           shutting-down
 ├── QueueFull              queue-full
+├── MemoryFull             memory-full
 ├── DeadlineExceeded       deadline-exceeded
 ├── InferenceFailed        inference-failed
 └── Unexpected             internal-error
@@ -192,6 +193,13 @@ class QueueFull(ServiceError):
 
     slug = "queue-full"
     title = "The queue is full"
+
+
+class MemoryFull(ServiceError):
+    """Other requests have the memory that this one needs."""
+
+    slug = "memory-full"
+    title = "There is no memory for this request now"
 
 
 class DeadlineExceeded(ServiceError):

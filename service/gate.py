@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -134,8 +135,9 @@ class Gate:
                 careful = _CAREFUL_PAGE
                 await self._app(routed, receive, send_with_id)
                 route = _route(routed)
-        except ClientGone:
+        except ClientGone as gone:
             status = 499
+            _forget(gone)
         except asyncio.CancelledError as error:
             if status or not self._models.draining:
                 raise
@@ -149,6 +151,7 @@ class Gate:
             refusal = _as_service_error(error)
             trace.error = refusal.slug
             await self._refuse(refusal, trace, send_with_id, error, *_document(scope))
+            _forget(error)
         finally:
             self._metrics.in_progress -= 1
             self._count(route, scope["method"], status, (answered or time.perf_counter()) - started)
@@ -213,6 +216,14 @@ def _request_id(headers: Headers) -> bytes:
 def _route(scope: Scope) -> str:
     # What has no path of its own is the documentation: its page, its assets, openapi.json.
     return getattr(scope.get("route") or scope.get("endpoint"), "path", "documentation")
+
+
+def _forget(error: BaseException) -> None:
+    """Let go of what the frames of an error hold, the request's body for one: nobody looks for such circles soon."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
 
 
 def _as_service_error(error: Exception) -> ServiceError:

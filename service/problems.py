@@ -24,6 +24,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.EncodingUnsupported: 415,
     errors.RequestInvalid: 422,
     errors.QueueFull: 429,
+    errors.MemoryFull: 429,
     errors.InferenceFailed: 500,
     errors.Unexpected: 500,
     errors.NotReady: 503,

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with the limits that it lacks: on heads, on the time that they take, on silence."""
+"""uvicorn's HTTP protocol with the limits that it lacks: on heads, on time, on silence, on what a connection holds."""
 
 import asyncio
 import logging
@@ -8,10 +8,27 @@ from typing import Any, ClassVar, NamedTuple, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.budget import Budget
+from service.errors import MemoryFull
+
 SWEEP_SECONDS = 1.0
 """Connections are looked at this often: a timer for each request would cost more."""
 LINGER_SECONDS = 2.0
 """For so long what a client goes on sending is thrown away, so that it sees why it was refused."""
+MOST_HEADERS = 256
+"""Lines of a request's head: each takes a hundred bytes besides its own."""
+MOST_PIPELINED = 64
+"""Requests that may wait behind the one that is answered, on one connection."""
+CONNECTION_BYTES = 2**15
+"""What a connection takes that holds little: its objects, a small request, a small answer."""
+TLS_CONNECTION_BYTES = 3 * 2**17
+"""The same of an encrypted one, which has a buffer of a quarter of a MiB."""
+_LITTLE = 2**13
+"""Bytes of a request that a connection may have read and not passed on without reserving memory."""
+_WRITE_BUFFER = 2**14
+"""Bytes of an answer that may wait for a client to read on without anything being reserved."""
+_BUSY_BYTES = 2**19
+"""Reserved for a connection that holds more: what is read at a time, what is sent at a time, what is pipelined."""
 
 log = logging.getLogger("surprisal.http")
 
@@ -23,11 +40,13 @@ class Limits(NamedTuple):
         head_bytes: Most bytes of a request's head, what follows a chunked body (trailers) included.
         head_seconds: From a head's first byte to its end, and from an answer to the end of its request's body.
         idle_seconds: Without a request: at first, and between two.
+        write_idle_seconds: Without reading on, where there is something to read.
     """
 
     head_bytes: int
     head_seconds: float
     idle_seconds: float
+    write_idle_seconds: float
 
 
 class _Parser:
@@ -94,14 +113,34 @@ class LimitedProtocol(HttpToolsProtocol):
 
     limits: ClassVar[Limits]
     count: ClassVar["staticmethod[[str], None]"]
+    budget: ClassVar[Budget]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
         self._since = self.loop.time()
         self._in_message = self._in_head = self._heard = self._refused = self._too_large = self._going_on = False
-        self._head_bytes = self._waiting_bytes = 0
+        self._busy = False
+        self._head_bytes = self._head_lines = self._waiting_bytes = self._begun_bytes = self._unread = 0
+        self._unread_since = self._since
         self.parser = _Parser(self)  # type: ignore[assignment]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(_WRITE_BUFFER)
+        self._peer = self.client[0] if self.client else ""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_lost(exc)
+        self._be_idle()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        super().pause_writing()
+        self._be_busy()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        super().resume_writing()
+        self._unread_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -112,7 +151,11 @@ class LimitedProtocol(HttpToolsProtocol):
         # What the parser holds back, the value of a header or trailer for example, is in no callback yet.
         self._waiting_bytes = 0 if self._heard or not self._in_message else self._waiting_bytes + len(data)
         if self._too_large or max(self._head_bytes, self._waiting_bytes) > self.limits.head_bytes:
-            self._refuse(431, "head-too-large", f"The head of the request is over {self.limits.head_bytes} bytes.")
+            most = f"{self.limits.head_bytes} bytes or {MOST_HEADERS} lines"
+            self._refuse(431, "head-too-large", f"The head of the request is over {most}.")
+        self._begun_bytes = self._begun_bytes + len(data) if self._in_message else 0
+        if max(self._begun_bytes, len(data)) > _LITTLE:
+            self._be_busy()
 
     def on_message_begin(self) -> None:
         """Called by the parser, at a request's first byte."""
@@ -120,7 +163,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         super().on_message_begin()
         self._in_message = self._in_head = self._heard = True
-        self._head_bytes = 0
+        self._head_bytes = self._head_lines = 0
         self._since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
@@ -136,7 +179,8 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._heard = True
         self._head_bytes += len(name) + len(value) + 4  # the colon, the space and the end of the line
-        if self._head_bytes <= self.limits.head_bytes:
+        self._head_lines += 1
+        if self._head_bytes <= self.limits.head_bytes and self._head_lines <= MOST_HEADERS:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -144,7 +188,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._too_large or self._going_on:
             return
         self._in_head = False
-        if self._head_bytes <= self.limits.head_bytes:
+        fits = self._head_bytes <= self.limits.head_bytes and self._head_lines <= MOST_HEADERS
+        if fits and len(self.pipeline) < MOST_PIPELINED:
             super().on_headers_complete()
         else:
             # The parser goes on with what came in the same piece; none of that is heard.
@@ -167,6 +212,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """Called once an answer has been sent."""
         self._since = self.loop.time()
         super().on_response_complete()
+        if self._busy and not (self.pipeline or self._in_message or self.flow.write_paused):
+            self._be_idle()
 
     def go_on(self, parser: Any) -> None:
         """Let another parser take over behind the head of a request, for its body.
@@ -190,6 +237,11 @@ class LimitedProtocol(HttpToolsProtocol):
         Args:
             now: On the event loop's clock, in seconds.
         """
+        if self._is_unread(now):
+            self.count("client-not-reading")
+            log.warning("a client was cut off: it read nothing for %g seconds", self.limits.write_idle_seconds)
+            self.transport.abort()
+            return
         answered = self.cycle is None or self.cycle.response_complete
         if self._refused or self.transport.is_closing() or not (answered or self._in_head):
             return
@@ -201,6 +253,31 @@ class LimitedProtocol(HttpToolsProtocol):
             self.limits.head_seconds if self._in_message else self.limits.idle_seconds
         ):
             self.transport.close()
+
+    def _is_unread(self, now: float) -> bool:
+        """Whether the client has read nothing for too long of what there is to read."""
+        unread = self.transport.get_write_buffer_size()
+        if not unread or unread < self._unread:
+            self._unread_since = now
+        self._unread = unread
+        return now - self._unread_since > self.limits.write_idle_seconds
+
+    def _be_busy(self) -> None:
+        """Reserve what a connection may hold, unless that is so; or end it."""
+        if self._busy or self._refused:
+            return
+        if self.budget.take(_BUSY_BYTES, self._peer):
+            self._busy = True
+        elif self.flow.write_paused:
+            self.count(MemoryFull.slug)
+            self.transport.abort()
+        else:
+            self._refuse(429, MemoryFull.slug, "Other requests have the memory for now; try again soon.")
+
+    def _be_idle(self) -> None:
+        if self._busy:
+            self._busy = False
+            self.budget.give(_BUSY_BYTES, self._peer)
 
     def _refuse(self, status: int, reason: str, text: str) -> None:
         self._refused = True
@@ -214,11 +291,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
 
-def limited(limits: Limits, count: Callable[[str], None]) -> type[LimitedProtocol]:
+def limited(limits: Limits, count: Callable[[str], None], budget: Budget) -> type[LimitedProtocol]:
     """The class of a server's connections.
 
     Args:
         limits: Of each.
         count: Told the reason when one is refused.
+        budget: The memory that requests may take.
     """
-    return type("LimitedProtocol", (LimitedProtocol,), {"limits": limits, "count": staticmethod(count)})
+    members = {"limits": limits, "count": staticmethod(count), "budget": budget}
+    return type("LimitedProtocol", (LimitedProtocol,), members)

@@ -1,27 +1,27 @@
 """`POST /score`: bytes to tensors, tensors to scores, scores to bytes; no framework in between."""
 
-import asyncio
 import gzip
 import time
-from collections.abc import Callable
 from functools import lru_cache
 
-from bundle.manifest import Manifest
-from service import negotiation
+from service import client, footprint, negotiation
 from service.asgi import Headers, Receive, Scope, Send, respond
-from service.body import inflater, read_body
-from service.codecs import json, ndjson
+from service.body import BodyReader, inflater
+from service.budget import Budget, Lease
 from service.codecs.request import ScoreRequest
 from service.decoding import takes_long
-from service.errors import BodyTooSlow, Fault, RequestInvalid, ServiceError, TooManyRecords
+from service.errors import Fault, RequestInvalid, ServiceError
 from service.metrics import Metrics
 from service.models import Models
 from service.negotiation import Codec
 from service.question import Question
 from service.served_model import ServedModel
 from service.settings import Settings
+from service.shadow import Body
 from service.stages import Stages
-from service.stream import Stream, Upload
+from service.stream import Stream
+from service.threads import Threads
+from service.upload import Upload
 from service.verdicts import Verdicts
 
 THREAD_RECORDS = 1024
@@ -31,9 +31,8 @@ COMPRESSED_BYTES = 2**10
 """Answers above this are compressed where the client asks for it."""
 
 _COMPRESSED = ((b"content-encoding", b"gzip"),)
-_SLACK = 4  # commas and brackets that text may hold, for each that JSON needs
-_MOST_ROWS = 2**21
-"""Arrays in a body of images: a hundred bytes each once parsed, where the numbers in them take eight."""
+_WORTH_GIVING_BACK = 2**17
+"""Bytes of a reservation from which on it is made smaller while its request goes on."""
 
 
 class ScoreEndpoint:
@@ -43,12 +42,29 @@ class ScoreEndpoint:
         models: What is in service.
         settings: Limits and the default deadline.
         metrics: Where the stages are timed.
+        budget: The memory that requests may take.
+        bodies: What reads bodies.
+        decoding: Threads that large bodies are decoded on.
+        encoding: Threads that large answers are written on.
     """
 
-    def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        models: Models,
+        settings: Settings,
+        metrics: Metrics,
+        budget: Budget,
+        bodies: BodyReader,
+        decoding: Threads,
+        encoding: Threads,
+    ) -> None:
         self._models = models
         self._settings = settings
         self._metrics = metrics
+        self._budget = budget
+        self._bodies = bodies
+        self._decoding = decoding
+        self._encoding = encoding
         self._stages = Stages(metrics)
 
     async def __call__(
@@ -72,60 +88,58 @@ class ScoreEndpoint:
             await self._stream(scope, headers, receive, send, name, version, seconds)
             return
         self._models.get(name, version).refuse_if_full()
-        model, request, again = await self._read(scope, headers, receive, decoder, name, version, seconds)
-        verdicts, timing = await model.score(request.tensors, request.question, deadline)
-        started = time.perf_counter()
-        compress = b"accept-encoding" in headers and negotiation.gzip_wanted(headers)
-        records = len(verdicts.table)
-        said = (encoder, model, request.question, verdicts, compress)
-        many = THREAD_RECORDS // 4 if compress else THREAD_RECORDS
-        if records > many or verdicts.explanations is not None:
-            answer, coding = await asyncio.to_thread(_encoded, *said)
-        else:
-            answer, coding = _encoded(*said)
-        self._stages.encoded(started)
-        stages = f"queue;dur={timing.queue * 1e3:.3f}, infer;dur={timing.infer * 1e3:.3f}"
-        if request.question.explain:
-            stages += f", explain;dur={timing.explain * 1e3:.3f}"
-        said_by = _said_by(model.name, model.version, request.question, model.manifest.explained)
-        answer_headers = [(b"server-timing", stages.encode()), *said_by, *coding]
-        await respond(send, 200, answer, encoder.MEDIA_TYPE.encode(), answer_headers)
-        if again is not None and model.shadow is not None:
-            model.shadow.offer(again)
+        with Lease(self._budget, client.CURRENT.get()) as lease:
+            body = await self._bodies.read(headers, receive, lease, seconds, footprint.DECODED[decoder.MEDIA_TYPE])
+            # Asked again: by now there may be another version.
+            model = self._models.get(name, version)
+            asked = model.question.worded(scope["query_string"], model.manifest)
+            request = await self._decoded(model, decoder, body, asked, lease)
+            compress = b"accept-encoding" in headers and negotiation.gzip_wanted(headers)
+            records, question = request.records, request.question
+            held = request.tensor_bytes + footprint.of_answer(
+                encoder.MEDIA_TYPE, model.manifest, records, explain=question.explain, compressed=compress
+            )
+            # Otherwise nothing holds on to the body, which is larger than its tensors.
+            again = None if model.shadow is None else _again(decoder, body, model.largest_request, asked)
+            if again is not None or decoder.MEDIA_TYPE in footprint.VIEWED:
+                held += len(body)
+            del body
+            if held > lease.size or lease.size > _WORTH_GIVING_BACK:
+                lease.settle(held)
+            verdicts, timing = await model.score(request.tensors, question, deadline)
+            del request
+            started = time.perf_counter()
+            said = (encoder, model, question, verdicts, compress)
+            many = THREAD_RECORDS // 4 if compress else THREAD_RECORDS
+            if records > many or verdicts.explanations is not None:
+                answer, coding = await self._encoding.run(_encoded, *said)
+            else:
+                answer, coding = _encoded(*said)
+            del verdicts, said
+            self._stages.encoded(started)
+            stages = f"queue;dur={timing.queue * 1e3:.3f}, infer;dur={timing.infer * 1e3:.3f}"
+            if question.explain:
+                stages += f", explain;dur={timing.explain * 1e3:.3f}"
+            said_by = _said_by(model.name, model.version, question, model.manifest.explained)
+            answer_headers = [(b"server-timing", stages.encode()), *said_by, *coding]
+            await respond(send, 200, answer, encoder.MEDIA_TYPE.encode(), answer_headers)
+            if again is not None and model.shadow is not None:
+                model.shadow.offer(again, self._budget)
 
-    async def _read(
-        self,
-        scope: Scope,
-        headers: Headers,
-        receive: Receive,
-        decoder: Codec,
-        name: str | None,
-        version: str | None,
-        seconds: float,
-    ) -> tuple[ServedModel, ScoreRequest, Callable[[Manifest], ScoreRequest] | None]:
-        """What is asked, of which model, and how to read it once more where that has a shadow.
-
-        Otherwise nothing holds on to the body, which is larger than its tensors.
-        """
-        settings = self._settings
-        try:
-            async with asyncio.timeout(seconds):
-                body = await read_body(headers, receive, settings.max_body_bytes, settings.max_expanded_bytes)
-        except TimeoutError:
-            raise BodyTooSlow("the body did not arrive within the deadline", close=True) from None
-        # Asked again: by now there may be another version.
-        model = self._models.get(name, version)
+    async def _decoded(
+        self, model: ServedModel, decoder: Codec, body: bytes, question: Question, lease: Lease
+    ) -> ScoreRequest:
+        """What a body holds; its parser is entered only once all that it may make is reserved."""
         started = time.perf_counter()
-        question = model.question.worded(scope["query_string"], model.manifest)
-        limit = model.largest_request
+        asked = (body, model.manifest, model.largest_request)
         if takes_long(model.schema, len(body)):
-            request = await asyncio.to_thread(_decode_large, decoder, body, model.manifest, limit, question)
+            lease.need(len(body) + await self._decoding.run(decoder.bound, *asked))
+            request = await self._decoding.run(decoder.decode, *asked, question)
         else:
-            request = decoder.decode(body, model.manifest, limit, question)
+            lease.need(len(body) + decoder.bound(*asked))
+            request = decoder.decode(*asked, question)
         self._stages.decoded(started)
-        if model.shadow is None:
-            return model, request, None
-        return model, request, lambda manifest: _decode_large(decoder, body, manifest, limit, question)
+        return request
 
     async def _stream(
         self,
@@ -144,7 +158,8 @@ class ScoreEndpoint:
             said_by = _said_by(model.name, model.version, question, model.manifest.explained)
             media_type = (b"content-type", negotiation.NDJSON.MEDIA_TYPE.encode())
             head = {"type": "http.response.start", "status": 200, "headers": [media_type, *said_by]}
-            stream = Stream(model, question, seconds, head, self._settings, self._metrics)
+            working = (self._budget, self._decoding, self._encoding)
+            stream = Stream(model, question, seconds, head, self._settings, self._metrics, *working)
             await stream.run(upload, inflater(headers), send)
         except ServiceError as error:
             await upload.drain()
@@ -181,21 +196,13 @@ def _said_by(name: str, version: int, question: Question, explained: str) -> tup
     )
 
 
-def _decode_large(
-    decoder: Codec, body: bytes, manifest: Manifest, max_records: int, question: Question
-) -> ScoreRequest:
-    """Decode a body that may have been made to do harm.
-
-    JSON such as `[[],[],[],` takes thirty times its size once parsed, and seconds that no other thread gets.
-    """
-    if decoder.MEDIA_TYPE in (json.MEDIA_TYPE, ndjson.MEDIA_TYPE):
-        nested = body.count(b"[") + body.count(b"{")
-        if manifest.record.image:
-            if nested > _MOST_ROWS or body.count(b",") > max_records * (manifest.record.image[0].dimensions + 2):
-                raise TooManyRecords("more numbers than a request may hold; send fewer images, or files in base64")
-        elif nested + body.count(b",") > _SLACK * max_records * (len(manifest.record.names) + 2):
-            raise TooManyRecords(f"more values than {max_records} records hold, which is the most of a request")
-    return decoder.decode(body, manifest, max_records, question)
+def _again(decoder: Codec, body: bytes, most_records: int, question: Question) -> Body:
+    """What reads a body once more."""
+    return Body(
+        len(body),
+        lambda manifest: decoder.bound(body, manifest, most_records),
+        lambda manifest: decoder.decode(body, manifest, most_records, question),
+    )
 
 
 def _encoded(

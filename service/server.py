@@ -222,12 +222,12 @@ def serve(settings: Settings, share: Share | None = None) -> None:
     except KeysInvalid as error:
         log.error("the keys cannot be used: %s", error)
         raise SystemExit(1) from error
-    limits = Limits(settings.max_head_bytes, settings.head_seconds, settings.idle_seconds)
+    limits = Limits(settings.max_head_bytes, settings.head_seconds, settings.idle_seconds, settings.write_idle_seconds)
     config = _config(
         app,
         host=settings.host,
         port=settings.port,
-        http=limited(limits, lambda reason: app.metrics.rejected.labels(reason).inc()),
+        http=limited(limits, lambda reason: app.metrics.rejected.labels(reason).inc(), app.budget),
         timeout_keep_alive=math.ceil(settings.idle_seconds),
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,

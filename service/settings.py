@@ -67,6 +67,12 @@ class Settings(BaseSettings):
     gpu_memory_mb: int | None = Field(
         default=None, ge=1, description="Most MiB of GPU memory for a model's tensors; by default there is no limit."
     )
+    memory_mb: int | None = Field(
+        default=None,
+        ge=16,
+        description="MiB that requests may take in a worker; by default a share of the container's limit, or of half "
+        "of the machine; beyond that requests get 429, and 413 where they could never fit.",
+    )
     max_records: int = Field(
         default=10_000,
         ge=1,

@@ -4,13 +4,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from bundle.fields import Tensors
 from bundle.manifest import Manifest
-from service.errors import ServiceError
+from service.budget import Budget, Lease
+from service.errors import MemoryFull, ServiceError
 from service.metrics import Metrics
 from service.question import Question
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 64
 """Requests that may wait to be decoded for a shadow; those beyond it are left out."""
+
+CLIENT = "shadow"
+"""As what shadows reserve memory."""
 
 log = logging.getLogger("surprisal.shadow")
 
@@ -35,6 +40,21 @@ class Asked(Protocol):
         """What is asked of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body that may be read once more.
+
+    Args:
+        size: Bytes of it.
+        bound: Says how much more reading it takes, by the fields of a manifest; see `service.negotiation.Codec`.
+        decode: Reads it, as the fields of a manifest.
+    """
+
+    size: int
+    bound: Callable[[Manifest], int]
+    decode: Callable[[Manifest], Asked]
+
+
 class Shadow:
     """Gives a version what another one is asked, as far as there is time for it.
 
@@ -49,18 +69,26 @@ class Shadow:
         self._left_out = metrics.shadow_left_out
         self._seconds = seconds
         self._waiting: set[asyncio.Task[None]] = set()
+        # One at a time, on a thread that nobody waits for.
+        self._thread = ThreadPoolExecutor(1, "shadow")
 
-    def offer(self, decode: Callable[[Manifest], Asked]) -> None:
+    def offer(self, body: Body, budget: Budget) -> None:
         """Have a body scored once more, later.
 
         Args:
-            decode: Reads the body, which it holds, as the fields of a manifest; called on a thread.
+            body: What is scored; it is held until then.
+            budget: The memory that requests may take, and this as well.
         """
         if len(self._waiting) >= MOST_WAITING:
             self._count("queue-full")
             return
+        lease = Lease(budget, CLIENT)
+        if not lease.take(body.size):
+            self._count(MemoryFull.slug)
+            return
         # In a context of its own: nothing of it belongs to the request's trace.
-        task = asyncio.get_running_loop().create_task(self._score(decode), context=Context())
+        task = asyncio.get_running_loop().create_task(self._score(body, lease), context=Context())
+        task.add_done_callback(lambda _: lease.close())
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
@@ -69,11 +97,14 @@ class Shadow:
         for task in self._waiting:
             task.cancel()
         await asyncio.gather(*self._waiting, return_exceptions=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
         await self.model.aclose(grace)
 
-    async def _score(self, decode: Callable[[Manifest], Asked]) -> None:
+    async def _score(self, body: Body, lease: Lease) -> None:
+        in_thread = asyncio.get_running_loop().run_in_executor
         try:
-            asked = await asyncio.to_thread(decode, self.model.manifest)
+            lease.need(body.size + await in_thread(self._thread, body.bound, self.model.manifest))
+            asked = await in_thread(self._thread, body.decode, self.model.manifest)
             question = self.model.question
             # Another score or rate changes nothing of what is counted.
             if asked.question.samples in self.model.manifest.sample_counts:

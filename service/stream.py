@@ -1,93 +1,83 @@
-"""NDJSON answered line by line while it is still being sent, in constant memory."""
+"""NDJSON answered line by line while it is still being sent, in memory that is reserved before it is used.
+
+A stream reserves `BASE_BYTES` before it begins, with which it can always go on, however slowly. Longer lines and larger
+chunks take more where there is more. What it has read waits for nothing but the stream's own lines before it.
+"""
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections import deque
-from functools import partial
+from dataclasses import dataclass
 
 import orjson
 
 from bundle.errors import Problem
 from bundle.fields import Tensors
 from bundle.manifest import Manifest
-from service.asgi import ClientGone, Message, Receive, Send
-from service.body import Inflater
+from service import client, footprint
+from service.asgi import ClientGone, Message, Send
+from service.body import PIECE, Inflater
+from service.budget import Budget, Lease
 from service.codecs import ndjson
 from service.codecs.ndjson import Line
 from service.codecs.request import ScoreRequest
 from service.decoding import takes_long
-from service.errors import BodyMalformed, BodyTooSlow, Fault, QueueFull, RequestInvalid, ServiceError, ShuttingDown
+from service.errors import (
+    BodyMalformed,
+    BodyTooLarge,
+    BodyTooSlow,
+    Fault,
+    MemoryFull,
+    QueueFull,
+    RequestInvalid,
+    ServiceError,
+    ShuttingDown,
+)
 from service.metrics import Metrics
 from service.question import Question
 from service.served_model import ServedModel
 from service.settings import Settings
+from service.shadow import Body
 from service.stages import Stages
+from service.threads import Threads
 from service.trace import CURRENT
+from service.upload import Upload
 from service.verdicts import Verdicts
+from service.waiting_lines import WaitingLines
 
 CHUNK_LINES = 512
 """Most lines that are scored together; fewer when fewer have arrived."""
-CHUNK_BYTES = 2**20
-"""No line is added to a chunk of so many bytes."""
 IN_FLIGHT = 2
 """Chunks between being read and having been sent: one is scored while the other is decoded or sent."""
 SENT_BYTES = 2**16
 """Most bytes sent at a time, so that a slow reader is told from one that does not read."""
 ROOM_SECONDS = 0.02
 """How long a chunk that finds the queue full waits before it tries again."""
-DRAINED_BYTES = 2**20
-DRAINED_SECONDS = 1.0
-"""What is still read of a body that is refused, so that ordinary clients see the answer."""
+TEXT_BYTES = 2**18
+"""Reserved for what a stream has read, however little it is."""
+CHUNK_BASE_BYTES = 3 * 2**18
+"""Reserved for one of its chunks, however small that is."""
+LONG_BYTES = 2**14
+"""A line that has begun and is longer must be whole within the deadline: others may need its memory."""
+MOST_TIMES_SENT = 64
+"""A stream may inflate to so many times what was sent, beyond what any body may inflate to."""
 
 log = logging.getLogger("surprisal.stream")
 
 
-class Upload:
-    """A body that arrives while it is answered.
+@dataclass(slots=True)
+class _Chunk:
+    """Lines that are answered together.
 
     Args:
-        receive: Its ASGI channel.
+        lines: Their numbers and texts.
+        lease: What answering them takes beyond what the stream has reserved.
+        answer: The answer, or why there is none to any of them.
     """
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self.ended = False
-
-    async def read(self) -> bytes:
-        """What has arrived since the last time.
-
-        Raises:
-            ClientGone: The client has left.
-        """
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        self.ended = not message.get("more_body", False)
-        body: bytes = message.get("body", b"")
-        return body
-
-    async def until_gone(self) -> None:
-        """Read on, for nothing; return once the client has left, or the response is complete."""
-        with contextlib.suppress(ClientGone):
-            while True:
-                await self.read()
-
-    async def drain(self) -> None:
-        """Read on for a while; `ended` says afterwards whether that was all."""
-        left = DRAINED_BYTES
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAINED_SECONDS):
-                while not self.ended and left > 0:
-                    left -= len(await self.read())
-
-    def abort(self) -> None:
-        """Break the connection off, with all that is still to be sent: closing it would wait for the client to read."""
-        # ASGI has no message for it; this is uvicorn's transport.
-        transport = getattr(getattr(self._receive, "__self__", None), "transport", None)
-        if transport is not None:
-            transport.abort()
+    lines: list[Line]
+    lease: Lease
+    answer: "asyncio.Task[bytes | ServiceError]"
 
 
 class Stream:
@@ -100,6 +90,9 @@ class Stream:
         head: The head of the answer.
         settings: Limits.
         metrics: Where bad lines and stages are counted.
+        budget: The memory that requests may take.
+        decoding: Threads that long lines are decoded on.
+        encoding: Threads that explanations are written on.
     """
 
     def __init__(
@@ -110,6 +103,9 @@ class Stream:
         head: Message,
         settings: Settings,
         metrics: Metrics,
+        budget: Budget,
+        decoding: Threads,
+        encoding: Threads,
     ) -> None:
         self._model = model
         self._question = question
@@ -117,13 +113,23 @@ class Stream:
         self._head: Message | None = head
         self._idle_seconds = settings.idle_seconds
         self._write_idle_seconds = settings.write_idle_seconds
+        self._most_expanded = settings.max_expanded_bytes
+        self._most_bad = settings.max_records
+        self._bad = 0  # lines in a row
         self._rejected = metrics.rejected
         self._stages = Stages(metrics)
+        self._budget = budget
+        self._decoding = decoding
+        self._encoding = encoding
+        self._client = client.CURRENT.get()
+        self._text = Lease(budget, self._client)
         self._splitter = ndjson.Splitter(settings.max_line_bytes)
         self._too_long = Problem(0, None, f"the line is over {settings.max_line_bytes} bytes")
-        self._waiting = _Waiting(min(CHUNK_LINES, model.most_records(question)))
-        self._answers: asyncio.Queue[asyncio.Task[bytes | ServiceError] | None] = asyncio.Queue()
+        self._waiting = WaitingLines(min(CHUNK_LINES, model.most_records(question)))
+        self._answers: asyncio.Queue[_Chunk | None] = asyncio.Queue()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._base = asyncio.Lock()
+        """Held while a chunk is answered with what the stream has reserved for one."""
         self._complete = False
 
     async def run(self, upload: Upload, inflater: Inflater | None, send: Send) -> None:
@@ -138,48 +144,82 @@ class Stream:
             ServiceError: Before the first byte of the answer; later ones are its last line.
             ClientGone: The client has left, or does not read what it asks for.
         """
-        try:
-            async with asyncio.TaskGroup() as group:
-                reading = group.create_task(self._read(upload, inflater))
-                scoring = group.create_task(self._score(group))
-                await self._write(upload, send)
-                reading.cancel()
-                scoring.cancel()
-                while not self._answers.empty():
-                    if (answering := self._answers.get_nowait()) is not None:
-                        answering.cancel()
-        except BaseExceptionGroup as error:
-            raise error.exceptions[0] from None
-        except asyncio.CancelledError:
-            if self._head is not None:
-                raise
-            # The server's grace is over.
-            await self._break_off(ShuttingDown("the service is shutting down"), upload, send)
-            return
-        if not self._complete:
-            # Now the server closes the connection, without the end that would make the answer seem whole.
-            await upload.drain()
+        with self._text:
+            await self._text.reserve(TEXT_BYTES + CHUNK_BASE_BYTES)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    reading = group.create_task(self._read(upload, inflater))
+                    scoring = group.create_task(self._score(group))
+                    await self._write(upload, send)
+                    reading.cancel()
+                    scoring.cancel()
+                    while not self._answers.empty():
+                        if (chunk := self._answers.get_nowait()) is not None:
+                            chunk.answer.cancel()
+                            chunk.lease.close()
+            except BaseExceptionGroup as error:
+                raise error.exceptions[0] from None
+            except asyncio.CancelledError:
+                if self._head is not None:
+                    raise
+                # The server's grace is over.
+                await self._break_off(ShuttingDown("the service is shutting down"), upload, send)
+                return
+            finally:
+                self._release_chunks()
+            if not self._complete:
+                await upload.drain()
+                await upload.close()
 
     async def _read(self, upload: Upload, inflater: Inflater | None) -> None:
+        sent = expanded = 0
+        begun = 0.0  # when the line began that is not whole yet, if it is a long one
+        loop = asyncio.get_running_loop()
         try:
             while not upload.ended:
-                async with asyncio.timeout(self._idle_seconds):
-                    body = await upload.read()
+                patience = min(self._idle_seconds, begun + self._seconds - loop.time()) if begun else self._idle_seconds
+                try:
+                    async with asyncio.timeout(max(0.0, patience)):
+                        body = await upload.read()
+                except TimeoutError:
+                    raise _too_slow(patience, self._idle_seconds, self._seconds) from None
+                sent += len(body)
                 for piece in (body,) if inflater is None else inflater.feed(body):
+                    expanded += len(piece)
+                    if expanded > self._most_expanded + MOST_TIMES_SENT * sent:
+                        raise BodyTooLarge(f"the stream inflates to over {MOST_TIMES_SENT} times what was sent")
                     self._waiting.add(self._splitter.feed(piece))
+                    await self._hold()
                     await self._waiting.room()
+                if self._splitter.begun <= LONG_BYTES:
+                    begun = 0.0
+                elif not begun:
+                    begun = loop.time()
             if inflater is not None:
                 inflater.close()
-        except BodyMalformed as error:
+        except (BodyMalformed, BodyTooLarge, BodyTooSlow, MemoryFull) as error:
             self._waiting.end(error)
-        except TimeoutError:
-            self._waiting.end(BodyTooSlow(f"nothing came for {self._idle_seconds:g} seconds", close=True))
         else:
             self._waiting.add(self._splitter.end())
             self._waiting.end(None)
         await upload.until_gone()
         if not self._complete:
             raise ClientGone
+
+    async def _hold(self) -> None:
+        """Reserve what has been read; where there is too little, read no more until lines before it are answered.
+
+        Raises:
+            MemoryFull: The line that has begun is itself too long for what there is.
+        """
+        while (held := self._waiting.bytes + self._splitter.begun + 2 * PIECE) > TEXT_BYTES:
+            reserved = held + CHUNK_BASE_BYTES
+            if reserved <= self._text.size or self._text.take(reserved - self._text.size):
+                return
+            if not self._waiting.bytes:
+                raise MemoryFull("other requests have the memory that so long a line takes; send it again soon")
+            await self._waiting.changed()
+        self._text.settle(TEXT_BYTES + CHUNK_BASE_BYTES)
 
     async def _score(self, group: asyncio.TaskGroup) -> None:
         patient = False
@@ -189,9 +229,56 @@ class Stream:
             lines = await self._waiting.take()
             if not lines:
                 break
-            self._answers.put_nowait(group.create_task(self._answer(lines, patient)))
+            lease = Lease(self._budget, self._client)
+            try:
+                size = self._footprint(lines)
+                based = not lease.take(size)
+                if based:
+                    # Not together with another chunk, and of so few lines as what is reserved already suffices for.
+                    await self._base.acquire()
+                    lines = self._fewer(lines)
+            except ServiceError as error:
+                self._answers.put_nowait(_Chunk(lines, lease, group.create_task(_as_it_is(error))))
+                return
+            answer = group.create_task(self._answer(lines, patient))
+            self._answers.put_nowait(_Chunk(lines, lease, answer))
             patient = True
         self._answers.put_nowait(None)
+
+    def _footprint(self, lines: list[Line]) -> int:
+        """Most bytes that answering some lines takes."""
+        texts = [text or b"" for _, text in lines]
+        answer = footprint.of_answer(
+            ndjson.MEDIA_TYPE, self._model.manifest, len(lines), explain=self._question.explain, compressed=False
+        )
+        return ndjson.bound_lines(texts, self._model.manifest) + answer
+
+    def _fewer(self, lines: list[Line]) -> list[Line]:
+        """As many of some lines as one chunk's reservation suffices for; the others wait on.
+
+        Raises:
+            MemoryFull: It does not even for one.
+        """
+        most = len(lines)
+        while most and self._footprint(lines[:most]) > CHUNK_BASE_BYTES:
+            most //= 2
+        if not most:
+            raise MemoryFull("other requests have the memory that so long a line takes; send it again soon")
+        self._waiting.put_back(lines[most:])
+        return lines[:most]
+
+    def _answered(self, chunk: _Chunk) -> None:
+        """Give back what a chunk took, its answer being sent."""
+        if chunk.lease.size:
+            chunk.lease.close()
+        elif self._base.locked():
+            self._base.release()
+        self._slots.release()
+
+    def _release_chunks(self) -> None:
+        while not self._answers.empty():
+            if (chunk := self._answers.get_nowait()) is not None:
+                chunk.lease.close()
 
     async def _answer(self, lines: list[Line], patient: bool) -> bytes | ServiceError:
         """The answer to some lines, or why there is none to any of them."""
@@ -199,7 +286,7 @@ class Stream:
         texts = [text or b"" for _, text in lines]
         asked = (self._model.schema, texts, len(texts) + 1)
         if takes_long(self._model.schema, sum(map(len, texts))):
-            records = await asyncio.to_thread(ndjson.parse, *asked)
+            records = await self._decoding.run(ndjson.parse, *asked)
         else:
             records = ndjson.parse(*asked)
         self._stages.decoded(started)
@@ -211,12 +298,16 @@ class Stream:
                 return error
             started = time.perf_counter()
             explains = verdicts.explanations is not None
-            results = await asyncio.to_thread(ndjson.lines, verdicts) if explains else ndjson.lines(verdicts)
+            results = await self._encoding.run(ndjson.lines, verdicts) if explains else ndjson.lines(verdicts)
             self._stages.encoded(started)
             if self._model.shadow is not None:
-                self._model.shadow.offer(partial(_records, [text for _, text in lines if text], self._question))
+                self._model.shadow.offer(_again([text for _, text in lines if text], self._question), self._budget)
         if not records.problems:
+            self._bad = 0
             return b"".join(results)
+        self._bad = self._bad + len(lines) if records.tensors is None else 0
+        if self._bad > self._most_bad:
+            return RequestInvalid([Fault("", f"over {self._most_bad} lines in a row are no records of these fields")])
         self._rejected.labels("invalid-line").inc(len(records.problems))
         result = iter(results)
         answers = []
@@ -240,12 +331,14 @@ class Stream:
                 return verdicts
 
     async def _write(self, upload: Upload, send: Send) -> None:
-        while (answering := await self._answers.get()) is not None:
-            answer = await answering
-            if isinstance(answer, ServiceError):
-                return await self._break_off(answer, upload, send)
-            await self._send(answer, upload, send)
-            self._slots.release()
+        while (chunk := await self._answers.get()) is not None:
+            try:
+                answer = await chunk.answer
+                if isinstance(answer, ServiceError):
+                    return await self._break_off(answer, upload, send)
+                await self._send(answer, upload, send)
+            finally:
+                self._answered(chunk)
         if self._waiting.error is not None:
             return await self._break_off(self._waiting.error, upload, send)
         self._complete = True
@@ -291,54 +384,13 @@ class Stream:
             raise ClientGone from None
 
 
-class _Waiting:
-    """Lines that have been read and wait to be scored.
-
-    Args:
-        most: Lines that are taken at a time.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._lines: deque[Line] = deque()
-        self._bytes = 0
-        self._ended = False
-        self._changed = asyncio.Event()
-        self.error: ServiceError | None = None
-
-    def add(self, lines: list[Line]) -> None:
-        """Append lines."""
-        if lines:
-            self._lines.extend(lines)
-            self._bytes += sum(len(text or b"") for _, text in lines)
-            self._changed.set()
-
-    def end(self, error: ServiceError | None) -> None:
-        """No more lines will come, and why they do not if the body did not simply end."""
-        self._ended = True
-        self.error = error
-        self._changed.set()
-
-    async def room(self) -> None:
-        """Return once more lines may be read; others have their turn in any case."""
-        await asyncio.sleep(0)
-        while len(self._lines) > self._most or self._bytes > CHUNK_BYTES:
-            self._changed.clear()
-            await self._changed.wait()
-
-    async def take(self) -> list[Line]:
-        """The next lines, as soon as there is one; empty when none will come."""
-        while not self._lines and not self._ended:
-            self._changed.clear()
-            await self._changed.wait()
-        taken: list[Line] = []
-        size = 0
-        while self._lines and len(taken) < self._most and size < CHUNK_BYTES:
-            taken.append(self._lines.popleft())
-            size += len(taken[-1][1] or b"")
-        self._bytes -= size
-        self._changed.set()
-        return taken
+def _again(texts: list[bytes], question: Question) -> Body:
+    """What reads some lines once more."""
+    return Body(
+        sum(map(len, texts)),
+        lambda manifest: ndjson.bound_lines(texts, manifest),
+        lambda manifest: _records(texts, question, manifest),
+    )
 
 
 def _records(texts: list[bytes], question: Question, manifest: Manifest) -> ScoreRequest:
@@ -347,6 +399,16 @@ def _records(texts: list[bytes], question: Question, manifest: Manifest) -> Scor
     if records.tensors is None:
         raise RequestInvalid([Fault("", "no line is a record of these fields")])
     return ScoreRequest(records.tensors, question)
+
+
+def _too_slow(patience: float, idle_seconds: float, seconds: float) -> BodyTooSlow:
+    if patience < idle_seconds:
+        return BodyTooSlow(f"a long line was not whole within {seconds:g} seconds", close=True)
+    return BodyTooSlow(f"nothing came for {idle_seconds:g} seconds", close=True)
+
+
+async def _as_it_is(error: ServiceError) -> bytes | ServiceError:
+    return error
 
 
 def _error_line(problems: list[Problem], number: int) -> bytes:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from service import connections, cpus, logs
+from service import connections, cpus, logs, memory
 from service.acceptor import BACKLOG
 from service.connections import Counts
 from service.server import operators_socket
@@ -243,7 +243,6 @@ def _remove_left_over() -> None:
 
 
 def _as_environment(settings: Settings, workers: int) -> dict[str, str]:
-    given = {"threads": max(1, cpus.available() // workers)} | settings.model_dump(
-        exclude_none=True, exclude={"otlp_endpoint", "keys"}
-    )
+    shares = {"threads": max(1, cpus.available() // workers), "memory_mb": memory.budget_bytes(workers) >> 20}
+    given = shares | settings.model_dump(exclude_none=True, exclude={"otlp_endpoint", "keys"})
     return {f"SURPRISAL_{name.upper()}": str(value) for name, value in given.items()}

@@ -131,6 +131,11 @@ class Splitter:
         self._begun = bytearray()
         self._too_long = False
 
+    @property
+    def begun(self) -> int:
+        """Bytes of the line that has begun."""
+        return len(self._begun)
+
     def feed(self, piece: bytes) -> list[Line]:
         """The lines that a piece ends."""
         texts: list[bytes | None] = list(piece.split(b"\n"))

@@ -17,3 +17,13 @@ class ScoreRequest:
 
     tensors: Tensors
     question: Question
+
+    @property
+    def records(self) -> int:
+        """B."""
+        return len(next(iter(self.tensors.values())))
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())

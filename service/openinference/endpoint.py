@@ -1,6 +1,5 @@
 """What lies under `/v2`: paths, methods, and what answers each."""
 
-import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -9,9 +8,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from service import client, footprint
 from service.asgi import Headers, Receive, Scope, Send, respond
-from service.body import read_body
-from service.errors import BodyTooSlow, MethodNotAllowed, NotReady, RouteNotFound, ServiceError
+from service.body import BodyReader
+from service.budget import Budget, Lease
+from service.codecs import json
+from service.errors import MethodNotAllowed, NotReady, RouteNotFound, ServiceError
 from service.metrics import Metrics
 from service.models import Models
 from service.openinference import metadata, repository
@@ -21,9 +23,12 @@ from service.openinference.statistics import InferStatistics
 from service.problems import problem
 from service.score import seconds_allowed
 from service.settings import Settings
+from service.threads import Threads
 from service.trace import Trace
 
 PREFIX = "/v2"
+_COMMAND_BYTES = 2**16
+"""Largest body of what is no inference: a model's name stands in the path, and there is little else to say."""
 
 
 class Call(NamedTuple):
@@ -82,13 +87,29 @@ class OpenInference:
         models: What is in service.
         settings: Limits and the default deadline.
         metrics: Where requests are timed and counted, and what statistics are read off.
+        budget: The memory that requests may take.
+        bodies: What reads bodies.
+        decoding: Threads that large bodies are decoded on.
+        encoding: Threads that large answers are written on.
     """
 
-    def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        models: Models,
+        settings: Settings,
+        metrics: Metrics,
+        budget: Budget,
+        bodies: BodyReader,
+        decoding: Threads,
+        encoding: Threads,
+    ) -> None:
         self._models = models
         self._settings = settings
+        self._budget = budget
+        self._bodies = bodies
+        self._commands = BodyReader(_COMMAND_BYTES, _COMMAND_BYTES, bodies.threads)
         self._statistics = InferStatistics(metrics)
-        self._infer = Inference(settings, metrics, self._statistics)
+        self._infer = Inference(settings, metrics, self._statistics, decoding, encoding)
         self._server = metadata.server(package_version("surprisal"))
         post, get = "POST", "GET"
         routes = [
@@ -143,15 +164,17 @@ class OpenInference:
         arrived = time.monotonic()
         deadline = arrived + seconds_allowed(call.headers, self._settings)
         self._models.get(call.name, call.version).refuse_if_full()
-        body = await self._body(call, deadline)
-        # Asked again: by now there may be another version.
-        model = self._models.get(call.name, call.version)
-        asked, decoded = await self._infer.read(model, call.headers, body)
-        again = None if model.shadow is None else self._infer.reader(call.headers, body)
-        del body  # it is larger than what is queued
-        await self._infer(model, call.headers, asked, decoded, arrived, deadline, call.send)
-        if again is not None and model.shadow is not None:
-            model.shadow.offer(again)
+        with Lease(self._budget, client.CURRENT.get()) as lease:
+            seconds, becomes = deadline - arrived, footprint.DECODED[json.MEDIA_TYPE]
+            body = await self._bodies.read(call.headers, call.receive, lease, seconds, becomes)
+            # Asked again: by now there may be another version.
+            model = self._models.get(call.name, call.version)
+            asked, decoded = await self._infer.read(model, call.headers, body, lease)
+            again = None if model.shadow is None else self._infer.again(call.headers, body)
+            del body  # it may be larger than what is queued
+            await self._infer(model, call.headers, asked, decoded, arrived, deadline, call.send)
+            if again is not None and model.shadow is not None:
+                model.shadow.offer(again, self._budget)
 
     async def _answer_server(self, call: Call) -> None:
         await _answer(call, self._server)
@@ -183,7 +206,7 @@ class OpenInference:
         await _answer(call, self._statistics.of(models))
 
     async def _answer_index(self, call: Call) -> None:
-        body = await self._body(call, time.monotonic() + seconds_allowed(call.headers, self._settings))
+        body = await self._command(call)
         await _answer(call, repository.index(self._models, ready=repository.ready_only(body)))
 
     async def _load(self, call: Call) -> None:
@@ -193,19 +216,16 @@ class OpenInference:
         await self._set_loaded(call, loaded=False)
 
     async def _set_loaded(self, call: Call, *, loaded: bool) -> None:
-        body = await self._body(call, time.monotonic() + seconds_allowed(call.headers, self._settings))
+        body = await self._command(call)
         repository.refuse_parameters(body)
         assert call.name is not None
         await self._models.set_loaded(call.name, loaded)
         await _answer(call, {})
 
-    async def _body(self, call: Call, deadline: float) -> bytes:
-        try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                limit, expanded = self._settings.max_body_bytes, self._settings.max_expanded_bytes
-                return await read_body(call.headers, call.receive, limit, expanded)
-        except TimeoutError:
-            raise BodyTooSlow("the body did not arrive within the deadline", close=True) from None
+    async def _command(self, call: Call) -> bytes:
+        with Lease(self._budget, client.CURRENT.get()) as lease:
+            seconds = seconds_allowed(call.headers, self._settings)
+            return await self._commands.read(call.headers, call.receive, lease, seconds)
 
 
 def is_under(path: str) -> bool:

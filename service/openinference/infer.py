@@ -1,12 +1,12 @@
 """`POST /v2/models/NAME/infer`: tensors to scores, over the same batcher as `POST /score`."""
 
-import asyncio
 import time
-from collections.abc import Callable
 
 from bundle.fields import Tensors
-from bundle.manifest import Manifest
+from service import footprint
 from service.asgi import Headers, Send, respond
+from service.budget import Lease
+from service.codecs import json
 from service.decoding import takes_long
 from service.metrics import Metrics
 from service.openinference import coding, outputs, request
@@ -17,7 +17,9 @@ from service.openinference.statistics import InferStatistics
 from service.score import THREAD_RECORDS
 from service.served_model import ServedModel
 from service.settings import Settings
+from service.shadow import Body
 from service.stages import Stages
+from service.threads import Threads
 
 
 class Inference:
@@ -27,40 +29,65 @@ class Inference:
         settings: Most records in a request.
         metrics: Where the stages are timed.
         statistics: Where the requests are counted.
+        decoding: Threads that large bodies are decoded on.
+        encoding: Threads that large answers are written on.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, statistics: InferStatistics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        statistics: InferStatistics,
+        decoding: Threads,
+        encoding: Threads,
+    ) -> None:
         self._settings = settings
         self._statistics = statistics
+        self._decoding = decoding
+        self._encoding = encoding
         self._stages = Stages(metrics)
 
-    async def read(self, model: ServedModel, headers: Headers, body: bytes) -> tuple[InferRequest, float]:
+    async def read(self, model: ServedModel, headers: Headers, body: bytes, lease: Lease) -> tuple[InferRequest, float]:
         """What a body asks for, and how many seconds it took to tell.
+
+        Its parser is entered only once all that it may make is reserved; afterwards the lease holds what is asked for,
+        the body, of which that may be a view, and the answer.
 
         Args:
             model: Which is asked.
             headers: The request's.
             body: Inflated.
+            lease: Of the request; it holds the body.
 
         Raises:
             ServiceError: It does not fit.
         """
         started = time.perf_counter()
-        length, limit = headers.get(request.HEADER_LENGTH), model.largest_request
+        given = (body, headers.get(request.HEADER_LENGTH), model.manifest, model.largest_request)
         try:
             if takes_long(model.schema, len(body)):
-                asked = await asyncio.to_thread(request.decode, body, length, model.manifest, limit)
+                lease.need(len(body) + await self._decoding.run(request.bound, *given))
+                asked = await self._decoding.run(request.decode, *given)
             else:
-                asked = request.decode(body, length, model.manifest, limit)
+                lease.need(len(body) + request.bound(*given))
+                asked = request.decode(*given)
+            answer = footprint.of_answer(
+                json.MEDIA_TYPE, model.manifest, asked.records, explain=False, compressed=b"accept-encoding" in headers
+            )
+            lease.settle(len(body) + asked.tensor_bytes + answer)
         except Exception:
             self._statistics.failed(model, time.perf_counter() - started)
             raise
         return asked, self._stages.decoded(started)
 
-    def reader(self, headers: Headers, body: bytes) -> Callable[[Manifest], InferRequest]:
-        """What reads a body as the fields of any manifest; see `read`."""
+    def again(self, headers: Headers, body: bytes) -> Body:
+        """What reads a body once more; see `read`."""
         length, limit = headers.get(request.HEADER_LENGTH), self._settings.max_records
-        return lambda manifest: request.decode(body, length, manifest, limit)
+        return Body(
+            len(body),
+            lambda manifest: request.bound(body, length, manifest, limit),
+            lambda manifest: request.decode(body, length, manifest, limit),
+        )
 
     async def __call__(
         self,
@@ -92,7 +119,7 @@ class Inference:
             scored = time.perf_counter()
             writing = (model.name, model.version, asked, verdicts.columns(), compression)
             heavy = len(verdicts.p_value) > (THREAD_RECORDS // 4 if compression else THREAD_RECORDS)
-            answer, content = await asyncio.to_thread(_write, *writing) if heavy else _write(*writing)
+            answer, content = await self._encoding.run(_write, *writing) if heavy else _write(*writing)
             encoding = self._stages.encoded(scored)
         except Exception:
             self._statistics.failed(model, decoding + time.perf_counter() - started)

@@ -41,6 +41,16 @@ class InferRequest:
     timeout: float | None
     outputs: dict[str, bool]
 
+    @property
+    def records(self) -> int:
+        """B."""
+        return len(next(iter(self.tensors.values())))
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
 
 def decode(body: bytes, header_length: bytes | None, manifest: Manifest, max_records: int) -> InferRequest:
     """Read a body of `infer`.
