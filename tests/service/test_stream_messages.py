@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from service import stream
+from service import stream, waiting_lines
 from service.app import Application
 from service.asgi import Message
 from service.errors import InferenceFailed, QueueFull
@@ -231,7 +231,7 @@ async def test_lines_are_scored_together_as_they_come(
     # Long lines are fewer at a time.
     calls.clear()
     long = exchange()
-    padded = orjson.dumps(payments[0]) + b" " * (stream.CHUNK_BYTES // 4) + b"\n"
+    padded = orjson.dumps(payments[0]) + b" " * (waiting_lines.CHUNK_BYTES // 4) + b"\n"
     long.put(padded * 40, more=False)
     await long.task
     assert len(long.answers) == sum(calls) == 40
