@@ -19,10 +19,12 @@ from service.keys import KeyRing
 from service.metrics import FLUSH_SECONDS, Metrics
 from service.models import Models
 from service.openinference.endpoint import OpenInference
+from service.quarantine import Quarantine
 from service.routes import router
 from service.score import ScoreEndpoint
 from service.settings import Settings
 from service.tracing import Tracing
+from service.worker_table import WorkerTable
 
 log = logging.getLogger("surprisal.http")
 
@@ -34,14 +36,30 @@ class Application:
 
     Args:
         settings: Read once, here.
+        table: What is known of each worker; None for a service without a supervisor.
+        worker: This one's place among them.
+        keys: Who may ask; by default who the settings say.
+        quarantine: Versions whose graph had to be stopped, in memory that the workers share.
+
+    Raises:
+        KeysInvalid: The keys cannot be read.
+        TracingUnusable: Traces cannot be sent.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.metrics = Metrics()
+    def __init__(
+        self,
+        settings: Settings,
+        table: WorkerTable | None = None,
+        worker: int = 0,
+        keys: KeyRing | None = None,
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        self.quarantine = quarantine
+        self.metrics = Metrics(table, worker)
         if settings.expect_provider is not None:
             self.metrics.expect(settings.expect_provider)
         self.models = Models(settings, self.metrics)
-        self._keys = KeyRing(settings)
+        self._keys = KeyRing(settings) if keys is None else keys
         self._tracing = Tracing.start(settings)
         self.api = FastAPIOffline(
             title="Surprisal",
@@ -98,11 +116,11 @@ class Application:
 
 async def _flush(metrics: Metrics) -> None:
     while True:
-        await asyncio.sleep(FLUSH_SECONDS)
         try:
             metrics.flush()
         except Exception:
             log.exception("the metrics could not be written")
+        await asyncio.sleep(FLUSH_SECONDS)
 
 
 def _leave_to_the_gate(request: Request, error: Exception) -> Any:
