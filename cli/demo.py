@@ -41,11 +41,11 @@ def demo(
             _train(Path(folder) / "transactions.parquet", models, console)
     if not serve:
         return
-    from service import server
+    from service import launch
     from service.settings import Settings
 
     _print_commands(port)
-    server.run(Settings(models=models, port=port, default_model=NAME, workers=1))
+    raise SystemExit(launch.run(Settings(models=models, port=port, default_model=NAME, workers=1)))
 
 
 def _train(path: Path, models: Path, console: Console) -> None:

@@ -22,8 +22,8 @@ def serve(
     """Serve every model of a folder; SURPRISAL_* variables set the rest, a flag wins."""
     from pydantic import ValidationError
 
-    from service import server
-    from service.scorer import DeviceUnavailable
+    from service import launch
+    from service.device import DeviceUnavailable
     from service.settings import Settings
 
     flags: dict[str, Any] = {"models": models, "host": host, "port": port, "workers": workers, "device": device}
@@ -34,8 +34,8 @@ def serve(
         wrong = [": ".join([*(_place(part, given) for part in each["loc"]), each["msg"]]) for each in error.errors()]
         fail("; ".join(wrong), CALL_WRONG)
     try:
-        code = server.run(settings)
-    except (DeviceUnavailable, server.CertificateUnusable) as error:
+        code = launch.run(settings)
+    except (DeviceUnavailable, launch.CertificateUnusable) as error:
         fail(error, WORK_FAILED)
     except OSError as error:
         address = error.filename or f"{settings.host}:{settings.port}"

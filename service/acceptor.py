@@ -24,7 +24,11 @@ BACKLOG = 2048
 """Connections that may wait to be accepted."""
 TLS_SECONDS = 60.0
 PAUSE_SECONDS = 0.1
-"""After an error such as too many open files."""
+"""After an error, or while there is no room for one more connection."""
+SCAN_SECONDS = 1.0
+"""Idle connections are looked for this often where there were none."""
+SAY_SECONDS = 60.0
+"""Errors are logged this often at most."""
 
 log = logging.getLogger("surprisal.http")
 
@@ -55,6 +59,8 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[object]] = set()
         self._closed = False
+        self._scan_at = self._say_at = 0.0
+        self._failures = 0
         listening.setblocking(False)
         self._listen()
 
@@ -94,15 +100,17 @@ class Acceptor:
 
     def _accept(self) -> bool:
         """Accept one connection; false where none waits, or none can be had for now."""
+        if self._connections.full:
+            self._make_room()
+            return False
         try:
             connection, _ = self._listening.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             self._listen()
             return False
         except OSError as error:
-            log.error("a connection could not be accepted: %s", error.strerror)
-            self._loop.remove_reader(self._listening)
-            self._loop.call_later(PAUSE_SECONDS, self._listen)
+            self._say(error)
+            self._pause(PAUSE_SECONDS)
             return False
         connection.setblocking(False)
         task = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection, **self._options))
@@ -110,6 +118,26 @@ class Acceptor:
         self._connections.opening()
         task.add_done_callback(self._opened)
         return True
+
+    def _make_room(self) -> None:
+        """Close idle connections; while there are none, newcomers wait to be accepted."""
+        now = self._loop.time()
+        made = False
+        if now >= self._scan_at:
+            made = self._connections.make_room()
+            self._scan_at = now if made else now + SCAN_SECONDS
+        self._pause(LOOK_SECONDS if made else PAUSE_SECONDS)
+
+    def _pause(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listening)
+        self._loop.call_later(seconds, self._listen)
+
+    def _say(self, error: OSError) -> None:
+        self._failures += 1
+        now = self._loop.time()
+        if now >= self._say_at:
+            log.error("connections could not be accepted, %d times: %s", self._failures, error.strerror)
+            self._failures, self._say_at = 0, now + SAY_SECONDS
 
     def _opened(self, task: asyncio.Task[object]) -> None:
         self._opening.discard(task)

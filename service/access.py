@@ -2,7 +2,7 @@
 
 import re
 
-from service.keys import Role
+from service.key import Role
 
 HEALTH = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 """Balancers and probes ask these, without a key."""

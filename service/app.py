@@ -21,11 +21,13 @@ from service.keys import KeyRing
 from service.metrics import FLUSH_SECONDS, Metrics
 from service.models import Models
 from service.openinference.endpoint import OpenInference
+from service.quarantine import Quarantine
 from service.routes import router
 from service.score import ScoreEndpoint
 from service.settings import Settings
 from service.threads import Threads
 from service.tracing import Tracing
+from service.worker_table import WorkerTable
 
 log = logging.getLogger("surprisal.http")
 
@@ -37,10 +39,26 @@ class Application:
 
     Args:
         settings: Read once, here.
+        table: What is known of each worker; None for a service without a supervisor.
+        worker: This one's place among them.
+        keys: Who may ask; by default who the settings say.
+        quarantine: Versions whose graph had to be stopped, in memory that the workers share.
+
+    Raises:
+        KeysInvalid: The keys cannot be read.
+        TracingUnusable: Traces cannot be sent.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.metrics = Metrics()
+    def __init__(
+        self,
+        settings: Settings,
+        table: WorkerTable | None = None,
+        worker: int = 0,
+        keys: KeyRing | None = None,
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        self.quarantine = quarantine
+        self.metrics = Metrics(table, worker)
         if settings.expect_provider is not None:
             self.metrics.expect(settings.expect_provider)
         self.models = Models(settings, self.metrics)
@@ -48,7 +66,7 @@ class Application:
         self.budget = Budget(total - total // memory.CONNECTIONS_SHARE)
         most_threads = max(threads.LEAST, 2 * (settings.threads or cpus.available()))
         self._decoding, self._encoding = Threads("decode", most_threads), Threads("encode", most_threads)
-        self._keys = KeyRing(settings)
+        self._keys = KeyRing(settings) if keys is None else keys
         self._tracing = Tracing.start(settings)
         self.api = FastAPIOffline(
             title="Surprisal",
@@ -108,11 +126,11 @@ class Application:
 
 async def _flush(metrics: Metrics) -> None:
     while True:
-        await asyncio.sleep(FLUSH_SECONDS)
         try:
             metrics.flush()
         except Exception:
             log.exception("the metrics could not be written")
+        await asyncio.sleep(FLUSH_SECONDS)
 
 
 def _leave_to_the_gate(request: Request, error: Exception) -> Any:

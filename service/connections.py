@@ -1,55 +1,28 @@
-"""How many connections each of several workers has open, in memory that all of them see."""
+"""The connections that a worker has open, of which the other workers know how many there are."""
 
-import mmap
-import os
+import heapq
 import sys
-import tempfile
 from typing import Any
 
-_NONE = -1
-"""In the place of a worker that does not accept: not yet, or no more."""
-_BYTES = 8
+from service.worker_table import NONE, WorkerTable
 
-
-class Counts:
-    """The numbers, one a worker.
-
-    Args:
-        file: File descriptor of a file that holds an int64 for each worker.
-    """
-
-    def __init__(self, file: int) -> None:
-        self._counts = memoryview(mmap.mmap(file, os.fstat(file).st_size)).cast("q")
-
-    def __getitem__(self, worker: int) -> int:
-        """How many a worker has."""
-        return self._counts[worker]
-
-    def __setitem__(self, worker: int, count: int) -> None:
-        """Say how many a worker has."""
-        self._counts[worker] = count
-
-    def forget(self, worker: int) -> None:
-        """Say that a worker takes no connections."""
-        self._counts[worker] = _NONE
-
-    def least_beside(self, worker: int, count: int) -> int:
-        """The least of `count` and of what the other workers have that take connections."""
-        others = [other for place, other in enumerate(self._counts) if place != worker and other != _NONE]
-        return min([count, *others])
+_AT_ONCE = 100
+"""One in so many is closed at once where there is no room."""
 
 
 class Connections(set[Any]):
     """Those of one worker; the others are told of every change.
 
     Args:
-        counts: Of all workers.
+        table: Of all workers.
         worker: This worker's place among them.
+        most: How many this worker may hold.
     """
 
-    def __init__(self, counts: Counts, worker: int) -> None:
+    def __init__(self, table: WorkerTable, worker: int, most: int = sys.maxsize) -> None:
         super().__init__()
-        self._counts = counts
+        self._most = most
+        self._table = table
         self._worker = worker
         self._opening = 0
         self._closed = False
@@ -82,27 +55,28 @@ class Connections(set[Any]):
         return len(self) + self._opening
 
     @property
+    def full(self) -> bool:
+        """Whether one more would be too many."""
+        return self.total >= self._most
+
+    def make_room(self) -> bool:
+        """Close some of those that ask for nothing, the ones that have been idle longest; false where all are busy."""
+        idle = [(since, connection) for connection in self if (since := connection.idle_since) is not None]
+        # Some more than the one that is needed: to look through all of them for each newcomer would take long.
+        for _, connection in heapq.nsmallest(1 + len(self) // _AT_ONCE, idle, key=lambda each: each[0]):
+            connection.let_go()
+        return bool(idle)
+
+    @property
     def ahead(self) -> int:
         """How many more there are than the worker has that has the fewest; 0 for that one."""
-        return self.total - self._counts.least_beside(self._worker, self.total)
+        return self.total - self._table.least_beside(self._worker, self.total)
 
     def close(self) -> None:
         """Say that no more are taken."""
         self._closed = True
-        self._counts.forget(self._worker)
+        self._table.connections[self._worker] = NONE
 
     def _tell(self) -> None:
         if not self._closed:
-            self._counts[self._worker] = self.total
-
-
-def new_file(workers: int) -> int:
-    """File descriptor of a file for `Counts` that has no name, and in which no worker takes connections yet."""
-    content = _NONE.to_bytes(_BYTES, sys.byteorder, signed=True) * workers
-    if sys.platform == "linux":
-        file = os.memfd_create("surprisal-connections")
-    else:
-        with tempfile.TemporaryFile() as temporary:
-            file = os.dup(temporary.fileno())
-    os.write(file, content)
-    return file
+            self._table.connections[self._worker] = self.total

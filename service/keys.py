@@ -5,18 +5,21 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Iterable
-from enum import StrEnum
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from bundle import small_file
 from service.errors import KeyForbidden, KeyMissing
+from service.key import Key, Role
 from service.settings import Settings
+from service.shared_keys import SharedKeys
 
 LEAST_CHARACTERS = 16
 """Of a key that is written as it is."""
 POLL_SECONDS = 1.0
 """The file is looked at this often, so that keys can be changed without a restart."""
+FOLLOW_SECONDS = 0.2
+"""A worker looks this often what its supervisor read."""
 _DIGEST = re.compile("sha256:([0-9a-f]{64})")
 _LIKE_A_DIGEST = re.compile("sha256:.*|[0-9a-f]{64}", re.IGNORECASE)
 _COMMENT = re.compile(r"(?:^|\s)#.*")
@@ -25,27 +28,8 @@ _BEARER = re.compile(rb"bearer +([!-~]+)[ \t]*", re.IGNORECASE)
 log = logging.getLogger("surprisal.keys")
 
 
-class Role(StrEnum):
-    """What a key is good for; `admin` for all."""
-
-    SCORE = "score"
-    ADMIN = "admin"
-
-
 class KeysInvalid(Exception):
     """The keys cannot be understood; the message says where and never quotes one."""
-
-
-class Key(NamedTuple):
-    """One key.
-
-    Args:
-        digest: Its SHA-256.
-        role: What it is good for.
-    """
-
-    digest: bytes
-    role: Role
 
 
 class KeyRing:
@@ -53,12 +37,18 @@ class KeyRing:
 
     Args:
         settings: Where they are: a file, which is read again when it changes, and a variable.
+        shared: Where the supervisor tells them to its workers, which then read neither; or None.
 
     Raises:
         KeysInvalid: They cannot be read.
+        TimeoutError: The supervisor told none.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shared: SharedKeys | None = None) -> None:
+        self._shared = shared
+        if shared is not None:
+            self._keys = shared.first()
+            return
         self._file = settings.keys_file
         given = settings.keys.get_secret_value() if settings.keys is not None else ""
         self._given = parse(re.sub("[,;]", "\n", given), "SURPRISAL_KEYS")
@@ -72,6 +62,11 @@ class KeyRing:
     def locked(self) -> bool:
         """Whether keys are asked for."""
         return bool(self._keys)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Those that are known now."""
+        return self._keys
 
     def require(self, headers: Iterable[tuple[bytes, bytes]], needed: Role) -> None:
         """Check the key of a request to a service that is locked.
@@ -99,12 +94,38 @@ class KeyRing:
         if role is not needed and role is not Role.ADMIN:
             raise KeyForbidden(f"this takes a key of the role {needed}")
 
-    async def watch(self) -> None:
-        """Follow the file for ever; while it cannot be read, the keys that were known stay."""
-        while self._file is not None:
-            await asyncio.sleep(POLL_SECONDS)
+    async def watch(self, changed: Callable[[], None] | None = None) -> None:
+        """Follow the file, or the supervisor, for ever; while the file cannot be read, the keys that were known stay.
+
+        Args:
+            changed: Called whenever other keys are known.
+        """
+        if self._shared is not None:
+            await self._follow(self._shared)
+        elif self._file is not None:
+            # A file of a network that is away may be waited for; nobody else waits for this thread.
+            pool = ThreadPoolExecutor(1, "keys")
             try:
-                await asyncio.to_thread(self.refresh)
+                await self._watch_file(pool, changed)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _follow(self, shared: SharedKeys) -> None:
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                self._keys = shared.follow() or self._keys
+            except Exception:
+                log.exception("the keys could not be looked at")
+
+    async def _watch_file(self, pool: ThreadPoolExecutor, changed: Callable[[], None] | None) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            known = self._keys
+            try:
+                await asyncio.get_running_loop().run_in_executor(pool, self.refresh)
+                if changed is not None and self._keys is not known:
+                    changed()
             except Exception:
                 log.exception("the keys could not be looked at")
 

@@ -1,17 +1,28 @@
-"""Every metric of the service (`surprisal_…`, base units), right across workers where several share a folder."""
+"""Every metric of the service (`surprisal_…`, base units), right across workers, which share a folder."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
+from service import metrics_file
 from service.batcher import Rows
 from service.settings import METRICS_FOLDER
 from service.tally import Tally, TallyCounter, TallyHistogram
 from service.verdicts import Verdicts
+from service.worker_table import WorkerTable, new_file
 
 FLUSH_SECONDS = 1.0
 """Counts are at most this old where another worker exposes them."""
@@ -20,15 +31,26 @@ _SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25
 _RECORDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0)
 _P_VALUES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
+log = logging.getLogger("surprisal.metrics")
+
+metrics_file.install()
 # A second series beside every counter, for its birthday, is of no use to Prometheus.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """The service's metrics, on a registry of their own, so that services in one process do not share counts."""
+    """The service's metrics, on a registry of their own, so that services in one process do not share counts.
 
-    def __init__(self) -> None:
+    Args:
+        table: What is known of each worker; None for a service without a supervisor.
+        worker: This one's place among them.
+    """
+
+    def __init__(self, table: WorkerTable | None = None, worker: int = 0) -> None:
         self.registry = CollectorRegistry()
+        self._table = _alone() if table is None else table
+        self._worker = worker
+        self._exposed = self._exposition()
         self._tallies: list[Tally] = []
         self.requests = self._counter("http_requests", "Requests answered.", "route", "method", "status")
         self.duration = self._histogram(
@@ -81,9 +103,6 @@ class Metrics:
             "queue_records", "Records waiting for a batch.", "livesum", "model", "version"
         )
         self._memory = self._gauge("resident_memory_bytes", "Resident memory of the largest worker.", "livemax")
-        if METRICS_FOLDER not in os.environ:
-            self._gauge("workers", "Workers that answer.", "livesum").set(1)
-            Counter("surprisal_worker_restarts", "Workers that were replaced.", registry=self.registry)
         self.model_info = self._gauge(
             "model_info",
             "1 for a version in service, 0 for a retired one.",
@@ -139,7 +158,9 @@ class Metrics:
             self._queue_records.labels(*labels).set(rows)
         for labels, seconds in self.last_batch.items():
             self._last_batch.labels(*labels).set(seconds)
-        self._memory.set(_resident_bytes())
+        if (resident := _resident_bytes()) is not None:
+            self._memory.set(resident)
+        self._copy()
 
     def expose(self) -> bytes:
         """All metrics of all workers in Prometheus' text format."""
@@ -149,12 +170,12 @@ class Metrics:
             self.flush()
         finally:
             self.in_progress += 1
-        return generate_latest(self._shared() or self.registry)
+        return generate_latest(self._exposed)
 
     def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
         """What `expose` shows, of all workers: each sample's name, labels and value."""
         self.flush()
-        for family in (self._shared() or self.registry).collect():
+        for family in self._exposed.collect():
             for sample in family.samples:
                 yield sample.name, sample.labels, sample.value
 
@@ -169,13 +190,26 @@ class Metrics:
             value for sample, given, value in self.samples() if sample == name and labels.items() <= given.items()
         )
 
-    def _shared(self) -> CollectorRegistry | None:
+    def _copy(self) -> None:
+        """Show the other workers what was counted; where that fails, count on, and say so once."""
+        fault = metrics_file.copy_all()
+        unshared = self._table.unshared[self._worker]
+        if fault is not None and not unshared:
+            reason = f"{fault.filename}: {fault.strerror}" if fault.filename else fault.strerror
+            log.error("not all that this worker counts can be shared, and it serves on: %s", reason)
+        elif fault is None and unshared:
+            log.warning("all that this worker counts is shared again")
+        self._table.unshared[self._worker] = fault is not None
+
+    def _exposition(self) -> CollectorRegistry:
+        """What is shown: the workers' own registry is enough where they share no folder."""
         folder = os.environ.get(METRICS_FOLDER)
-        if folder is None:
-            return None
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
-        return registry
+        exposed = self.registry
+        if folder is not None:
+            exposed = CollectorRegistry()
+            exposed.register(metrics_file.SharedCounts(Path(folder), alone=self._table.workers == 1))
+        exposed.register(_OfWorkers(self._table))
+        return exposed
 
     def _plain(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(f"surprisal_{name}", help_text, labels, registry=self.registry)
@@ -196,26 +230,25 @@ class Metrics:
         return Gauge(f"surprisal_{name}", help_text, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]
 
 
-class WorkerMetrics:
-    """What is known of workers where they are several: kept by their supervisor, exposed by each of them."""
+class _OfWorkers:
+    """What the supervisor knows of the workers, shown by each of them."""
 
-    def __init__(self) -> None:
-        registry = CollectorRegistry()
-        self.workers = Gauge(
-            "surprisal_workers", "Workers that answer.", registry=registry, multiprocess_mode="livesum"
+    def __init__(self, table: WorkerTable) -> None:
+        self._table = table
+
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client.registry.Collector`."""
+        yield GaugeMetricFamily("surprisal_workers", "Workers that answer.", self._table.ready)
+        replaced = CounterMetricFamily(
+            "surprisal_worker_restarts", "Workers that were replaced, by reason.", labels=["reason"]
         )
-        self.restarts = Counter("surprisal_worker_restarts", "Workers that were replaced.", registry=registry)
-        self.workers.set(0)
-
-    def dead(self, pid: int, left: int) -> None:
-        """Leave out what a worker said of its own state, and keep what it counted.
-
-        Args:
-            pid: The worker.
-            left: How many still answer.
-        """
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
-        self.workers.set(left)
+        for reason, times in self._table.replaced.items():
+            replaced.add_metric([reason], times)
+        yield replaced
+        unshared = float(any(self._table.unshared))
+        yield GaugeMetricFamily(
+            "surprisal_metrics_unshared", "1 while some worker's counts are not in here in full.", unshared
+        )
 
 
 class BatchObserver:
@@ -281,9 +314,18 @@ class ShadowObserver(BatchObserver):
         """Not a stage of a request."""
 
 
-def _resident_bytes() -> int:
+def _alone() -> WorkerTable:
+    """The table of a service that is one process, and answers."""
+    file = new_file(1)
+    table = WorkerTable(file)
+    os.close(file)
+    table.ready = 1
+    return table
+
+
+def _resident_bytes() -> int | None:
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
-        return 0
+        return None
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -15,7 +15,7 @@ from bundle.manifest import SAMPLE_COUNTS
 from bundle.records import MISSING_TEXTS
 from service import access, answers
 from service.codecs import arrow, csv, json, ndjson
-from service.keys import Role
+from service.key import Role
 from service.models import Models
 from service.openinference import paths as openinference
 from service.served_model import ServedModel

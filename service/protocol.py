@@ -279,6 +279,17 @@ class LimitedProtocol(HttpToolsProtocol):
             self._busy = False
             self.budget.give(_BUSY_BYTES, self._peer)
 
+    @property
+    def idle_since(self) -> float | None:
+        """Since when nothing is asked, on the event loop's clock in seconds; None while something is."""
+        answered = self.cycle is None or self.cycle.response_complete
+        busy = not answered or self._in_message or self._refused or self.transport.is_closing()
+        return None if busy else self._since
+
+    def let_go(self) -> None:
+        """Close the connection, on which nothing is asked, at once."""
+        self.transport.abort()
+
     def _refuse(self, status: int, reason: str, text: str) -> None:
         self._refused = True
         self.count(reason)

@@ -3,8 +3,7 @@
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import onnxruntime
 
 from service import cpus
 from service.batcher import Rows
+from service.device import CUDA_PROVIDER, Device, DeviceUnavailable, no_cuda
 
 DECODED_ROWS = 1024
 """Records times draws in one run on a CPU. Smaller runs pay more often for the call, larger ones leave the cache: with
@@ -22,26 +22,9 @@ LEAST_ROWS = 256
 CUDA_DECODED_ROWS = 2**20
 """The same on a GPU: as many fill it, and a hidden layer of 256 then takes 1 GiB."""
 
-Device = Literal["auto", "cpu", "cuda"]
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-_GPUS = (Path("/dev/nvidia0"), Path("/dev/dxg"))
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": CUDA_PROVIDER}
 
 log = logging.getLogger("surprisal.scorer")
-
-
-class DeviceUnavailable(Exception):
-    """A device was asked for that this machine or this onnxruntime does not have."""
-
-
-def require(device: Device) -> None:
-    """Check that a device can be had at all, before anything is loaded.
-
-    Raises:
-        DeviceUnavailable: `cuda` was asked for, and this onnxruntime has no such provider.
-    """
-    if device == "cuda" and not _offers_cuda():
-        raise DeviceUnavailable(_no_cuda())
 
 
 class Scorer:
@@ -206,24 +189,11 @@ def _session(graph: bytes, device: Device, tf32: bool, gpu_memory_mb: int | None
     # A graph that is itself at fault fails here too, whatever device was asked for.
     session = onnxruntime.InferenceSession(graph, options, providers=[_PROVIDERS["cpu"]])
     if device == "cuda":
-        raise DeviceUnavailable(_no_cuda()) from cause
+        raise DeviceUnavailable(no_cuda(onnxruntime.get_available_providers())) from cause
     if cause is not None:
         log.warning("the GPU cannot be used, so the CPU scores: %s", " ".join(str(cause).split()))
     return session
 
 
-def expects_cuda(device: Device) -> bool:
-    """Whether the graph will run on a GPU, as far as can be told before it is loaded."""
-    return device == "cuda" or (device == "auto" and _offers_cuda() and any(map(Path.exists, _GPUS)))
-
-
 def _offers_cuda() -> bool:
     return _PROVIDERS["cuda"] in onnxruntime.get_available_providers()
-
-
-def _no_cuda() -> str:
-    offered = ", ".join(onnxruntime.get_available_providers())
-    return (
-        f"device cuda was asked for, and ONNX Runtime cannot use it here (it offers {offered}); install "
-        "onnxruntime-gpu in place of onnxruntime on a machine with a GPU, or ask for cpu"
-    )

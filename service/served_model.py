@@ -22,12 +22,13 @@ from bundle.manifest import Manifest
 from bundle.store import Bundle
 from service.batcher import Answer, Batcher
 from service.codecs.json import decode
+from service.device import DeviceUnavailable
 from service.drift import FieldCounts
 from service.errors import QueueFull, ServiceError
 from service.explainer import Explainer, decodes
 from service.metrics import BatchObserver, Metrics, ShadowObserver
 from service.question import Question
-from service.scorer import DeviceUnavailable, Scorer
+from service.scorer import Scorer
 from service.settings import Settings
 from service.shadow import Shadow
 from service.trace import CURRENT, Trace

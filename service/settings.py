@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(
         default=20.0, gt=0, description="Seconds that requests have to finish once listening has ended."
     )
+    watchdog_seconds: float = Field(
+        default=10.0, ge=1, description="Seconds that a worker's event loop may stand still; then it is replaced."
+    )
     slow_ms: int = Field(default=1000, ge=0, description="Requests whose answer takes longer to begin are logged.")
     otlp_endpoint: str | None = Field(
         default=None,

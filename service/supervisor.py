@@ -1,37 +1,39 @@
-"""Several workers on one listening socket, each a process: started, watched, replaced when one dies, ended together."""
+"""The workers, each a process, on sockets that they share: started, watched, replaced when one dies, ended together.
+
+One worker has its supervisor too. Nothing here loads what scores.
+"""
 
 import asyncio
 import contextlib
-import fcntl
+import dataclasses
+import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Sequence
 
-from service import connections, cpus, logs, memory
-from service.acceptor import BACKLOG
-from service.connections import Counts
-from service.server import operators_socket
+from service import cpus, listening, memory, metrics_folder, quarantine, shared_keys, watchdog, worker_table
+from service.inheritance import Inheritance
+from service.keys import KeyRing, KeysInvalid
+from service.metrics_folder import MetricsFolder
 from service.settings import METRICS_FOLDER, Settings
+from service.shared_keys import SharedKeys
+from service.watchdog import Watchdog
+from service.worker_table import WorkerTable
 
 SOON_SECONDS = 5.0
 """A worker that dies sooner than this after its start is replaced only after a pause."""
 PAUSE_SECONDS = 1.0
 _MARGIN_SECONDS = 5.0
-_PREFIX = "surprisal-metrics-"
-_LOCK = "lock"
 
 log = logging.getLogger("surprisal.supervisor")
 
 
 def run(settings: Settings, workers: int) -> int:
-    """Serve with several workers until a signal ends them.
+    """Serve until a signal ends it.
 
     Args:
         settings: Of the service.
@@ -43,13 +45,18 @@ def run(settings: Settings, workers: int) -> int:
     Raises:
         OSError: The address cannot be listened on.
     """
-    logs.configure(settings.log_level)
-    with _listening(settings) as listening, _metrics_folder(settings) as (folder, locks):
-        # prometheus_client reads it once, when it is imported: in the workers, and here for the counts of workers.
-        os.environ[METRICS_FOLDER] = str(folder)
-        operators = operators_socket(settings)
-        with contextlib.closing(operators) if operators is not None else contextlib.nullcontext():
-            return asyncio.run(Supervisor(settings, workers, listening, operators, locks).run())
+    try:
+        keys = KeyRing(settings)
+    except KeysInvalid as error:
+        log.error("the keys cannot be used: %s", error)
+        return 1
+    with contextlib.ExitStack() as last:
+        sockets = [last.enter_context(each) for each in listening.public(settings)]
+        operators = listening.operators(settings)
+        if operators is not None:
+            last.enter_context(operators)
+        folder = last.enter_context(metrics_folder.opened(settings.metrics_folder))
+        return asyncio.run(Supervisor(settings, workers, sockets, folder, keys, operators).run())
 
 
 class Supervisor:
@@ -58,46 +65,79 @@ class Supervisor:
     Args:
         settings: Of the service; the workers get them as environment variables.
         workers: How many.
-        listening: The socket that all of them accept from.
+        sockets: Those that all of them accept from.
+        folder: Where they share their counts.
+        keys: Who may ask; this process alone reads them.
         operators: The socket of the port for operators, or None.
-        held: File descriptors that they hold for as long as they live.
     """
 
     def __init__(
         self,
         settings: Settings,
         workers: int,
-        listening: socket.socket,
+        sockets: Sequence[socket.socket],
+        folder: MetricsFolder,
+        keys: KeyRing,
         operators: socket.socket | None = None,
-        held: tuple[int, ...] = (),
     ) -> None:
-        from service.metrics import WorkerMetrics
-
         self._workers = workers
-        self._listening = listening
+        self._sockets = sockets
         self._operators = operators
-        self._held = held
+        self._folder = folder
         self._patience = settings.drain_seconds + settings.grace_seconds + _MARGIN_SECONDS
-        self._environment = {**os.environ, **_as_environment(settings, workers)}
+        self._environment = _environment(settings, workers)
+        self._scheme = "http" if settings.tls_certificate is None else "https"
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._ready: set[int] = set()
+        self._silent: set[int] = set()
         self._stopping = False
         self._exit_code = 0
-        self._metrics = WorkerMetrics()
         # Workers see its end when this process is gone, however it went.
         self._lifeline, self._lifeline_here = os.pipe()
-        self._counts_file = connections.new_file(workers)
-        self._counts = Counts(self._counts_file)
+        table = worker_table.new_file(workers)
+        self._table = WorkerTable(table)
+        self._watchdog = Watchdog(self._table, settings.watchdog_seconds, time.monotonic())
+        told = shared_keys.new_file()
+        self._keys, self._told = keys, SharedKeys(told)
+        self._told.tell(keys.keys)
+        self._inherited = Inheritance(
+            sockets=[each.fileno() for each in sockets],
+            operators=None if operators is None else operators.fileno(),
+            lifeline=self._lifeline,
+            table=table,
+            keys=told,
+            quarantine=quarantine.new_file(),
+        )
 
     async def run(self) -> int:
         """Start the workers, and return when all have ended."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop, number)
-        address = "http://{}:{}".format(*self._listening.getsockname()[:2])
-        log.info("%d workers answer on %s (Press CTRL+C to quit)", self._workers, address)
+        where = " and ".join(listening.url(each, self._scheme) for each in self._sockets)
+        answer = "1 worker answers" if self._workers == 1 else f"{self._workers} workers answer"
+        log.info("%s on %s (Press CTRL+C to quit)", answer, where)
+        watching = [asyncio.create_task(each) for each in (self._watch(), self._keys.watch(self._tell_keys))]
         await asyncio.gather(*map(self._keep_one, range(self._workers)))
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         return self._exit_code
+
+    def _tell_keys(self) -> None:
+        self._told.tell(self._keys.keys)
+
+    async def _watch(self) -> None:
+        """End workers that have been silent for too long."""
+        while True:
+            await asyncio.sleep(watchdog.LOOK_SECONDS)
+            silent = self._watchdog.look(time.monotonic())
+            for process in [self._running[worker] for worker in silent if worker in self._running]:
+                if process.pid not in self._silent:
+                    self._silent.add(process.pid)
+                    log.error("worker %d does not answer its supervisor; it is killed", process.pid)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process.pid, signal.SIGKILL)  # which ends one that is stopped, too
 
     async def _keep_one(self, worker: int) -> None:
         first = True
@@ -112,13 +152,15 @@ class Supervisor:
                     return
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
-            self._counts.forget(worker)
-            was_ready = process.pid in self._ready
+            was_ready, silent = process.pid in self._ready, process.pid in self._silent
             self._ready.discard(process.pid)
-            self._metrics.dead(process.pid, len(self._ready))
+            self._silent.discard(process.pid)
+            self._table.ready = len(self._ready)
+            self._table.forget(worker)
+            self._folder.forget(process.pid)
             if self._stopping:
                 # Before it has loaded, and in its very last moment, a worker ends by the signal itself.
-                if code not in (0, -signal.SIGTERM, -signal.SIGINT):
+                if code not in (0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
                     self._exit_code = 1
                 return
             if first and not was_ready:
@@ -128,7 +170,7 @@ class Supervisor:
             first = False
             level = logging.ERROR if code else logging.WARNING
             log.log(level, "worker %d ended with %d; another takes its place", process.pid, code)
-            self._metrics.restarts.inc()
+            self._table.replace(worker, silent=silent)
             if time.monotonic() - started < SOON_SECONDS:
                 await asyncio.sleep(PAUSE_SECONDS)
 
@@ -139,9 +181,9 @@ class Supervisor:
 
     async def _live_one(self, worker: int) -> tuple[asyncio.subprocess.Process, int]:
         """Start a worker and wait for its end."""
+        self._folder.make()
         ready, ready_there = os.pipe()
-        inherited = [self._listening.fileno(), ready_there, self._lifeline, self._counts_file]
-        operators = -1 if self._operators is None else self._operators.fileno()
+        inherited = dataclasses.replace(self._inherited, worker=worker, ready=ready_there)
         with contextlib.ExitStack() as last:
             last.callback(os.close, ready)
             try:
@@ -149,33 +191,36 @@ class Supervisor:
                     sys.executable,
                     "-m",
                     "service.worker",
-                    *map(str, (*inherited, operators, worker)),
-                    pass_fds=(*inherited, *self._held, *([] if operators < 0 else [operators])),
+                    json.dumps(dataclasses.asdict(inherited)),
+                    pass_fds=(*inherited.files, *self._folder.held),
                     stdin=asyncio.subprocess.DEVNULL,
-                    env=self._environment,
+                    env={**self._environment, METRICS_FOLDER: str(self._folder.path)},
                     # Or a terminal's Ctrl-C would reach them twice: by itself, and passed on from here.
                     start_new_session=True,
                 )
             finally:
                 os.close(ready_there)
-            self._running[process.pid] = process
-            last.callback(self._running.pop, process.pid)
+            self._running[worker] = process
+            last.callback(self._running.pop, worker)
+            self._watchdog.started(worker)
+            last.callback(self._watchdog.ended, worker)
             if self._stopping:  # while it was started
                 process.terminate()
             loop = asyncio.get_running_loop()
-            loop.add_reader(ready, self._on_ready, ready, process.pid)
+            loop.add_reader(ready, self._on_ready, ready, worker, process.pid)
             last.callback(loop.remove_reader, ready)
             return process, await process.wait()
 
-    def _on_ready(self, ready: int, pid: int) -> None:
+    def _on_ready(self, ready: int, worker: int, pid: int) -> None:
         asyncio.get_running_loop().remove_reader(ready)
         if os.read(ready, 1):
             self._ready.add(pid)
-            self._metrics.workers.set(len(self._ready))
+            self._table.ready = len(self._ready)
+            self._watchdog.ready(worker)
 
     def _stop(self, number: int) -> None:
         """Pass the signal on; at the first one also see to it that nobody waits for ever."""
-        for pid in self._running:
+        for pid in [process.pid for process in self._running.values()]:
             # Ctrl-C in the middle of an import would end in a traceback.
             at_once = pid in self._ready and (number == signal.SIGINT or self._stopping)
             with contextlib.suppress(ProcessLookupError):
@@ -184,7 +229,8 @@ class Supervisor:
         if not self._stopping:
             self._stopping = True
             # The workers hold it as well, and go on accepting for as long as they drain.
-            self._listening.close()
+            for each in self._sockets:
+                each.close()
             asyncio.get_running_loop().call_later(self._patience, self._kill)
 
     def _kill(self) -> None:
@@ -193,56 +239,7 @@ class Supervisor:
             process.kill()
 
 
-@contextlib.contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.create_server(
-        (settings.host, settings.port), family=family, backlog=BACKLOG, reuse_port=False
-    ) as listening:
-        yield listening
-
-
-@contextlib.contextmanager
-def _metrics_folder(settings: Settings) -> Iterator[tuple[Path, tuple[int, ...]]]:
-    """The folder, and the file descriptors that keep it from being swept: the workers' too, who may live longer."""
-    if settings.metrics_folder is None:
-        _remove_left_over()
-        folder, lock = _locked_folder()
-        try:
-            yield folder, (lock,)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
-        return
-    settings.metrics_folder.mkdir(parents=True, exist_ok=True)
-    for left_over in settings.metrics_folder.glob("*.db"):
-        left_over.unlink()
-    yield settings.metrics_folder, ()
-
-
-def _locked_folder() -> tuple[Path, int]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.fstat(lock).st_nlink:
-            return folder, lock
-        os.close(lock)  # it was swept before it was locked
-
-
-def _remove_left_over() -> None:
-    """Remove the folders of supervisors that were killed: nobody holds their lock any more."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)
-
-
-def _as_environment(settings: Settings, workers: int) -> dict[str, str]:
+def _environment(settings: Settings, workers: int) -> dict[str, str]:
     shares = {"threads": max(1, cpus.available() // workers), "memory_mb": memory.budget_bytes(workers) >> 20}
     given = shares | settings.model_dump(exclude_none=True, exclude={"otlp_endpoint", "keys"})
-    return {f"SURPRISAL_{name.upper()}": str(value) for name, value in given.items()}
+    return {**os.environ} | {f"SURPRISAL_{name.upper()}": str(value) for name, value in given.items()}

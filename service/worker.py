@@ -1,29 +1,38 @@
-"""A worker of `service.supervisor`: python -m service.worker SOCKET READY LIFELINE COUNTS OPERATORS WORKER.
+"""A worker of `service.supervisor`: python -m service.worker INHERITANCE, which is JSON of `service.inheritance`."""
 
-All but the last, its place among the others, are file descriptors; -1 is none.
-"""
-
+import json
 import os
 import socket
 import sys
 
 from service import logs, server
-from service.connections import Counts
+from service.inheritance import Inheritance
+from service.quarantine import Quarantine
 from service.settings import Settings
+from service.shared_keys import SharedKeys
+from service.worker_table import WorkerTable
 
 
 def main() -> None:
-    """Serve on an inherited socket until a signal, or the supervisor's end, ends it."""
-    listening, ready, lifeline, counts, operators, worker = map(int, sys.argv[1:])
+    """Serve on inherited sockets until a signal, or the supervisor's end, ends it."""
+    inherited = Inheritance(**json.loads(sys.argv[1]))
     settings = Settings()
     logs.configure(settings.log_level)
 
     def say_ready() -> None:
-        os.write(ready, b"!")
-        os.close(ready)
+        os.write(inherited.ready, b"!")
+        os.close(inherited.ready)
 
-    asked = None if operators < 0 else socket.socket(fileno=operators)
-    share = server.Share(socket.socket(fileno=listening), lifeline, Counts(counts), worker, asked, say_ready)
+    share = server.Share(
+        sockets=[socket.socket(fileno=each) for each in inherited.sockets],
+        operators=None if inherited.operators is None else socket.socket(fileno=inherited.operators),
+        lifeline=inherited.lifeline,
+        table=WorkerTable(inherited.table),
+        worker=inherited.worker,
+        keys=SharedKeys(inherited.keys),
+        quarantine=Quarantine(inherited.quarantine),
+        started=say_ready,
+    )
     server.serve(settings, share)
 
 

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 import pytest
 
 from service.acceptor import Acceptor
-from service.connections import Connections, Counts, new_file
+from service.connections import Connections
+from service.worker_table import WorkerTable, new_file
 
 
 @pytest.fixture
-def counts() -> Iterator[Counts]:
+def table() -> Iterator[WorkerTable]:
     """Of two workers."""
     file = new_file(2)
-    yield Counts(file)
+    yield WorkerTable(file)
     os.close(file)
 
 
@@ -37,8 +38,8 @@ def clients(listening: socket.socket) -> Iterator[list[socket.socket]]:
 class Worker:
     """One that accepts, in this process."""
 
-    def __init__(self, listening: socket.socket, counts: Counts, place: int) -> None:
-        self.open = open_here = Connections(counts, place)
+    def __init__(self, listening: socket.socket, table: WorkerTable, place: int) -> None:
+        self.open = open_here = Connections(table, place)
 
         class Connection(asyncio.Protocol):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -71,41 +72,43 @@ async def until_none(connections: Connections) -> None:
 
 
 async def test_two_workers_take_as_many_each(
-    listening: socket.socket, counts: Counts, clients: list[socket.socket]
+    listening: socket.socket, table: WorkerTable, clients: list[socket.socket]
 ) -> None:
-    workers = [Worker(listening, counts, place) for place in range(2)]
+    workers = [Worker(listening, table, place) for place in range(2)]
     await settle(*workers, connections=len(clients))
-    assert [counts[place] for place in range(2)] == [len(worker.open) for worker in workers]
+    assert [table.connections[place] for place in range(2)] == [len(worker.open) for worker in workers]
     assert max(len(worker.open) for worker in workers) <= 18
     for worker in workers:
         worker.close()
 
 
-async def test_a_worker_alone_takes_all(listening: socket.socket, counts: Counts, clients: list[socket.socket]) -> None:
-    worker = Worker(listening, counts, 0)
+async def test_a_worker_alone_takes_all(
+    listening: socket.socket, table: WorkerTable, clients: list[socket.socket]
+) -> None:
+    worker = Worker(listening, table, 0)
     await settle(worker, connections=len(clients))
     assert worker.open.ahead == 0
     worker.close()
     await asyncio.wait_for(until_none(worker.open), 30)
-    other = Connections(counts, 1)
+    other = Connections(table, 1)
     other.opening()
     assert other.ahead == 0, "who has closed is not waited for"
 
 
 async def test_what_another_worker_does_not_take_is_taken_nevertheless(
-    listening: socket.socket, counts: Counts, clients: list[socket.socket]
+    listening: socket.socket, table: WorkerTable, clients: list[socket.socket]
 ) -> None:
-    counts[1] = 0  # it says that it accepts, and is busy for ever
-    worker = Worker(listening, counts, 0)
+    table.connections[1] = 0  # it says that it accepts, and is busy for ever
+    worker = Worker(listening, table, 0)
     await settle(worker, connections=len(clients))
     worker.close()
 
 
 async def test_what_waits_when_listening_ends_is_still_accepted(
-    listening: socket.socket, counts: Counts, clients: list[socket.socket]
+    listening: socket.socket, table: WorkerTable, clients: list[socket.socket]
 ) -> None:
-    counts[1] = 0
-    worker = Worker(listening, counts, 0)
+    table.connections[1] = 0
+    worker = Worker(listening, table, 0)
     worker.acceptor.close()
     worker.acceptor.close()
     assert len(worker.open) == 0
@@ -113,12 +116,12 @@ async def test_what_waits_when_listening_ends_is_still_accepted(
     worker.close()
 
 
-async def test_a_closed_connection_is_told_at_once(counts: Counts) -> None:
-    mine, other = Connections(counts, 0), Connections(counts, 1)
+async def test_a_closed_connection_is_told_at_once(table: WorkerTable) -> None:
+    mine, other = Connections(table, 0), Connections(table, 1)
     for _ in range(3):
         mine.opening()
     mine.add("a")
     mine.lost()
-    assert (counts[0], mine.total, mine.ahead, other.ahead) == (2, 2, 2, 0)
+    assert (table.connections[0], mine.total, mine.ahead, other.ahead) == (2, 2, 2, 0)
     mine.discard("a")
-    assert counts[0] == 1
+    assert table.connections[0] == 1

@@ -11,7 +11,8 @@ import pytest
 
 from service import scorer as scorers
 from service.batcher import Rows
-from service.scorer import DECODED_ROWS, LEAST_ROWS, DeviceUnavailable, Scorer
+from service.device import DeviceUnavailable
+from service.scorer import DECODED_ROWS, LEAST_ROWS, Scorer
 from tests.conftest import NAME
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

@@ -19,7 +19,8 @@ from service import access
 from service.app import Application
 from service.errors import KeyMissing
 from service.gate import _SCORE_ROUTES
-from service.keys import KeyRing, KeysInvalid, Role, parse
+from service.key import Role
+from service.keys import KeyRing, KeysInvalid, parse
 from service.settings import Settings
 from tests.conftest import NAME, free_port, in_process, running
 from tests.service.test_server import serve

@@ -16,6 +16,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.keys import KeyRing
+from service.metrics_folder import MetricsFolder
 from service.settings import Settings
 from service.supervisor import Supervisor
 from tests.conftest import NAME, running, until
@@ -189,7 +191,10 @@ async def test_processes_that_cannot_be_started_end_it_with_1(
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", none_left)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        assert await Supervisor(Settings(models=models), 2, listening).run() == 1
+        settings = Settings(models=models)
+        folder = MetricsFolder(None)
+        assert await Supervisor(settings, 2, [listening], folder, KeyRing(settings)).run() == 1
+    folder.remove()
     assert "no process could be started: Resource temporarily unavailable" in caplog.text
 
 
