@@ -26,11 +26,11 @@ from rich.table import Table
 
 from benchmarks.dependent import NAMES, Corrupted, Records, Simulator
 from benchmarks.serving.heading import heading
-from bundle import store
+from bundle import contents, store
 from bundle.explanation import COVERAGE, Explanations
 from bundle.fields import Tensors
 from service.question import Question
-from service.served_model import open_calibration, open_explainer, open_scorer
+from service.served_model import open_explainer, open_scorer
 from service.settings import Settings
 from service.verdicts import answered, judge
 from training import config, pipeline, schema
@@ -65,7 +65,7 @@ def measure(seed: int, rows: int, score: str | None) -> dict[str, float]:
     question, faults = Question.usual(manifest).changed(given, manifest)
     assert not faults, faults
     after = tensors(corrupted.after)
-    calibration = open_calibration(bundle)
+    calibration = contents.calibration(bundle)
     verdicts = judge(manifest, calibration, scorer.run(after, question.samples), question.samples)
     verdicts = answered(verdicts, manifest, calibration, question)
     flagged = verdicts.is_anomaly

@@ -3,12 +3,13 @@
 import io
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import ROUND_CEILING, Context, Decimal
 
 import numpy as np
 import numpy.typing as npt
 
+from bundle import npy
 from bundle.errors import CalibrationTooSmall
 
 FILE_NAME = "calibration.npz"
@@ -104,15 +105,31 @@ class Calibration:
         return buffer.getvalue()
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> "Calibration":
-        """Read `calibration.npz`.
+    def from_bytes(cls, content: bytes, keys: Collection[tuple[str, int]], records: int) -> "Calibration":
+        """Read `calibration.npz`, whose every size is known before anything of it is read.
+
+        Args:
+            content: Its bytes.
+            keys: The scores and numbers of draws that it holds, all of them and no others.
+            records: How many scores of each.
 
         Raises:
             ValueError: Not such a file.
         """
+        names = {f"{score}-{samples}.npy": (score, samples) for score, samples in keys}
+        most = npy.size((records,))
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                keys = [(name, *name.rsplit("-", 1)) for name in archive.files]
-                return cls({(score, int(samples)): archive[name] for name, score, samples in keys})
-        except (EOFError, TypeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{FILE_NAME} is not an archive of scores") from error
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                members = archive.infolist()
+                if sorted(member.filename for member in members) != sorted(names):
+                    raise ValueError(f"it does not hold the {len(names)} arrays of scores that the manifest has")
+                # Nothing in it is packed, so it cannot hold more than it has bytes.
+                if any(member.compress_type != zipfile.ZIP_STORED or member.file_size > most for member in members):
+                    raise ValueError(f"it holds something else than {records} scores an array, written as they are")
+                if sum(member.file_size for member in members) > len(content):
+                    raise ValueError("it holds arrays that lie on top of each other")
+                arrays = {names[member.filename]: npy.read(archive.read(member), (records,)) for member in members}
+        # What zipfile raises of damaged and encrypted content.
+        except (EOFError, KeyError, NotImplementedError, OverflowError, RuntimeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"it is not an archive of scores: {error}") from error
+        return cls(arrays)

@@ -6,8 +6,11 @@ BundleError
 │   ├── ManifestInvalid    manifest.json is damaged or not a manifest
 │   ├── SchemaTooNew       written by a later release than this one
 │   ├── FileMissing        a file that the manifest lists is not there
+│   ├── FileRefused        a file is no plain one, or larger than one may be
 │   ├── DigestMismatch     a file's bytes are not those that were written
-│   ├── ExternalData       an ONNX file keeps tensors outside itself
+│   ├── OnnxNotCanonical   an ONNX file that two readers could read differently, or none
+│   ├── ExternalData       an ONNX file reaches outside itself
+│   ├── SignatureRefused   nobody who is trusted has signed it
 │   └── GoldenMismatch     the golden records no longer score as they did at export
 ├── CalibrationTooSmall    too few held-out records for the false-alarm rate asked for
 └── InvalidRecords         records that do not fit the bundle's fields
@@ -54,12 +57,24 @@ class FileMissing(BundleRefused):
     """A file that the manifest lists is not there."""
 
 
+class FileRefused(BundleRefused):
+    """A file is a pipe, a device or a folder, or is larger than one of its kind may be."""
+
+
 class DigestMismatch(BundleRefused):
     """A file's bytes are not those that were written."""
 
 
+class OnnxNotCanonical(BundleRefused):
+    """An ONNX file is none, or is written in a way that two readers could read differently."""
+
+
 class ExternalData(BundleRefused):
-    """An ONNX file keeps tensors outside itself, where no digest covers them."""
+    """An ONNX file reaches outside itself, where no digest covers what is there: for tensors or for operators."""
+
+
+class SignatureRefused(BundleRefused):
+    """The version is not signed by anybody who is trusted."""
 
 
 class GoldenMismatch(BundleRefused):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from bundle.errors import GoldenMismatch
 from bundle.fields import Frozen, Tensors
@@ -25,7 +26,7 @@ class GoldenCase(Frozen):
     record: dict[str, Any] | list[Any]
     samples: int
     expected: dict[str, float | list[float]]
-    tolerance: float
+    tolerance: float = Field(ge=0, allow_inf_nan=False)
 
 
 class Golden(Frozen):

@@ -16,6 +16,12 @@ from bundle.reference import FieldBins, FieldReference
 SCHEMA_VERSION: Final = 3
 """2 since bundles may hold an explainer; those of 1 have none. 3 since a record may be an image."""
 FILE_NAME = "manifest.json"
+SIGNATURE = "manifest.sig"
+"""Beside it: who vouches for it. The one file that a version may get later, so that no manifest lists it."""
+MOST_BYTES = 16 * 2**20
+"""A model of 2 000 fields has a manifest of 3 MiB."""
+_MOST_VALUES = 2_000_000
+"""Values in it, which take far more memory than their text."""
 SAMPLE_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Numbers of draws that a request may ask for: powers of two keep Sobol points balanced."""
 
@@ -264,7 +270,23 @@ class Manifest(Frozen):
         for name in files:
             if not name or name.startswith(".") or "/" in name or "\\" in name or "\0" in name:
                 raise ValueError("a file's name must not leave the bundle's folder")
+        if listed := {FILE_NAME, SIGNATURE} & files.keys():
+            raise ValueError(f"{' and '.join(sorted(listed))} cannot be a file that the manifest lists")
         return files
+
+    @model_validator(mode="after")
+    def _the_deciding_score_is_one_of_the_scores(self) -> "Manifest":
+        if self.anomaly_score not in {score.name for score in self.scores}:
+            raise ValueError("anomaly_score is none of the scores")
+        if len({score.name for score in self.scores}) != len(self.scores):
+            raise ValueError("scores have one name twice")
+        return self
+
+    @model_validator(mode="after")
+    def _draws_are_those_of_the_noise_table(self) -> "Manifest":
+        if not set(self.sample_counts) <= set(SAMPLE_COUNTS) or self.samples not in self.sample_counts:
+            raise ValueError(f"samples and sample_counts are of {', '.join(map(str, SAMPLE_COUNTS))}")
+        return self
 
     @model_validator(mode="after")
     def _every_field_has_a_reference(self) -> "Manifest":
@@ -311,6 +333,8 @@ class Manifest(Frozen):
             SchemaTooNew: `schema_version` is above this release's.
             ManifestInvalid: Damaged, or not a manifest.
         """
+        if sum(map(document.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+            raise ManifestInvalid(FILE_NAME, f"holds more than {_MOST_VALUES:,} values; train it again")
         try:
             content = json.loads(document)
             version = content["schema_version"]

@@ -9,16 +9,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle import durable_file, serving
+from bundle import durable_file, onnx_file, plain_file, serving
 from bundle import manifest as manifests
-from bundle.errors import BundleNotFound, DigestMismatch, FileMissing
+from bundle.errors import BundleNotFound, DigestMismatch, FileMissing, FileRefused
 from bundle.manifest import Manifest
-from bundle.onnx_file import refuse_external_data
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _LONGEST_NAME = 255
 """What file systems take."""
 _VERSION = re.compile(r"[1-9][0-9]*")
+MOST_BYTES = {
+    manifests.FILE_NAME: manifests.MOST_BYTES,
+    ".onnx": 2**30,
+    ".npz": 256 * 2**20,
+    ".npy": 64 * 2**20,
+    ".json": 256 * 2**20,
+}
+"""What a file may have, by its name or its ending. Graphs of VAEs are megabytes, and protobuf itself ends at 2 GiB;
+10 000 held-out records make a calibration of 3 MiB; 65 000 latent dimensions make a noise table of 64 MiB; the golden
+records of images of 1024 x 1024 in colour hold sixteen of them as levels, in 230 MiB."""
+_MOST_OTHER_BYTES = 256 * 2**20
+"""What any other file may have: the report, with its pictures."""
+MOST_BUNDLE_BYTES = 3 * 2**29
+"""What all files of a version may have, which are held at once while it is loaded."""
+MOST_FILES = 64
+"""Files that a manifest may list; there are eight."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +45,14 @@ class Bundle:
         version: Its version.
         manifest: What it promises.
         files: Content of every file that the manifest lists.
+        document: The bytes of `manifest.json`.
     """
 
     name: str
     version: int
     manifest: Manifest
     files: Mapping[str, bytes]
+    document: bytes
 
 
 def valid_name(name: str) -> bool:
@@ -103,31 +120,47 @@ def load(root: Path, name: str, version: int) -> Bundle:
     folder = root / name / str(version)
     if not folder.is_dir():
         raise BundleNotFound(f"there is no version {version} of {name!r} in {root}")
-    manifest = Manifest.from_bytes(_read(folder, manifests.FILE_NAME))
-    files = {}
+    document = _read(folder, manifests.FILE_NAME, MOST_BUNDLE_BYTES)
+    manifest = Manifest.from_bytes(document)
+    if len(manifest.files) > MOST_FILES:
+        raise FileRefused(manifests.FILE_NAME, f"lists {len(manifest.files)} files; {MOST_FILES} at most are read")
+    files, left = {}, MOST_BUNDLE_BYTES - len(document)
     for file, digest in manifest.files.items():
-        files[file] = _read(folder, file)
-        if hashlib.sha256(files[file]).hexdigest() != digest:
+        # Read once: what is compared, walked and run later are the same bytes.
+        files[file] = content = _read(folder, file, left)
+        left -= len(content)
+        if hashlib.sha256(content).hexdigest() != digest:
             raise DigestMismatch(file, "its bytes are not those that were written; restore it or train again")
         if file.endswith(".onnx"):
-            refuse_external_data(file, files[file])
-    return Bundle(name, version, manifest, files)
+            onnx_file.check(file, content)
+    return Bundle(name, version, manifest, files, document)
 
 
-def _read(folder: Path, file: str) -> bytes:
+def most_bytes(file: str) -> int:
+    """What a file of a bundle may have."""
+    return MOST_BYTES.get(file) or MOST_BYTES.get(Path(file).suffix, _MOST_OTHER_BYTES)
+
+
+def _read(folder: Path, file: str, left: int) -> bytes:
+    """A file of a bundle, of which no more than `left` bytes may be read."""
     path = folder / file
     try:
-        leaves = path.is_symlink() and path.resolve().parent != folder.resolve()
+        target = path.resolve()
+        if path.is_symlink() and target.parent != folder.resolve():
+            raise FileMissing(file, "is a link that leaves the bundle's folder")
+        content = plain_file.read(target, min(most_bytes(file), left), follow=False)
     except RuntimeError as error:
         raise FileMissing(file, "is a link that leads to itself") from error
-    if leaves:
-        raise FileMissing(file, "is a link that leaves the bundle's folder")
-    try:
-        return path.read_bytes()
     except FileNotFoundError as error:
         raise FileMissing(file, "is not there; restore it or train again") from error
+    except plain_file.Unsuitable as error:
+        # Not from it: what the file system refuses is tried again, and this is of the bundle's own.
+        raise FileRefused(file, f"cannot be read: {error.strerror}; write the bundle again") from None
     except OSError as error:
         raise FileMissing(file, f"cannot be read: {error.strerror}") from error
+    except MemoryError as error:
+        raise FileRefused(file, "is larger than the memory that there is") from error
+    return content
 
 
 def write(root: Path, name: str, manifest: Manifest, files: Mapping[str, bytes]) -> int:
@@ -144,12 +177,16 @@ def write(root: Path, name: str, manifest: Manifest, files: Mapping[str, bytes])
 
     Raises:
         ValueError: Not a model's name.
+        FileRefused: A file is larger than what would be read again.
         OSError: The disk is full, or the folder cannot be written.
     """
     if not valid_name(name):
         raise ValueError(f"{name!r} is no model name: lower-case letters, digits, '.', '_' and '-' are")
     if manifests.FILE_NAME in files:
         raise ValueError(f"{manifests.FILE_NAME} is written here")
+    for file, content in files.items():
+        if len(content) > most_bytes(file):
+            raise FileRefused(file, f"has {len(content):,} bytes; {most_bytes(file):,} at most are read")
     digests = {file: hashlib.sha256(content).hexdigest() for file, content in sorted(files.items())}
     manifest = Manifest.model_validate(manifest.model_dump() | {"files": digests})
     (root / name).mkdir(parents=True, exist_ok=True)

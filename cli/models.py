@@ -2,14 +2,18 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.failure import WORK_FAILED, fail
+from cli.failure import CALL_WRONG, WORK_FAILED, fail
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+    from service.signature import PublicKeys
 
 app = typer.Typer(help="List, check and choose the versions that are served.", no_args_is_help=True)
 
@@ -90,13 +94,37 @@ def shadow(
 
 
 @app.command()
-def verify(path: Annotated[Path, typer.Argument(help="models, models/NAME or models/NAME/VERSION.")]) -> None:
-    """Compare every byte with its manifest, and the golden records with what they scored at export."""
+def sign(
+    version: Version,
+    key: Annotated[
+        Path, typer.Option(help="PEM file of the private key; openssl genpkey -algorithm ed25519 makes it.")
+    ],
+) -> None:
+    """Verify a version byte by byte and vouch for it: under this name and number, and as it is now."""
+    from bundle import store
+    from service import signature
+
+    root, name, number = _version(version)
+    private = signature.private_key(key)
+    signature.sign(root, store.load(root, name, number), private)
+    print(f"{name} version {number} is signed by {signature.fingerprint(private.public_key())}")
+
+
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(help="models, models/NAME or models/NAME/VERSION.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of public keys of which one must have signed; by default SURPRISAL_TRUSTED_KEYS."),
+    ] = None,
+) -> None:
+    """Compare every byte with its manifest, the golden records with what they scored at export, and who signed it."""
     from bundle import store
     from bundle.errors import BundleError
-    from service.served_model import open_calibration, open_explainer, open_scorer
-    from service.settings import Settings
+    from service import signature
 
+    file = key or _settings().trusted_keys
+    trusted = None if file is None else signature.public_keys(file)
     if store.names(path):
         wanted = [(path, name, version) for name in store.names(path) for version in store.versions(path, name)]
     elif store.versions(path.parent, path.name):
@@ -106,16 +134,12 @@ def verify(path: Annotated[Path, typer.Argument(help="models, models/NAME or mod
     refused = 0
     for root, name, version in wanted:
         try:
-            bundle = store.load(root, name, version)
-            open_calibration(bundle)
-            open_scorer(bundle, Settings(device="cpu")).close()
-            if (explainer := open_explainer(bundle, Settings(device="cpu"))) is not None:
-                explainer.close()
+            signed = _verified(root, name, version, trusted)
         except BundleError as error:
             refused += 1
             print(f"{name} version {version}: {error}")
         else:
-            print(f"{name} version {version}: good")
+            print(f"{name} version {version}: good, {signed}")
     if refused:
         fail(f"{refused} of {len(wanted)} versions would be refused", WORK_FAILED)
 
@@ -131,6 +155,43 @@ def prune(
     root, name = _model(model)
     deleted = registry.prune(root, name, keep)
     print(f"deleted of {name}: {', '.join(map(str, deleted)) or 'nothing'}")
+
+
+def _settings() -> "Settings":
+    """Of the service, on the CPU."""
+    from pydantic import ValidationError
+
+    from service.settings import Settings
+
+    try:
+        return Settings(device="cpu")
+    except ValidationError as error:
+        first = error.errors()[0]
+        fail(f"SURPRISAL_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}", CALL_WRONG)
+
+
+def _verified(root: Path, name: str, version: int, trusted: "PublicKeys | None") -> str:
+    """Check a version as the service does before it serves it, and say by whom it is signed.
+
+    Raises:
+        BundleError: It would be refused.
+    """
+    from bundle import contents, store
+    from service import signature
+    from service.served_model import open_explainer, open_scorer
+
+    bundle, settings = store.load(root, name, version), _settings()
+    if trusted is not None:
+        signed = f"signed by {signature.verify(root, bundle, trusted)}"
+    elif signature.is_signed(root, bundle):
+        signed = "signed, by whom --key PUBLIC.pem tells"
+    else:
+        signed = "unsigned"
+    contents.calibration(bundle)
+    open_scorer(bundle, settings).close()
+    if (explainer := open_explainer(bundle, settings)) is not None:
+        explainer.close()
+    return signed
 
 
 def _model(path: Path) -> tuple[Path, str]:

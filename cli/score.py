@@ -33,12 +33,12 @@ def score_file(
     """
     from dataclasses import replace
 
-    from bundle import store
+    from bundle import contents, store
     from bundle.explanation import Explanations
     from service import files
     from service.codecs import explained
     from service.question import Question
-    from service.served_model import open_calibration, open_explainer, open_scorer
+    from service.served_model import open_explainer, open_scorer, read
     from service.settings import Settings
     from service.verdicts import Verdicts, answered, judge
 
@@ -50,7 +50,7 @@ def score_file(
         fail(f"{source}: {expected}", CALL_WRONG)
     if target.suffix not in files.WRITABLE:
         fail(f"{target}: a file that ends in {', '.join(files.WRITABLE)} is expected", CALL_WRONG)
-    opened = store.load(*store.resolve(bundle))
+    opened = read(*store.resolve(bundle), Settings())
     manifest, schema = opened.manifest, opened.manifest.record
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
     given = {name: value for name, value in wanted.items() if value is not None}
@@ -61,7 +61,7 @@ def score_file(
         fail(f"--{name.replace('_', '-')}{value}: {faults[0].detail}", CALL_WRONG)
     scorer = open_scorer(opened, Settings())
     explainer = open_explainer(opened, Settings()) if question.explain else None
-    calibration = open_calibration(opened)
+    calibration = contents.calibration(opened)
     rows = anomalies = 0
     bar = Progress(
         TextColumn("{task.fields[rows]:,} rows"),

@@ -22,7 +22,7 @@ def serve(
     """Serve every model of a folder; SURPRISAL_* variables set the rest, a flag wins."""
     from pydantic import ValidationError
 
-    from service import launch
+    from service import launch, signature
     from service.device import DeviceUnavailable
     from service.settings import Settings
 
@@ -33,6 +33,8 @@ def serve(
         given = {name for name, value in flags.items() if value is not None}
         wrong = [": ".join([*(_place(part, given) for part in each["loc"]), each["msg"]]) for each in error.errors()]
         fail("; ".join(wrong), CALL_WRONG)
+    if settings.trusted_keys is not None:
+        signature.public_keys(settings.trusted_keys)  # Now, rather than as a refusal of every version.
     try:
         code = launch.run(settings)
     except (DeviceUnavailable, launch.CertificateUnusable) as error:

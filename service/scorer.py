@@ -168,6 +168,8 @@ def _session(graph: bytes, device: Device, tf32: bool, gpu_memory_mb: int | None
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # By their first bytes it would take some for a format of its own, which nobody has checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     cause: Exception | None = None
     if device != "cpu" and _offers_cuda():
         onnxruntime.preload_dlls()  # finds the CUDA libraries that pip has installed

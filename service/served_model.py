@@ -1,18 +1,14 @@
 """One version of a model, ready to score: its graph, its calibration, its batcher."""
 
 import asyncio
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
 import orjson
 
-from bundle import calibration as calibrations
-from bundle import explanation, store
+from bundle import contents, explanation, store
 from bundle import golden as goldens
 from bundle.calibration import Calibration
 from bundle.errors import BundleRefused, GoldenMismatch
@@ -20,6 +16,7 @@ from bundle.fields import RecordSchema, Tensors
 from bundle.golden import Golden
 from bundle.manifest import Manifest
 from bundle.store import Bundle
+from service import signature
 from service.batcher import Answer, Batcher
 from service.codecs.json import decode
 from service.device import DeviceUnavailable
@@ -40,8 +37,6 @@ _QUEUED_REQUESTS = 8
 """Requests of images, each as large as any may be, that may wait for a batch."""
 FULL = 0.95
 """Share of the queue beyond which a request is refused unread."""
-
-_Content = TypeVar("_Content")
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ class ServedModel:
         self.schema: RecordSchema = bundle.manifest.record
         self.question = Question.usual(bundle.manifest)
         """What it answers unless another is asked."""
-        self.calibration = open_calibration(bundle)
+        self.calibration = contents.calibration(bundle)
         self.scorer = scorer
         self.explainer = None if explainer is None else Explainer(self.manifest, explainer, settings)
         self.loaded_at = time.time()
@@ -220,11 +215,29 @@ def load(
         BundleError: The bundle is refused, with the file and the reason.
         DeviceUnavailable: The device asked for cannot be had.
     """
-    bundle = store.load(root, name, version)
+    bundle = read(root, name, version, settings)
     scorer = open_scorer(bundle, settings)
     # What answers nobody explains nothing to anybody.
     explainer = None if shadow else open_explainer(bundle, settings)
     return ServedModel(bundle, scorer, settings, metrics, shadow=shadow, explainer=explainer)
+
+
+def read(root: Path, name: str, version: int, settings: Settings) -> Bundle:
+    """Verify a bundle byte by byte, and who signed it where the settings say who may; opens none of its graphs.
+
+    Args:
+        root: The models folder.
+        name: The model's name.
+        version: Its version.
+        settings: Of the service.
+
+    Raises:
+        BundleError: The bundle is refused, with the file and the reason.
+    """
+    bundle = store.load(root, name, version)
+    if settings.trusted_keys is not None:
+        signature.verify(root, bundle, signature.public_keys(settings.trusted_keys))
+    return bundle
 
 
 def fitting(records: int, schema: RecordSchema, most_bytes: int) -> int:
@@ -264,7 +277,8 @@ def _open_graph(
     cost: int,
     verify: Callable[[Golden, Callable[[Sequence[object], int], Tensors]], None],
 ) -> Scorer:
-    noise = _read(bundle, "noise.npy", lambda content: np.load(io.BytesIO(content), allow_pickle=False))
+    noise = contents.noise(bundle)
+    golden = contents.golden(bundle)
 
     def start(graph: bytes) -> Scorer:
         return Scorer(
@@ -277,8 +291,12 @@ def _open_graph(
             decodes=cost,
         )
 
-    session = _read(bundle, file, start)
-    golden = _read(bundle, goldens.FILE_NAME, Golden.model_validate_json)
+    try:
+        session = contents.read(bundle, file, start)
+    except (BundleRefused, DeviceUnavailable):
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no base
+        raise BundleRefused(file, f"cannot be read: {_one_line(error)}") from error
 
     def run(records: Sequence[object], samples: int) -> Tensors:
         body = orjson.dumps({"records": records, "samples": samples})
@@ -289,24 +307,12 @@ def _open_graph(
         verify(golden, run)
     except ServiceError as error:
         raise GoldenMismatch(goldens.FILE_NAME, f"does not fit the manifest's fields: {error}") from error
+    except BundleRefused:
+        raise
+    except Exception as error:  # nor have those of a run
+        raise BundleRefused(file, f"cannot score the golden records: {_one_line(error)}") from error
     return session
 
 
-def open_calibration(bundle: Bundle) -> Calibration:
-    """A bundle's calibration.
-
-    Raises:
-        BundleRefused: The file is none.
-    """
-    return _read(bundle, calibrations.FILE_NAME, Calibration.from_bytes)
-
-
-def _read(bundle: Bundle, file: str, parse: Callable[[bytes], _Content]) -> _Content:
-    try:
-        return parse(bundle.files[file])
-    except KeyError as error:
-        raise BundleRefused(file, "is not in the manifest; train it again") from error
-    except DeviceUnavailable:
-        raise
-    except Exception as error:
-        raise BundleRefused(file, f"cannot be read: {' '.join(str(error).split())}") from error
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -46,6 +46,11 @@ class Settings(BaseSettings):
         description="PEM file of the certificate chain; with it, HTTPS is spoken, but not on SURPRISAL_OPS_PORT.",
     )
     tls_key: FilePath | None = Field(default=None, description="PEM file of the certificate's private key.")
+    trusted_keys: FilePath | None = Field(
+        default=None,
+        description="PEM file of one or several ed25519 public keys; with it, only versions that one has signed are "
+        "loaded.",
+    )
     workers: int | None = Field(
         default=None, ge=1, description="Processes that answer; by default one for each processor of the quota."
     )

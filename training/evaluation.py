@@ -1,6 +1,5 @@
 """A bundle's scores and other detectors, measured on the same labelled rows."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from bundle import contents
 from bundle.fields import ImageField
 from bundle.store import Bundle
 from training import baselines, export, image_files, schema
@@ -87,7 +87,7 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
     if min(known.size, fresh.size) < 2:
         raise DataInvalid(f"{path}: {rows.size} normal rows are too few to fit on some and to test on others")
 
-    noise = np.load(io.BytesIO(bundle.files["noise.npy"]), allow_pickle=False)[: manifest.samples]
+    noise = contents.noise(bundle)[: manifest.samples]
     session = export.session(bundle.files["scorer.onnx"])
 
     def of_bundle(wanted: Rows) -> dict[str, npt.NDArray[np.float64]]:

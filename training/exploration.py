@@ -1,6 +1,5 @@
 """What a bundle of images says of data: everything that the page of `surprisal explore` shows."""
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +9,7 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 
-from bundle import calibration as calibrations
-from bundle import explanation, image_folder
+from bundle import contents, explanation, image_folder
 from bundle.calibration import Calibration
 from bundle.explanation import Explanations
 from bundle.manifest import Manifest
@@ -121,7 +119,7 @@ def explore(bundle: Bundle, path: Path, other: Path | None, most: int, say: Say 
             f"stand in the bundle's folder, {bundle.name}/{bundle.version}/report.html"
         )
     found = [_images(bundle, each, most) for each in (path, other) if each is not None]
-    noise = np.load(io.BytesIO(bundle.files["noise.npy"]), allow_pickle=False)[: manifest.samples]
+    noise = contents.noise(bundle)[: manifest.samples]
     sessions = {
         name: export.session(bundle.files[name])
         for name in ("scorer.onnx", "encoder.onnx", "decoder.onnx", explanation.FILE_NAME)
@@ -147,7 +145,7 @@ def explore(bundle: Bundle, path: Path, other: Path | None, most: int, say: Say 
         version=bundle.version,
         manifest=manifest,
         codec=codec.of_graphs(manifest.record.image[0], encoder, sessions["decoder.onnx"], deterministic=deterministic),
-        calibration=Calibration.from_bytes(bundle.files[calibrations.FILE_NAME]),
+        calibration=contents.calibration(bundle),
         kl=np.zeros(manifest.latent_size) if deterministic else _kl(encoder, sets[0].images),
         data=sets[0],
         other=sets[1] if other is not None else None,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.serving.formats import json_arrays
 from benchmarks.serving.model import NAME, SAMPLES, simulate
-from bundle import store
+from bundle import contents, store
 from service import cpus
 
 BATCH = 512
@@ -53,14 +53,14 @@ def graph_alone(models: Path) -> Turn:
 def json_to_json(models: Path) -> Turn:
     """What the service itself does with a body, by its own functions: decode, score, judge, encode."""
     from service.codecs import json
-    from service.served_model import open_calibration, open_scorer
+    from service.served_model import open_scorer
     from service.settings import Settings
     from service.verdicts import judge
 
     opened = store.load(models, NAME, store.served_version(models, NAME))
     scorer, calibration, manifest = (
         open_scorer(opened, Settings(device="cpu")),
-        open_calibration(opened),
+        contents.calibration(opened),
         opened.manifest,
     )
     body = json_arrays(simulate(BATCH, seed=2)).body

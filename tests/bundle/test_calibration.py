@@ -3,6 +3,9 @@
 import io
 import math
 import re
+import warnings
+import zipfile
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,15 +138,22 @@ def test_each_score_and_number_of_draws_has_its_own_records() -> None:
     assert [held_out.p_values("elbo", draws, middle)[0] for draws in (1, 2)] == [0.25, 1.0]
 
 
-@given(
-    st.dictionaries(st.tuples(st.sampled_from(["elbo", "expected_log_likelihood", "a-b"]), st.integers(1, 256)), SCORES)
+KEYS = st.sets(
+    st.tuples(st.sampled_from(["elbo", "expected_log_likelihood", "a-b"]), st.integers(1, 256)), min_size=1, max_size=9
 )
-def test_the_file_holds_every_score(scores: dict[tuple[str, int], list[float]]) -> None:
+
+
+@given(KEYS, SCORES, st.data())
+def test_the_file_holds_every_score(keys: set[tuple[str, int]], first: list[float], data: st.DataObject) -> None:
+    scores = {key: data.draw(st.permutations(first)) for key in keys}
     original = Calibration({key: np.array(values, np.float32) for key, values in scores.items()})
-    read = Calibration.from_bytes(original.to_bytes())
+    read = Calibration.from_bytes(original.to_bytes(), keys, len(first))
     for key, values in scores.items():
         assert read.scores(*key).dtype == np.float32
         assert read.scores(*key).tolist() == np.sort(np.float32(values)).tolist()
+    for wrong, records in (({*keys, ("iwae", 1)}, len(first)), (set(), len(first)), (keys, len(first) + 1)):
+        with pytest.raises(ValueError, match=r"does not hold|is expected|something else"):
+            Calibration.from_bytes(original.to_bytes(), wrong, records)
 
 
 def test_nothing_in_the_file_is_ever_unpickled() -> None:
@@ -153,8 +163,22 @@ def test_nothing_in_the_file_is_ever_unpickled() -> None:
 
     buffer = io.BytesIO()
     np.savez(buffer, **{"elbo-1": np.array([Trap()], object)})
-    with pytest.raises(ValueError, match="allow_pickle=False"):
-        Calibration.from_bytes(buffer.getvalue())
+    with pytest.raises(ValueError, match=r"is an array of \|O"):
+        Calibration.from_bytes(buffer.getvalue(), [("elbo", 1)], 1)
+
+
+def archive_of(values: Any, shape: tuple[int, ...] | None = None, after: bytes = b"") -> bytes:
+    """An archive of the right name, whose array is as it is given; of bytes it says that they have a shape."""
+    content = io.BytesIO()
+    if shape is None:
+        np.save(content, values)
+    else:
+        np.lib.format.write_array_header_1_0(content, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        content.write(values)
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("elbo-16.npy", content.getvalue() + after)
+    return whole.getvalue()
 
 
 def not_calibrations() -> dict[str, bytes]:
@@ -163,6 +187,12 @@ def not_calibrations() -> dict[str, bytes]:
     np.save(npy, np.zeros(3))
     np.savez(unnumbered, elbo=np.zeros(3))
     np.savez(word, **{"elbo-sixteen": np.zeros(3)})
+    packed, twice = io.BytesIO(), io.BytesIO()
+    np.savez_compressed(packed, **{"elbo-16": np.zeros(2, np.float32)})
+    with zipfile.ZipFile(twice, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(2):
+            archive.writestr("elbo-16.npy", b"")
     damaged = bytearray(good)
     damaged[good.index(b"\x93NUMPY") + 130] ^= 1
     return {
@@ -171,6 +201,14 @@ def not_calibrations() -> dict[str, bytes]:
         "cut": good[:-10],
         "cut early": good[:20],
         "damaged": bytes(damaged),
+        "packed, so that it may inflate": packed.getvalue(),
+        "one name twice": twice.getvalue(),
+        "half as precise": archive_of(np.zeros(2, np.float16)),
+        "of another machine's order of bytes": archive_of(np.zeros(2, ">f4")),
+        "a table": archive_of(np.zeros((2, 1), np.float32)),
+        "a shape that nobody could hold": archive_of(b"", (2**48,)),
+        "more than the array": archive_of(np.zeros(2, np.float32), after=b"x"),
+        "less than the array": archive_of(b"1234", (2,)),
         "a single array": npy.getvalue(),
         "no number of draws": unnumbered.getvalue(),
         "a word for the number of draws": word.getvalue(),
@@ -180,4 +218,17 @@ def not_calibrations() -> dict[str, bytes]:
 @pytest.mark.parametrize("content", not_calibrations().values(), ids=not_calibrations().keys())
 def test_other_files_are_refused_with_value_error(content: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 (numpy words the message)
-        Calibration.from_bytes(content)
+        Calibration.from_bytes(content, [("elbo", 16)], 2)
+
+
+def test_members_that_lie_on_top_of_each_other_are_refused() -> None:
+    """One stored array that many names share would be many times what the file has."""
+    good = Calibration({("elbo", draws): np.zeros(1000, np.float32) for draws in (1, 2)}).to_bytes()
+    first, second = (entry.header_offset for entry in zipfile.ZipFile(io.BytesIO(good)).infolist())
+    shared = bytearray(good[:second] + good[good.index(b"PK\x01\x02") :])
+    entry = shared.rindex(b"PK\x01\x02")
+    shared[entry + 42 : entry + 46] = first.to_bytes(4, "little")
+    end = shared.rindex(b"PK\x05\x06")
+    shared[end + 16 : end + 20] = second.to_bytes(4, "little")
+    with pytest.raises(ValueError, match=r"on top of each other|archive"):
+        Calibration.from_bytes(bytes(shared), [("elbo", 1), ("elbo", 2)], 1000)

@@ -16,7 +16,9 @@ from bundle.errors import (
     DigestMismatch,
     ExternalData,
     FileMissing,
+    FileRefused,
     ManifestInvalid,
+    OnnxNotCanonical,
     SchemaTooNew,
 )
 from bundle.manifest import Manifest
@@ -202,7 +204,7 @@ def test_a_link_to_itself_to_nothing_or_to_a_folder_is_refused(root: Path, targe
 def test_a_folder_in_place_of_a_file_is_refused(root: Path) -> None:
     (root / "pay" / "1" / "noise.npy").unlink()
     (root / "pay" / "1" / "noise.npy").mkdir()
-    with pytest.raises(FileMissing, match=r"^noise.npy: cannot be read"):
+    with pytest.raises(FileRefused, match=r"^noise.npy: cannot be read: it is no plain file but a folder"):
         store.load(root, "pay", 1)
 
 
@@ -215,7 +217,7 @@ def test_a_graph_with_data_elsewhere_is_refused_in_spite_of_its_digest(root: Pat
         with pytest.raises(ExternalData, match=f"^{file}: "):
             store.load(root, "pay", version)
     version = store.write(root, "pay", manifest, FILES | {"scorer.onnx": b"no graph"})
-    with pytest.raises(ExternalData, match=r"^scorer.onnx: is not an ONNX model"):
+    with pytest.raises(OnnxNotCanonical, match=r"^scorer.onnx: is not an ONNX model"):
         store.load(root, "pay", version)
 
 

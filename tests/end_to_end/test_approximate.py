@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from bundle import explanation, store
+from bundle import contents, explanation, store
 from bundle.calibration import Calibration
 from cli.inspect import inspect
 from service.settings import Settings
@@ -74,7 +74,7 @@ def test_contaminated_rows_train_and_what_was_left_out_is_said(tmp_path: Path, m
     assert 126 <= kept < 140
     assert manifest.training.rows == {"train": 343, "validation": 49, "calibration": kept, "anomalies": 0}
     loaded = store.load(tmp_path, "unsure", 1)
-    calibration = Calibration.from_bytes(loaded.files["calibration.npz"])
+    calibration = contents.calibration(loaded)
     assert all(
         calibration.scores(score.name, samples).size == kept
         for score in loaded.manifest.scores

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from bundle import store
+from bundle import contents, store
 from bundle.calibration import Calibration
 from bundle.records import encode_columns
-from service.served_model import open_calibration, open_scorer
+from service.served_model import open_scorer
 from service.settings import Settings
 from service.verdicts import judge
 from tests.conftest import NAME, running
@@ -58,7 +58,7 @@ def test_fresh_normal_records_score_like_the_calibration_records(
     columns = {name: np.asarray(table[name]) for name in bundle.manifest.record.names}
     tensors = encode_columns(bundle.manifest.record, columns, 5000)
     outputs = open_scorer(bundle, Settings(device="cpu")).run(tensors, samples)
-    calibration: Calibration = open_calibration(bundle)
+    calibration: Calibration = contents.calibration(bundle)
     assert kstest(-outputs["elbo"], calibration.scores("elbo", samples)).pvalue > 0.001
     verdicts = judge(bundle.manifest, calibration, outputs, samples)
     assert 0.002 < verdicts.is_anomaly.mean() < 0.025

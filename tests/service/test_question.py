@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from bundle import store
-from bundle.calibration import Calibration
+from bundle import contents, store
 from bundle.manifest import TABLE_SCORES
 from tests.conftest import NAME
 
@@ -33,7 +32,7 @@ async def test_a_score_has_its_own_calibration(
     client: httpx.AsyncClient, models: Path, score: str, samples: int
 ) -> None:
     answer = await ask(client, score=score, samples=samples)
-    held_out = Calibration.from_bytes(store.load(models, NAME, 1).files["calibration.npz"])
+    held_out = contents.calibration(store.load(models, NAME, 1))
     found = np.array([result["anomaly_score"] for result in answer["results"]], np.float32)
     expected = held_out.p_values(score, samples, found)
     assert [result["p_value"] for result in answer["results"]] == expected.tolist()

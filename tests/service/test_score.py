@@ -13,8 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bundle import store
-from bundle.calibration import Calibration
+from bundle import contents, store
 from service.batcher import Batcher
 from service.errors import ServiceError
 from service.problems import STATUS
@@ -68,7 +67,7 @@ async def test_a_record_gets_every_score(client: httpx.AsyncClient, models: Path
     bundle = store.load(models, NAME, 1)
     assert len(result["latent_mean"]) == bundle.manifest.latent_size
     assert result["reconstruction_probability"] == pytest.approx(np.exp(result["log_reconstruction_probability"]))
-    held_out = Calibration.from_bytes(bundle.files["calibration.npz"]).scores("combined", 16)
+    held_out = contents.calibration(bundle).scores("combined", 16)
     strange = int((held_out >= np.float32(result["anomaly_score"])).sum())
     assert result["p_value"] == pytest.approx((1 + strange) / (held_out.size + 1), abs=0)
     assert result["is_anomaly"] is False

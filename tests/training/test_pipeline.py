@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle import store
-from bundle.calibration import Calibration
+from bundle import contents, store
 from bundle.golden import Golden
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
@@ -73,7 +72,7 @@ def test_golden_records_are_raw_and_of_every_shape(run: tuple[pipeline.Trained, 
 
 def test_every_score_is_calibrated_for_every_number_of_draws(run: tuple[pipeline.Trained, list[str]]) -> None:
     trained = run[0]
-    calibration = Calibration.from_bytes((trained.folder / "calibration.npz").read_bytes())
+    calibration = contents.calibration(store.load(trained.folder.parents[1], trained.name, trained.version))
     for score in trained.manifest.scores:
         for samples in trained.manifest.sample_counts:
             assert calibration.scores(score.name, samples).size == trained.manifest.training.rows["calibration"]
