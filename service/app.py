@@ -19,6 +19,7 @@ from service.keys import KeyRing
 from service.metrics import FLUSH_SECONDS, Metrics
 from service.models import Models
 from service.openinference.endpoint import OpenInference
+from service.quarantine import Quarantine
 from service.routes import router
 from service.score import ScoreEndpoint
 from service.settings import Settings
@@ -34,13 +35,14 @@ class Application:
 
     Args:
         settings: Read once, here.
+        quarantine: The versions that are not to be served, where workers share that.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, quarantine: Quarantine | None = None) -> None:
         self.metrics = Metrics()
         if settings.expect_provider is not None:
             self.metrics.expect(settings.expect_provider)
-        self.models = Models(settings, self.metrics)
+        self.models = Models(settings, self.metrics, quarantine)
         self._keys = KeyRing(settings)
         self._tracing = Tracing.start(settings)
         self.api = FastAPIOffline(
@@ -82,7 +84,7 @@ class Application:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
-        await self.models.refresh()
+        await self.models.start()
         watched = (self.models.watch(), self._keys.watch(), _flush(self.metrics))
         background = [asyncio.create_task(each) for each in watched]
         try:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import math
+import os
 import signal
 import socket
 import ssl
@@ -15,11 +16,12 @@ from typing import Any
 
 import uvicorn
 
-from service import cpus, logs, scorer
+from service import cpus, daemon_thread, logs, scorer
 from service.acceptor import Acceptor
 from service.asgi import Receive, Scope, Send
 from service.connections import Connections, Counts
 from service.protocol import SWEEP_SECONDS, LimitedProtocol, Limits, limited
+from service.run_guard import GUARD
 from service.settings import Settings
 
 LAST_CALL_SECONDS = 0.1
@@ -243,6 +245,10 @@ def serve(settings: Settings, share: Share | None = None) -> None:
         Server(config, drain, settings.drain_seconds, share, operators).run()
     except SystemExit as error:
         raise SystemExit(1) from error  # uvicorn's own code for a failed start is 3
+    if GUARD.running or daemon_thread.left_behind():
+        # All is answered and written. Who waits for such a thread may wait for ever.
+        logging.shutdown()
+        os._exit(0)
 
 
 def operators_socket(settings: Settings) -> socket.socket | None:
