@@ -57,11 +57,10 @@ class Application:
         keys: KeyRing | None = None,
         quarantine: Quarantine | None = None,
     ) -> None:
-        self.quarantine = quarantine
         self.metrics = Metrics(table, worker)
         if settings.expect_provider is not None:
             self.metrics.expect(settings.expect_provider)
-        self.models = Models(settings, self.metrics)
+        self.models = Models(settings, self.metrics, quarantine)
         total = memory.budget_bytes(1) if settings.memory_mb is None else settings.memory_mb * 2**20
         self.budget = Budget(total - total // memory.CONNECTIONS_SHARE)
         most_threads = max(threads.LEAST, 2 * (settings.threads or cpus.available()))
@@ -108,7 +107,7 @@ class Application:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
-        await self.models.refresh()
+        await self.models.start()
         watched = (self.models.watch(), self._keys.watch(), _flush(self.metrics))
         background = [asyncio.create_task(each) for each in watched]
         try:

@@ -2,21 +2,32 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
-from bundle import registry, serving, store
+from bundle import registry
 from bundle.errors import BundleError, BundleNotFound
-from bundle.serving import Serving
+from service import daemon_thread, quarantine
+from service.device import DeviceUnavailable
 from service.errors import ModelNotFound, ModelRefused, ModelsNotWritable, NotReady
+from service.loading import Loader, Version
 from service.metrics import Metrics
-from service.served_model import ServedModel, load
+from service.models_folder import Folder, Look
+from service.quarantine import Quarantine
+from service.refusal import Refusal
+from service.run_guard import GUARD
+from service.served_model import ServedModel
 from service.settings import Settings
 from service.shadow import Shadow
+from service.trial import LimitExceeded
 
 POLL_SECONDS = 1.0
 """The models folder is looked at this often; file notifications fail on shared volumes."""
+START_SECONDS = 5.0
+"""At the start, once a model is served, the others have this long; what takes longer is tried again in a child."""
+CLOSE_SECONDS = 2.0
+"""Nobody waits any more for what is queued at the very end."""
 
 log = logging.getLogger("surprisal.models")
 
@@ -27,17 +38,26 @@ class Models:
     Args:
         settings: Where they are, and the limits.
         metrics: Where loads are counted.
+        held: The versions that are not to be served; by default none is, and nobody shares it.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, held: Quarantine | None = None) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._folder = Folder(settings.models)
+        self._loader = Loader(
+            settings, metrics, held or Quarantine(quarantine.new_file()), ending=lambda: self.draining
+        )
         self._served: dict[str, ServedModel] = {}
-        self._refused: dict[str, tuple[object, str]] = {}
         self._unloaded: set[str] = set()
-        self._refused_shadows: dict[str, tuple[object, str]] = {}
+        self._refused: dict[str, Refusal] = {}
+        self._refused_shadows: dict[str, Refusal] = {}
+        self._looks: dict[str, Look] = {}
+        self._loads: dict[Version, asyncio.Task[None]] = {}
+        self._seen: dict[Version, object] = {}
         self._retiring: set[asyncio.Task[None]] = set()
-        self._refreshing = asyncio.Lock()
+        self._starting = False
+        self._no_device: DeviceUnavailable | None = None
         self.draining = False
 
     @property
@@ -48,7 +68,7 @@ class Models:
     @property
     def refused(self) -> dict[str, str]:
         """Why the version that should be served is not, by model's name."""
-        return {name: reason for name, (_, reason) in self._refused.items()}
+        return {name: refusal.reason for name, refusal in self._refused.items()}
 
     @property
     def unloaded(self) -> tuple[str, ...]:
@@ -64,6 +84,7 @@ class Models:
         if not self._served:
             reasons = [f"{name}: {reason}" for name, reason in self.refused.items()]
             reasons += [f"{name} was taken out of service" for name in self.unloaded]
+            reasons += [f"{version} is being loaded" for version in self._loads]
             return "; ".join(reasons) or f"there is no model in {self._settings.models}"
         return None
 
@@ -92,35 +113,48 @@ class Models:
             raise ModelNotFound(f"that version of {name} is not in service; version {model.version} is")
         return model
 
-    async def refresh(self) -> None:
-        """Follow the models folder; what cannot be loaded leaves the version in service as it is.
+    async def start(self) -> None:
+        """Load what is there; return once it is served, or refused, or takes much longer than the others.
 
         Raises:
             DeviceUnavailable: The device asked for cannot be had, so that no model can ever be served.
         """
-        async with self._refreshing:
-            names = await asyncio.to_thread(store.names, self._settings.models)
-            for name in self._refused.keys() - set(names):
-                self._accept(name)
-            self._unloaded &= set(names)
-            for name in names:
-                seen: object = None
-                try:
-                    wanted, version = await asyncio.to_thread(_wanted, self._settings.models, name)
-                    if not wanted.loaded:
-                        self._unload(name)
-                        continue
-                    self._unloaded.discard(name)
-                    if name not in self._served or self._served[name].version != version:
-                        seen = await asyncio.to_thread(_fingerprint, self._settings.models / name / str(version))
-                        if name in self._refused and seen is not None and self._refused[name][0] == seen:
-                            continue
-                        self._serve(await self._load(name, version))
-                    self._accept(name)
-                except (BundleError, OSError) as error:
-                    self._refuse(name, None if _passing(error) else seen, str(error))
-                else:
-                    await self._follow_shadow(name, wanted)
+        self._starting = True
+        try:
+            await self.follow()
+            while self._loads:
+                patience = START_SECONDS if self._served else None
+                done, _ = await asyncio.wait(
+                    self._loads.values(), timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    break
+        finally:
+            self._starting = False
+        if self._no_device is not None:
+            raise self._no_device
+        for version in list(self._loads):
+            log.warning("%s takes long; it is tried again in a process of its own", version)
+            self._give_up(version)
+
+    async def refresh(self) -> None:
+        """Follow the models folder, and wait for what is loaded."""
+        await self.follow()
+        while self._loads:
+            await asyncio.wait(self._loads.values(), return_when=asyncio.FIRST_COMPLETED)
+
+    async def follow(self) -> None:
+        """Look at the models folder, and begin to load what it names; what cannot be leaves the version in service."""
+        for model in self.served:
+            self._end_what_is_held(model)
+        names = await self._folder.names()
+        if names is None:
+            log.error("the models folder %s does not answer", self._settings.models)
+            return
+        for name in {*self._refused, *(version.name for version in self._loads)} - set(names):
+            self._apply(name, None)
+        self._unloaded &= set(names)
+        await self._look(names)
 
     async def set_loaded(self, name: str, loaded: bool) -> None:
         """Take a model into service or out of it: for good, and in every service that follows this folder.
@@ -135,38 +169,143 @@ class Models:
             ModelsNotWritable: The folder cannot be written.
         """
         try:
-            await asyncio.to_thread(registry.set_loaded, self._settings.models, name, loaded)
+            async with asyncio.timeout(self._settings.load_seconds):
+                await daemon_thread.run(
+                    registry.set_loaded, self._settings.models, name, loaded, name="writes-serving.json"
+                )
         except BundleNotFound as error:
             raise ModelNotFound("there is no such model in the models folder") from error
         except BundleError as error:
             raise ModelRefused(str(error)) from error
-        except OSError as error:
+        except OSError as error:  # a timeout among them
             raise ModelsNotWritable(
-                f"serving.json cannot be written ({error.strerror}); the folder may be mounted read-only here"
+                f"serving.json cannot be written ({error.strerror or 'no answer'}); the folder may be mounted "
+                "read-only here"
             ) from error
-        await self.refresh()
+        await self._look([name])
+        while wanted := [task for version, task in self._loads.items() if version.name == name and not version.shadow]:
+            await asyncio.wait(wanted)
         if loaded and name not in self._served:
             raise ModelRefused(self.refused.get(name, "it could not be loaded; the log says why"))
 
     async def watch(self) -> None:
-        """Refresh for ever; what goes wrong is logged and ends nothing."""
+        """Follow for ever; what goes wrong is logged and ends nothing."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
-                await self.refresh()
+                await self.follow()
             except Exception:
                 log.exception("the models folder could not be looked at")
 
     async def aclose(self) -> None:
-        """Answer what is queued everywhere, then end."""
+        """End what is loaded, answer what is queued everywhere, then end."""
+        self.draining = True
+        self._folder.close()
+        loads = list(self._loads.values())
+        for version in list(self._loads):
+            self._give_up(version)
         for model in self.served:
-            self._retire(model)
-        await asyncio.gather(*self._retiring)
+            self._retire(model, min(self._settings.grace_seconds, CLOSE_SECONDS))
+        await asyncio.gather(*self._retiring, *loads, return_exceptions=True)
+        GUARD.stop_all()
 
-    async def _load(self, name: str, version: int, *, shadow: bool = False) -> ServedModel:
-        return await asyncio.to_thread(
-            load, self._settings.models, name, version, self._settings, self._metrics, shadow=shadow
-        )
+    async def _look(self, names: list[str]) -> None:
+        for name in await self._folder.look(names, self._apply):
+            self._refuse(name, Refusal(None, f"its folder {self._settings.models / name} does not answer"))
+
+    def _apply(self, name: str, look: Look | Exception | None) -> None:
+        """Do what a model's folder says."""
+        if look is None:
+            self._give_up(*self._loads_of(name))
+            self._accept(name)
+            self._unloaded.discard(name)
+            return
+        if isinstance(look, Exception):
+            if isinstance(look, BundleError):
+                self._give_up(*self._loads_of(name))
+            self._refuse(name, Refusal(None, str(look)))
+            return
+        self._looks[name] = look
+        if not look.loaded:
+            self._give_up(*self._loads_of(name))
+            self._unload(name)
+            return
+        self._unloaded.discard(name)
+        wanted = Version(name, look.version)
+        self._give_up(*(each for each in self._loads_of(name) if not each.shadow and each != wanted))
+        served = self._served.get(name)
+        if served is None or served.version != look.version:
+            self._begin(wanted, self._refused.get(name))
+        else:
+            self._accept(name)
+            self._follow_shadow(served, look)
+
+    def _loads_of(self, name: str) -> list[Version]:
+        return [version for version in self._loads if version.name == name]
+
+    def _begin(self, version: Version, refused: Refusal | None) -> None:
+        """Load a version, unless that is being done, or was refused and nothing has changed."""
+        seen = self._looks[version.name].folders[version.number]
+        if version in self._loads or (refused is not None and refused.holds(seen, time.monotonic())):
+            return
+        self._loads[version] = asyncio.create_task(self._load(version, seen, tried=not self._starting))
+
+    def _give_up(self, *versions: Version) -> None:
+        for version in versions:
+            self._loads.pop(version).cancel()
+
+    async def _load(self, version: Version, seen: object, *, tried: bool) -> None:
+        """Load a version and take it into service, or say why not."""
+        before = (self._refused_shadows if version.shadow else self._refused).get(version.name)
+        try:
+            model = await self._loader.load(version, tried=tried)
+        except asyncio.CancelledError:
+            return  # whoever cancelled it has taken it from the list
+        except LimitExceeded as error:
+            refusal = Refusal(seen, str(error)).after(before, time.monotonic())
+        except BundleNotFound as error:
+            if not version.shadow:  # it has gone since it was seen, and the next look tells what is wanted now
+                del self._loads[version]
+                return
+            refusal = Refusal(None, str(error))
+        except (BundleError, OSError) as error:
+            refusal = Refusal(None if _passing(error) else seen, str(error))
+        except DeviceUnavailable as error:
+            self._no_device = error
+            refusal = Refusal(seen, str(error))
+        except Exception:
+            log.exception("%s could not be loaded", version)
+            refusal = Refusal(seen, "it could not be loaded; the log says why")
+        else:
+            del self._loads[version]
+            self._seen[version] = seen
+            self._take(version, model)
+            return
+        del self._loads[version]
+        if version.shadow:
+            self._refuse_shadow(version, refusal)
+        else:
+            self._refuse(version.name, refusal)
+
+    def _take(self, version: Version, model: ServedModel) -> None:
+        if version.shadow:
+            self._try_out(version, model)
+        else:
+            self._serve(model)
+            self._accept(version.name)
+            self._follow_shadow(model, self._looks[version.name])
+
+    def _end_what_is_held(self, model: ServedModel) -> None:
+        """Take out of service whose graph had to be stopped too often, here or in another worker."""
+        shadow = model.shadow
+        if shadow is not None and (why := self._loader.why_held(shadow.model.manifest.digest)) is not None:
+            self._drop_shadow(model)
+            version = Version(model.name, shadow.model.version, shadow=True)
+            self._refuse_shadow(version, Refusal(self._seen.get(version), why))
+        if (why := self._loader.why_held(model.manifest.digest)) is not None:
+            del self._served[model.name]
+            self._retire(model)
+            self._refuse(model.name, Refusal(self._seen.get(Version(model.name, model.version)), why))
 
     def _serve(self, model: ServedModel) -> None:
         old = self._served.get(model.name)
@@ -186,66 +325,67 @@ class Models:
             log.info("%s is out of service, as its serving.json says", name)
             self._retire(model)
 
-    def _retire(self, model: ServedModel) -> None:
+    def _retire(self, model: ServedModel, grace: float | None = None) -> None:
         """Let a version finish what it has, and its shadow nothing."""
+        grace = self._settings.grace_seconds if grace is None else grace
         self._metrics.model_info.labels(*_info(model)).set(0)
-        self._drop_shadow(model)
-        self._finish(model.aclose(self._settings.grace_seconds))
+        self._drop_shadow(model, grace)
+        self._finish(model.aclose(grace))
 
     def _finish(self, ending: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(ending)
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _follow_shadow(self, name: str, wanted: Serving) -> None:
+    def _follow_shadow(self, model: ServedModel, look: Look) -> None:
         """Try out what `serving.json` names, and nothing else."""
-        model = self._served[name]
-        version = None if wanted.shadow == model.version else wanted.shadow
+        name, version = model.name, look.shadow
+        self._give_up(*(each for each in self._loads_of(name) if each.shadow and each.number != version))
         if model.shadow is not None and model.shadow.model.version != version:
             self._drop_shadow(model)
-        if version is None or model.shadow is not None:
-            if version is None:
-                self._refused_shadows.pop(name, None)
+        if version is None:
+            self._refused_shadows.pop(name, None)
+        elif model.shadow is None:
+            self._begin(Version(name, version, shadow=True), self._refused_shadows.get(name))
+
+    def _try_out(self, version: Version, shadow: ServedModel) -> None:
+        model = self._served.get(version.name)
+        if model is None or model.shadow is not None or model.version == version.number:  # meanwhile
+            self._finish(shadow.aclose(self._settings.grace_seconds))
             return
-        seen: object = None
-        before = self._refused_shadows.get(name)
-        try:
-            seen = await asyncio.to_thread(_fingerprint, self._settings.models / name / str(version))
-            if before is not None and before[0] == seen:
-                return
-            shadow = await self._load(name, version, shadow=True)
-        except (BundleError, OSError) as error:
-            now = (None if _passing(error) else seen, f"version {version} of {name}: {error}")
-            self._refused_shadows[name] = now
-            if now != before:
-                self._metrics.reloads.labels(name, "shadow refused").inc()
-                log.error("refused as a shadow, %s", now[1])
-            return
-        self._refused_shadows.pop(name, None)
-        self._metrics.reloads.labels(name, "shadow loaded").inc()
+        self._refused_shadows.pop(version.name, None)
+        self._metrics.reloads.labels(version.name, "shadow loaded").inc()
         self._metrics.model_info.labels(*_info(shadow)).set(0)  # known, and not in service
-        self._metrics.model_shadow.labels(name, str(version)).set(1)
-        log.info("trying version %d of %s out beside version %d", version, name, model.version)
+        self._metrics.model_shadow.labels(version.name, str(version.number)).set(1)
+        log.info("trying %s out beside version %d", version, model.version)
         model.shadow = Shadow(shadow, self._metrics, self._settings.deadline_ms / 1e3)
 
-    def _drop_shadow(self, model: ServedModel) -> None:
+    def _drop_shadow(self, model: ServedModel, grace: float | None = None) -> None:
         shadow, model.shadow = model.shadow, None
         if shadow is not None:
             self._metrics.model_shadow.labels(model.name, str(shadow.model.version)).set(0)
-            self._finish(shadow.aclose(self._settings.grace_seconds))
+            self._finish(shadow.aclose(self._settings.grace_seconds if grace is None else grace))
 
     def _accept(self, name: str) -> None:
         self._refused.pop(name, None)
         self._metrics.model_refused.labels(name).set(0)
 
-    def _refuse(self, name: str, seen: object, reason: str) -> None:
+    def _refuse(self, name: str, refusal: Refusal) -> None:
         self._unloaded.discard(name)
-        if name in self._refused and self._refused[name] == (seen, reason):
+        before = self._refused.get(name)
+        self._refused[name] = refusal
+        if refusal.says_the_same(before):
             return
-        self._refused[name] = (seen, reason)
         self._metrics.model_refused.labels(name).set(1)
         self._metrics.reloads.labels(name, "refused").inc()
-        log.error("%s is refused: %s", name, reason)
+        log.error("%s is refused: %s", name, refusal.reason)
+
+    def _refuse_shadow(self, version: Version, refusal: Refusal) -> None:
+        before = self._refused_shadows.get(version.name)
+        self._refused_shadows[version.name] = refusal
+        if not refusal.says_the_same(before):
+            self._metrics.reloads.labels(version.name, "shadow refused").inc()
+            log.error("refused as a shadow, %s: %s", version, refusal.reason)
 
 
 def _info(model: ServedModel) -> tuple[str, str, str, str, str]:
@@ -253,16 +393,6 @@ def _info(model: ServedModel) -> tuple[str, str, str, str, str]:
     return model.name, str(model.version), digest, model.scorer.device, model.scorer.provider
 
 
-def _wanted(root: Path, name: str) -> tuple[Serving, int]:
-    wanted = serving.read(root / name)
-    return wanted, store.served_version(root, name) if wanted.loaded else 0
-
-
 def _passing(error: Exception) -> bool:
     """Whether a fault may be gone in a second: what the file system refuses, unlike what a bundle has of its own."""
     return isinstance(error, OSError) or isinstance(error.__cause__, OSError)
-
-
-def _fingerprint(folder: Path) -> object:
-    files = sorted(folder.iterdir())
-    return folder.name, tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)

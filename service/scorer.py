@@ -3,6 +3,7 @@
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ import onnxruntime
 from service import cpus
 from service.batcher import Rows
 from service.device import CUDA_PROVIDER, Device, DeviceUnavailable, no_cuda
+from service.run_guard import GUARD, Run, RunStopped, Watch
 
 DECODED_ROWS = 1024
 """Records times draws in one run on a CPU. Smaller runs pay more often for the call, larger ones leave the cache: with
@@ -38,6 +40,7 @@ class Scorer:
         tf32: Whether a GPU may round the factors of products to 10 bits: faster, and off by some 1e-3 nats.
         gpu_memory_mb: Most MiB that the graph's tensors may take on a GPU; by default there is no limit.
         decodes: Rows that the graph decodes for each record and draw; the explainer many.
+        watch: How long a run may take; None where whoever waits can end the process.
 
     Raises:
         DeviceUnavailable: `cuda` was asked for and cannot be had.
@@ -53,8 +56,10 @@ class Scorer:
         tf32: bool = False,
         gpu_memory_mb: int | None = None,
         decodes: int = 1,
+        watch: Watch | None = None,
     ) -> None:
         self._decodes = decodes
+        self.watch = watch
         session = _session(graph, device, tf32, gpu_memory_mb)
         self.provider: str = session.get_providers()[0]
         self.device = "cuda" if self.provider == _PROVIDERS["cuda"] else "cpu"
@@ -79,17 +84,33 @@ class Scorer:
 
         Returns:
             The graph's outputs by name, B rows each, float32.
+
+        Raises:
+            RunStopped: It took longer than `watch` allows.
         """
         total = len(next(iter(rows.values())))
         if not total:
             return self._nothing
+        if self.watch is None:
+            return self._run(rows, total, samples, None)
+        run = GUARD.begin(self.watch)
+        try:
+            return self._run(rows, total, samples, run)
+        except Exception as error:
+            if run.stopped is None:
+                raise
+            raise RunStopped(f"the graph ran for more than {run.most:g} s and was stopped") from error
+        finally:
+            GUARD.end(run)
+
+    def _run(self, rows: Rows, total: int, samples: int, run: Run | None) -> Rows:
         decoded = total * samples * self._decodes
         if decoded <= self._decoded_rows or total == 1:
-            return self._runner.run(rows, samples)
+            return self._runner.run(rows, samples, run)
         step = math.ceil(total / self._pieces(decoded))
         parts = [{name: part[start : start + step] for name, part in rows.items()} for start in range(0, total, step)]
         each = map if self._pool is None else self._pool.map
-        answers = list(each(self._runner.run, parts, [samples] * len(parts)))
+        answers = list(each(self._runner.run, parts, [samples] * len(parts), [run] * len(parts)))
         return {name: np.concatenate([answer[name] for answer in answers]) for name in self._nothing}
 
     def _pieces(self, decoded: int) -> int:
@@ -107,7 +128,7 @@ class Scorer:
 class _Runner(Protocol):
     """What scores one piece."""
 
-    def run(self, rows: Rows, samples: int) -> Rows:
+    def run(self, rows: Rows, samples: int, run: Run | None = None) -> Rows:
         """See `Scorer.run`; may be called from several threads at a time."""
         ...
 
@@ -121,11 +142,11 @@ class _Plain:
         self._table = noise
         self._noise: dict[int, npt.NDArray[np.float32]] = {}
 
-    def run(self, rows: Rows, samples: int) -> Rows:
+    def run(self, rows: Rows, samples: int, run: Run | None = None) -> Rows:
         noise = self._noise.get(samples)
         if noise is None:
             noise = self._noise[samples] = self._table[:samples]
-        answer = self._session.run(self._outputs, {**rows, "noise": noise})
+        answer = self._session.run(self._outputs, {**rows, "noise": noise}, _begun(run))
         return dict(zip(self._outputs, answer, strict=True))
 
 
@@ -146,7 +167,7 @@ class _Bound:
         self._noise: dict[int, Any] = {}
         self._device = device
 
-    def run(self, rows: Rows, samples: int) -> Rows:
+    def run(self, rows: Rows, samples: int, run: Run | None = None) -> Rows:
         noise = self._noise.get(samples)
         if noise is None:
             table = np.ascontiguousarray(self._table[:samples])
@@ -158,8 +179,21 @@ class _Bound:
             binding.bind_cpu_input(name, np.ascontiguousarray(part))
         for name in self._outputs:
             binding.bind_output(name, self._device, 0)
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, _begun(run))
         return dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
+
+
+def _begun(run: Run | None) -> onnxruntime.RunOptions | None:
+    """By what a piece can be told to end, which begins now."""
+    if run is None:
+        return None
+    run.touched = monotonic()
+    return run.options
+
+
+def offers_cuda() -> bool:
+    """Whether this ONNX Runtime can use a GPU at all."""
+    return CUDA_PROVIDER in onnxruntime.get_available_providers()
 
 
 def _session(graph: bytes, device: Device, tf32: bool, gpu_memory_mb: int | None) -> onnxruntime.InferenceSession:

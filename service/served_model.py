@@ -11,7 +11,7 @@ import orjson
 from bundle import contents, explanation, store
 from bundle import golden as goldens
 from bundle.calibration import Calibration
-from bundle.errors import BundleRefused, GoldenMismatch
+from bundle.errors import BundleError, BundleRefused, GoldenMismatch
 from bundle.fields import RecordSchema, Tensors
 from bundle.golden import Golden
 from bundle.manifest import Manifest
@@ -25,6 +25,7 @@ from service.errors import QueueFull, ServiceError
 from service.explainer import Explainer, decodes
 from service.metrics import BatchObserver, Metrics, ShadowObserver
 from service.question import Question
+from service.run_guard import Watch
 from service.scorer import Scorer
 from service.settings import Settings
 from service.shadow import Shadow
@@ -215,10 +216,36 @@ def load(
         BundleError: The bundle is refused, with the file and the reason.
         DeviceUnavailable: The device asked for cannot be had.
     """
-    bundle = read(root, name, version, settings)
-    scorer = open_scorer(bundle, settings)
+    return opened(read(root, name, version, settings), settings, metrics, shadow=shadow)
+
+
+def opened(
+    bundle: Bundle,
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    shadow: bool = False,
+    loading: Watch | None = None,
+    serving: Watch | None = None,
+) -> ServedModel:
+    """The same with a bundle that was read already.
+
+    Args:
+        bundle: Verified.
+        settings: Of the service.
+        metrics: Where it is counted.
+        shadow: Whether it is to answer nobody.
+        loading: How long the golden records may take.
+        serving: How long what is asked of it then may take.
+    """
+    scorer = open_scorer(bundle, settings, loading)
     # What answers nobody explains nothing to anybody.
-    explainer = None if shadow else open_explainer(bundle, settings)
+    explainer = None if shadow else open_explainer(bundle, settings, loading)
+    if loading is not None and loading.given_up:
+        raise BundleError("nobody waits for it any more")
+    for graph in (scorer, explainer):
+        if graph is not None:
+            graph.watch = serving
     return ServedModel(bundle, scorer, settings, metrics, shadow=shadow, explainer=explainer)
 
 
@@ -245,8 +272,13 @@ def fitting(records: int, schema: RecordSchema, most_bytes: int) -> int:
     return max(1, min(records, most_bytes // schema.image[0].dimensions)) if schema.image else records
 
 
-def open_scorer(bundle: Bundle, settings: Settings) -> Scorer:
+def open_scorer(bundle: Bundle, settings: Settings, watch: Watch | None = None) -> Scorer:
     """A session on a bundle's graph that scores the golden records as at export; which also warms it up.
+
+    Args:
+        bundle: Verified.
+        settings: Of the service.
+        watch: How long the golden records may take; by default each run `load_seconds`. Afterwards there is no limit.
 
     Raises:
         BundleRefused: The graph cannot be loaded, or the golden records score differently.
@@ -254,10 +286,10 @@ def open_scorer(bundle: Bundle, settings: Settings) -> Scorer:
     """
     # Runs of a thousand rows would fill the memory with images; smaller ones are as fast.
     cost = decodes(bundle.manifest) if bundle.manifest.record.image else 1
-    return _open_graph(bundle, settings, "scorer.onnx", cost, Golden.verify)
+    return _open_graph(bundle, settings, "scorer.onnx", cost, Golden.verify, watch)
 
 
-def open_explainer(bundle: Bundle, settings: Settings) -> Scorer | None:
+def open_explainer(bundle: Bundle, settings: Settings, watch: Watch | None = None) -> Scorer | None:
     """The same on the graph that explains; None where the bundle holds none.
 
     Raises:
@@ -267,7 +299,7 @@ def open_explainer(bundle: Bundle, settings: Settings) -> Scorer | None:
     if bundle.manifest.usual_surprisal is None:
         return None
     cost = decodes(bundle.manifest)
-    return _open_graph(bundle, settings, explanation.FILE_NAME, cost, Golden.verify_explanations)
+    return _open_graph(bundle, settings, explanation.FILE_NAME, cost, Golden.verify_explanations, watch)
 
 
 def _open_graph(
@@ -276,6 +308,7 @@ def _open_graph(
     file: str,
     cost: int,
     verify: Callable[[Golden, Callable[[Sequence[object], int], Tensors]], None],
+    watch: Watch | None,
 ) -> Scorer:
     noise = contents.noise(bundle)
     golden = contents.golden(bundle)
@@ -289,6 +322,7 @@ def _open_graph(
             tf32=settings.tf32,
             gpu_memory_mb=settings.gpu_memory_mb,
             decodes=cost,
+            watch=watch or Watch(settings.load_seconds, settings.load_seconds),
         )
 
     try:
@@ -307,10 +341,11 @@ def _open_graph(
         verify(golden, run)
     except ServiceError as error:
         raise GoldenMismatch(goldens.FILE_NAME, f"does not fit the manifest's fields: {error}") from error
-    except BundleRefused:
+    except BundleError:
         raise
     except Exception as error:  # nor have those of a run
         raise BundleRefused(file, f"cannot score the golden records: {_one_line(error)}") from error
+    session.watch = None
     return session
 
 

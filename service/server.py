@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import math
+import os
 import signal
 import socket
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 import uvicorn
 
-from service import open_files, worker_table
+from service import daemon_thread, open_files, worker_table
 from service.acceptor import Acceptor
 from service.app import Application
 from service.asgi import Receive, Scope, Send
@@ -22,6 +23,7 @@ from service.connections import Connections
 from service.keys import KeyRing
 from service.protocol import SWEEP_SECONDS, LimitedProtocol, Limits, limited
 from service.quarantine import Quarantine
+from service.run_guard import GUARD
 from service.settings import Settings
 from service.shared_keys import SharedKeys
 from service.tracing import TracingUnusable
@@ -225,6 +227,10 @@ def serve(settings: Settings, share: Share) -> None:
         raise SystemExit(1) from error  # uvicorn's own code for a failed start is 3
     finally:
         share.table.beats[share.worker] = 0  # no event loop runs any more
+    if GUARD.running or daemon_thread.left_behind():
+        # All is answered and written. Who waits for such a thread may wait for ever.
+        logging.shutdown()
+        os._exit(0)
 
 
 def _config(app: App, **options: Any) -> uvicorn.Config:

@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the graph runs; cuda that cannot be had is an error at the start."
     )
+    load_seconds: float = Field(
+        default=20.0, gt=0, description="Seconds that a version may take to be loaded; then it is refused."
+    )
     expect_provider: str | None = Field(
         default=None, description="Execution provider that models should run on; an alert tells when they do not."
     )

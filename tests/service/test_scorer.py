@@ -124,7 +124,7 @@ def test_runs_are_of_one_size_within_the_bounds_and_enough_for_every_thread(
     sizes: list[int] = []
     scorer = Scorer(graph, noise, "cpu", threads=threads)
 
-    def run(rows: Rows, samples: int) -> Rows:
+    def run(rows: Rows, samples: int, run: object) -> Rows:
         sizes.append(len(rows["numeric"]))
         return {name: np.empty((sizes[-1], *values.shape[1:])) for name, values in scorer._nothing.items()}
 
@@ -197,7 +197,7 @@ def test_a_gpu_takes_a_batch_whole(
     scorer = Scorer(graph, noise, "cuda")
     sizes: list[int] = []
 
-    def run(rows: Rows, samples: int) -> Rows:
+    def run(rows: Rows, samples: int, run: object) -> Rows:
         sizes.append(len(rows["numeric"]))
         return scorer._nothing
 

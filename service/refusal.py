@@ -1,0 +1,40 @@
+"""Why a version is not served, and until when that holds."""
+
+import math
+from dataclasses import dataclass, replace
+
+PAUSE_SECONDS = 300.0
+"""What took too long, or too much memory, is tried again after this long, at first: the disk may have been slow."""
+LONGEST_PAUSE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What is refused, and why.
+
+    Args:
+        seen: The folder as it was; None where the fault may be gone in a second.
+        reason: What is wrong and what to do.
+        pause: Seconds until it is tried again though the folder be the same.
+        until: On `time.monotonic`, in seconds.
+    """
+
+    seen: object
+    reason: str
+    pause: float = math.inf
+    until: float = math.inf
+
+    def holds(self, seen: object, now: float) -> bool:
+        """Whether a folder as it is now is still the one that is refused."""
+        return self.seen is not None and self.seen == seen and now < self.until
+
+    def after(self, before: "Refusal | None", now: float) -> "Refusal":
+        """The same for a while, which is twice as long as that of the refusal before, if that was of the same."""
+        pause = PAUSE_SECONDS
+        if before is not None and before.seen == self.seen and before.pause < math.inf:
+            pause = min(2 * before.pause, LONGEST_PAUSE_SECONDS)
+        return replace(self, pause=pause, until=now + pause)
+
+    def says_the_same(self, other: "Refusal | None") -> bool:
+        """Whether it was said before."""
+        return other is not None and (self.seen, self.reason) == (other.seen, other.reason)
