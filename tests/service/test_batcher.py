@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ class Backend:
         run.thread = threading.get_ident()
         self.ids.append(run.ids)
         self.runs.append(run)
-        assert self.opened or run.gate.wait(PATIENCE)
+        assert self.opened or run.thread == threading.main_thread().ident or run.gate.wait(PATIENCE)
         self.clock.now += self.seconds_per_draw * len(run.ids) * samples
         if isinstance(run.fault, Exception):
             raise run.fault
@@ -89,12 +89,14 @@ async def serving(**options: Any) -> AsyncIterator[tuple[Backend, Batcher]]:
     assert (batcher.queued_rows, unheard) == (0, [])
 
 
-async def score(batcher: Batcher, ids: Iterable[int], samples: int = 1, deadline: float | None = None) -> Answer:
+async def score(
+    batcher: Batcher, ids: Iterable[int], samples: int = 1, deadline: float | None = None, client: str = ""
+) -> Answer:
     """Submits and checks that the answer is the request's own."""
     column = np.array(list(ids))
     x = np.stack([column * 0.5, column * 2.0], axis=1)
     rows = {"id": column, "x": x, "samples": np.full(len(column), samples)}
-    answer = await batcher.submit(rows, samples, deadline)
+    answer = await batcher.submit(rows, samples, deadline, client)
     assert answer.rows["id"].tolist() == column.tolist()
     assert answer.rows["score"].tolist() == (column * 2.5 * samples).tolist()
     return answer
@@ -191,7 +193,7 @@ async def test_what_does_not_fit_is_refused() -> None:
         await backend.started(1)
         tasks += [send(batcher, range(9))]
         await turns()
-        others = [send(batcher, range(11)), send(batcher, [1, 2], deadline=0.0), send(batcher, [1], deadline=0.0)]
+        others = [send(batcher, range(11)), send(batcher, [1, 2]), send(batcher, [1], deadline=0.0)]
         assert await kinds(others) == [TooManyRecords, QueueFull, DeadlineExceeded]
         for rows in ({}, {"id": np.zeros(0)}, {"id": np.zeros(2), "x": np.zeros((3, 1))}):
             with pytest.raises(ValueError, match="one length above 0"):
@@ -233,15 +235,15 @@ async def test_a_deadline_that_passed_while_the_loop_was_held_up_is_seen_before_
 
 
 async def test_closing_refuses_newcomers_and_answers_the_others() -> None:
-    async with serving(in_flight=2) as (backend, batcher):
+    async with serving() as (backend, batcher):
         tasks = [send(batcher, range(i, i + 5)) for i in range(0, 50, 5)]
-        await backend.started(2)
-        assert batcher.queued_rows == 40
+        await backend.started(1)
+        assert batcher.queued_rows == 45
         closing = [asyncio.create_task(batcher.aclose(PATIENCE)) for _ in range(2)]
         await turns(1)
         assert await kinds([send(batcher, [1])]) == [ShuttingDown]
-        backend.runs[1].gate.set()
-        await backend.started(3)
+        backend.runs[0].gate.set()
+        await backend.started(2)
         assert not any(task.done() for task in closing)
         backend.open()
         await asyncio.gather(*tasks, *closing)
@@ -265,11 +267,12 @@ async def test_closing_leaves_a_stuck_backend_behind(cancelled: bool) -> None:
 
 async def test_a_request_larger_than_a_batch_is_split_and_joined() -> None:
     async with serving() as (backend, batcher):
-        backend.opened, backend.seconds_per_draw = True, 1.0
+        backend.opened, backend.seconds_per_draw = True, 2.0**-11
         answer, _ = await asyncio.gather(score(batcher, range(20), 2), score(batcher, [20], 2))
-    assert (answer.waited, answer.ran) == (32.0, 16.0 + 16.0 + 10.0)
-    assert (backend.log["batch"], backend.log["ran"]) == ([8, 8, 5], [16.0, 16.0, 10.0])
-    assert backend.log["waited"] == [0.0, 16.0, 32.0, 32.0]
+    full = 2.0**-7  # seconds
+    assert (answer.waited, answer.ran) == (2 * full, full + full + full * 5 / 8)
+    assert (backend.log["batch"], backend.log["ran"]) == ([8, 8, 5], [full, full, full * 5 / 8])
+    assert backend.log["waited"] == [0.0, full, 2 * full, 2 * full]
 
 
 async def test_a_failed_piece_fails_the_request_and_the_others_are_not_run() -> None:
@@ -283,7 +286,7 @@ async def test_a_failed_piece_fails_the_request_and_the_others_are_not_run() -> 
         assert await kinds([large]) == [InferenceFailed]
         await score(batcher, [7])
     assert backend.log["batch"] == [8, 8, 1]
-    assert backend.log["abandoned"] == [8, 6]
+    assert backend.log["abandoned"] == [14]
 
 
 async def test_a_batch_holds_one_value_of_samples_and_the_oldest_goes_first() -> None:
@@ -297,26 +300,6 @@ async def test_a_batch_holds_one_value_of_samples_and_the_oldest_goes_first() ->
         await asyncio.gather(*tasks)
     # [5, 6] does not fit into the second batch, and [8], which would, does not overtake it.
     assert backend.ids == [[0], [1, 2] + [4] * 5, [3, 7], [5, 6, 8]]
-
-
-async def test_a_batch_may_wait_for_more_until_full_or_late_or_closing() -> None:
-    async with serving(max_wait=10.0) as (backend, batcher):
-        backend.opened = True
-        backend.clock.drive_loop()
-        first = send(batcher, [1])
-        await turns()
-        backend.clock.now = 9.0
-        second = send(batcher, [2])
-        await turns()
-        assert batcher.queued_rows == 2
-        backend.clock.now = 10.0
-        await asyncio.gather(first, second)
-        await asyncio.gather(score(batcher, range(5)), score(batcher, range(5, 8)))  # full
-        third, fourth = send(batcher, range(5)), send(batcher, range(5, 9))  # does not fit: as good as full
-        await third
-        assert batcher.queued_rows == 4
-        await asyncio.gather(fourth, batcher.aclose(PATIENCE))
-    assert backend.ids == [[1, 2], list(range(8)), list(range(5)), list(range(5, 9))]
 
 
 async def test_short_runs_stay_on_the_loop_and_join_what_came_in_one_turn() -> None:
@@ -341,53 +324,226 @@ async def test_short_runs_stay_on_the_loop_and_join_what_came_in_one_turn() -> N
 @pytest.mark.parametrize("way", ["error", "cancelled"])
 async def test_the_death_of_the_loop_is_told_to_everyone(way: str) -> None:
     others = asyncio.all_tasks()
-    async with serving(in_flight=2) as (backend, batcher):
+    async with serving() as (backend, batcher):
         tasks = [send(batcher, [0] * 8)]
         await backend.started(1)
         assert batcher.healthy
         if way == "error":
             backend.log["waited"] = None  # type: ignore[assignment]  # so that the observer raises
+            backend.runs[0].gate.set()
         else:
             [task.cancel() for task in asyncio.all_tasks() - others - set(tasks)]
         tasks += [send(batcher, [i] * 8) for i in (1, 2)]
         await until(lambda: not batcher.healthy)
-        for doomed in [*tasks, score(batcher, [3])]:
+        for doomed in [*tasks[way == "error" :], score(batcher, [3])]:  # the first of them has run
             with pytest.raises(InferenceFailed, match="loop has died") as caught:
                 await doomed
             assert isinstance(caught.value.__cause__, asyncio.CancelledError) == (way == "cancelled")
         assert batcher.queued_rows == 0
 
 
-STEP = st.tuples(st.sampled_from(["submit", "cancel", "finish"]), st.integers(0, 11), st.sampled_from([1, 2]))
+async def test_a_batch_is_bounded_in_seconds_and_a_row_at_least() -> None:
+    async with serving() as (backend, batcher):
+        backend.opened, backend.seconds_per_draw = True, 2.0**-10
+        await score(batcher, [0])  # now the speed is known
+        await score(batcher, range(20), 2)
+        await score(batcher, range(3), 100)
+    assert backend.log["batch"] == [1] + [5] * 4 + [1] * 3
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(STEP, max_size=40), st.integers(1, 2), st.booleans())
-async def test_every_submit_ends_once_whatever_happens(steps: list[Any], in_flight: int, stuck: bool) -> None:
-    asked, tasks, cancelled, finished = list[range](), list[asyncio.Task[Answer]](), 0, 0
-    async with serving(in_flight=in_flight, max_batch_rows=5, max_queue_rows=16) as (backend, batcher):
-        for step, number, samples in steps:
+async def test_a_short_request_never_waits_for_a_long_run_and_a_long_one_for_long_ones_alone() -> None:
+    async with serving(inline_seconds=2.0**-5, max_queue_rows=1000) as (backend, batcher):
+        backend.seconds_per_draw = 2.0**-10
+        first = send(batcher, [0])
+        await backend.started(1)
+        backend.runs[0].gate.set()
+        await first
+        long = [send(batcher, range(60), client=client) for client in "ab"]
+        await backend.started(2)
+        for i in range(20):
+            await score(batcher, [i], client="a")  # though one of its own waits as well
+        assert [run.ids for run in backend.runs[2:]] == [[i] for i in range(20)]
+        assert not any(task.done() for task in long)
+        backend.open()
+        await asyncio.gather(*long)
+
+
+async def test_clients_take_turns_by_work_and_who_comes_goes_next() -> None:
+    async with serving() as (backend, batcher):
+        tasks = [send(batcher, [0])]
+        await backend.started(1)
+        tasks += [send(batcher, [1] * 8, client="many") for _ in range(5)]
+        tasks += [send(batcher, [2] * 4, 2, client="draws") for _ in range(3)]
+        await turns()
+        for run in range(3):
+            backend.runs[run].gate.set()
+            await backend.started(run + 2)
+        tasks += [send(batcher, [3], client="newcomer")]
+        await turns()
+        backend.open()
+        await asyncio.gather(*tasks)
+    assert [ids[0] for ids in backend.ids] == [0, 1, 2, 1, 3, 2, 1, 2, 1, 1]
+
+
+async def test_small_requests_of_many_clients_share_a_batch() -> None:
+    async with serving() as (backend, batcher):
+        tasks = [send(batcher, [0])]
+        await backend.started(1)
+        tasks += [send(batcher, [i], client=str(i)) for i in range(1, 9)]
+        await turns()
+        backend.open()
+        await asyncio.gather(*tasks)
+    assert backend.ids == [[0], list(range(1, 9))]
+
+
+async def test_a_full_queue_is_shared_out() -> None:
+    async with serving(max_queue_rows=40, max_request_rows=40) as (backend, batcher):
+        running = send(batcher, [0])
+        await backend.started(1)
+        first, second, third, fourth = (send(batcher, [i] * 10, client="many") for i in range(4))
+        await turns()
+        assert batcher.is_full("many", 39)
+        assert not batcher.is_full("few", 39)
+        assert await kinds([send(batcher, [5], client="many")]) == [QueueFull]
+        assert await kinds([send(batcher, [5] * 21, client="few")]) == [QueueFull]  # more than its share
+        few = send(batcher, [5] * 20, client="few")
+        assert await kinds([fourth, third]) == [QueueFull] * 2
+        assert await kinds([send(batcher, [6], client="few"), send(batcher, [6], client="many")]) == [QueueFull] * 2
+        third_client = send(batcher, [7] * 10, client="third")
+        assert await kinds([second]) == [QueueFull]
+        assert batcher.queued_rows == 40
+        backend.open()
+        assert await kinds([running, first, few, third_client]) == [Answer] * 4
+
+
+@asynccontextmanager
+async def paced(seconds_per_draw: float, **options: Any) -> AsyncIterator[tuple[Backend, Batcher]]:
+    """A batcher that knows how long a draw takes, and whose thread is taken."""
+    async with serving(max_queue_rows=10_000, max_request_rows=1000, **options) as (backend, batcher):
+        backend.seconds_per_draw = seconds_per_draw
+        for _ in range(2):
+            first = send(batcher, range(8))
+            await backend.started(1)
+            backend.runs[0].gate.set()
+            await first
+            backend.runs.clear()
+        running = send(batcher, [0], client="before")
+        await backend.started(1)
+        yield backend, batcher
+        backend.open()
+        await running
+
+
+async def test_what_cannot_be_answered_in_time_is_refused_at_once() -> None:
+    async with paced(0.01) as (backend, batcher):
+        now = backend.clock.now
+        waiting = [send(batcher, range(300), deadline=now + 10, client="a") for _ in range(3)]  # 3 seconds each
+        await turns()
+        refused = [
+            send(batcher, range(300), deadline=now + 10, client="a"),  # behind nine seconds of its own
+            send(batcher, range(300), deadline=now + 5.9, client="b"),  # takes turns with the other: six
+            send(batcher, range(300), deadline=now + 2.9, client="c"),  # on an idle machine, too
+        ]
+        assert await kinds(refused) == [QueueFull, QueueFull, DeadlineExceeded]
+        assert "about 9 s of work wait" in str(refused[0].exception())
+        assert "about 3 s of work wait" in str(refused[1].exception())
+        assert "this would take about 3 s" in str(refused[2].exception())
+        waiting += [send(batcher, range(300), deadline=now + 6.1, client="b")]
+        waiting += [send(batcher, [0], deadline=now + 0.1, client="c")]
+        await turns()
+        assert not any(task.done() for task in waiting)
+        [task.cancel() for task in waiting]
+
+
+async def test_what_was_let_in_is_given_up_at_once_when_others_have_come_meanwhile() -> None:
+    async with paced(0.01) as (backend, batcher):
+        now = backend.clock.now
+        first, second, third = (send(batcher, range(300), deadline=now + 10, client="a") for _ in range(3))
+        await turns()
+        others = [send(batcher, range(100), deadline=now + 100, client=str(i)) for i in range(20)]
+        await turns()
+        assert not third.done()
+        backend.runs[0].gate.set()
+        await until(third.done)
+        assert "also for others" in str(third.exception())
+        assert backend.clock.now < now + 1
+        [task.cancel() for task in (first, second, *others)]
+
+
+async def test_an_estimate_that_refuses_and_is_not_confirmed_heals() -> None:
+    async with paced(0.01) as (backend, batcher):
+        backend.open()
+        await score(batcher, [0])
+        now = backend.clock.now
+        assert await kinds([send(batcher, range(300), deadline=now + 1.4)]) == [DeadlineExceeded]
+        backend.seconds_per_draw = 0.001
+        backend.clock.now = now = now + 10.0
+        assert await kinds([send(batcher, range(300), deadline=now + 1.4)]) == [Answer]
+
+
+class Asked(NamedTuple):
+    """A request of the property test."""
+
+    ids: range
+    samples: int
+    client: str
+
+
+STEP = st.tuples(
+    st.sampled_from(["submit", "submit", "cancel", "finish", "pass"]),
+    st.integers(0, 11),
+    st.sampled_from([1, 2]),
+    st.sampled_from("abc"),
+    st.sampled_from([None, 0.1, 1.0]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(STEP, max_size=40),
+    cost=st.sampled_from([0.0, 0.001, 0.004, 0.1]),
+    inline=st.sampled_from([0.0, 0.01, 1.0]),
+    stuck=st.booleans(),
+)
+async def test_every_submit_ends_once_whatever_happens(
+    steps: list[Any], cost: float, inline: float, stuck: bool
+) -> None:
+    asked, tasks, cancelled = list[Asked](), list[asyncio.Task[Answer]](), 0
+    async with serving(inline_seconds=inline, max_batch_rows=5, max_queue_rows=16) as (backend, batcher):
+        backend.clock.drive_loop()
+        backend.seconds_per_draw = cost
+        for step, number, samples, client, seconds in steps:
             if step == "submit":
-                asked.append(range(100 * len(asked), 100 * len(asked) + number + 1))
-                tasks.append(send(batcher, asked[-1], samples))
+                asked.append(Asked(range(100 * len(asked), 100 * len(asked) + number + 1), samples, client))
+                deadline = None if seconds is None else backend.clock.now + seconds
+                tasks.append(send(batcher, asked[-1].ids, samples, deadline=deadline, client=client))
             elif step == "cancel" and number < len(tasks):
                 cancelled += tasks[number].cancel()
-            elif step == "finish" and finished < len(backend.log["batch"]):
-                await until(lambda: len(backend.runs) > finished)  # noqa: B023 - awaited here
-                backend.runs[finished].fault = number % 2
-                backend.runs[finished].gate.set()
-                finished += 1
+            elif step == "pass":
+                backend.clock.now += number / 20
+            elif step == "finish":
+                for run in backend.runs:
+                    if not run.gate.is_set():
+                        run.fault = number % 2
+                        run.gate.set()
             await turns()
             assert batcher.queued_rows <= 16
         if stuck:
             await batcher.aclose(0.0)
         backend.open()
         ends = await kinds(tasks)
-    assert set(ends) <= {Answer, InferenceFailed, QueueFull, asyncio.CancelledError, ShuttingDown}
+    kept = {Answer, InferenceFailed, QueueFull, DeadlineExceeded, asyncio.CancelledError, ShuttingDown}
+    assert set(ends) <= kept
     assert ends.count(asyncio.CancelledError) == cancelled
     assert stuck or ShuttingDown not in ends
     failed = {i for run in backend.runs if run.fault for i in run.ids}
-    assert all(failed & set(ids) for ids, end in zip(asked, ends, strict=True) if end is InferenceFailed)
-    admitted = sum(len(ids) for ids, end in zip(asked, ends, strict=True) if end is not QueueFull)
-    assert sum(backend.log["batch"]) + sum(backend.log["abandoned"]) == admitted
+    assert all(failed & set(each.ids) for each, end in zip(asked, ends, strict=True) if end is InferenceFailed)
     assert max(backend.log["batch"], default=0) <= 5
+    ran = [i for run in backend.runs for i in run.ids]
+    assert len(ran) == len(set(ran)), "no row runs twice"
+    for each, end in zip(asked, ends, strict=True):
+        assert end is not Answer or set(each.ids) <= set(ran)
+    # What was let in has run or was abandoned, but for what was refused on arrival.
+    let_in = sum(backend.log["batch"]) + sum(backend.log["abandoned"])
+    never = sum(len(each.ids) for each, end in zip(asked, ends, strict=True) if end not in (QueueFull, DeadlineExceeded))
+    assert never <= let_in <= sum(len(each.ids) for each in asked)
