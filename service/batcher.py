@@ -13,13 +13,12 @@ from contextvars import Context
 from dataclasses import KW_ONLY, dataclass
 from typing import Protocol
 
-import numpy as np
-
 from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, ServiceError, ShuttingDown, TooManyRecords
-from service.fair_queue import FairQueue, Piece, Request, Rows
+from service.fair_queue import FairQueue
 from service.pace import Pace
+from service.pieces import Answer, Piece, Request, Rows, give, joined, part, rows_of
 
-QUANTUM_SECONDS = 0.01
+QUANTUM_SECONDS = 0.02
 """A batch takes about so long at most, so that nobody waits behind a longer run of somebody else."""
 _HOPELESS = 1.5
 """What has been let in is given up only when it should take so many times as long as it has."""
@@ -60,26 +59,14 @@ class Observer(Protocol):
         """What the batch gave, all its requests together."""
 
 
-@dataclass(slots=True)  # not frozen: that would double the time that one takes to make
-class Answer:
-    """The backend's arrays `(n, ...)` for one request, and where its time went.
-
-    A request that was cut waited as long as its last piece, and ran as long as all its pieces together.
-    """
-
-    rows: Rows
-    waited: float  # seconds in the queue
-    ran: float  # seconds that the backend took for the whole batch
-
-
 @dataclass(eq=False)
 class Batcher:
     """Collects rows from many coroutines, runs them in batches, gives each its own rows back.
 
     A batch is formed only when it can run, so that waiting turns into batch size by itself. It holds one value of
     `samples`. Clients are served by the work that they have had (see `FairQueue`); of one client no request overtakes
-    another of its kind. There are two kinds: requests that run shorter than `inline_seconds` run on the event loop while
-    the thread is taken, so that they never wait for longer ones, which have the thread before them.
+    another of its kind. There are two kinds: those that should run shorter than `inline_seconds` run on the event loop
+    while the thread is taken, so that they never wait for longer ones, which have the thread before them.
 
     Args:
         backend: runs the batches.
@@ -170,7 +157,7 @@ class Batcher:
         return outcome
 
     def is_full(self, client: str, rows: int) -> bool:
-        """Whether more than so many rows wait, and of this client no less than of others: little more of it can wait."""
+        """Whether more than so many rows wait, and of this client as many as of others or more."""
         if self._queued_rows <= rows:
             return False
         held = self._rows_by_client()
@@ -231,7 +218,9 @@ class Batcher:
         while self._queued_rows + size > self.max_queue_rows:
             most = max(held, key=held.__getitem__)
             if most == client or held[client] + size > share:
-                raise QueueFull(f"{self._queued_rows} of {self.max_queue_rows} records are waiting already; try again soon")
+                raise QueueFull(
+                    f"{self._queued_rows} of {self.max_queue_rows} records are waiting already; try again soon"
+                )
             last = [each for queue in (self._short, self._long) if (each := queue.youngest(most)) is not None]
             youngest = max(last, key=lambda request: request.arrived)
             held[most] -= youngest.size - youngest.taken
@@ -297,9 +286,9 @@ class Batcher:
                     return
 
     def _next_batch(self) -> tuple[list[Piece], bool]:
-        """The next batch that may run now, on the event loop where the thread is taken, and whether it is of long requests.
+        """The next batch that may run now, and whether it is of long requests; empty where there is none.
 
-        Without one it is empty.
+        While the thread is taken it is one for the event loop.
         """
         if not self._thread_taken and self._long:
             batch = self._take(self._long, self._pace.draws(QUANTUM_SECONDS))
@@ -330,13 +319,15 @@ class Batcher:
         started, in_thread = self.clock(), asyncio.get_running_loop().run_in_executor
         try:
             self.observer.batch(size)
-            rows, seconds = self._run(batch, size) if inline else await in_thread(self._executor, self._run, batch, size)
+            rows, seconds = (
+                self._run(batch, size) if inline else await in_thread(self._executor, self._run, batch, size)
+            )
             self.observer.ran(seconds)
             self.observer.answered(rows)
             self._pace.note(seconds, size * batch[0].request.samples, self.clock(), long=long)
             first = 0
             for piece in batch:
-                _give(piece, _part(rows, first, piece.size), started, seconds)
+                give(piece, part(rows, first, piece.size), started, seconds)
                 first += piece.size
         except Exception as error:  # noqa: BLE001 - every member is told, and the loop lives on
             self._pace.forget()  # what fails slowly must not do so on the event loop
@@ -351,7 +342,7 @@ class Batcher:
     def _run(self, batch: list[Piece], size: int) -> tuple[Rows, float]:
         started = self.clock()
         try:
-            answer = self.backend.run(_joined([_rows(piece) for piece in batch]), batch[0].request.samples)
+            answer = self.backend.run(joined([rows_of(piece) for piece in batch]), batch[0].request.samples)
         except StopIteration as error:  # a future would refuse it, and the batch never end
             raise RuntimeError("the backend raised StopIteration") from error
         for name, array in answer.items():
@@ -365,37 +356,6 @@ class Batcher:
             self._loop_error = InferenceFailed("the batcher's loop has died")
             self._loop_error.__cause__ = cause
             self._fail(self._unanswered, self._loop_error)
-
-
-def _give(piece: Piece, rows: Rows, started: float, seconds: float) -> None:
-    """Give a request what ran of it; the last piece completes its answer."""
-    request = piece.request
-    if request.outcome.done():
-        return
-    request.done += piece.size
-    request.waited = max(request.waited, started - request.arrived)
-    request.ran += seconds
-    if piece.size < request.size:
-        request.parts[piece.first] = rows
-        if request.done < request.size:
-            return
-        rows = _joined([request.parts[first] for first in sorted(request.parts)])
-    request.outcome.set_result(Answer(rows, request.waited, request.ran))
-
-
-def _rows(piece: Piece) -> Rows:
-    request, first, size = piece
-    return request.rows if size == request.size else _part(request.rows, first, size)
-
-
-def _joined(parts: list[Rows]) -> Rows:
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _part(rows: Rows, first: int, size: int) -> Rows:
-    return {name: array[first : first + size] for name, array in rows.items()}
 
 
 def _said(seconds: float) -> str:

@@ -7,55 +7,15 @@ use before nor with what it used (start-time fair queueing).
 Reference: Goyal, Vin, Cheng 1996, "Start-time Fair Queueing", section 2, with one mark for each client.
 """
 
-import asyncio
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
 
-import numpy.typing as npt
-
-Rows: TypeAlias = Mapping[str, npt.NDArray[Any]]  # arrays (n, ...); row i of a request is row i of each
+from service.pieces import Piece, Request
 
 _LOOKED_AT = 64
 """Clients in a row with nothing for a batch, after which it is not filled up any more."""
-
-
-@dataclass(eq=False, slots=True)
-class Request:
-    """What one caller waits for.
-
-    Args:
-        rows: Arrays (n, ...).
-        size: Their n.
-        samples: Draws a row.
-        client: Who asks.
-        arrived: Time, in seconds.
-        deadline: Time by which it must be answered, in seconds.
-        outcome: What the caller gets.
-    """
-
-    rows: Rows
-    size: int
-    samples: int
-    client: str
-    arrived: float
-    deadline: float
-    outcome: asyncio.Future[Any]
-    taken: int = 0  # rows that have joined a batch
-    done: int = 0  # rows that have run
-    waited: float = 0.0
-    ran: float = 0.0
-    parts: dict[int, Rows] = field(default_factory=dict)  # what ran of one that was cut, by its first row
-
-
-class Piece(NamedTuple):
-    """Rows of a request that run together: most often all of them."""
-
-    request: Request
-    first: int
-    size: int
 
 
 @dataclass(eq=False, slots=True)
@@ -103,7 +63,7 @@ class FairQueue:
         return left
 
     def take(self, most_rows: int, most_draws: float, now: float) -> tuple[list[Piece], list[Request]]:
-        """Take the next batch: of one number of samples, whole requests in order, cut only where one alone is too large.
+        """Take the next batch: of one number of samples, requests in order, and cut only what is too large alone.
 
         Args:
             most_rows: Rows in a batch.

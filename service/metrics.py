@@ -8,7 +8,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from service.batcher import Rows
+from service.pieces import Rows
 from service.settings import METRICS_FOLDER
 from service.tally import Tally, TallyCounter, TallyHistogram
 from service.verdicts import Verdicts

@@ -5,8 +5,8 @@ import math
 NEWEST = 0.2
 """Weight of the newest run."""
 HALF_LIFE = 10.0
-"""Seconds after which an estimate that no run has confirmed is believed by half: what refuses work would otherwise never
-be put right by it."""
+"""Seconds after which an estimate that no run has confirmed is believed by half: one that refuses all work would
+otherwise never be put right."""
 _MOST_AT_ONCE = 4.0
 """No run counts for more than so many times what was known of long runs."""
 
@@ -75,4 +75,4 @@ class Pace:
             return draws * self.any if math.isfinite(self.any) else 0.0
         if not math.isfinite(self._long):
             return 0.0
-        return draws * self._long * 0.5 ** ((now - self._noted) / HALF_LIFE)
+        return draws * self._long * math.exp2((self._noted - now) / HALF_LIFE)

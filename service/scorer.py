@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from service import cpus
-from service.batcher import Rows
+from service.pieces import Rows
 
 DECODED_ROWS = 1024
 """Records times draws in one run on a CPU. Smaller runs pay more often for the call, larger ones leave the cache: with

@@ -2,12 +2,7 @@ import asyncio
 import math
 import random
 import threading
-import time
 import weakref
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,109 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batcher import Answer, Batcher
+from service.batcher import Answer
 from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, ShuttingDown, TooManyRecords
-
-PATIENCE = 60.0  # seconds until a test counts as hanging; no result depends on it
-
-
-class Clock:
-    """Seconds that pass only when a test says so."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def drive_loop(self) -> None:  # or the loop's timers do not see these seconds
-        asyncio.get_running_loop().time = lambda: time.monotonic() + self.now  # type: ignore[method-assign]
-
-
-class Log(defaultdict[str, list[Any]]):
-    """An observer: what it is told is listed under the method's name."""
-
-    def __getattr__(self, name: str) -> Callable[[Any], None]:
-        return self[name].append
-
-
-class Backend:
-    """Holds each run at its gate, unless opened."""
-
-    def __init__(self) -> None:
-        self.clock, self.log, self.opened = Clock(), Log(list), False
-        self.runs, self.ids = list[SimpleNamespace](), list[list[int]]()
-        self.seconds_per_draw = 0.0  # that a run takes on the clock
-        self.fault: Exception | int = 0  # an error to raise, or a number of rows to leave out of the answer
-
-    def run(self, rows: Any, samples: int) -> Any:
-        assert set(rows["samples"]) == {samples}
-        run = SimpleNamespace(ids=rows["id"].tolist(), samples=samples, fault=self.fault, gate=threading.Event())
-        run.thread = threading.get_ident()
-        self.ids.append(run.ids)
-        self.runs.append(run)
-        assert self.opened or run.thread == threading.main_thread().ident or run.gate.wait(PATIENCE)
-        self.clock.now += self.seconds_per_draw * len(run.ids) * samples
-        if isinstance(run.fault, Exception):
-            raise run.fault
-        kept = len(run.ids) - run.fault
-        return {"id": rows["id"][:kept], "score": (rows["x"].sum(axis=1) * samples)[:kept]}
-
-    def open(self) -> None:
-        self.opened = True
-        for run in list(self.runs):
-            run.gate.set()
-
-    async def started(self, runs: int) -> None:
-        await until(lambda: len(self.runs) == runs)
-
-
-@asynccontextmanager
-async def serving(**options: Any) -> AsyncIterator[tuple[Backend, Batcher]]:
-    """A batcher that must end in time, with an empty queue and no error that only the event loop heard of."""
-    backend = Backend()
-    unheard: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
-    limits: dict[str, Any] = {"max_batch_rows": 8, "max_queue_rows": 100, "max_request_rows": 70}
-    batcher = Batcher(backend, observer=backend.log, clock=backend.clock, **limits | options)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            yield backend, batcher
-    finally:
-        backend.open()
-        await batcher.aclose(PATIENCE)
-    await turns()
-    assert (batcher.queued_rows, unheard) == (0, [])
-
-
-async def score(
-    batcher: Batcher, ids: Iterable[int], samples: int = 1, deadline: float | None = None, client: str = ""
-) -> Answer:
-    """Submits and checks that the answer is the request's own."""
-    column = np.array(list(ids))
-    x = np.stack([column * 0.5, column * 2.0], axis=1)
-    rows = {"id": column, "x": x, "samples": np.full(len(column), samples)}
-    answer = await batcher.submit(rows, samples, deadline, client)
-    assert answer.rows["id"].tolist() == column.tolist()
-    assert answer.rows["score"].tolist() == (column * 2.5 * samples).tolist()
-    return answer
-
-
-def send(batcher: Batcher, ids: Iterable[int], samples: int = 1, **options: Any) -> asyncio.Task[Answer]:
-    return asyncio.create_task(score(batcher, ids, samples, **options))
-
-
-async def kinds(tasks: list[asyncio.Task[Answer]]) -> list[type]:
-    return [type(each) for each in await asyncio.gather(*tasks, return_exceptions=True)]
-
-
-async def turns(count: int = 5) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # bounded by `serving`
-        await asyncio.sleep(0)
+from tests.service.batching import PATIENCE, kinds, score, send, serving, turns, until
 
 
 @pytest.mark.parametrize("inline", [0.0, math.inf], ids=["threads", "inline"])
@@ -342,145 +237,6 @@ async def test_the_death_of_the_loop_is_told_to_everyone(way: str) -> None:
         assert batcher.queued_rows == 0
 
 
-async def test_a_batch_is_bounded_in_seconds_and_a_row_at_least() -> None:
-    async with serving() as (backend, batcher):
-        backend.opened, backend.seconds_per_draw = True, 2.0**-10
-        await score(batcher, [0])  # now the speed is known
-        await score(batcher, range(20), 2)
-        await score(batcher, range(3), 100)
-    assert backend.log["batch"] == [1] + [5] * 4 + [1] * 3
-
-
-async def test_a_short_request_never_waits_for_a_long_run_and_a_long_one_for_long_ones_alone() -> None:
-    async with serving(inline_seconds=2.0**-5, max_queue_rows=1000) as (backend, batcher):
-        backend.seconds_per_draw = 2.0**-10
-        first = send(batcher, [0])
-        await backend.started(1)
-        backend.runs[0].gate.set()
-        await first
-        long = [send(batcher, range(60), client=client) for client in "ab"]
-        await backend.started(2)
-        for i in range(20):
-            await score(batcher, [i], client="a")  # though one of its own waits as well
-        assert [run.ids for run in backend.runs[2:]] == [[i] for i in range(20)]
-        assert not any(task.done() for task in long)
-        backend.open()
-        await asyncio.gather(*long)
-
-
-async def test_clients_take_turns_by_work_and_who_comes_goes_next() -> None:
-    async with serving() as (backend, batcher):
-        tasks = [send(batcher, [0])]
-        await backend.started(1)
-        tasks += [send(batcher, [1] * 8, client="many") for _ in range(5)]
-        tasks += [send(batcher, [2] * 4, 2, client="draws") for _ in range(3)]
-        await turns()
-        for run in range(3):
-            backend.runs[run].gate.set()
-            await backend.started(run + 2)
-        tasks += [send(batcher, [3], client="newcomer")]
-        await turns()
-        backend.open()
-        await asyncio.gather(*tasks)
-    assert [ids[0] for ids in backend.ids] == [0, 1, 2, 1, 3, 2, 1, 2, 1, 1]
-
-
-async def test_small_requests_of_many_clients_share_a_batch() -> None:
-    async with serving() as (backend, batcher):
-        tasks = [send(batcher, [0])]
-        await backend.started(1)
-        tasks += [send(batcher, [i], client=str(i)) for i in range(1, 9)]
-        await turns()
-        backend.open()
-        await asyncio.gather(*tasks)
-    assert backend.ids == [[0], list(range(1, 9))]
-
-
-async def test_a_full_queue_is_shared_out() -> None:
-    async with serving(max_queue_rows=40, max_request_rows=40) as (backend, batcher):
-        running = send(batcher, [0])
-        await backend.started(1)
-        first, second, third, fourth = (send(batcher, [i] * 10, client="many") for i in range(4))
-        await turns()
-        assert batcher.is_full("many", 39)
-        assert not batcher.is_full("few", 39)
-        assert await kinds([send(batcher, [5], client="many")]) == [QueueFull]
-        assert await kinds([send(batcher, [5] * 21, client="few")]) == [QueueFull]  # more than its share
-        few = send(batcher, [5] * 20, client="few")
-        assert await kinds([fourth, third]) == [QueueFull] * 2
-        assert await kinds([send(batcher, [6], client="few"), send(batcher, [6], client="many")]) == [QueueFull] * 2
-        third_client = send(batcher, [7] * 10, client="third")
-        assert await kinds([second]) == [QueueFull]
-        assert batcher.queued_rows == 40
-        backend.open()
-        assert await kinds([running, first, few, third_client]) == [Answer] * 4
-
-
-@asynccontextmanager
-async def paced(seconds_per_draw: float, **options: Any) -> AsyncIterator[tuple[Backend, Batcher]]:
-    """A batcher that knows how long a draw takes, and whose thread is taken."""
-    async with serving(max_queue_rows=10_000, max_request_rows=1000, **options) as (backend, batcher):
-        backend.seconds_per_draw = seconds_per_draw
-        for _ in range(2):
-            first = send(batcher, range(8))
-            await backend.started(1)
-            backend.runs[0].gate.set()
-            await first
-            backend.runs.clear()
-        running = send(batcher, [0], client="before")
-        await backend.started(1)
-        yield backend, batcher
-        backend.open()
-        await running
-
-
-async def test_what_cannot_be_answered_in_time_is_refused_at_once() -> None:
-    async with paced(0.01) as (backend, batcher):
-        now = backend.clock.now
-        waiting = [send(batcher, range(300), deadline=now + 10, client="a") for _ in range(3)]  # 3 seconds each
-        await turns()
-        refused = [
-            send(batcher, range(300), deadline=now + 10, client="a"),  # behind nine seconds of its own
-            send(batcher, range(300), deadline=now + 5.9, client="b"),  # takes turns with the other: six
-            send(batcher, range(300), deadline=now + 2.9, client="c"),  # on an idle machine, too
-        ]
-        assert await kinds(refused) == [QueueFull, QueueFull, DeadlineExceeded]
-        assert "about 9 s of work wait" in str(refused[0].exception())
-        assert "about 3 s of work wait" in str(refused[1].exception())
-        assert "this would take about 3 s" in str(refused[2].exception())
-        waiting += [send(batcher, range(300), deadline=now + 6.1, client="b")]
-        waiting += [send(batcher, [0], deadline=now + 0.1, client="c")]
-        await turns()
-        assert not any(task.done() for task in waiting)
-        [task.cancel() for task in waiting]
-
-
-async def test_what_was_let_in_is_given_up_at_once_when_others_have_come_meanwhile() -> None:
-    async with paced(0.01) as (backend, batcher):
-        now = backend.clock.now
-        first, second, third = (send(batcher, range(300), deadline=now + 10, client="a") for _ in range(3))
-        await turns()
-        others = [send(batcher, range(100), deadline=now + 100, client=str(i)) for i in range(20)]
-        await turns()
-        assert not third.done()
-        backend.runs[0].gate.set()
-        await until(third.done)
-        assert "also for others" in str(third.exception())
-        assert backend.clock.now < now + 1
-        [task.cancel() for task in (first, second, *others)]
-
-
-async def test_an_estimate_that_refuses_and_is_not_confirmed_heals() -> None:
-    async with paced(0.01) as (backend, batcher):
-        backend.open()
-        await score(batcher, [0])
-        now = backend.clock.now
-        assert await kinds([send(batcher, range(300), deadline=now + 1.4)]) == [DeadlineExceeded]
-        backend.seconds_per_draw = 0.001
-        backend.clock.now = now = now + 10.0
-        assert await kinds([send(batcher, range(300), deadline=now + 1.4)]) == [Answer]
-
-
 class Asked(NamedTuple):
     """A request of the property test."""
 
@@ -545,5 +301,7 @@ async def test_every_submit_ends_once_whatever_happens(
         assert end is not Answer or set(each.ids) <= set(ran)
     # What was let in has run or was abandoned, but for what was refused on arrival.
     let_in = sum(backend.log["batch"]) + sum(backend.log["abandoned"])
-    never = sum(len(each.ids) for each, end in zip(asked, ends, strict=True) if end not in (QueueFull, DeadlineExceeded))
+    never = sum(
+        len(each.ids) for each, end in zip(asked, ends, strict=True) if end not in (QueueFull, DeadlineExceeded)
+    )
     assert never <= let_in <= sum(len(each.ids) for each in asked)

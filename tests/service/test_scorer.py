@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from service import scorer as scorers
-from service.batcher import Rows
+from service.pieces import Rows
 from service.scorer import DECODED_ROWS, LEAST_ROWS, DeviceUnavailable, Scorer
 from tests.conftest import NAME
 
