@@ -16,11 +16,13 @@ from service import cpus, memory, openapi, threads
 from service.asgi import Receive, Scope, Send
 from service.body import BodyReader
 from service.budget import Budget
+from service.client import Clients
 from service.gate import OPERATORS, Gate, is_hot
 from service.keys import KeyRing
 from service.metrics import FLUSH_SECONDS, Metrics
 from service.models import Models
 from service.openinference.endpoint import OpenInference
+from service.origins import Origins
 from service.quarantine import Quarantine
 from service.routes import router
 from service.score import ScoreEndpoint
@@ -88,6 +90,8 @@ class Application:
             metrics=self.metrics,
             models=self.models,
             keys=self._keys,
+            clients=Clients(settings.trusted_proxies),
+            origins=Origins(settings.host, settings.hosts, locked=self._keys.locked),
             tracing=self._tracing,
             two_ports=settings.ops_port is not None,
             slow_seconds=settings.slow_ms / 1e3,

@@ -1,4 +1,4 @@
-"""Joins concurrent requests into batches for a blocking backend: bounded in rows, first come first served.
+"""Joins concurrent requests into batches for a blocking backend: bounded in rows and in seconds, and fair to clients.
 
 State is touched only on the event loop, so there are no locks.
 """
@@ -6,27 +6,34 @@ State is touched only on the event loop, so there are no locks.
 import asyncio
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Protocol, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import Protocol
 
 from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, ServiceError, ShuttingDown, TooManyRecords
+from service.fair_queue import FairQueue
+from service.pace import Pace
+from service.pieces import Answer, Piece, Request, Rows, give, joined, part, rows_of
 
-Rows: TypeAlias = Mapping[str, npt.NDArray[Any]]  # arrays (n, ...); row i of a request is row i of each
-_NEWEST_RUN = 0.2  # weight of the newest run in the running estimate of seconds per draw
+QUANTUM_SECONDS = 0.02
+"""A batch takes about so long at most, so that nobody waits behind a longer run of somebody else."""
+_HOPELESS = 1.5
+"""What has been let in is given up only when it should take so many times as long as it has."""
+_CERTAIN = 2.0
+"""What finds nothing before it is refused only when it should take so many times as long as it may."""
 
 
 class Backend(Protocol):
     """What a batch is run by."""
 
     def run(self, rows: Rows, samples: int) -> Rows:
-        """Blocks until `rows` (n, ...), which are only read, have run; returns arrays (n, ...), row for row."""
+        """Blocks until `rows` (n, ...), which are only read, have run; returns arrays (n, ...), row for row.
+
+        Called by a thread and by the event loop, and by both at a time where batches run on the event loop.
+        """
         ...
 
 
@@ -37,10 +44,10 @@ class Observer(Protocol):
         """The queue now holds this many rows."""
 
     def abandoned(self, rows: int) -> None:
-        """This many rows left the queue without a run: their request was cancelled, late or failed."""
+        """This many rows left the queue without a run: their request was cancelled, late, failed or given up."""
 
     def waited(self, seconds: float) -> None:
-        """A request, or a piece of a split one, was queued this long before it joined a batch."""
+        """A request, or a piece of one that is cut, was queued this long before it joined a batch."""
 
     def batch(self, rows: int) -> None:
         """A batch of this many rows starts to run."""
@@ -52,45 +59,20 @@ class Observer(Protocol):
         """What the batch gave, all its requests together."""
 
 
-@dataclass(slots=True)  # not frozen: that would double the time that one takes to make
-class Answer:
-    """The backend's arrays `(n, ...)` for one request, and where its time went.
-
-    A split request waited as long as the piece that waited longest, and ran as long as all its pieces together.
-    """
-
-    rows: Rows
-    waited: float  # seconds in the queue
-    ran: float  # seconds that the backend took for the whole batch
-
-
-@dataclass(eq=False, slots=True)
-class _Entry:
-    """What is queued: a request, or as much of a large one as a batch holds."""
-
-    rows: Rows
-    size: int
-    samples: int
-    arrived: float
-    deadline: float
-    outcome: asyncio.Future[Answer | ServiceError]
-
-
 @dataclass(eq=False)
 class Batcher:
     """Collects rows from many coroutines, runs them in batches, gives each its own rows back.
 
-    The slot is taken first and the batch formed second, so that waiting turns into batch size by itself. A batch
-    holds one value of `samples`: the oldest request and those with its value, in order, up to the first that does
-    not fit, which nobody overtakes.
+    A batch is formed only when it can run, so that waiting turns into batch size by itself. It holds one value of
+    `samples`. Clients are served by the work that they have had (see `FairQueue`); of one client no request overtakes
+    another of its kind. There are two kinds: those that should run shorter than `inline_seconds` run on the event loop
+    while the thread is taken, so that they never wait for longer ones, which have the thread before them.
 
     Args:
         backend: runs the batches.
-        max_batch_rows: rows in a batch; larger requests are split.
+        max_batch_rows: rows in a batch; larger requests are cut.
         max_queue_rows: rows waiting at one time, not counting those that run.
         max_request_rows: rows in a request; not above `max_queue_rows`, or some would always find the queue full.
-        in_flight: batches running at one time.
-        max_wait: seconds, from the arrival of its oldest request, that a batch may wait to become full.
         inline_seconds: batches that should run shorter than this, by the seconds per draw (row x sample) of the runs
             before, run on the event loop: handing them to a thread would cost more than the run. 0 for never.
         observer: is told what happens.
@@ -102,20 +84,18 @@ class Batcher:
     max_batch_rows: int
     max_queue_rows: int
     max_request_rows: int
-    in_flight: int = 1
-    max_wait: float = 0.0
     inline_seconds: float = 0.0
     observer: Observer
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self._queue: OrderedDict[_Entry, None] = OrderedDict()  # by arrival; any entry may leave at any time
+        self._short, self._long = FairQueue(), FairQueue()
         self._queued_rows = 0
-        self._unanswered: set[_Entry] = set()
+        self._unanswered: set[Request] = set()
         self._wake = asyncio.Event()
-        self._slots = asyncio.Semaphore(self.in_flight)
-        self._executor = ThreadPoolExecutor(self.in_flight, thread_name_prefix="batcher")
-        self._seconds_per_draw = math.inf  # of the backend; not known yet
+        self._thread_taken = False
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="batcher")
+        self._pace = Pace(QUANTUM_SECONDS)
         self._closing = False
         self._loop_task: asyncio.Task[None] | None = None
         self._loop_error: InferenceFailed | None = None
@@ -130,54 +110,58 @@ class Batcher:
         """False once the loop that forms batches has died: nothing will be answered any more."""
         return self._loop_error is None
 
-    async def submit(self, rows: Rows, samples: int, deadline: float | None = None) -> Answer:
+    async def submit(self, rows: Rows, samples: int, deadline: float | None = None, client: str = "") -> Answer:
         """Waits until the rows have run in some batch; whoever leaves before that frees its place at once.
 
         Args:
             rows: arrays `(n, ...)` with the keys, dtypes and inner shapes of every other request.
             samples: draws a row.
             deadline: time on the batcher's clock, in seconds.
+            client: who asks.
 
         Raises:
             ShuttingDown: the batcher is closing, or closed before the answer.
             TooManyRecords: n is above `max_request_rows`.
-            QueueFull: n rows more would be above `max_queue_rows`.
-            DeadlineExceeded: the deadline has passed, now or before the answer.
+            QueueFull: n rows more would be above `max_queue_rows`, or so much work waits that these would be late, or
+                others that have less need the place.
+            DeadlineExceeded: the deadline has passed, now or before the answer, or is too soon for this much work.
             InferenceFailed: the run failed, or the batcher's loop has died.
             ValueError: n is 0, or not the same for all arrays.
         """
-        due = math.inf if deadline is None else deadline
-        size = self._admit(rows, due)
-        loop, now, step = asyncio.get_running_loop(), self.clock(), self.max_batch_rows
+        loop, now, due = asyncio.get_running_loop(), self.clock(), math.inf if deadline is None else deadline
+        size = self._admissible(rows, due - now)
+        queue = self._short if self._pace.any * size * samples < self.inline_seconds else self._long
+        if deadline is not None:
+            self._refuse_hopeless(queue, client, size * samples, due, now)
+        if self._queued_rows + size > self.max_queue_rows:
+            self._make_room(client, size)
         if self._loop_task is None:
             # In a context of its own: it works for many requests, not for the first one.
             self._loop_task = loop.create_task(self._form_batches(), context=Context())
             self._loop_task.add_done_callback(self._loop_ended)
-        if size <= step:
-            entries = [_Entry(rows, size, samples, now, due, loop.create_future())]
-        else:
-            entries = [
-                _Entry(_part(rows, i, step), min(step, size - i), samples, now, due, loop.create_future())
-                for i in range(0, size, step)
-            ]
-        for entry in entries:
-            self._unanswered.add(entry)
-            self._queue[entry] = None
+        request = Request(rows, size, samples, client, now, due, loop.create_future())
+        self._unanswered.add(request)
+        queue.add(request)
         self._count(size)
         self._wake.set()
-        alarm = None if deadline is None else loop.call_later(deadline - now, self._too_late, entries)
+        alarm = None if deadline is None else loop.call_later(deadline - now, self._too_late, request)
         try:
-            answers = [_answered(await entry.outcome) for entry in entries]
+            outcome: Answer | ServiceError = await request.outcome
         finally:
             if alarm is not None:
                 alarm.cancel()
-            for entry in entries:
-                self._withdraw(entry)
-                self._unanswered.discard(entry)
-        if len(answers) == 1:
-            return answers[0]
-        joined = _joined([answer.rows for answer in answers])
-        return Answer(joined, max(answer.waited for answer in answers), sum(answer.ran for answer in answers))
+            self._withdraw(request)
+            self._unanswered.discard(request)
+        if isinstance(outcome, ServiceError):
+            raise type(outcome)(*outcome.args) from outcome.__cause__  # callers of one batch share no instance
+        return outcome
+
+    def is_full(self, client: str, rows: int) -> bool:
+        """Whether more than so many rows wait, and of this client as many as of others or more."""
+        if self._queued_rows <= rows:
+            return False
+        held = self._rows_by_client()
+        return held[client] >= self._queued_rows / len(held | {client: 0})
 
     async def aclose(self, grace: float) -> None:
         """Refuses new work, answers what it has, stops; a second call does no harm.
@@ -197,7 +181,8 @@ class Batcher:
                 self._loop_task.cancel()
                 await asyncio.gather(self._loop_task, return_exceptions=True)
 
-    def _admit(self, rows: Rows, due: float) -> int:
+    def _admissible(self, rows: Rows, left: float) -> int:
+        """The size of a request that may be queued, if there is room."""
         if self._closing:
             raise ShuttingDown("the service is shutting down")
         if self._loop_error is not None:
@@ -208,105 +193,156 @@ class Batcher:
         (size,) = sizes
         if size > self.max_request_rows:
             raise TooManyRecords(f"{size} records; a request holds at most {self.max_request_rows}, so send several")
-        if self._queued_rows + size > self.max_queue_rows:
-            raise QueueFull(f"{self._queued_rows} of {self.max_queue_rows} records are waiting already; try again soon")
-        if due <= self.clock():
+        if left <= 0:
             raise DeadlineExceeded("the deadline had passed on arrival")
         return size
+
+    def _refuse_hopeless(self, queue: FairQueue, client: str, draws: int, due: float, now: float) -> None:
+        """Say no at once to what should not be done by its deadline."""
+        left, long = due - now, queue is self._long
+        if self._pace.seconds(queue.draws + draws, now, long=long) <= left:
+            return
+        alone = self._pace.seconds(draws, now, long=long)
+        if alone > left * (1.0 if queue or self._thread_taken else _CERTAIN):
+            raise DeadlineExceeded(
+                f"this would take about {_said(alone)}, longer than its deadline; send fewer records or draws"
+            )
+        wait = self._pace.seconds(queue.draws_before(client, draws) - draws, now, long=long)
+        if queue and wait + alone > left:
+            raise QueueFull(f"about {_said(wait)} of work wait before these records already; try again then")
+
+    def _make_room(self, client: str, size: int) -> None:
+        """Have those that hold most of the queue give up what came last, for a client that has less than its share."""
+        held = self._rows_by_client()
+        share = self.max_queue_rows / len(held | {client: 0})
+        while self._queued_rows + size > self.max_queue_rows:
+            most = max(held, key=held.__getitem__)
+            if most == client or held[client] + size > share:
+                raise QueueFull(
+                    f"{self._queued_rows} of {self.max_queue_rows} records are waiting already; try again soon"
+                )
+            last = [each for queue in (self._short, self._long) if (each := queue.youngest(most)) is not None]
+            youngest = max(last, key=lambda request: request.arrived)
+            held[most] -= youngest.size - youngest.taken
+            self._fail([youngest], QueueFull("others who have less waiting need the place; try again soon"))
+
+    def _give_up_hopeless(self, client: str, now: float) -> None:
+        """Tell the request that a client sent last at once if it will be late: others have come meanwhile."""
+        last = self._long.youngest(client)
+        if last is None or last.taken:
+            return
+        left = _HOPELESS * (last.deadline - now)
+        if self._pace.seconds(self._long.draws, now, long=True) <= left:
+            return
+        wait = self._pace.seconds(self._long.draws_before(client, 0), now, long=True)
+        if wait > left:
+            self._fail([last], QueueFull(f"about {_said(wait)} of work wait, also for others; try again then"))
+
+    def _rows_by_client(self) -> Counter[str]:
+        held = Counter[str]()
+        for queue in (self._short, self._long):
+            for client, rows in queue.rows_by_client():
+                held[client] += rows
+        return held
 
     def _count(self, rows: int) -> None:
         self._queued_rows += rows
         self.observer.queued(self._queued_rows)
 
-    def _withdraw(self, entry: _Entry) -> None:
-        if entry in self._queue:
-            del self._queue[entry]
-            self._count(-entry.size)
-            self.observer.abandoned(entry.size)
+    def _withdraw(self, request: Request) -> None:
+        if request.taken < request.size:
+            left = self._long.remove(request) or self._short.remove(request)
+            if left:
+                self._count(-left)
+                self.observer.abandoned(left)
 
-    def _too_late(self, entries: Iterable[_Entry]) -> None:
-        self._fail(entries, DeadlineExceeded("the deadline passed before the answer"))
+    def _too_late(self, request: Request) -> None:
+        self._fail([request], DeadlineExceeded("the deadline passed before the answer"))
 
-    def _fail(self, entries: Iterable[_Entry], error: ServiceError) -> None:
-        for entry in entries:
-            if not entry.outcome.done():
-                entry.outcome.set_result(error)
-            self._withdraw(entry)
+    def _fail(self, requests: Iterable[Request], error: ServiceError) -> None:
+        for request in requests:
+            if not request.outcome.done():
+                request.outcome.set_result(error)
+            self._withdraw(request)
 
     async def _form_batches(self) -> None:
         async with asyncio.TaskGroup() as executions:
-            while batch := await self._next_batch():
-                draws = _size(batch) * batch[0].samples
-                if self._seconds_per_draw * draws < self.inline_seconds:
-                    await self._execute(batch, draws, inline=True)
-                    await asyncio.sleep(0)  # or a long queue would keep answers and newcomers from their turn
+            while True:
+                batch, long = self._next_batch()
+                if batch:
+                    size = sum(piece.size for piece in batch)
+                    draws = size * batch[0].request.samples
+                    if self._thread_taken or (not long and self._pace.any * draws < self.inline_seconds):
+                        await self._execute(batch, size, inline=True, long=False)
+                        await asyncio.sleep(0)  # or a long queue would keep answers and newcomers from their turn
+                    else:
+                        self._thread_taken = True
+                        executions.create_task(self._execute(batch, size, inline=False, long=long))
+                    del batch  # or its arrays would live until there is a next one
+                elif self._queued_rows or not self._closing:
+                    self._wake.clear()
+                    await self._wake.wait()
                 else:
-                    executions.create_task(self._execute(batch, draws, inline=False))
-                del batch  # or its arrays would live until there is a next one
+                    return
 
-    async def _next_batch(self) -> list[_Entry]:
-        """Waits for a slot, then for a batch; empty when the batcher is closing and nothing is queued."""
-        await self._slots.acquire()
-        while not (batch := self._take()) and (self._queue or not self._closing):
-            self._wake.clear()
-            await self._wake.wait()
-        return batch
+    def _next_batch(self) -> tuple[list[Piece], bool]:
+        """The next batch that may run now, and whether it is of long requests; empty where there is none.
 
-    def _take(self) -> list[_Entry]:
-        """Takes the next batch out of the queue; empty when there is none, or when it may still wait for more."""
-        batch: list[_Entry] = []
-        room, now = self.max_batch_rows, self.clock()
-        late: list[_Entry] = []
-        for entry in self._queue:
-            if entry.outcome.done() or entry.deadline <= now:  # done: cancelled in this turn, not gone yet
-                late.append(entry)
-            elif not batch or entry.samples == batch[0].samples:
-                if entry.size > room:
-                    room = 0
-                    break
-                room -= entry.size
-                batch.append(entry)
-                if not room:
-                    break
-        if late:
+        While the thread is taken it is one for the event loop.
+        """
+        if not self._thread_taken and self._long:
+            batch = self._take(self._long, self._pace.draws(QUANTUM_SECONDS))
+            if batch:
+                self._give_up_hopeless(batch[0].request.client, self.clock())
+                return batch, True
+        if not self._short:
+            return [], False
+        if not self._thread_taken:
+            return self._take(self._short, self._pace.draws(QUANTUM_SECONDS)), False
+        short = self._pace.draws_of_short(self.inline_seconds)
+        return self._take(self._short, short) if short else [], False
+
+    def _take(self, queue: FairQueue, most_draws: float) -> list[Piece]:
+        now = self.clock()
+        batch, late = queue.take(self.max_batch_rows, most_draws, now)
+        while late:
             self._fail(late, DeadlineExceeded("the deadline passed in the queue"))
-        if batch and room and not self._closing and (wait := batch[0].arrived + self.max_wait - now) > 0:
-            asyncio.get_running_loop().call_later(wait, self._wake.set)
-            return []
-        for entry in batch:
-            del self._queue[entry]
-            self._count(-entry.size)
-            self.observer.waited(now - entry.arrived)
+            late = []
+            if not batch:
+                batch, late = queue.take(self.max_batch_rows, most_draws, now)
+        for request, _, size in batch:
+            self._count(-size)
+            self.observer.waited(now - request.arrived)
         return batch
 
-    async def _execute(self, batch: list[_Entry], draws: int, *, inline: bool) -> None:
+    async def _execute(self, batch: list[Piece], size: int, *, inline: bool, long: bool) -> None:
         started, in_thread = self.clock(), asyncio.get_running_loop().run_in_executor
         try:
-            self.observer.batch(_size(batch))
-            rows, seconds = self._run(batch) if inline else await in_thread(self._executor, self._run, batch)
+            self.observer.batch(size)
+            rows, seconds = (
+                self._run(batch, size) if inline else await in_thread(self._executor, self._run, batch, size)
+            )
             self.observer.ran(seconds)
             self.observer.answered(rows)
-            newest = seconds / draws
-            past = self._seconds_per_draw if math.isfinite(self._seconds_per_draw) else newest
-            self._seconds_per_draw = past + _NEWEST_RUN * (newest - past)
+            self._pace.note(seconds, size * batch[0].request.samples, self.clock(), long=long)
             first = 0
-            for entry in batch:
-                if not entry.outcome.done():
-                    part = _part(rows, first, entry.size)
-                    entry.outcome.set_result(Answer(part, started - entry.arrived, seconds))
-                first += entry.size
+            for piece in batch:
+                give(piece, part(rows, first, piece.size), started, seconds)
+                first += piece.size
         except Exception as error:  # noqa: BLE001 - every member is told, and the loop lives on
-            self._seconds_per_draw = math.inf  # what fails slowly must not do so on the event loop
-            failure = InferenceFailed(f"a batch of {_size(batch)} records failed; the log says why")
+            self._pace.forget()  # what fails slowly must not do so on the event loop
+            failure = InferenceFailed(f"a batch of {size} records failed; the log says why")
             failure.__cause__ = error
-            self._fail(batch, failure)
+            self._fail([piece.request for piece in batch], failure)
         finally:
-            self._slots.release()
+            if not inline:
+                self._thread_taken = False
+                self._wake.set()
 
-    def _run(self, batch: list[_Entry]) -> tuple[Rows, float]:
-        started, size = self.clock(), _size(batch)
+    def _run(self, batch: list[Piece], size: int) -> tuple[Rows, float]:
+        started = self.clock()
         try:
-            answer = self.backend.run(_joined([entry.rows for entry in batch]), batch[0].samples)
+            answer = self.backend.run(joined([rows_of(piece) for piece in batch]), batch[0].request.samples)
         except StopIteration as error:  # a future would refuse it, and the batch never end
             raise RuntimeError("the backend raised StopIteration") from error
         for name, array in answer.items():
@@ -322,21 +358,5 @@ class Batcher:
             self._fail(self._unanswered, self._loop_error)
 
 
-def _answered(outcome: Answer | ServiceError) -> Answer:
-    if isinstance(outcome, ServiceError):
-        raise type(outcome)(*outcome.args) from outcome.__cause__  # callers of one batch share no instance
-    return outcome
-
-
-def _size(entries: Iterable[_Entry]) -> int:
-    return sum(entry.size for entry in entries)
-
-
-def _joined(parts: list[Rows]) -> Rows:
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _part(rows: Rows, first: int, size: int) -> Rows:
-    return {name: array[first : first + size] for name, array in rows.items()}
+def _said(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds * 1e3:.0f} ms"

@@ -2,6 +2,9 @@
 
 ServiceError
 ├── BodyMalformed          malformed-body
+├── HostInvalid            invalid-host
+├── UnknownHost            unknown-host
+├── ForeignOrigin          foreign-origin
 ├── BodyTooSlow            body-too-slow
 ├── BodyTooLarge           body-too-large
 ├── TooManyRecords         too-many-records
@@ -65,6 +68,27 @@ class BodyMalformed(ServiceError):
 
     slug = "malformed-body"
     title = "The body is not what its media type says"
+
+
+class HostInvalid(ServiceError):
+    """The request names no host, or more than one."""
+
+    slug = "invalid-host"
+    title = "The request names no host, or two"
+
+
+class UnknownHost(ServiceError):
+    """The request is for a host that the service does not answer to."""
+
+    slug = "unknown-host"
+    title = "The service does not answer to this host name"
+
+
+class ForeignOrigin(ServiceError):
+    """A page of another origin wants to change something."""
+
+    slug = "foreign-origin"
+    title = "A page of another origin may not send this"
 
 
 class BodyTooSlow(ServiceError):

@@ -3,15 +3,17 @@
 from bundle.explanation import Explanations, decoded_numbers
 from bundle.fields import Tensors
 from bundle.manifest import Manifest
-from service.batcher import Batcher, Rows
+from service import client
+from service.batcher import Batcher
 from service.errors import Fault, RequestInvalid
+from service.pieces import Rows
 from service.scorer import Scorer
 from service.settings import Settings
 
 REQUEST_NUMBERS = 2**25
 """Most numbers that the network computes to explain one request: three to five seconds' work of a slow processor."""
 BATCH_NUMBERS = 2**23
-"""The same for what runs at a time, so that what is late by then is left out."""
+"""The same for what runs at a time, while it is not known how long that takes."""
 _NUMBERS_A_ROW = 256
 """Numbers that cost as much as a row that is decoded to be scored."""
 
@@ -70,7 +72,7 @@ class Explainer:
         Raises:
             BatcherError: See `service.batcher`.
         """
-        answer = await self._batcher.submit(tensors, samples, deadline)
+        answer = await self._batcher.submit(tensors, samples, deadline, client.CURRENT.get())
         return Explanations(self._manifest, tensors, answer.rows)
 
     async def aclose(self, grace: float) -> None:

@@ -11,14 +11,16 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from service import access
+from service import access, client
 from service.asgi import ClientGone, Headers, Message, Receive, Scope, Send, respond
+from service.client import Clients
 from service.errors import MethodNotAllowed, RouteNotFound, ServiceError, ShuttingDown, Unexpected
 from service.keys import KeyRing
 from service.metrics import Metrics
 from service.models import Models
 from service.openinference import endpoint
 from service.openinference.endpoint import OpenInference
+from service.origins import Origins
 from service.problems import HEADERS, MEDIA_TYPE, RETRY_AFTER_SECONDS, STATUS, problem
 from service.score import ScoreEndpoint
 from service.trace import CURRENT, Trace
@@ -58,6 +60,8 @@ class Gate:
         metrics: Where requests are counted.
         models: Whether the service drains, so that clients are told to connect elsewhere.
         keys: Who may ask.
+        clients: Who asks.
+        origins: By which names, and from whose pages.
         tracing: Where each request's trace begins.
         two_ports: Whether operators have a port of their own.
         slow_seconds: Requests whose answer takes longer to begin are logged.
@@ -71,6 +75,8 @@ class Gate:
         metrics: Metrics,
         models: Models,
         keys: KeyRing,
+        clients: Clients,
+        origins: Origins,
         tracing: Tracing,
         two_ports: bool,
         slow_seconds: float,
@@ -81,6 +87,8 @@ class Gate:
         self._metrics = metrics
         self._models = models
         self._keys = keys
+        self._clients = clients
+        self._origins = origins
         self._tracing = tracing
         self._two_ports = two_ports
         self._slow_seconds = slow_seconds
@@ -113,10 +121,9 @@ class Gate:
 
         self._metrics.in_progress += 1
         try:
-            if self._keys.locked and OPERATORS not in scope:
-                role = access.needed(scope["path"])
-                if role is not None:
-                    self._keys.require(scope["headers"], role)
+            if OPERATORS not in scope:
+                self._origins.check(scope, headers)
+                client.CURRENT.set(self._client(scope))
             if self._two_ports and not access.is_here(scope["path"], operators=OPERATORS in scope):
                 raise RouteNotFound("this path is not answered on this port")
             scoring = _scoring(scope["path"])
@@ -156,6 +163,13 @@ class Gate:
             self._metrics.in_progress -= 1
             self._count(route, scope["method"], status, (answered or time.perf_counter()) - started)
             trace.end(scope["method"], None if route == UNMATCHED else route, status)
+
+    def _client(self, scope: Scope) -> str:
+        """Who asks; where keys are asked for, whoever has none that is good for this is refused."""
+        role = access.needed(scope["path"]) if self._keys.locked else None
+        if role is None:
+            return self._clients.named(scope["client"], scope["headers"])
+        return f"key:{self._keys.require(scope['headers'], role).hex()}"
 
     async def _refuse(
         self,

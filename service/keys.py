@@ -68,12 +68,15 @@ class KeyRing:
         """Those that are known now."""
         return self._keys
 
-    def require(self, headers: Iterable[tuple[bytes, bytes]], needed: Role) -> None:
+    def require(self, headers: Iterable[tuple[bytes, bytes]], needed: Role) -> bytes:
         """Check the key of a request to a service that is locked.
 
         Args:
             headers: Names in lower case.
             needed: What the request takes.
+
+        Returns:
+            The key's SHA-256.
 
         Raises:
             KeyMissing: There is none, or nobody knows it.
@@ -93,6 +96,7 @@ class KeyRing:
             raise KeyMissing("this key is not known here", close=True)
         if role is not needed and role is not Role.ADMIN:
             raise KeyForbidden(f"this takes a key of the role {needed}")
+        return digest
 
     async def watch(self, changed: Callable[[], None] | None = None) -> None:
         """Follow the file, or the supervisor, for ever; while the file cannot be read, the keys that were known stay.

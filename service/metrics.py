@@ -18,7 +18,7 @@ from prometheus_client import (
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
 from service import metrics_file
-from service.batcher import Rows
+from service.pieces import Rows
 from service.settings import METRICS_FOLDER
 from service.tally import Tally, TallyCounter, TallyHistogram
 from service.verdicts import Verdicts

@@ -9,8 +9,11 @@ from service.trace import Trace
 MEDIA_TYPE = b"application/problem+json"
 STATUS: dict[type[ServiceError], int] = {
     errors.BodyMalformed: 400,
+    errors.HostInvalid: 400,
     errors.KeyMissing: 401,
     errors.KeyForbidden: 403,
+    errors.UnknownHost: 403,
+    errors.ForeignOrigin: 403,
     errors.RouteNotFound: 404,
     errors.ModelNotFound: 404,
     errors.MethodNotAllowed: 405,

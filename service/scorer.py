@@ -11,8 +11,8 @@ import numpy.typing as npt
 import onnxruntime
 
 from service import cpus
-from service.batcher import Rows
 from service.device import CUDA_PROVIDER, Device, DeviceUnavailable, no_cuda
+from service.pieces import Rows
 from service.run_guard import GUARD, Run, RunStopped, Watch
 
 DECODED_ROWS = 1024

@@ -16,7 +16,7 @@ from bundle.fields import RecordSchema, Tensors
 from bundle.golden import Golden
 from bundle.manifest import Manifest
 from bundle.store import Bundle
-from service import signature
+from service import client, signature
 from service.batcher import Answer, Batcher
 from service.codecs.json import decode
 from service.device import DeviceUnavailable
@@ -139,9 +139,9 @@ class ServedModel:
         """Say no before a body is decoded, which would cost more than the refusal.
 
         Raises:
-            QueueFull: Hardly any record more could wait.
+            QueueFull: Hardly any record more could wait, and others have less waiting than who asks.
         """
-        if self._batcher.queued_rows > self._full:
+        if self._batcher.is_full(client.CURRENT.get(), self._full):
             raise QueueFull(f"{self._batcher.queued_rows} records are waiting already; try again soon")
 
     async def score(self, tensors: Tensors, question: Question, deadline: float) -> tuple[Verdicts, Timing]:
@@ -161,7 +161,7 @@ class ServedModel:
         if trace is not None and trace.recorded:
             answer = await self._traced(trace, tensors, question.samples, deadline)
         else:
-            answer = await self._batcher.submit(tensors, question.samples, deadline)
+            answer = await self._batcher.submit(tensors, question.samples, deadline, client.CURRENT.get())
         verdicts = Verdicts(answer.rows["verdicts"])
         if question.score != self.question.score or question.false_alarm_rate != self.question.false_alarm_rate:
             verdicts = answered(verdicts, self.manifest, self.calibration, question)
@@ -178,7 +178,7 @@ class ServedModel:
         trace.describe(model=self.name, version=self.version)
         submitted = time.perf_counter()
         try:
-            answer = await self._batcher.submit(tensors, samples, deadline)
+            answer = await self._batcher.submit(tensors, samples, deadline, client.CURRENT.get())
         except BaseException:
             # Whether it ran in vain or not at all is not known here.
             trace.stage("queue", submitted, time.perf_counter())

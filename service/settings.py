@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import AliasChoices, Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.client import networks
+
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: the folder that workers share their counts in. prometheus_client reads it as it is imported."""
 
@@ -34,6 +36,16 @@ class Settings(BaseSettings):
     keys: SecretStr | None = Field(
         default=None,
         description="The same as a variable, separated by commas; without either, nobody is asked for a key.",
+    )
+    hosts: str | None = Field(
+        default=None,
+        description="Names that the service is called by, separated by commas, besides its addresses, localhost and "
+        "the machine's name; without keys no other is answered.",
+    )
+    trusted_proxies: str | None = Field(
+        default=None,
+        description="Addresses and networks of proxies, separated by commas, whose X-Forwarded-For is believed; by "
+        "default none is.",
     )
     ops_port: int | None = Field(
         default=None,
@@ -140,6 +152,12 @@ class Settings(BaseSettings):
         if endpoint is not None and not endpoint.startswith(("http://", "https://")):
             raise ValueError(f"an address that begins with http:// or https:// is expected, here or in {OTLP_ENDPOINT}")
         return endpoint
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_networks(cls, proxies: str | None) -> str | None:
+        networks(proxies or "")
+        return proxies
 
     @model_validator(mode="after")
     def _largest_request_fits_the_queue(self) -> "Settings":

@@ -143,7 +143,7 @@ async def in_process(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClien
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.api.router.lifespan_context(app.api),
-        httpx.AsyncClient(transport=transport, base_url="http://service") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
     ):
         yield client, app
 

@@ -136,7 +136,7 @@ async def test_a_clock_that_jumps_changes_no_answer(
 
 
 BODY = json.dumps({"records": [{"amount": 12.5, "country": "SE"}]}).encode()
-HEAD = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+HEAD = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 HALVES = 8
 
 

@@ -2,120 +2,17 @@ import asyncio
 import math
 import random
 import threading
-import time
 import weakref
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batcher import Answer, Batcher
+from service.batcher import Answer
 from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, ShuttingDown, TooManyRecords
-
-PATIENCE = 60.0  # seconds until a test counts as hanging; no result depends on it
-
-
-class Clock:
-    """Seconds that pass only when a test says so."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def drive_loop(self) -> None:  # or the loop's timers do not see these seconds
-        asyncio.get_running_loop().time = lambda: time.monotonic() + self.now  # type: ignore[method-assign]
-
-
-class Log(defaultdict[str, list[Any]]):
-    """An observer: what it is told is listed under the method's name."""
-
-    def __getattr__(self, name: str) -> Callable[[Any], None]:
-        return self[name].append
-
-
-class Backend:
-    """Holds each run at its gate, unless opened."""
-
-    def __init__(self) -> None:
-        self.clock, self.log, self.opened = Clock(), Log(list), False
-        self.runs, self.ids = list[SimpleNamespace](), list[list[int]]()
-        self.seconds_per_draw = 0.0  # that a run takes on the clock
-        self.fault: Exception | int = 0  # an error to raise, or a number of rows to leave out of the answer
-
-    def run(self, rows: Any, samples: int) -> Any:
-        assert set(rows["samples"]) == {samples}
-        run = SimpleNamespace(ids=rows["id"].tolist(), samples=samples, fault=self.fault, gate=threading.Event())
-        run.thread = threading.get_ident()
-        self.ids.append(run.ids)
-        self.runs.append(run)
-        assert self.opened or run.gate.wait(PATIENCE)
-        self.clock.now += self.seconds_per_draw * len(run.ids) * samples
-        if isinstance(run.fault, Exception):
-            raise run.fault
-        kept = len(run.ids) - run.fault
-        return {"id": rows["id"][:kept], "score": (rows["x"].sum(axis=1) * samples)[:kept]}
-
-    def open(self) -> None:
-        self.opened = True
-        for run in list(self.runs):
-            run.gate.set()
-
-    async def started(self, runs: int) -> None:
-        await until(lambda: len(self.runs) == runs)
-
-
-@asynccontextmanager
-async def serving(**options: Any) -> AsyncIterator[tuple[Backend, Batcher]]:
-    """A batcher that must end in time, with an empty queue and no error that only the event loop heard of."""
-    backend = Backend()
-    unheard: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
-    limits: dict[str, Any] = {"max_batch_rows": 8, "max_queue_rows": 100, "max_request_rows": 70}
-    batcher = Batcher(backend, observer=backend.log, clock=backend.clock, **limits | options)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            yield backend, batcher
-    finally:
-        backend.open()
-        await batcher.aclose(PATIENCE)
-    await turns()
-    assert (batcher.queued_rows, unheard) == (0, [])
-
-
-async def score(batcher: Batcher, ids: Iterable[int], samples: int = 1, deadline: float | None = None) -> Answer:
-    """Submits and checks that the answer is the request's own."""
-    column = np.array(list(ids))
-    x = np.stack([column * 0.5, column * 2.0], axis=1)
-    rows = {"id": column, "x": x, "samples": np.full(len(column), samples)}
-    answer = await batcher.submit(rows, samples, deadline)
-    assert answer.rows["id"].tolist() == column.tolist()
-    assert answer.rows["score"].tolist() == (column * 2.5 * samples).tolist()
-    return answer
-
-
-def send(batcher: Batcher, ids: Iterable[int], samples: int = 1, **options: Any) -> asyncio.Task[Answer]:
-    return asyncio.create_task(score(batcher, ids, samples, **options))
-
-
-async def kinds(tasks: list[asyncio.Task[Answer]]) -> list[type]:
-    return [type(each) for each in await asyncio.gather(*tasks, return_exceptions=True)]
-
-
-async def turns(count: int = 5) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # bounded by `serving`
-        await asyncio.sleep(0)
+from tests.service.batching import PATIENCE, kinds, score, send, serving, turns, until
 
 
 @pytest.mark.parametrize("inline", [0.0, math.inf], ids=["threads", "inline"])
@@ -191,7 +88,7 @@ async def test_what_does_not_fit_is_refused() -> None:
         await backend.started(1)
         tasks += [send(batcher, range(9))]
         await turns()
-        others = [send(batcher, range(11)), send(batcher, [1, 2], deadline=0.0), send(batcher, [1], deadline=0.0)]
+        others = [send(batcher, range(11)), send(batcher, [1, 2]), send(batcher, [1], deadline=0.0)]
         assert await kinds(others) == [TooManyRecords, QueueFull, DeadlineExceeded]
         for rows in ({}, {"id": np.zeros(0)}, {"id": np.zeros(2), "x": np.zeros((3, 1))}):
             with pytest.raises(ValueError, match="one length above 0"):
@@ -233,15 +130,15 @@ async def test_a_deadline_that_passed_while_the_loop_was_held_up_is_seen_before_
 
 
 async def test_closing_refuses_newcomers_and_answers_the_others() -> None:
-    async with serving(in_flight=2) as (backend, batcher):
+    async with serving() as (backend, batcher):
         tasks = [send(batcher, range(i, i + 5)) for i in range(0, 50, 5)]
-        await backend.started(2)
-        assert batcher.queued_rows == 40
+        await backend.started(1)
+        assert batcher.queued_rows == 45
         closing = [asyncio.create_task(batcher.aclose(PATIENCE)) for _ in range(2)]
         await turns(1)
         assert await kinds([send(batcher, [1])]) == [ShuttingDown]
-        backend.runs[1].gate.set()
-        await backend.started(3)
+        backend.runs[0].gate.set()
+        await backend.started(2)
         assert not any(task.done() for task in closing)
         backend.open()
         await asyncio.gather(*tasks, *closing)
@@ -265,11 +162,12 @@ async def test_closing_leaves_a_stuck_backend_behind(cancelled: bool) -> None:
 
 async def test_a_request_larger_than_a_batch_is_split_and_joined() -> None:
     async with serving() as (backend, batcher):
-        backend.opened, backend.seconds_per_draw = True, 1.0
+        backend.opened, backend.seconds_per_draw = True, 2.0**-11
         answer, _ = await asyncio.gather(score(batcher, range(20), 2), score(batcher, [20], 2))
-    assert (answer.waited, answer.ran) == (32.0, 16.0 + 16.0 + 10.0)
-    assert (backend.log["batch"], backend.log["ran"]) == ([8, 8, 5], [16.0, 16.0, 10.0])
-    assert backend.log["waited"] == [0.0, 16.0, 32.0, 32.0]
+    full = 2.0**-7  # seconds
+    assert (answer.waited, answer.ran) == (2 * full, full + full + full * 5 / 8)
+    assert (backend.log["batch"], backend.log["ran"]) == ([8, 8, 5], [full, full, full * 5 / 8])
+    assert backend.log["waited"] == [0.0, full, 2 * full, 2 * full]
 
 
 async def test_a_failed_piece_fails_the_request_and_the_others_are_not_run() -> None:
@@ -283,7 +181,7 @@ async def test_a_failed_piece_fails_the_request_and_the_others_are_not_run() -> 
         assert await kinds([large]) == [InferenceFailed]
         await score(batcher, [7])
     assert backend.log["batch"] == [8, 8, 1]
-    assert backend.log["abandoned"] == [8, 6]
+    assert backend.log["abandoned"] == [14]
 
 
 async def test_a_batch_holds_one_value_of_samples_and_the_oldest_goes_first() -> None:
@@ -297,26 +195,6 @@ async def test_a_batch_holds_one_value_of_samples_and_the_oldest_goes_first() ->
         await asyncio.gather(*tasks)
     # [5, 6] does not fit into the second batch, and [8], which would, does not overtake it.
     assert backend.ids == [[0], [1, 2] + [4] * 5, [3, 7], [5, 6, 8]]
-
-
-async def test_a_batch_may_wait_for_more_until_full_or_late_or_closing() -> None:
-    async with serving(max_wait=10.0) as (backend, batcher):
-        backend.opened = True
-        backend.clock.drive_loop()
-        first = send(batcher, [1])
-        await turns()
-        backend.clock.now = 9.0
-        second = send(batcher, [2])
-        await turns()
-        assert batcher.queued_rows == 2
-        backend.clock.now = 10.0
-        await asyncio.gather(first, second)
-        await asyncio.gather(score(batcher, range(5)), score(batcher, range(5, 8)))  # full
-        third, fourth = send(batcher, range(5)), send(batcher, range(5, 9))  # does not fit: as good as full
-        await third
-        assert batcher.queued_rows == 4
-        await asyncio.gather(fourth, batcher.aclose(PATIENCE))
-    assert backend.ids == [[1, 2], list(range(8)), list(range(5)), list(range(5, 9))]
 
 
 async def test_short_runs_stay_on_the_loop_and_join_what_came_in_one_turn() -> None:
@@ -341,53 +219,89 @@ async def test_short_runs_stay_on_the_loop_and_join_what_came_in_one_turn() -> N
 @pytest.mark.parametrize("way", ["error", "cancelled"])
 async def test_the_death_of_the_loop_is_told_to_everyone(way: str) -> None:
     others = asyncio.all_tasks()
-    async with serving(in_flight=2) as (backend, batcher):
+    async with serving() as (backend, batcher):
         tasks = [send(batcher, [0] * 8)]
         await backend.started(1)
         assert batcher.healthy
         if way == "error":
             backend.log["waited"] = None  # type: ignore[assignment]  # so that the observer raises
+            backend.runs[0].gate.set()
         else:
             [task.cancel() for task in asyncio.all_tasks() - others - set(tasks)]
         tasks += [send(batcher, [i] * 8) for i in (1, 2)]
         await until(lambda: not batcher.healthy)
-        for doomed in [*tasks, score(batcher, [3])]:
+        for doomed in [*tasks[way == "error" :], score(batcher, [3])]:  # the first of them has run
             with pytest.raises(InferenceFailed, match="loop has died") as caught:
                 await doomed
             assert isinstance(caught.value.__cause__, asyncio.CancelledError) == (way == "cancelled")
         assert batcher.queued_rows == 0
 
 
-STEP = st.tuples(st.sampled_from(["submit", "cancel", "finish"]), st.integers(0, 11), st.sampled_from([1, 2]))
+class Asked(NamedTuple):
+    """A request of the property test."""
+
+    ids: range
+    samples: int
+    client: str
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(STEP, max_size=40), st.integers(1, 2), st.booleans())
-async def test_every_submit_ends_once_whatever_happens(steps: list[Any], in_flight: int, stuck: bool) -> None:
-    asked, tasks, cancelled, finished = list[range](), list[asyncio.Task[Answer]](), 0, 0
-    async with serving(in_flight=in_flight, max_batch_rows=5, max_queue_rows=16) as (backend, batcher):
-        for step, number, samples in steps:
+STEP = st.tuples(
+    st.sampled_from(["submit", "submit", "cancel", "finish", "pass"]),
+    st.integers(0, 11),
+    st.sampled_from([1, 2]),
+    st.sampled_from("abc"),
+    st.sampled_from([None, 0.1, 1.0]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(STEP, max_size=40),
+    cost=st.sampled_from([0.0, 0.001, 0.004, 0.1]),
+    inline=st.sampled_from([0.0, 0.01, 1.0]),
+    stuck=st.booleans(),
+)
+async def test_every_submit_ends_once_whatever_happens(
+    steps: list[Any], cost: float, inline: float, stuck: bool
+) -> None:
+    asked, tasks, cancelled = list[Asked](), list[asyncio.Task[Answer]](), 0
+    async with serving(inline_seconds=inline, max_batch_rows=5, max_queue_rows=16) as (backend, batcher):
+        backend.clock.drive_loop()
+        backend.seconds_per_draw = cost
+        for step, number, samples, client, seconds in steps:
             if step == "submit":
-                asked.append(range(100 * len(asked), 100 * len(asked) + number + 1))
-                tasks.append(send(batcher, asked[-1], samples))
+                asked.append(Asked(range(100 * len(asked), 100 * len(asked) + number + 1), samples, client))
+                deadline = None if seconds is None else backend.clock.now + seconds
+                tasks.append(send(batcher, asked[-1].ids, samples, deadline=deadline, client=client))
             elif step == "cancel" and number < len(tasks):
                 cancelled += tasks[number].cancel()
-            elif step == "finish" and finished < len(backend.log["batch"]):
-                await until(lambda: len(backend.runs) > finished)  # noqa: B023 - awaited here
-                backend.runs[finished].fault = number % 2
-                backend.runs[finished].gate.set()
-                finished += 1
+            elif step == "pass":
+                backend.clock.now += number / 20
+            elif step == "finish":
+                for run in backend.runs:
+                    if not run.gate.is_set():
+                        run.fault = number % 2
+                        run.gate.set()
             await turns()
             assert batcher.queued_rows <= 16
         if stuck:
             await batcher.aclose(0.0)
         backend.open()
         ends = await kinds(tasks)
-    assert set(ends) <= {Answer, InferenceFailed, QueueFull, asyncio.CancelledError, ShuttingDown}
+    kept = {Answer, InferenceFailed, QueueFull, DeadlineExceeded, asyncio.CancelledError, ShuttingDown}
+    assert set(ends) <= kept
     assert ends.count(asyncio.CancelledError) == cancelled
     assert stuck or ShuttingDown not in ends
     failed = {i for run in backend.runs if run.fault for i in run.ids}
-    assert all(failed & set(ids) for ids, end in zip(asked, ends, strict=True) if end is InferenceFailed)
-    admitted = sum(len(ids) for ids, end in zip(asked, ends, strict=True) if end is not QueueFull)
-    assert sum(backend.log["batch"]) + sum(backend.log["abandoned"]) == admitted
+    assert all(failed & set(each.ids) for each, end in zip(asked, ends, strict=True) if end is InferenceFailed)
     assert max(backend.log["batch"], default=0) <= 5
+    ran = [i for run in backend.runs for i in run.ids]
+    assert len(ran) == len(set(ran)), "no row runs twice"
+    for each, end in zip(asked, ends, strict=True):
+        assert end is not Answer or set(each.ids) <= set(ran)
+    # What was let in has run or was abandoned, but for what was refused on arrival.
+    let_in = sum(backend.log["batch"]) + sum(backend.log["abandoned"])
+    never = sum(
+        len(each.ids) for each, end in zip(asked, ends, strict=True) if end not in (QueueFull, DeadlineExceeded)
+    )
+    assert never <= let_in <= sum(len(each.ids) for each in asked)

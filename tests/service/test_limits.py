@@ -60,7 +60,7 @@ def drip(connection: socket.socket, content: bytes, seconds: float) -> bytes:
 
 def request(headers: bytes = b"", body: bytes = BODY, path: bytes = b"/score") -> bytes:
     length = b"Content-Length: %d\r\n" % len(body)
-    return b"POST " + path + b" HTTP/1.1\r\nHost: x\r\n" + length + headers + b"\r\n" + body
+    return b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\n" + length + headers + b"\r\n" + body
 
 
 def memory(pid: int) -> int:
@@ -85,7 +85,7 @@ def test_100_megabytes_of_headers_are_431_and_take_no_memory(quick: tuple[str, i
     httpx.post(f"{url}/score", content=BODY)
     before, counted = memory(pid), rejected(url, "head-too-large")
     with connect(url) as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nx-long: ")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nx-long: ")
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for _ in range(100 * 2**20 // len(piece)):
                 connection.sendall(piece)
@@ -107,7 +107,7 @@ def test_trailers_count_as_head(quick: tuple[str, int], piece: bytes) -> None:
     url, pid = quick
     before, counted = memory(pid), rejected(url, "head-too-large")
     with connect(url) as connection:
-        head = b"POST /score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = b"POST /score HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         connection.sendall(head + b"%x\r\n%s\r\n0\r\nx-long: " % (len(BODY), BODY))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for _ in range(200):
@@ -129,8 +129,8 @@ def test_a_body_and_the_next_head_in_one_piece_are_both_answered(quick: tuple[st
 def test_of_a_head_that_is_too_large_and_what_follows_in_one_piece_only_431_is_said(quick: tuple[str, int]) -> None:
     url, _ = quick
     counted = rejected(url, "head-too-large")
-    large = b"GET /models HTTP/1.1\r\nHost: x\r\nx-long: " + b"x" * 70_000 + b"\r\n\r\n"
-    for follows in (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", request(), large):
+    large = b"GET /models HTTP/1.1\r\nHost: localhost\r\nx-long: " + b"x" * 70_000 + b"\r\n\r\n"
+    for follows in (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", request(), large):
         with connect(url) as connection:
             connection.sendall(large + follows)
             answer = received(connection)
@@ -145,7 +145,7 @@ def test_an_offer_of_another_protocol_is_ignored(quick: tuple[str, int], chunked
     url, _ = quick
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
     if chunked:
-        whole = b"POST /score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + offer + b"\r\n"
+        whole = b"POST /score HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n" + offer + b"\r\n"
         whole += b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
     else:
         whole = request(offer)
@@ -157,7 +157,7 @@ def test_an_offer_of_another_protocol_is_ignored(quick: tuple[str, int], chunked
             connection.sendall(whole[cut:])
         wait_for(connection, b'"results"')
     with connect(url) as connection:
-        connection.sendall(request(offer, body=b"GET /models HTTP/1.1\r\nHost: x\r\n\r\n"))
+        connection.sendall(request(offer, body=b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n"))
         answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 400 "), "a body is never read as a request"
     assert answer.count(b"HTTP/1.1") == 1
@@ -168,7 +168,8 @@ def test_an_offer_of_another_protocol_is_ignored(quick: tuple[str, int], chunked
 def test_a_stream_in_which_nothing_comes_is_ended(quick: tuple[str, int], said: bytes) -> None:
     url, _ = quick
     with connect(url) as connection:
-        head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked"
+        head = b"POST /score HTTP/1.1\r\nHost: localhost\r\n"
+        head += b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked"
         connection.sendall(head + b"\r\n\r\n" + said)
         answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 200 " if said.endswith(b"\n\r\n") else b"HTTP/1.1 408 ")
@@ -186,7 +187,9 @@ def test_a_head_a_byte_at_a_time_is_408(quick: tuple[str, int]) -> None:
 def test_a_body_a_byte_at_a_time_is_408(quick: tuple[str, int]) -> None:
     url, _ = quick
     with connect(url) as connection:
-        connection.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nX-Deadline-Ms: 1000\r\n\r\n")
+        connection.sendall(
+            b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nX-Deadline-Ms: 1000\r\n\r\n"
+        )
         answer = drip(connection, b"{" * 1000, 0.2)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"body-too-slow" in answer
@@ -206,7 +209,7 @@ def test_who_asks_for_nothing_is_let_go(quick: tuple[str, int], said: bytes) -> 
 def test_the_rest_of_a_body_that_nobody_reads_is_not_waited_for(quick: tuple[str, int]) -> None:
     url, _ = quick
     with connect(url) as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
         wait_for(connection, b"alive")
         started = time.monotonic()
         while time.monotonic() - started < 30:
@@ -222,7 +225,7 @@ def test_the_rest_of_a_body_that_nobody_reads_is_not_waited_for(quick: tuple[str
 def test_two_gigabytes_announced_are_413_before_they_are_sent(quick: tuple[str, int]) -> None:
     url, _ = quick
     with connect(url) as connection:
-        connection.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 2147483648\r\n\r\n")
+        connection.sendall(b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2147483648\r\n\r\n")
         answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in answer
@@ -243,9 +246,9 @@ def test_two_gigabytes_announced_are_413_before_they_are_sent(quick: tuple[str, 
 )
 def test_two_lengths_smuggle_nothing(quick: tuple[str, int], lengths: bytes) -> None:
     url, _ = quick
-    hidden = b"GET /models HTTP/1.1\r\nHost: x\r\n\r\n"
+    hidden = b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with connect(url) as connection:
-        connection.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\n" + lengths + b"\r\n0\r\n\r\n" + hidden)
+        connection.sendall(b"POST /score HTTP/1.1\r\nHost: localhost\r\n" + lengths + b"\r\n0\r\n\r\n" + hidden)
         answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1") == 1

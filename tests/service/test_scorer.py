@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 
 from service import scorer as scorers
-from service.batcher import Rows
 from service.device import DeviceUnavailable
+from service.pieces import Rows
 from service.scorer import DECODED_ROWS, LEAST_ROWS, Scorer
 from tests.conftest import NAME
 

@@ -111,7 +111,7 @@ def test_what_is_not_sent_within_the_grace_is_refused_and_no_fault(models: Path)
     settings = {"SURPRISAL_DRAIN_SECONDS": "0", "SURPRISAL_GRACE_SECONDS": "1"}
     with running(models, **settings) as (process, url), httpx.Client() as kept:
         with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=30) as client:
-            client.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+            client.sendall(b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
             until(lambda: in_progress(kept, url) > 0)
             process.send_signal(signal.SIGTERM)
             answer = b"".join(iter(lambda: client.recv(65536), b""))

@@ -190,7 +190,7 @@ def test_a_client_that_does_not_read_is_cut_off(models: Path, payments: Records)
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.settimeout(60)
             deaf.connect((host, int(port)))
-            deaf.sendall(b"POST /score?samples=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n")
+            deaf.sendall(b"POST /score?samples=1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n")
             deaf.sendall(b"Content-Length: 10000000000\r\n\r\n")
             # What the buffers of two sockets hold, and not what the service would.
             assert sent_until_cut_off(deaf, body) < 50 * 2**20

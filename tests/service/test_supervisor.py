@@ -200,7 +200,7 @@ async def test_processes_that_cannot_be_started_end_it_with_1(
 
 def test_ctrl_c_in_a_terminal_answers_what_was_begun(models: Path) -> None:
     body = json.dumps({"records": [RECORD]}).encode()
-    head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = f"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with running(models, workers=2, own_group=True) as (process, url):
         until(lambda: total(url, "workers") == 2)
         with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as client:

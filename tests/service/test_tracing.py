@@ -244,7 +244,7 @@ def test_no_log_line_quotes_a_header_or_a_secret(models: Path) -> None:
 
 def test_pipelined_requests_are_logged_under_their_own_ids(models: Path) -> None:
     body = json.dumps(BODY).encode()
-    head = "POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nX-Request-ID: {id}\r\n\r\n"
+    head = "POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nX-Request-ID: {id}\r\n\r\n"
     requests = b"".join(head.format(length=len(body), id=name).encode() + body for name in ("first", "second"))
     with running(models, SURPRISAL_SLOW_MS="0", SURPRISAL_DRAIN_SECONDS="0") as (process, url):
         with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as connection:

@@ -1,0 +1,78 @@
+"""How long runs take, by those before."""
+
+import math
+
+NEWEST = 0.2
+"""Weight of the newest run."""
+HALF_LIFE = 10.0
+"""Seconds after which an estimate that no run has confirmed is believed by half: one that refuses all work would
+otherwise never be put right."""
+_MOST_AT_ONCE = 4.0
+"""No run counts for more than so many times what was known of long runs."""
+
+
+class Pace:
+    """Seconds that a draw (row x sample) takes, in runs of any size and in long ones.
+
+    A call costs something by itself, so that a draw of a short run takes several times as long as one of a long run.
+
+    Args:
+        long_seconds: Runs of so many seconds are long; shorter ones say less of how long a draw of a long run takes.
+    """
+
+    def __init__(self, long_seconds: float) -> None:
+        self._long_seconds = long_seconds
+        self.any = math.inf
+        """Of any run; infinity while it is not known."""
+        self._long = math.inf
+        self._noted = 0.0
+
+    def note(self, seconds: float, draws: int, now: float, *, long: bool) -> None:
+        """Take a run into account.
+
+        Args:
+            seconds: That it took.
+            draws: That it consisted of.
+            now: The time, in seconds.
+            long: Whether it was made of requests that are not short.
+        """
+        newest = seconds / draws
+        past = self.any if math.isfinite(self.any) else newest
+        self.any = past + NEWEST * (newest - past)
+        if not math.isfinite(self._long):
+            self._long = newest
+        elif long:
+            part = min(1.0, self._long * draws / self._long_seconds)
+            # The machine may have stood still for a while.
+            self._long += NEWEST * part * (min(newest, _MOST_AT_ONCE * self._long) - self._long)
+        else:
+            return
+        self._noted = now
+
+    def forget(self) -> None:
+        """A run failed: how long the next one takes is not known."""
+        self.any = math.inf
+
+    def draws(self, seconds: float) -> float:
+        """Draws that a long run does within some seconds; infinity while it is not known."""
+        return seconds / self._long if 0 < self._long < math.inf else math.inf
+
+    def draws_of_short(self, seconds: float) -> float:
+        """Draws that a short run does within some seconds; 0 while it is not known."""
+        if not math.isfinite(self.any):
+            return 0.0
+        return seconds / self.any if self.any > 0 else math.inf
+
+    def seconds(self, draws: float, now: float, *, long: bool) -> float:
+        """How long so many draws take at least, as far as that is known; 0 while it is not.
+
+        Args:
+            draws: In runs that follow one another.
+            now: The time, in seconds.
+            long: Whether in long runs.
+        """
+        if not long:
+            return draws * self.any if math.isfinite(self.any) else 0.0
+        if not math.isfinite(self._long):
+            return 0.0
+        return draws * self._long * math.exp2((self._noted - now) / HALF_LIFE)
