@@ -10,10 +10,9 @@ from bundle.manifest import Manifest
 from service import negotiation
 from service.asgi import Headers, Receive, Scope, Send, respond
 from service.body import inflater, read_body
-from service.codecs import json, ndjson
 from service.codecs.request import ScoreRequest
 from service.decoding import takes_long
-from service.errors import BodyTooSlow, Fault, RequestInvalid, ServiceError, TooManyRecords
+from service.errors import BodyTooSlow, Fault, RequestInvalid, ServiceError
 from service.metrics import Metrics
 from service.models import Models
 from service.negotiation import Codec
@@ -31,9 +30,6 @@ COMPRESSED_BYTES = 2**10
 """Answers above this are compressed where the client asks for it."""
 
 _COMPRESSED = ((b"content-encoding", b"gzip"),)
-_SLACK = 4  # commas and brackets that text may hold, for each that JSON needs
-_MOST_ROWS = 2**21
-"""Arrays in a body of images: a hundred bytes each once parsed, where the numbers in them take eight."""
 
 
 class ScoreEndpoint:
@@ -119,13 +115,13 @@ class ScoreEndpoint:
         question = model.question.worded(scope["query_string"], model.manifest)
         limit = model.largest_request
         if takes_long(model.schema, len(body)):
-            request = await asyncio.to_thread(_decode_large, decoder, body, model.manifest, limit, question)
+            request = await asyncio.to_thread(decoder.decode, body, model.manifest, limit, question)
         else:
             request = decoder.decode(body, model.manifest, limit, question)
         self._stages.decoded(started)
         if model.shadow is None:
             return model, request, None
-        return model, request, lambda manifest: _decode_large(decoder, body, manifest, limit, question)
+        return model, request, lambda manifest: decoder.decode(body, manifest, limit, question)
 
     async def _stream(
         self,
@@ -179,23 +175,6 @@ def _said_by(name: str, version: int, question: Question, explained: str) -> tup
         (b"surprisal-false-alarm-rate", repr(question.false_alarm_rate).encode()),
         (b"vary", b"accept, accept-encoding"),
     )
-
-
-def _decode_large(
-    decoder: Codec, body: bytes, manifest: Manifest, max_records: int, question: Question
-) -> ScoreRequest:
-    """Decode a body that may have been made to do harm.
-
-    JSON such as `[[],[],[],` takes thirty times its size once parsed, and seconds that no other thread gets.
-    """
-    if decoder.MEDIA_TYPE in (json.MEDIA_TYPE, ndjson.MEDIA_TYPE):
-        nested = body.count(b"[") + body.count(b"{")
-        if manifest.record.image:
-            if nested > _MOST_ROWS or body.count(b",") > max_records * (manifest.record.image[0].dimensions + 2):
-                raise TooManyRecords("more numbers than a request may hold; send fewer images, or files in base64")
-        elif nested + body.count(b",") > _SLACK * max_records * (len(manifest.record.names) + 2):
-            raise TooManyRecords(f"more values than {max_records} records hold, which is the most of a request")
-    return decoder.decode(body, manifest, max_records, question)
 
 
 def _encoded(

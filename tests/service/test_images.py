@@ -73,7 +73,7 @@ async def test_many_images_as_numbers_are_one_request(
     found = results(await post(client, JSON, body))
     few = results(await post(client, JSON, in_json(many[:5].tolist())))
     np.testing.assert_allclose(table(found)[:5], table(few), rtol=1e-4)
-    monkeypatch.setattr(score, "_MOST_ROWS", body.count(b"[") + body.count(b"{") - 1)
+    monkeypatch.setattr(json, "MOST_ROWS", body.count(b"[") + body.count(b"{") - 1)
     refused = await post(client, JSON, body)
     assert (refused.status_code, refused.json()["type"]) == (413, "too-many-records")
     assert "files in base64" in refused.json()["detail"]
