@@ -18,8 +18,8 @@ _OBJECT = 200
 _PAIR = 100  # of an object's table, just grown, with those that it outgrew
 _SLOT = 8
 _NUMBER = 32
-_TEXT = 80  # besides its characters
-_ROW, _VALUE = 64, 48  # while records are encoded: tuples, columns, packed numbers, tensors
+_TEXT, _WIDE_TEXT = 64, 88  # besides its characters
+_ROW, _VALUE, _PACKED = 64, 24, 24  # while records are encoded: tuples, columns, tensors, and numbers put in a row
 _WORST = 96  # for a byte of the worst that JSON has: an empty list, which is two
 _BASE = 2**16
 
@@ -100,7 +100,7 @@ def small(body: bytes, fields: int) -> int:
         body: At most `SMALL` bytes.
         fields: Of a record.
     """
-    return _BASE + len(body) * _WORST + (body.count(b"[") + body.count(b"{")) * (_ROW + fields * _VALUE)
+    return _BASE + len(body) * _WORST + (body.count(b"[") + body.count(b"{")) * (_ROW + fields * (_VALUE + _PACKED))
 
 
 def bound(body: bytes, counts: Counts, schema: RecordSchema, rows: int, lines: int = 1) -> int:
@@ -117,7 +117,7 @@ def bound(body: bytes, counts: Counts, schema: RecordSchema, rows: int, lines: i
     if schema.image:
         encoding = images.bound(schema.image[0], rows, len(body))
     else:
-        encoding = rows * (_ROW + len(schema.names) * _VALUE)
+        encoding = rows * (_ROW + len(schema.names) * _VALUE + len(schema.numeric) * _PACKED)
     return objects + max(parsing(body, counts, lines), encoding) + _BASE
 
 
@@ -129,12 +129,14 @@ def parsing(body: bytes, counts: Counts, lines: int = 1) -> int:
 def parsed(body: bytes, counts: Counts, lines: int = 1) -> int:
     """Most bytes of the objects that the parser gives."""
     leaves, texts = counts.commas + lines, counts.quotes // 2 + 1
+    pairs = min(texts, counts.colons)
+    wide = max(scan.width(body), scan.escaped_width(body))
     return (
         counts.lists * _LIST
         + counts.objects * _OBJECT
-        + min(texts, counts.colons) * _PAIR
+        + pairs * _PAIR
         + (leaves + counts.nested) * _SLOT
-        + leaves * _NUMBER
-        + texts * _TEXT
-        + len(body) * max(scan.width(body), scan.escaped_width(body))
+        + max(0, leaves + pairs - texts) * _NUMBER  # what is no text is a number at most
+        + texts * (_TEXT if wide == 1 else _WIDE_TEXT)
+        + len(body) * wide
     )

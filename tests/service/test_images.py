@@ -17,7 +17,8 @@ from PIL import Image
 
 from bundle import images
 from bundle.reference import FieldBins
-from service import decoding, drift, score
+from service import decoding, drift
+from service.codecs import json
 from service.settings import Settings
 from tests.conftest import IMAGES, in_process, simulate_images
 from tests.service.image_bodies import FORMS, in_csv, in_json
