@@ -34,6 +34,16 @@ _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
 _ENDS = frozenset((0xD8, 0xD9))
 _TOLD = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))
 """Kinds that tell about the image, as EXIF does; the first and the last but one of these sixteen tell its colours."""
+_OTHER_FRAMES = frozenset((0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
+"""Kinds of JPEG's segments that begin pixels which are neither baseline nor progressive: lossless, in several resolutions or with arithmetic coding, which few programs write or read."""
+_MOST_SCANS = 16
+"""Of a JPEG file; each goes over all of the image, and may take a few bytes. Progressive files have about ten."""
+_MOST_PARTS = 2**12
+"""Segments or chunks of a file, besides one for every 256 bytes of it."""
+_LEAST_FILE, _PIXEL_FILE = 2**16, 8
+"""Bytes that the pixels of a file may take: so many, and so many a pixel. Noise without compression has half of that."""
+_PIXEL, _DECODER = 32, 2**20
+"""Bytes that Pillow takes for a pixel, with the coefficients of all a progressive file's scans, and for itself."""
 _MODES = {1: ("L", "1"), 3: ("RGB", "L", "1", "P")}
 """Pillow's modes that become grey or RGB without loss: transparency or 16 bits would be thrown away."""
 
@@ -69,6 +79,17 @@ def encode(field: ImageField, column: Sequence[object] | npt.NDArray[Any], repor
             if not left:
                 break
     return levels
+
+
+def bound(field: ImageField, images: int, size: int) -> int:
+    """Most bytes that `encode` takes for a column, which may hold one image alone.
+
+    Args:
+        field: What is expected.
+        images: n.
+        size: Bytes of the largest value, as bytes or as text.
+    """
+    return images * field.dimensions + 3 * size + _PIXEL * field.height * field.width + _DECODER
 
 
 def decode(field: ImageField, value: object) -> Levels:
@@ -178,6 +199,8 @@ def _opened(field: ImageField, content: bytes) -> Levels:
     from PIL import Image, UnidentifiedImageError
 
     pixels_alone = _chunks(content) if content.startswith(_PNG) else _segments(content)
+    if len(pixels_alone) > _LEAST_FILE + _PIXEL_FILE * field.height * field.width:
+        raise NotAnImage(f"{_expected(field)}; this file holds more than the pixels of one")
     try:
         # The size stands in the head; nothing is unpacked before it is known to be right.
         opened = Image.open(BytesIO(pixels_alone), formats=FORMATS)
@@ -206,13 +229,22 @@ def _segments(content: bytes) -> bytes:
     """A JPEG file without the segments that are no pixels, up to the first that no JPEG file has.
 
     Pillow would join those of EXIF one by one: three megabytes of them take it five seconds.
+
+    Raises:
+        NotAnImage: It has more segments or scans than an image takes, or another kind of coding.
     """
-    kept, start = [content[:2]], 2
+    kept, start, parts = [content[:2]], 2, 0
     while start + _SEGMENT.size <= len(content):
+        parts = _one_more(parts, content)
         mark, kind, length = _SEGMENT.unpack_from(content, start)
         if mark != 0xFF or kind in _ENDS:
             break
+        if kind in _OTHER_FRAMES:
+            raise NotAnImage("a baseline or progressive JPEG file is expected")
         if kind == _START_OF_SCAN:
+            # Nothing between the scans looks like the start of one but that.
+            if content.count(bytes((0xFF, _START_OF_SCAN)), start) > _MOST_SCANS:
+                raise NotAnImage(f"a JPEG file of at most {_MOST_SCANS} scans is expected")
             kept.append(content[start:])
             break
         if kind == 0xFF:  # filling
@@ -230,12 +262,22 @@ def _chunks(content: bytes) -> bytes:
     """A PNG file without the chunks that are no pixels.
 
     Pillow would unpack texts and profiles with them, which grow a thousandfold: 60 KB take it half a second.
+
+    Raises:
+        NotAnImage: It has more chunks than an image takes.
     """
-    kept, start = [_PNG], len(_PNG)
+    kept, start, parts = [_PNG], len(_PNG), 0
     while start + _CHUNK.size <= len(content):
+        parts = _one_more(parts, content)
         length, kind = _CHUNK.unpack_from(content, start)
         end = start + _CHUNK.size + length + 4
         if kind in _PIXELS:
             kept.append(content[start:end])
         start = end
     return b"".join(kept)
+
+
+def _one_more(parts: int, content: bytes) -> int:
+    if parts >= _MOST_PARTS + len(content) // 256:
+        raise NotAnImage("a file is expected that has no more parts than an image takes")
+    return parts + 1

@@ -192,7 +192,8 @@ def _derive(field: CategoricalField, column: Column, problems: list[Problem]) ->
             values.append(timestamps.part(field.derived, value))
         except ValueError:
             values.append(None)
-            problems.append(Problem(row, field.derived.source, "a timestamp in ISO 8601 is expected"))
+            if len(problems) < MOST_PROBLEMS:
+                problems.append(Problem(row, field.derived.source, "a timestamp in ISO 8601 is expected"))
     return values
 
 
@@ -219,7 +220,7 @@ def _tensors(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> 
         present = np.zeros(rows, bool)
         for kind, tensor in tensors.items():
             present |= (~np.isnan(tensor) if kind == "numeric" else tensor != MISSING).any(axis=1)
-        problems = [Problem(int(row), None, "no field is present") for row in np.flatnonzero(~present)]
+        problems = [Problem(int(row), None, "no field is present") for row in np.flatnonzero(~present)[:MOST_PROBLEMS]]
     if problems:
         raise InvalidRecords(sorted(problems, key=lambda problem: problem.row)[:MOST_PROBLEMS])
     return tensors
@@ -264,10 +265,14 @@ def _column_by_column(
     tensor = np.empty((rows, len(fields)), dtype)
     for position, (field, column) in enumerate(zip(fields, columns, strict=True)):
 
-        def report(row: int, detail: str, name: str = field.name) -> None:
-            problems.append(Problem(row, name, detail))
+        own: list[Problem] = []
+
+        def report(row: int, detail: str, name: str = field.name, own: list[Problem] = own) -> None:
+            if len(own) < MOST_PROBLEMS:
+                own.append(Problem(row, name, detail))
 
         tensor[:, position] = _encode(field, column, report)
+        problems += own
     return tensor
 
 

@@ -17,6 +17,10 @@ TIMES_FREE = 8
 """A client may hold so many times what is left free: eight ninths alone, and who comes next finds the rest."""
 
 
+WORTH_GIVING_BACK = 2**17
+"""Fewer bytes than this are given back only at the end of their request."""
+
+
 class Budget:
     """What is reserved, by client.
 
@@ -170,11 +174,11 @@ class Lease:
             raise MemoryFull("other requests have the memory for now; try again soon")
 
     def settle(self, size: int) -> None:
-        """Hold just so many bytes; see `need`."""
-        if size < self.size:
+        """Hold so many bytes and little more; see `need`."""
+        if size + WORTH_GIVING_BACK < self.size:
             self._budget.give(self.size - size, self._client)
             self.size = size
-        else:
+        elif size > self.size:
             self.need(size)
 
     def close(self) -> None:

@@ -31,6 +31,9 @@ ServiceError
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
+_NAME = 200
+"""Characters of a name that are sent back; no field has one of that length."""
+
 
 class Fault(NamedTuple):
     """One thing that is wrong with a request: a JSON pointer (RFC 6901) and what is expected there."""
@@ -40,8 +43,12 @@ class Fault(NamedTuple):
 
 
 def pointer(*parts: object) -> str:
-    """A JSON pointer to the member or element that the parts name, outermost first."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    """A JSON pointer to the member or element that the parts name, outermost first; a name of any length is cut off."""
+    return "".join("/" + _short(str(part)).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[:_NAME]}…"
 
 
 class ServiceError(Exception):

@@ -33,6 +33,24 @@ class Codec(Protocol):
             TooManyRecords: More records than allowed.
         """
 
+    def bound(self, body: bytes, manifest: Manifest, max_records: int) -> int:
+        """Most bytes that `decode` makes of a body, the body itself apart, at the worst moment.
+
+        It is counted in the bytes, by what takes next to no memory and linear time; no length that the body claims is
+        believed. `decode` refuses by itself what is refused here.
+
+        Args:
+            body: Inflated.
+            manifest: Of the model that is asked.
+            max_records: Most records in a request.
+
+        Raises:
+            BodyMalformed: It is not of this media type.
+            MediaTypeUnsupported: What it holds is not read here.
+            RequestInvalid: It is certain already that something does not fit.
+            TooManyRecords: It holds more than so many records do.
+        """
+
     def encode(self, name: str, version: int, question: Question, verdicts: Verdicts) -> bytes:
         """Write the answer.
 

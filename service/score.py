@@ -31,8 +31,6 @@ COMPRESSED_BYTES = 2**10
 """Answers above this are compressed where the client asks for it."""
 
 _COMPRESSED = ((b"content-encoding", b"gzip"),)
-_WORTH_GIVING_BACK = 2**17
-"""Bytes of a reservation from which on it is made smaller while its request goes on."""
 
 
 class ScoreEndpoint:
@@ -104,8 +102,7 @@ class ScoreEndpoint:
             if again is not None or decoder.MEDIA_TYPE in footprint.VIEWED:
                 held += len(body)
             del body
-            if held > lease.size or lease.size > _WORTH_GIVING_BACK:
-                lease.settle(held)
+            lease.settle(held)
             verdicts, timing = await model.score(request.tensors, question, deadline)
             del request
             started = time.perf_counter()

@@ -251,7 +251,7 @@ class Stream:
         answer = footprint.of_answer(
             ndjson.MEDIA_TYPE, self._model.manifest, len(lines), explain=self._question.explain, compressed=False
         )
-        return ndjson.bound_lines(texts, self._model.manifest) + answer
+        return ndjson.bound_lines(texts, self._model.schema) + answer
 
     def _fewer(self, lines: list[Line]) -> list[Line]:
         """As many of some lines as one chunk's reservation suffices for; the others wait on.
@@ -388,7 +388,7 @@ def _again(texts: list[bytes], question: Question) -> Body:
     """What reads some lines once more."""
     return Body(
         sum(map(len, texts)),
-        lambda manifest: ndjson.bound_lines(texts, manifest),
+        lambda manifest: ndjson.bound_lines(texts, manifest.record),
         lambda manifest: _records(texts, question, manifest),
     )
 

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from bundle import images as images_of
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.fields import BooleanField, CategoricalField, ImageField, NumericField, RecordSchema, Tensors
 from bundle.manifest import Manifest
 from bundle.records import encode_columns
-from service.codecs import explained
+from service.codecs import explained, ipc
 from service.codecs.request import ScoreRequest
-from service.errors import BodyMalformed, Fault, MediaTypeUnsupported, RequestInvalid, TooManyRecords, pointer
+from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords, pointer
 from service.question import Question
 from service.verdicts import Verdicts
 
@@ -48,7 +49,13 @@ _TAKEN: dict[type, tuple[str, tuple[_Test, ...]]] = {
     ),
 }
 _TIMESTAMPS = ("timestamps or text", (*_TEXT, types.is_timestamp, types.is_date))
+_NO_STREAM = "not an Arrow IPC stream (the streaming format, not a file), or damaged"
 _VIEW_BYTES = 16
+
+# Bytes that pyarrow, numpy and CPython take for each, measured by tests/service/test_bounds.py.
+_MESSAGE, _COLUMN, _FIELD = 4096, 1536, 2048
+_ROW, _VALUE = 64, 224  # text and its object, a number's text, columns put together, codes
+_BASE = 2**19
 
 
 def decode(body: bytes, manifest: Manifest, max_records: int, question: Question) -> ScoreRequest:
@@ -68,7 +75,7 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
     """
     schema = manifest.record
     try:
-        _refuse_compressed(body)
+        ipc.survey(body, schema, max_records)
         source = pa.BufferReader(body)
         # Misaligned numbers are copied: not every processor reads them where they are.
         options = pa.ipc.IpcReadOptions(ensure_alignment=pa.ipc.Alignment.DataTypeSpecific, use_threads=False)
@@ -88,8 +95,23 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
         table = pa.Table.from_batches(batches, reader.schema)
     except _DAMAGED as error:
         # pyarrow's own message may quote what it found.
-        raise BodyMalformed("not an Arrow IPC stream (the streaming format, not a file), or damaged") from error
+        raise BodyMalformed(_NO_STREAM) from error
     return ScoreRequest(tensors(schema, table), question)
+
+
+def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
+    """Most bytes that `decode` makes of a body, the body itself apart; see `service.negotiation.Codec.bound`."""
+    schema = manifest.record
+    found = _survey(body, schema, max_records)
+    columns = found.tables
+    messages = (found.batches + found.dictionaries) * (_MESSAGE + columns * _COLUMN)
+    # Misaligned buffers are copied, and so are chunks that are put together.
+    copies = 2 * len(body) + found.joined + (4 * len(body) if found.texts else 0)
+    if schema.image:
+        values = images_of.bound(schema.image[0], found.rows, len(body)) + len(body)
+    else:
+        values = found.rows * (_ROW + len(schema.names) * _VALUE)
+    return messages + copies + values + columns * _FIELD + _BASE
 
 
 def encode(name: str, version: int, question: Question, verdicts: Verdicts) -> bytes:
@@ -252,6 +274,13 @@ def values(column: pa.ChunkedArray, category: bool) -> npt.NDArray[Any]:
     return np.asarray(column)
 
 
+def _survey(body: bytes, schema: RecordSchema, max_records: int) -> ipc.Survey:
+    try:
+        return ipc.survey(body, schema, max_records)
+    except _DAMAGED as error:
+        raise BodyMalformed(_NO_STREAM) from error
+
+
 def _check_types(schema: RecordSchema, given: pa.Schema) -> None:
     check_columns(schema, given.names)
     kinds: Mapping[str, type] = {field.name: type(field) for field in schema.fields}
@@ -297,45 +326,9 @@ def _validate(batch: Any) -> int:
 
 
 def _looked_up(chunk: Any, category: bool) -> npt.NDArray[Any]:
-    entries = pa.chunked_array([chunk.dictionary])
+    # Entries that no row refers to are never looked at: there may be many more of them than rows.
+    used = pc.drop_null(pc.unique(chunk.indices))
+    entries = pa.chunked_array([pc.take(chunk.dictionary, used)])
     known = np.concatenate([values(entries, category).astype(object), np.array([None], object)])
-    places: npt.NDArray[np.int64] = np.asarray(pc.fill_null(pc.cast(chunk.indices, pa.int64()), len(entries)))
+    places: npt.NDArray[np.int64] = np.asarray(pc.fill_null(pc.index_in(chunk.indices, used), len(used)))
     return known[places]
-
-
-def _refuse_compressed(body: bytes) -> None:
-    """Look into the heads of a stream's messages, which pyarrow has verified, for compressed buffers.
-
-    pyarrow would allocate whatever size a buffer claims to expand to.
-    """
-    messages = pa.ipc.MessageReader.open_stream(pa.BufferReader(body))
-    while True:
-        try:
-            message = messages.read_next_message()
-        except StopIteration:
-            return
-        head = message.metadata.to_pybytes()
-        table = _member(head, _reference(head, 0), 2)  # Message.header
-        if message.type == "dictionary":
-            table = _member(head, table, 1)  # DictionaryBatch.data
-        if message.type in ("dictionary", "record batch") and _member(head, table, 3):  # RecordBatch.compression
-            raise MediaTypeUnsupported(
-                "compressed buffers in an Arrow stream are not read; use Content-Encoding: gzip for the whole instead"
-            )
-
-
-def _reference(head: bytes, place: int) -> int:
-    """Where the table is that is referred to at a place of a flatbuffer."""
-    return place + int(struct.unpack_from("<I", head, place)[0])
-
-
-def _member(head: bytes, table: int, index: int) -> int:
-    """Where a table's member table is; 0 if it has none."""
-    if not table:
-        return 0
-    slots = table - struct.unpack_from("<i", head, table)[0]
-    size = struct.unpack_from("<H", head, slots)[0]
-    if 4 + 2 * index >= size:
-        return 0
-    offset = struct.unpack_from("<H", head, slots + 4 + 2 * index)[0]
-    return _reference(head, table + offset) if offset else 0

@@ -4,18 +4,19 @@ import codecs
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from bundle import images
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.fields import RecordSchema
 from bundle.manifest import Manifest
 from bundle.records import MISSING_TEXTS
-from service.codecs import arrow
+from service.codecs import arrow, scan
 from service.codecs.request import ScoreRequest
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords
 from service.question import Question
@@ -30,6 +31,12 @@ _FLAGS = {
     for text in texts
 }
 _FLAG_TEXTS, _FLAG_VALUES = pa.array(_FLAGS), pa.array(_FLAGS.values())
+_SLACK = 4  # commas and ends of lines that texts may hold, for each that the cells need
+_SMALL = 2**12
+# Bytes that pyarrow, numpy and CPython take for each, measured by tests/service/test_bounds.py.
+_CELL, _TEXT, _VALUE = 40, 120, 32
+_COPIES = 5  # parsed, converted, with what is missing as null; and once more where a number is none
+_WORST, _BASE = 128, 2**20
 _HEADER_BYTES = 2**16
 """Most bytes of a header row that are looked at: more can only be columns that are no field."""
 _LARGEST_BLOCK = 2**31 - 1
@@ -56,7 +63,9 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
     """
     schema = manifest.record
     names, more = _header(body)
-    arrow.check_columns(schema, names)
+    _check_header(schema, names)
+    if len(body) > _SMALL:
+        _check_cells(_Cells.of(body), len(names), max_records)
     if not more:
         raise RequestInvalid([Fault("", "at least one record is expected, after the header row")])
     numbers = [field.name for field in schema.numeric if field.name in names]
@@ -79,6 +88,25 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
         return ScoreRequest(arrow.tensors(schema, cells(schema, table)), question)
     except InvalidRecords as error:
         raise RequestInvalid([arrow.row_fault(each.row, each.field, each.detail) for each in error.problems]) from None
+
+
+def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
+    """Most bytes that `decode` makes of a body, the body itself apart; see `service.negotiation.Codec.bound`."""
+    schema = manifest.record
+    if len(body) <= _SMALL and not schema.image:
+        return _BASE + len(body) * _WORST + (body.count(b"\n") + body.count(b"\r")) * len(schema.names) * _VALUE
+    cells = _Cells.of(body)
+    names, _ = _header(body)
+    _check_header(schema, names)
+    _check_cells(cells, len(names), max_records)
+    texts = sum(name not in schema.name_set or not _is_number(schema, name) for name in names)
+    rows = min(cells.lines, max_records)
+    if schema.image:
+        values = images.bound(schema.image[0], rows, len(body))
+    else:
+        values = rows * len(schema.names) * _VALUE
+    objects = min(cells.all, cells.lines * texts) * _TEXT + len(body) * scan.width(body)
+    return cells.all * _CELL + objects + values + _COPIES * len(body) + _BASE
 
 
 def encode(name: str, version: int, question: Question, verdicts: Verdicts) -> bytes:
@@ -169,6 +197,47 @@ def _wrong_numbers(table: pa.Table, numbers: Iterable[str]) -> list[Problem]:
     rows = ((first_wrong_number(table[name]), name) for name in numbers)
     found = sorted((row, name) for row, name in rows if row is not None)
     return [Problem(row, name, "a number is expected") for row, name in found[:MOST_PROBLEMS]]
+
+
+class _Cells(NamedTuple):
+    """What of its syntax a body holds, in quotes or not.
+
+    Args:
+        lines: Ends of lines, and the end of the body.
+        commas: Commas.
+    """
+
+    lines: int
+    commas: int
+
+    @classmethod
+    def of(cls, body: bytes) -> "_Cells":
+        """Those of a body."""
+        newlines, returns, commas = scan.count(body, b"\n\r,")
+        return cls(newlines + returns + 1, commas)
+
+    @property
+    def all(self) -> int:
+        """Most cells."""
+        return self.lines + self.commas
+
+
+def _check_header(schema: RecordSchema, names: Sequence[str]) -> None:
+    if not any(map(schema.takes, names)) and any(names):
+        # Likely the first record of many: what it holds is not sent back.
+        what = f"the first row is to name the fields; none of its {len(names)} cells is one: send a header row"
+        raise RequestInvalid([Fault("", what)])
+    arrow.check_columns(schema, names)
+
+
+def _check_cells(cells: _Cells, columns: int, max_records: int) -> None:
+    most = _SLACK * (max_records + 2)
+    if cells.lines > 2 * most or cells.all > (columns + 1) * most:
+        raise TooManyRecords(f"more cells than {max_records} records hold, which is the most of a request")
+
+
+def _is_number(schema: RecordSchema, name: str) -> bool:
+    return any(field.name == name for field in schema.numeric)
 
 
 def _header(body: bytes) -> tuple[Sequence[str], bool]:

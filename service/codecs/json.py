@@ -9,26 +9,66 @@ from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.fields import RecordSchema
 from bundle.manifest import Manifest
 from bundle.records import encode_records
+from service.codecs import syntax
 from service.codecs.request import ScoreRequest
+from service.codecs.syntax import Counts, Most
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords, pointer
 from service.question import MEMBERS, Question
 from service.verdicts import Verdicts
 
 MEDIA_TYPE = "application/json"
+MOST_ROWS = 2**21
+"""Arrays in a body of images: a hundred bytes each once parsed, where the numbers in them take eight."""
+
 _MEMBERS = ("records", *MEMBERS)
+_FRAME = 64  # values around the records
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes, most: Most) -> Any:
     """Read JSON.
+
+    Args:
+        body: UTF-8.
+        most: What it may hold.
 
     Raises:
         BodyMalformed: Not JSON (RFC 8259; NaN, Infinity and numbers beyond a double are none).
+        TooManyRecords: It holds more.
     """
+    if len(body) > syntax.SMALL:
+        most.check(body, Counts.of(body))
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         # The library's message names what it expected and where, never what it found.
-        raise BodyMalformed(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+        detail = f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+    # Outside of the handler: the library's error holds the whole text, and one raised within would hold that error.
+    raise BodyMalformed(detail)
+
+
+def most_of(schema: RecordSchema, max_records: int) -> Most:
+    """What a body of records may hold.
+
+    Args:
+        schema: The model's fields.
+        max_records: Most records in a request.
+    """
+    if schema.image:
+        detail = "more numbers than a request may hold; send fewer images, or files in base64"
+        values = max_records * (schema.image[0].dimensions + 2) + MOST_ROWS
+        return Most(values, MOST_ROWS, detail, slack=1)
+    detail = f"more values than {max_records} records hold, which is the most of a request"
+    return Most(max_records * (len(schema.names) + 2) + _FRAME, max_records + _FRAME, detail)
+
+
+def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
+    """Most bytes that `decode` makes of a body, the body itself apart; see `service.negotiation.Codec.bound`."""
+    schema = manifest.record
+    if len(body) <= syntax.SMALL and not schema.image:
+        return syntax.small(body, len(schema.names))
+    counts = Counts.of(body)
+    most_of(schema, max_records).check(body, counts)
+    return syntax.bound(body, counts, schema, min(max_records, counts.nested))
 
 
 def decode(body: bytes, manifest: Manifest, max_records: int, question: Question) -> ScoreRequest:
@@ -45,7 +85,7 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
         RequestInvalid: A member or a record that does not fit, by JSON pointer.
         TooManyRecords: More records than allowed.
     """
-    content = parse(body)
+    content = parse(body, most_of(manifest.record, max_records))
     if not isinstance(content, dict):
         raise RequestInvalid([Fault("", 'an object is expected: {"records": [...]}')])
     unknown = islice((name for name in content if name not in _MEMBERS), MOST_PROBLEMS)

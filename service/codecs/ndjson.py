@@ -11,7 +11,9 @@ from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.fields import RecordSchema, Tensors
 from bundle.manifest import Manifest
 from bundle.records import encode_records
+from service.codecs import json, scan, syntax
 from service.codecs.request import ScoreRequest
+from service.codecs.syntax import Counts, Most
 from service.errors import Fault, RequestInvalid, TooManyRecords, pointer
 from service.question import Question
 from service.verdicts import Verdicts
@@ -19,8 +21,12 @@ from service.verdicts import Verdicts
 MEDIA_TYPE = "application/x-ndjson"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-_LINE = re.compile(rb"\S[^\n]*")
-
+_TEXT = re.compile(rb"\S")
+_WINDOW = 2**18
+"""Bytes of blank lines that one search passes over: no other thread runs meanwhile."""
+_FRAME = 64  # values of a line besides the fields'
+_SLACK = 4  # commas and brackets that texts may hold, for each that JSON needs
+_LINE, _FAULT = 168, 400  # bytes that Python takes for a line with its number, and for what is wrong with it
 
 Line = tuple[int, bytes | None]
 """A line's number, from 1, and its text; None where it is too long."""
@@ -50,8 +56,10 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
 
     Raises:
         RequestInvalid: A line that does not fit, by its number, from 1.
-        TooManyRecords: More records than allowed.
+        TooManyRecords: More records than allowed, or more values than so many records hold.
     """
+    if len(body) > syntax.SMALL:
+        _most_of(manifest.record, max_records).check(body, Counts.of(body))
     numbered = list(islice(_lines(body), max_records + 1))
     if len(numbered) > max_records:
         raise TooManyRecords(f"over {max_records} records; a request holds at most {max_records}, so send several")
@@ -66,6 +74,25 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
     if records.tensors is None:
         raise RequestInvalid([Fault("", "at least one record is expected")])
     return ScoreRequest(records.tensors, question)
+
+
+def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
+    """Most bytes that `decode` makes of a body, the body itself apart; see `service.negotiation.Codec.bound`."""
+    if len(body) > syntax.SMALL:
+        _most_of(manifest.record, max_records).check(body, Counts.of(body))
+    # The lines are copies.
+    return len(body) + _bound(body, manifest.record, max_records)
+
+
+def bound_lines(texts: Sequence[bytes], schema: RecordSchema) -> int:
+    """Most bytes that `parse` makes of some lines, the lines themselves apart.
+
+    Args:
+        texts: The lines.
+        schema: The model's fields.
+    """
+    most = _most_of_line(schema)
+    return _bound(b"\n".join(text for text in texts if not _holds_more(text, most)), schema, len(texts))
 
 
 def encode(name: str, version: int, question: Question, verdicts: Verdicts) -> bytes:
@@ -96,7 +123,11 @@ def parse(schema: RecordSchema, texts: Sequence[bytes], enough: int) -> Records:
     records: list[object] = []
     places: list[int] = []
     problems: dict[int, list[Problem]] = {}
+    most = _most_of_line(schema)
     for place, text in enumerate(texts):
+        if _holds_more(text, most):
+            problems[place] = [Problem(0, None, most.detail)]
+            continue
         try:
             records.append(orjson.loads(text))
         except orjson.JSONDecodeError as error:
@@ -170,10 +201,48 @@ class Splitter:
         return text.removeprefix(BYTE_ORDER_MARK) if text is not None and self._number == 1 else text
 
 
+def _bound(body: bytes, schema: RecordSchema, most_lines: int) -> int:
+    if len(body) <= syntax.SMALL and not schema.image:
+        lines = min(body.count(b"\n") + 1, most_lines)
+        return syntax.small(body, len(schema.names)) + lines * (_LINE + _FAULT)
+    lines = min(scan.count(body, b"\n")[0] + 1, most_lines)
+    return syntax.bound(body, Counts.of(body), schema, lines, lines) + lines * (_LINE + _FAULT)
+
+
+def _most_of(schema: RecordSchema, max_records: int) -> Most:
+    # A fault in a line says nothing about the next, so what texts hold cannot be told from what they do not.
+    most = json.most_of(schema, max_records)
+    return most if schema.image else Most(_SLACK * most.values, _SLACK * most.nested, most.detail, slack=1)
+
+
+def _most_of_line(schema: RecordSchema) -> Most:
+    detail = "more values than a record holds"
+    if schema.image:
+        values = schema.image[0].height * (schema.image[0].width + 1)
+        return Most(values + schema.image[0].dimensions + _FRAME, values + _FRAME, detail)
+    return Most(len(schema.names) + _FRAME, _FRAME, detail)
+
+
+def _holds_more(text: bytes, most: Most) -> bool:
+    if len(text) <= syntax.SMALL:
+        return False
+    try:
+        most.check(text, Counts.of(text))
+    except TooManyRecords:
+        return True
+    return False
+
+
 def _lines(body: bytes) -> Iterator[tuple[int, bytes]]:
     """The lines that are not blank, and their numbers."""
-    number, counted = 1, 0
-    for match in _LINE.finditer(body, len(BYTE_ORDER_MARK) if body.startswith(BYTE_ORDER_MARK) else 0):
-        number += body.count(b"\n", counted, match.start())
-        counted = match.start()
-        yield number, match.group()
+    number, place = 1, len(BYTE_ORDER_MARK) if body.startswith(BYTE_ORDER_MARK) else 0
+    while place < len(body):
+        window = min(place + _WINDOW, len(body))
+        found = _TEXT.search(body, place, window)
+        start = window if found is None else found.start()
+        number += body.count(b"\n", place, start)
+        place = start
+        if found is not None:
+            end = body.find(b"\n", start)
+            place = len(body) if end < 0 else end
+            yield number, body[start:place]

@@ -3,8 +3,13 @@
 from typing import Any
 
 from service.codecs import json
-from service.errors import Fault, RequestInvalid
+from service.codecs.syntax import Most
+from service.errors import BodyTooLarge, Fault, RequestInvalid
 from service.models import Models
+
+LARGEST_BODY = 2**16
+"""Most bytes of a request for the index, or to load or unload a model."""
+_MOST = Most(256, 64, "more values than a request to the repository may hold")
 
 
 def ready_only(body: bytes) -> bool:
@@ -15,11 +20,13 @@ def ready_only(body: bytes) -> bool:
 
     Raises:
         BodyMalformed: It is no JSON.
+        BodyTooLarge: It is over `LARGEST_BODY`.
+        TooManyRecords: It holds more than such a request can say.
         RequestInvalid: It is another.
     """
     if not body:
         return False
-    content = json.parse(body)
+    content = _parsed(body)
     if not isinstance(content, dict):
         raise RequestInvalid([Fault("", 'an object is expected: {"ready": true}, or no body')])
     ready = content.get("ready")
@@ -36,11 +43,13 @@ def refuse_parameters(body: bytes) -> None:
 
     Raises:
         BodyMalformed: It is no JSON.
+        BodyTooLarge: It is over `LARGEST_BODY`.
+        TooManyRecords: It holds more than such a request can say.
         RequestInvalid: It asks for more, another configuration for example.
     """
     if not body:
         return
-    content = json.parse(body)
+    content = _parsed(body)
     parameters = content.get("parameters", {}) if isinstance(content, dict) else None
     if not isinstance(parameters, dict):
         raise RequestInvalid([Fault("", "an object is expected, whose parameters are one; or no body")])
@@ -68,3 +77,9 @@ def index(models: Models, *, ready: bool) -> list[dict[str, Any]]:
         refused += [(name, "unloaded") for name in models.unloaded]
         entries += [{"name": name, "version": "", "state": "UNAVAILABLE", "reason": why} for name, why in refused]
     return entries
+
+
+def _parsed(body: bytes) -> Any:
+    if len(body) > LARGEST_BODY:
+        raise BodyTooLarge(f"over {LARGEST_BODY} bytes, which is the most of a request to the repository")
+    return json.parse(body, _MOST)

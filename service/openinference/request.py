@@ -1,13 +1,14 @@
 """The body of `infer`: a JSON object, and the blobs that may follow it."""
 
 import contextlib
-import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from bundle.fields import Tensors
+from bundle import images
+from bundle.fields import RecordSchema, Tensors
 from bundle.manifest import Manifest
-from service.codecs import json
+from service.codecs import json, scan, syntax
+from service.codecs.syntax import Counts, Most
 from service.errors import BodyMalformed, Fault, RequestInvalid
 from service.openinference.outputs import OUTPUTS
 from service.openinference.records import to_tensors
@@ -16,11 +17,14 @@ from service.question import Question
 
 HEADER_LENGTH = b"inference-header-content-length"
 
-# A string that does not end matches to its end, or a body of quotes alone would be read once for each of them.
-_STRING_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|NaN', re.DOTALL)
-
 _LARGEST_WITH_NAN = 2**20
 """Bytes of a JSON with bare NaN that are read: looking for it takes ten times as long as parsing does."""
+_FRAME = 2**12  # values around those of the records
+
+# Bytes that Python and numpy take for each, measured by tests/service/test_bounds.py.
+_VALUE, _NUMBER, _TEXT, _TENSOR = 48, 48, 160, 24
+_PATCHED = 16  # for each byte that is looked through for NaN
+_BASE = 2**17
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ def decode(body: bytes, header_length: bytes | None, manifest: Manifest, max_rec
         TooManyRecords: More records than allowed.
     """
     length = _json_length(header_length, len(body))
-    content = _parsed(body if length == len(body) else body[:length])
+    content = _parsed(body if length == len(body) else body[:length], _most_of(manifest.record, max_records))
     if not isinstance(content, dict):
         _refuse("", 'an object is expected: {"inputs": [...]}')
     identifier = content.get("id")
@@ -86,12 +90,66 @@ def decode(body: bytes, header_length: bytes | None, manifest: Manifest, max_rec
     inputs = content.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         _refuse("/inputs", "an array of at least one tensor is expected")
+    if len(inputs) > _most_inputs(manifest.record):
+        _refuse("/inputs", "more tensors than the model has inputs; GET /v2/models/NAME lists them")
     files = {"image", manifest.record.image[0].name} if manifest.record.image else ()
-    reader = TensorReader(body, length, max_records, files)
+    reader = TensorReader(body, length, max_records, _widest(manifest.record), files)
     tensors = [reader.read(position, each) for position, each in enumerate(inputs)]
     reader.end()
     seconds = timeout / 1e6 if timeout else None
     return InferRequest(identifier, to_tensors(manifest.record, tensors), question, seconds, outputs)
+
+
+def bound(body: bytes, header_length: bytes | None, manifest: Manifest, max_records: int) -> int:
+    """Most bytes that `decode` makes of a body, the body itself apart, at the worst moment.
+
+    Args:
+        body: Inflated.
+        header_length: The header `Inference-Header-Content-Length`.
+        manifest: Of the model that is asked.
+        max_records: Most records in a request.
+
+    Raises:
+        BodyMalformed: The JSON is not as long as the header says.
+        TooManyRecords: It holds more than so many records do.
+    """
+    schema = manifest.record
+    length = _json_length(header_length, len(body))
+    text = body if length == len(body) else body[:length]
+    counts = Counts.of(text)
+    _most_of(schema, max_records).check(text, counts)
+    blobs = len(body) - length
+    values = counts.commas + counts.nested + 1
+    rows = min(max_records, max(values, blobs))
+    if schema.image:
+        tensors = images.bound(schema.image[0], rows, len(body))
+    else:
+        tensors = rows * len(schema.names) * _TENSOR
+    patched = _PATCHED * length if length <= _LARGEST_WITH_NAN and b"NaN" in text else 0
+    read = values * _VALUE + min(blobs, max_records * _widest(schema)) * _NUMBER
+    texts = min(blobs // 4, max_records * _most_inputs(schema)) * _TEXT + blobs * (2 + scan.width(body))
+    parsed = syntax.parsed(text, counts)
+    copied = length if text is not body else 0
+    return parsed + max(syntax.parsing(text, counts) + patched, read + tensors + texts) + copied + _BASE
+
+
+def _most_of(schema: RecordSchema, max_records: int) -> Most:
+    """What the JSON may hold: a value a field of each record, each in a list of its own maybe."""
+    if schema.image:
+        most = json.most_of(schema, max_records)
+        return Most(most.values + _FRAME, most.nested + _FRAME, most.detail, most.slack)
+    fields = len(schema.names)
+    detail = f"more values than {max_records} records hold, which is the most of a request"
+    return Most(max_records * (2 * fields + 2) + _FRAME, max_records * fields + _FRAME, detail)
+
+
+def _most_inputs(schema: RecordSchema) -> int:
+    return len(schema.names) + len(schema.timestamps) + len(schema.dtypes)
+
+
+def _widest(schema: RecordSchema) -> int:
+    """Most values that an input may have for a record."""
+    return schema.image[0].dimensions if schema.image else len(schema.names)
 
 
 def _json_length(header: bytes | None, size: int) -> int:
@@ -107,21 +165,17 @@ def _json_length(header: bytes | None, size: int) -> int:
     return length
 
 
-def _parsed(body: bytes) -> Any:
+def _parsed(body: bytes, most: Most) -> Any:
     try:
-        return json.parse(body)
-    except BodyMalformed:
+        return json.parse(body, most)
+    except BodyMalformed as error:
         if len(body) > _LARGEST_WITH_NAN or b"NaN" not in body:
             raise
-        with contextlib.suppress(BodyMalformed):
-            # No JSON, but what the usual client writes for the NaN of an array that it sends as JSON.
-            return json.parse(_STRING_OR_NAN.sub(_null_for_nan, body))
-        raise
-
-
-def _null_for_nan(found: re.Match[bytes]) -> bytes:
-    token = found.group()
-    return b"null" if token == b"NaN" else token
+        malformed = error
+    with contextlib.suppress(BodyMalformed):
+        # No JSON, but what the usual client writes for the NaN of an array that it sends as JSON.
+        return json.parse(scan.with_null_for_nan(body), most)
+    raise malformed
 
 
 def _outputs(wanted: object, binary: bool) -> dict[str, bool]:

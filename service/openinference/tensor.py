@@ -65,13 +65,15 @@ class TensorReader:
         body: The whole body.
         offset: Where the JSON ends.
         max_records: Most records in a request.
+        widest: Most values that an input may have for a record.
         files: Names of inputs whose BYTES are files, and no text.
     """
 
-    def __init__(self, body: bytes, offset: int, max_records: int, files: Collection[str] = ()) -> None:
+    def __init__(self, body: bytes, offset: int, max_records: int, widest: int, files: Collection[str] = ()) -> None:
         self._body = body
         self._offset = offset
         self._max_records = max_records
+        self._widest = widest
         self._files = files
 
     def read(self, position: int, content: object) -> InputTensor:
@@ -94,6 +96,8 @@ class TensorReader:
         if not isinstance(datatype, str) or datatype not in datatypes.NAMES:
             _refuse(f"{pointer}/datatype", f"one of {', '.join(datatypes.NAMES)} is expected")
         rows, inner = _shape(content.get("shape"), f"{pointer}/shape")
+        if math.prod(inner) > self._widest:
+            _refuse(f"{pointer}/shape", f"at most {self._widest} values a record are expected")
         size = _binary_size(content.get("parameters"), f"{pointer}/parameters")
         data = content.get("data")
         if (size is None) == (data is None):

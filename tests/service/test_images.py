@@ -17,7 +17,8 @@ from PIL import Image
 
 from bundle import images
 from bundle.reference import FieldBins
-from service import decoding, drift, score
+from service import decoding, drift
+from service.codecs import json
 from service.settings import Settings
 from tests.conftest import IMAGES, in_process, simulate_images
 from tests.service.image_bodies import FORMS, in_csv, in_json
@@ -73,7 +74,7 @@ async def test_many_images_as_numbers_are_one_request(
     found = results(await post(client, JSON, body))
     few = results(await post(client, JSON, in_json(many[:5].tolist())))
     np.testing.assert_allclose(table(found)[:5], table(few), rtol=1e-4)
-    monkeypatch.setattr(score, "_MOST_ROWS", body.count(b"[") + body.count(b"{") - 1)
+    monkeypatch.setattr(json, "MOST_ROWS", body.count(b"[") + body.count(b"{") - 1)
     refused = await post(client, JSON, body)
     assert (refused.status_code, refused.json()["type"]) == (413, "too-many-records")
     assert "files in base64" in refused.json()["detail"]

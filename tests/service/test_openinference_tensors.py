@@ -25,7 +25,7 @@ SCHEMA = RecordSchema(
 
 def read(*inputs: dict[str, Any], blobs: bytes = b"", max_records: int = 100) -> Tensors:
     """The graph's tensors; blobs begin at an odd address."""
-    reader = TensorReader(b"x" + blobs, 1, max_records)
+    reader = TensorReader(b"x" + blobs, 1, max_records, 8)
     tensors = [reader.read(position, each) for position, each in enumerate(inputs)]
     reader.end()
     return to_tensors(SCHEMA, tensors)
@@ -120,7 +120,7 @@ def test_matrices_flat_nested_and_binary() -> None:
 @pytest.mark.parametrize("offset", range(9))
 def test_a_matrix_is_read_in_place_where_it_is_aligned(offset: int) -> None:
     body = b"x" * offset + np.arange(4.0).tobytes()
-    reader = TensorReader(body, offset, 10)
+    reader = TensorReader(body, offset, 10, 8)
     described, _ = blob("numeric", "FP64", body[offset:], 2, 2)
     numeric = to_tensors(SCHEMA, [reader.read(0, described)])["numeric"]
     assert numeric.flags.aligned
