@@ -64,7 +64,9 @@ class Application:
             self.metrics.expect(settings.expect_provider)
         self.models = Models(settings, self.metrics, quarantine)
         total = memory.budget_bytes(1) if settings.memory_mb is None else settings.memory_mb * 2**20
-        self.budget = Budget(total - total // memory.CONNECTIONS_SHARE)
+        self.connection_bytes = total // memory.CONNECTIONS_SHARE
+        """What connections that hold little may take, all together."""
+        self.budget = Budget(total - self.connection_bytes)
         most_threads = max(threads.LEAST, 2 * (settings.threads or cpus.available()))
         self._decoding, self._encoding = Threads("decode", most_threads), Threads("encode", most_threads)
         self._keys = KeyRing(settings) if keys is None else keys

@@ -41,12 +41,14 @@ class Limits(NamedTuple):
         head_seconds: From a head's first byte to its end, and from an answer to the end of its request's body.
         idle_seconds: Without a request: at first, and between two.
         write_idle_seconds: Without reading on, where there is something to read.
+        connections: How many there may be in a worker, by the memory that each takes.
     """
 
     head_bytes: int
     head_seconds: float
     idle_seconds: float
     write_idle_seconds: float
+    connections: int
 
 
 class _Parser:

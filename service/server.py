@@ -21,7 +21,14 @@ from service.app import Application
 from service.asgi import Receive, Scope, Send
 from service.connections import Connections
 from service.keys import KeyRing
-from service.protocol import SWEEP_SECONDS, LimitedProtocol, Limits, limited
+from service.protocol import (
+    CONNECTION_BYTES,
+    SWEEP_SECONDS,
+    TLS_CONNECTION_BYTES,
+    LimitedProtocol,
+    Limits,
+    limited,
+)
 from service.quarantine import Quarantine
 from service.run_guard import GUARD
 from service.settings import Settings
@@ -126,12 +133,13 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(GARBAGE)
-        connections = Connections(share.table, share.worker, open_files.most_connections())
-        self.server_state.connections = connections
         assert issubclass(self.config.http_protocol_class, LimitedProtocol)
-        seconds = self.config.http_protocol_class.limits.head_seconds
+        limits = self.config.http_protocol_class.limits
+        most = min(open_files.most_connections(), limits.connections)
+        connections = Connections(share.table, share.worker, most)
+        self.server_state.connections = connections
         for each in share.sockets:
-            self._acceptors.append(Acceptor(each, self._protocol, connections, self.config.ssl, seconds))
+            self._acceptors.append(Acceptor(each, self._protocol, connections, self.config.ssl, limits.head_seconds))
         loop.add_reader(share.lifeline, self._orphaned, loop, share.lifeline)
         share.started()
 
@@ -208,7 +216,14 @@ def serve(settings: Settings, share: Share) -> None:
     except TracingUnusable as error:
         log.error("traces cannot be sent: %s", error)
         raise SystemExit(1) from error
-    limits = Limits(settings.max_head_bytes, settings.head_seconds, settings.idle_seconds, settings.write_idle_seconds)
+    each = CONNECTION_BYTES if settings.tls_certificate is None else TLS_CONNECTION_BYTES
+    limits = Limits(
+        settings.max_head_bytes,
+        settings.head_seconds,
+        settings.idle_seconds,
+        settings.write_idle_seconds,
+        app.connection_bytes // each,
+    )
     config = _config(
         app,
         http=limited(limits, lambda reason: app.metrics.rejected.labels(reason).inc(), app.budget),
