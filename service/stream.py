@@ -59,8 +59,9 @@ CHUNK_BASE_BYTES = 3 * 2**18
 """Reserved for one of its chunks, however small that is."""
 LONG_BYTES = 2**14
 """A line that has begun and is longer must be whole within the deadline: others may need its memory."""
-MOST_TIMES_SENT = 64
-"""A stream may inflate to so many times what was sent, beyond what any body may inflate to."""
+FREE_BYTES = 2**23
+MOST_TIMES_SENT = 100
+"""A stream may inflate to so many times what was sent, and to `FREE_BYTES` besides."""
 
 log = logging.getLogger("surprisal.stream")
 
@@ -113,7 +114,6 @@ class Stream:
         self._head: Message | None = head
         self._idle_seconds = settings.idle_seconds
         self._write_idle_seconds = settings.write_idle_seconds
-        self._most_expanded = settings.max_expanded_bytes
         self._most_bad = settings.max_records
         self._bad = 0  # lines in a row
         self._rejected = metrics.rejected
@@ -186,7 +186,7 @@ class Stream:
                 sent += len(body)
                 for piece in (body,) if inflater is None else inflater.feed(body):
                     expanded += len(piece)
-                    if expanded > self._most_expanded + MOST_TIMES_SENT * sent:
+                    if expanded > FREE_BYTES + MOST_TIMES_SENT * sent:
                         raise BodyTooLarge(f"the stream inflates to over {MOST_TIMES_SENT} times what was sent")
                     self._waiting.add(self._splitter.feed(piece))
                     await self._hold()
