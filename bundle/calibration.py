@@ -15,6 +15,7 @@ from bundle.errors import CalibrationTooSmall
 FILE_NAME = "calibration.npz"
 SMALLEST_RATE = 1e-6
 """A lower false-alarm rate would take over a million calibration records."""
+_ENTRY, _LOOK_ALIKES = b"PK\x01\x02", 64
 _ROUNDING = 1e-9
 """By which a rate times a number of records may miss the whole number that is meant."""
 
@@ -118,6 +119,9 @@ class Calibration:
         """
         names = {f"{score}-{samples}.npy": (score, samples) for score, samples in keys}
         most = npy.size((records,))
+        # Each entry takes a reader more memory than its bytes. A few scores may look like one.
+        if content.count(_ENTRY) > len(names) + _LOOK_ALIKES:
+            raise ValueError(f"it does not hold the {len(names)} arrays of scores that the manifest has")
         try:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 members = archive.infolist()

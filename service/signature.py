@@ -4,7 +4,6 @@ The manifest lists the digest of every other file, so that a signature of it sta
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from bundle.errors import BundleError, SignatureRefused
 from bundle.store import Bundle
 
 FILE_NAME: Final = manifests.SIGNATURE
-_PREFIX = b"ed25519 "
+_FORM = re.compile(rb"ed25519 ([A-Za-z0-9+/]{85}[AQgw]==)\n")
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _MADE_BY = "openssl genpkey -algorithm ed25519"
 
@@ -105,7 +104,7 @@ def sign(root: Path, bundle: Bundle, key: Ed25519PrivateKey) -> None:
         OSError: The folder cannot be written.
     """
     folder = _folder(root, bundle)
-    content = _PREFIX + base64.b64encode(key.sign(message(bundle))) + b"\n"
+    content = b"ed25519 " + base64.b64encode(key.sign(message(bundle))) + b"\n"
     durable_file.replace(folder / FILE_NAME, content)
     durable_file.sync_folder(folder)
 
@@ -135,11 +134,15 @@ def verify(root: Path, bundle: Bundle, trusted: PublicKeys) -> str:
         raise SignatureRefused(FILE_NAME, "is not there, and only signed versions are trusted; sign it") from None
     except OSError as error:
         raise SignatureRefused(FILE_NAME, f"cannot be read: {error.strerror}") from error
-    signature = _decoded(content)
-    signed = message(bundle)
+    return verify_content(content, bundle, trusted)
+
+
+def verify_content(content: bytes, bundle: Bundle, trusted: PublicKeys) -> str:
+    """See `verify`, with the bytes of `manifest.sig`."""
+    made, signed = _decoded(content), message(bundle)
     for name, key in trusted.items():
         try:
-            key.verify(signature, signed)
+            key.verify(made, signed)
         except InvalidSignature:
             continue
         return name
@@ -155,9 +158,7 @@ def _folder(root: Path, bundle: Bundle) -> Path:
 
 
 def _decoded(content: bytes) -> bytes:
-    try:
-        if not content.startswith(_PREFIX):
-            raise ValueError("another beginning")
-        return base64.b64decode(content.removeprefix(_PREFIX).removesuffix(b"\n"), validate=True)
-    except (ValueError, binascii.Error) as error:
-        raise SignatureRefused(FILE_NAME, "is damaged; sign the version again") from error
+    match = _FORM.fullmatch(content)
+    if match is None:
+        raise SignatureRefused(FILE_NAME, "is damaged; sign the version again")
+    return base64.b64decode(match[1])

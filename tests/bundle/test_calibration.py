@@ -201,6 +201,7 @@ def not_calibrations() -> dict[str, bytes]:
         "cut": good[:-10],
         "cut early": good[:20],
         "damaged": bytes(damaged),
+        "entries without end": good[:-22] + b"PK\x01\x02" * 1000 + good[-22:],
         "packed, so that it may inflate": packed.getvalue(),
         "one name twice": twice.getvalue(),
         "half as precise": archive_of(np.zeros(2, np.float16)),

@@ -6,11 +6,22 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
+import onnxruntime
 import pytest
 
-from bundle.errors import BundleRefused, DigestMismatch, ExternalData, FileMissing, GoldenMismatch, SchemaTooNew
+from bundle import onnx_file, plain_file
+from bundle.errors import (
+    BundleRefused,
+    DigestMismatch,
+    ExternalData,
+    FileMissing,
+    FileRefused,
+    GoldenMismatch,
+    SchemaTooNew,
+)
 from bundle.manifest import SCHEMA_VERSION, Manifest
 from bundle.store import write
 from service.metrics import Metrics
@@ -92,6 +103,31 @@ def wrong_calibration(folder: Path) -> None:
     seal(folder)
 
 
+def no_cases(folder: Path) -> None:
+    (folder / "golden.json").write_text('{"cases": []}')
+    seal(folder)
+
+
+def foreign_operator(folder: Path) -> None:
+    model = onnx.load(folder / "scorer.onnx")
+    model.graph.node.append(onnx.helper.make_node("EPContext", [], ["z"], domain="com.microsoft", embed_mode=0))
+    (folder / "scorer.onnx").write_bytes(model.SerializeToString())
+    seal(folder)
+
+
+def failing_run(folder: Path) -> None:
+    """A graph that is loaded, and fails as soon as it is run."""
+    model = onnx.load(folder / "scorer.onnx")
+    (output,) = (each for each in model.graph.output if each.name == "elbo")
+    for node in model.graph.node:
+        node.output[:] = ["first" if name == output.name else name for name in node.output]
+        node.input[:] = ["first" if name == output.name else name for name in node.input]
+    model.graph.initializer.append(onnx.helper.make_tensor("far", onnx.TensorProto.INT64, [1], [10**6]))
+    model.graph.node.append(onnx.helper.make_node("Gather", ["first", "far"], [output.name]))
+    (folder / "scorer.onnx").write_bytes(model.SerializeToString())
+    seal(folder)
+
+
 def folder_instead(folder: Path) -> None:
     (folder / "scorer.onnx").unlink()
     (folder / "scorer.onnx").mkdir()
@@ -110,6 +146,9 @@ BREAKS: list[tuple[str, Callable[[Path], None], type[BundleRefused], str]] = [
     ("external data", external, ExternalData, "scorer.onnx"),
     ("golden records that disagree", disagree, GoldenMismatch, "golden.json"),
     ("a golden record that does not fit", renamed_field, GoldenMismatch, "golden.json"),
+    ("golden records without cases", no_cases, BundleRefused, "golden.json"),
+    ("an operator that may read files", foreign_operator, ExternalData, "scorer.onnx"),
+    ("a graph that fails when it is run", failing_run, BundleRefused, "scorer.onnx"),
     ("a scorer that is no graph", no_graph, BundleRefused, "scorer.onnx"),
     ("noise that is no array", wrong_noise, BundleRefused, "noise.npy"),
     ("a calibration that is no archive", wrong_calibration, BundleRefused, "calibration.npz"),
@@ -125,6 +164,27 @@ def test_a_broken_bundle_is_refused_with_the_file_and_the_reason(
         load(root, NAME, 1, Settings(models=root), Metrics())
     assert refusal.value.file == file
     assert len(refusal.value.reason) > 10
+
+
+def test_what_is_run_are_the_bytes_that_were_walked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a second reading of the file, which may be another by then."""
+    walked: list[bytes] = []
+    run: list[bytes] = []
+    check, session = onnx_file.check, onnxruntime.InferenceSession
+
+    def walk(file: str, content: bytes) -> None:
+        walked.append(content)
+        check(file, content)
+
+    def start(content: bytes, *arguments: Any, **options: Any) -> Any:
+        run.append(content)
+        return session(content, *arguments, **options)
+
+    monkeypatch.setattr(onnx_file, "check", walk)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", start)
+    load(root, NAME, 1, Settings(models=root, device="cpu"), Metrics())
+    assert len(run) == 2, "scorer and explainer"
+    assert {id(content) for content in run} <= {id(content) for content in walked}
 
 
 def test_a_flipped_byte_in_a_listed_file_is_a_digest_mismatch(root: Path) -> None:
@@ -152,7 +212,7 @@ async def test_a_running_service_serves_on_through_everything_that_can_break(roo
     body = b'{"records": [{"amount": 3}]}'
     async with in_process(Settings(models=root)) as (client, app):
         expected = (await client.post("/score", content=body)).json()
-        unreadable = ("a file that cannot be read", folder_instead, FileMissing, "scorer.onnx")
+        unreadable = ("a file that cannot be read", folder_instead, FileRefused, "scorer.onnx")
         for count, (what, breaks, _, file) in enumerate([*BREAKS, unreadable], start=1):
             version = root / NAME / str(count + 1)
             shutil.copytree(root / NAME / "1", version)
@@ -181,15 +241,15 @@ async def test_what_the_file_system_refuses_for_a_while_is_loaded_once_it_gives_
 ) -> None:
     async with in_process(Settings(models=root)) as (client, app):
         shutil.copytree(root / NAME / "1", root / NAME / "2")
-        read_bytes = Path.read_bytes
+        read = plain_file.read
 
-        def refuse(path: Path) -> bytes:
+        def refuse(path: Path, most_bytes: int, *, follow: bool = True) -> bytes:
             if path.name == "scorer.onnx":
                 raise OSError(errno.EIO, "Input/output error")
-            return read_bytes(path)
+            return read(path, most_bytes, follow=follow)
 
         with monkeypatch.context() as patched:
-            patched.setattr(Path, "read_bytes", refuse)
+            patched.setattr(plain_file, "read", refuse)
             await app.models.refresh()
             assert "Input/output error" in (await client.get("/models")).json()["refused"][NAME]
         await app.models.refresh()
