@@ -66,6 +66,8 @@ class Loader:
         self._quarantine = quarantine
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._ending = ending
+        self._proved: set[str] = set()
+        """Digests of manifests, and so of all their files, that were loaded once: no need to try them again."""
 
     async def load(self, version: Version, *, tried: bool) -> ServedModel:
         """Load a version.
@@ -101,10 +103,12 @@ class Loader:
                     )
                     if (why := self.why_held(bundle.manifest.digest)) is not None:
                         raise BundleError(why)
-                    if tried:
+                    if tried and bundle.manifest.digest not in self._proved:
                         await trial.prove(self._settings.models, bundle, seconds, begun)
                     step = "opening its graphs"
-                    return await self._open(bundle, version)
+                    model = await self._open(bundle, version)
+                    self._proved.add(bundle.manifest.digest)
+                    return model
             except TimeoutError as error:
                 if not limit.expired():
                     raise

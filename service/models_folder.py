@@ -51,8 +51,9 @@ class Folder:
         """Names of what may be a model, sorted; None where the folder does not answer."""
         if self._listing is None or self._listing.done():
             self._listing = asyncio.create_task(daemon_thread.run(_names, self._root, name="lists-models"))
-        done, _ = await asyncio.wait({self._listing}, timeout=LOOK_SECONDS)
-        return self._listing.result() if done else None
+        listing = self._listing
+        done, _ = await asyncio.wait({listing}, timeout=LOOK_SECONDS)
+        return listing.result() if done else None
 
     async def look(self, names: Iterable[str], seen: Callable[[str, Look | Exception | None], None]) -> list[str]:
         """Look at models.
