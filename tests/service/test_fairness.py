@@ -12,7 +12,7 @@ from tests.service.batching import Backend, kinds, score, send, serving, turns, 
 
 async def test_a_batch_is_bounded_in_seconds_and_a_row_at_least() -> None:
     async with serving() as (backend, batcher):
-        backend.opened, backend.seconds_per_draw = True, 2.0**-10
+        backend.opened, backend.seconds_per_draw = True, 2.0**-9
         await score(batcher, [0])  # now the speed is known
         await score(batcher, range(20), 2)
         await score(batcher, range(3), 100)
