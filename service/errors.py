@@ -27,7 +27,6 @@ ServiceError
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-
 _NAME = 200
 """Characters of a name that are sent back; no field has one of that length."""
 

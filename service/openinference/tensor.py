@@ -69,9 +69,7 @@ class TensorReader:
         files: Names of inputs whose BYTES are files, and no text.
     """
 
-    def __init__(
-        self, body: bytes, offset: int, max_records: int, widest: int, files: Collection[str] = ()
-    ) -> None:
+    def __init__(self, body: bytes, offset: int, max_records: int, widest: int, files: Collection[str] = ()) -> None:
         self._body = body
         self._offset = offset
         self._max_records = max_records
