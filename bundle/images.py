@@ -35,13 +35,14 @@ _ENDS = frozenset((0xD8, 0xD9))
 _TOLD = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))
 """Kinds that tell about the image, as EXIF does; the first and the last but one of these sixteen tell its colours."""
 _OTHER_FRAMES = frozenset((0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
-"""Kinds of JPEG's segments that begin pixels which are neither baseline nor progressive: lossless, in several resolutions or with arithmetic coding, which few programs write or read."""
+"""Kinds of JPEG's segments that begin pixels which are neither baseline nor progressive: lossless, of several resolutions, or
+arithmetic coding, which few programs write or read."""
 _MOST_SCANS = 16
 """Of a JPEG file; each goes over all of the image, and may take a few bytes. Progressive files have about ten."""
 _MOST_PARTS = 2**12
 """Segments or chunks of a file, besides one for every 256 bytes of it."""
 _LEAST_FILE, _PIXEL_FILE = 2**16, 8
-"""Bytes that the pixels of a file may take: so many, and so many a pixel. Noise without compression has half of that."""
+"""Bytes that the pixels of a file may take: so many, and so many a pixel. Noise has half of that."""
 _PIXEL, _DECODER = 32, 2**20
 """Bytes that Pillow takes for a pixel, with the coefficients of all a progressive file's scans, and for itself."""
 _MODES = {1: ("L", "1"), 3: ("RGB", "L", "1", "P")}

@@ -264,7 +264,6 @@ def _column_by_column(
 ) -> Tensor:
     tensor = np.empty((rows, len(fields)), dtype)
     for position, (field, column) in enumerate(zip(fields, columns, strict=True)):
-
         own: list[Problem] = []
 
         def report(row: int, detail: str, name: str = field.name, own: list[Problem] = own) -> None:

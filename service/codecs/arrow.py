@@ -54,7 +54,7 @@ _VIEW_BYTES = 16
 
 # Bytes that pyarrow, numpy and CPython take for each, measured by tests/service/test_bounds.py.
 _MESSAGE, _COLUMN, _FIELD = 4096, 1536, 2048
-_ROW, _VALUE = 64, 224  # text and its object, a number's text, columns put together, codes
+_ROW, _VALUE = 64, 128  # text and its object, a number's text, columns put together, codes
 _BASE = 2**19
 
 

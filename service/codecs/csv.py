@@ -34,8 +34,8 @@ _FLAG_TEXTS, _FLAG_VALUES = pa.array(_FLAGS), pa.array(_FLAGS.values())
 _SLACK = 4  # commas and ends of lines that texts may hold, for each that the cells need
 _SMALL = 2**12
 # Bytes that pyarrow, numpy and CPython take for each, measured by tests/service/test_bounds.py.
-_CELL, _TEXT, _VALUE = 40, 120, 32
-_COPIES = 5  # parsed, converted, with what is missing as null; and once more where a number is none
+_CELL, _TEXT, _VALUE = 24, 104, 24
+_COPIES = 4  # parsed, converted, with what is missing as null; and once more where a number is none
 _WORST, _BASE = 128, 2**20
 _HEADER_BYTES = 2**16
 """Most bytes of a header row that are looked at: more can only be columns that are no field."""
@@ -101,10 +101,7 @@ def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
     _check_cells(cells, len(names), max_records)
     texts = sum(name not in schema.name_set or not _is_number(schema, name) for name in names)
     rows = min(cells.lines, max_records)
-    if schema.image:
-        values = images.bound(schema.image[0], rows, len(body))
-    else:
-        values = rows * len(schema.names) * _VALUE
+    values = images.bound(schema.image[0], rows, len(body)) if schema.image else rows * len(schema.names) * _VALUE
     objects = min(cells.all, cells.lines * texts) * _TEXT + len(body) * scan.width(body)
     return cells.all * _CELL + objects + values + _COPIES * len(body) + _BASE
 

@@ -234,12 +234,10 @@ def _check(batch: _Table, size: int, rows: int) -> None:
     most = max(rows, 8 * size)
     if batch.number(0, "<q") > most or not all(-1 <= length <= most for length in lengths):
         raise BodyMalformed("a column or a dictionary of an Arrow stream claims more entries than there are bytes for")
-    if any(
-        start < 0 or length < 0 or start + length > size
-        for start, length in zip(buffers[::2], buffers[1::2], strict=True)
-    ):
+    starts, sizes = buffers[::2], buffers[1::2]
+    if any(start < 0 or length < 0 or start + length > size for start, length in zip(starts, sizes, strict=True)):
         raise BodyMalformed("a buffer of an Arrow stream lies beyond its message")
-    if sum(buffers[1::2]) > size:
+    if sum(sizes) > size:
         raise BodyMalformed("buffers of an Arrow stream show the same bytes more than once")
 
 

@@ -121,13 +121,10 @@ def bound(body: bytes, header_length: bytes | None, manifest: Manifest, max_reco
     blobs = len(body) - length
     values = counts.commas + counts.nested + 1
     rows = min(max_records, max(values, blobs))
-    if schema.image:
-        tensors = images.bound(schema.image[0], rows, len(body))
-    else:
-        tensors = rows * len(schema.names) * _TENSOR
+    tensors = images.bound(schema.image[0], rows, len(body)) if schema.image else rows * len(schema.names) * _TENSOR
     patched = _PATCHED * length if length <= _LARGEST_WITH_NAN and b"NaN" in text else 0
     read = values * _VALUE + min(blobs, max_records * _widest(schema)) * _NUMBER
-    texts = min(blobs // 4, max_records * _most_inputs(schema)) * _TEXT + blobs * (2 + scan.width(body))
+    texts = min(blobs // 4, max_records * _most_texts(schema)) * _TEXT + blobs * (2 + scan.width(body))
     parsed = syntax.parsed(text, counts)
     copied = length if text is not body else 0
     return parsed + max(syntax.parsing(text, counts) + patched, read + tensors + texts) + copied + _BASE
@@ -145,6 +142,11 @@ def _most_of(schema: RecordSchema, max_records: int) -> Most:
 
 def _most_inputs(schema: RecordSchema) -> int:
     return len(schema.names) + len(schema.timestamps) + len(schema.dtypes)
+
+
+def _most_texts(schema: RecordSchema) -> int:
+    """Most texts or files that inputs may have for a record, each category twice: by itself and by its kind."""
+    return 1 if schema.image else 2 * len(schema.categorical) + len(schema.timestamps) + 1
 
 
 def _widest(schema: RecordSchema) -> int:
