@@ -27,9 +27,11 @@ def png(width: int, height: int, *, bits: int = 1, between: bytes = b"", interla
     """A black grey-scale PNG file of any size, its rows well compressed; chunks may stand before them."""
     row = 1 + (width * bits + 7) // 8
     packer = zlib.compressobj(9)
-    rows = b"".join([*(packer.compress(bytes(row)) for _ in range(height)), packer.flush()])
-    head = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, int(interlaced))
-    return _PNG + _chunk(b"IHDR", head) + between + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")
+    blocks, rest = divmod(row * height, MEBIBYTE)
+    rows = b"".join([*(packer.compress(bytes(MEBIBYTE)) for _ in range(blocks)), packer.compress(bytes(rest))])
+    rows += packer.flush()
+    head = _head(width, height, bits, interlaced=interlaced)
+    return _PNG + head + between + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")
 
 
 def jpeg(width: int, height: int, scans: int) -> bytes:
@@ -48,14 +50,23 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
+def _head(width: int, height: int, bits: int, *, interlaced: bool = False) -> bytes:
+    return _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, int(interlaced)))
+
+
 def _text_bomb(kind: bytes) -> bytes:
     before = {b"zTXt": b"a\0\0", b"iCCP": b"a\0\0", b"iTXt": b"a\0\1\0\0\0"}[kind]
     return _chunk(kind, before + zlib.compress(bytes(60 * MEBIBYTE), 9))
 
 
+def _with_head_of(side: int, file: bytes) -> bytes:
+    head = _PNG + _head(side, side, 8)
+    return head + file[len(head) :]
+
+
 FILES: dict[str, Callable[[], bytes]] = {
     "a PNG of 30 000 by 30 000": lambda: png(30_000, 30_000),
-    "a PNG of 2^31 by 2^31": lambda: _PNG + _chunk(b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 0, 0, 0, 0)),
+    "a PNG of 2^31 by 2^31": lambda: _PNG + _head(2**31 - 1, 2**31 - 1, 8),
     "a PNG of a row": lambda: png(500_000_000, 1),
     "a PNG of a column": lambda: png(1, 4_000_000),
     "an interlaced PNG": lambda: png(8_000, 8_000, bits=8, interlaced=True),
@@ -63,7 +74,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "a PNG of 28 by 28 with a profile of 60 MiB": lambda: png(28, 28, bits=8, between=_text_bomb(b"iCCP")),
     "a PNG of 28 by 28 with words of 60 MiB": lambda: png(28, 28, bits=8, between=_text_bomb(b"iTXt")),
     "a PNG of 28 by 28 with a million chunks": lambda: png(28, 28, bits=8, between=_chunk(b"tEXt", b"a\0") * 700_000),
-    "a PNG of 28 by 28 with rows too many": lambda: png(28, 28, bits=8)[:33] + png(28, 60 * MEBIBYTE // 29, bits=8)[33:],
+    "a PNG of 28 by 28 with rows too many": lambda: _with_head_of(28, png(28, 60 * MEBIBYTE // 29, bits=8)),
     "a JPEG of 60 000 by 60 000": lambda: jpeg(28, 28, 1).replace(
         struct.pack(">HH", 28, 28), struct.pack(">HH", 60_000, 60_000), 1
     ),

@@ -55,12 +55,16 @@ class Memory:
 
     def mark(self) -> None:
         """Take what each process has now as its memory at rest, and forget the peaks before."""
-        members = family(self._ancestor)
+        self.forget()
         with self._lock:
-            for process in members:
+            self._rest = {process: resident(process) for process in family(self._ancestor)}
+
+    def forget(self) -> None:
+        """Forget the peaks so far; the memory at rest stays what it was."""
+        with self._lock:
+            for process in family(self._ancestor):
                 with contextlib.suppress(OSError):
                     Path("/proc", str(process), "clear_refs").write_text(_FORGET_PEAK)
-            self._rest = {process: resident(process) for process in members}
             self._peaks = {}
 
     def over_rest(self) -> int:
