@@ -2,10 +2,11 @@
 
     python -m benchmarks.attack MODELS [NAME…] [--budget MIB]
 
-MODELS holds the model `transactions` that `surprisal demo` trains and, for the image files, any model of images. A case
-runs where its name holds one of the NAMEs; all run without one, which takes an hour or two. Each has a fresh server on
-a copy of the models, which is ended by force above 3 600 MiB. Peaks are of the largest process over its memory at rest.
-The cases of `victims` measure other clients, alone and beside an attacker; their figures stand in the place of statuses.
+MODELS holds the model `transactions` that `surprisal demo` trains and, for the image files, any model of images. A
+case runs where its name holds one of the NAMEs; all run without one, which takes an hour or two. Each has a fresh
+server on a copy of the models, which is ended by force above 3 600 MiB. Peaks are of the largest process over its
+memory at rest. The cases of `victims` measure other clients, alone and beside an attacker; their figures stand in the
+place of statuses.
 """
 
 import argparse

@@ -101,7 +101,8 @@ def repeated_batches(size: int, columns: dict[str, pa.Array]) -> bytes:
         writer.write_batch(batch)
         one = sink.tell() - head
     content: bytes = sink.getvalue().to_pybytes()
-    return content[:head] + content[head : head + one] * max(1, (size - head) // one) + content[head + one :]
+    made: bytes = content[:head] + content[head : head + one] * max(1, (size - head) // one) + content[head + one :]
+    return made
 
 
 def _dictionary_batches(size: int, *, deltas: bool) -> bytes:

@@ -110,7 +110,8 @@ def _once(make: Callable[[], bytes], form: Callable[[list[bytes]], Request]) -> 
     return packed(form([make()]))
 
 
-def _often(make: Callable[[], bytes], form: Callable[[list[bytes]], Request]) -> Request:
+def often(make: Callable[[], bytes], form: Callable[[list[bytes]], Request]) -> Request:
+    """A request that holds a file as often as it may."""
     return packed(form(_fitting(make())))
 
 
@@ -118,7 +119,7 @@ def _cases() -> Iterator[Case]:
     for name, make in FILES.items():
         yield sends(f"image {name}", partial(_once, make, in_json), images=True)
         for called, form in {"JSON": in_json, "Arrow": in_arrow, "lines": in_lines}.items():
-            yield sends(f"image {name}, as often as {called} may", partial(_often, make, form), images=True)
+            yield sends(f"image {name}, as often as {called} may", partial(often, make, form), images=True)
     for name, unit in {"numbers": b"0,", "rows": b"[0],", "empty rows": b"[],", "texts": b'"aaaa",'}.items():
         body = repeated(b'{"records":[{"image":[', unit, b"0]}]}")
         shape = Shape(f"image of {name}", "/score", {"Content-Type": JSON}, body)

@@ -5,6 +5,7 @@ from functools import partial
 from itertools import cycle, islice
 
 import orjson
+import pyarrow as pa
 
 from benchmarks.attack import arrow
 from benchmarks.attack.case import ARROW, CSV, INFER, JSON, NDJSON, OCTETS, RECORD, Act, Case
@@ -38,7 +39,9 @@ def requests() -> dict[str, Request]:
         "a line too long": Request("/score", {"Content-Type": NDJSON}, b"[" + b" " * (MEBIBYTE + 1)),
         "a column too many": Request("/score", {"Content-Type": CSV}, columns),
         "no Arrow": Request("/score", {"Content-Type": ARROW}, arrow.good(12_000)[:-100_000]),
-        "an unknown column": Request("/score", {"Content-Type": ARROW}, arrow.SHAPES[0].make(MEBIBYTE)),
+        "an unknown column": Request(
+            "/score", {"Content-Type": ARROW}, arrow.stream(pa.table({"no-field": ["a" * MEBIBYTE]}))
+        ),
         "no such tensor": Request(INFER, {"Content-Type": JSON}, infer),
         "a wrong tensor": Request(INFER, binary, head + bytes(MEBIBYTE)),
         "no such model": Request("/models/none/score", {"Content-Type": JSON}, right),

@@ -47,9 +47,8 @@ class Attacked:
         alive = self._server.alive
         self._server.stop()
         self._server = self._start()
-        told = {name: value for name, value in request.headers.items()}
-        return (
-            f"{request.method} {request.path} {told} {len(request.body)} bytes {request.body[:80]!r}: "
+                return (
+            f"{request.method} {request.path} {request.headers} {len(request.body)} bytes {request.body[:80]!r}: "
             f"status {answer.status}, {over / MEBIBYTE:.0f} MiB over rest, alive: {alive}"
         )
 
