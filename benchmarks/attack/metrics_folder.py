@@ -17,7 +17,8 @@ from benchmarks.attack.case import JSON, RECORD, Act, Case
 from benchmarks.attack.exchange import Request, ask
 from benchmarks.attack.server import Server
 
-_ASKED = 40
+ASKED = 40
+"""Requests at each moment."""
 _PAUSE_SECONDS = 0.2
 _ROOM = "16M"
 _PAGE = bytes(4096)
@@ -46,7 +47,7 @@ def fill(place: Path) -> None:
 
 def _asked(server: Server) -> Counter[int]:
     statuses: Counter[int] = Counter()
-    for _ in range(_ASKED):
+    for _ in range(ASKED):
         statuses[ask(server.port, _single(), timeout=5).status] += 1
         time.sleep(_PAUSE_SECONDS)
     return statuses

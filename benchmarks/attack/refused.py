@@ -67,12 +67,13 @@ def _act(wanted: list[Request], first: int, later: int, server: Server) -> Itera
     yield f"the last {later} left {left / MEBIBYTE:.1f} MiB"
 
 
-def _prepare(name: str | None, first: int, later: int) -> Act:
+def prepare(name: str | None, first: int, later: int) -> Act:
+    """Make the requests ready; `name` is that of one kind, or None for all in turn."""
     made = requests()
     return partial(_act, list(made.values()) if name is None else [made[name]], first, later)
 
 
 CASES: tuple[Case, ...] = (
-    Case("refused 10 000 of all kinds", partial(_prepare, None, 1000, 9000)),
-    *(Case(f"refused {name}", partial(_prepare, name, 20, 180)) for name in requests()),
+    Case("refused 10 000 of all kinds", partial(prepare, None, 1000, 9000)),
+    *(Case(f"refused {name}", partial(prepare, name, 20, 180)) for name in requests()),
 )
