@@ -123,10 +123,10 @@ def unfinished(content: bytes) -> bytes:
     return packer.compress(content) + packer.flush(zlib.Z_SYNC_FLUSH)
 
 
-def packed(request: Request) -> Request:
+def packed(request: Request, *, level: int = 9) -> Request:
     """The same request with its body compressed."""
     headers = {**request.headers, "Content-Encoding": "gzip"}
-    return Request(request.path, headers, gzipped(request.body, level=9), request.method)
+    return Request(request.path, headers, gzipped(request.body, level=level), request.method)
 
 
 def _deflated(pieces: Iterable[bytes], form: int, level: int) -> Iterable[bytes]:

@@ -17,8 +17,7 @@ from benchmarks.attack.case import JSON, RECORD, Act, Case
 from benchmarks.attack.exchange import Request, ask
 from benchmarks.attack.server import Server
 
-ASKED = 40
-"""Requests at each moment."""
+_ASKED = 40
 _PAUSE_SECONDS = 0.2
 _ROOM = "16M"
 _PAGE = bytes(4096)
@@ -45,16 +44,22 @@ def fill(place: Path) -> None:
             return
 
 
-def _asked(server: Server) -> Counter[int]:
+def _asked(server: Server, count: int) -> Counter[int]:
     statuses: Counter[int] = Counter()
-    for _ in range(ASKED):
+    for _ in range(count):
         statuses[ask(server.port, _single(), timeout=5).status] += 1
         time.sleep(_PAUSE_SECONDS)
     return statuses
 
 
-def fills(folder: Path, server: Server) -> Iterator[int | str]:
-    """Fill the folder, ask, kill a worker, ask, make room, ask."""
+def fills(folder: Path, count: int, server: Server) -> Iterator[int | str]:
+    """Fill the folder, ask, kill a worker, ask, make room, ask.
+
+    Args:
+        folder: Of the metrics; it is filled only where a filesystem of its own is mounted.
+        count: Requests at each moment.
+        server: Under attack.
+    """
     for moment in ("as it came", "full", "a worker killed", "room again"):
         if moment == "full" and folder.is_mount():
             fill(folder)
@@ -62,7 +67,7 @@ def fills(folder: Path, server: Server) -> Iterator[int | str]:
             os.kill(server.worker_processes()[0], signal.SIGKILL)
         if moment == "room again":
             (folder / "fill").unlink(missing_ok=True)
-        yield f"{moment} {dict(_asked(server))}"
+        yield f"{moment} {dict(_asked(server, count))}"
     statistics = ask(server.port, Request("/v2/models/stats", method="GET"), timeout=5).status
     yield f"metrics {ask(server.port, Request('/metrics', method='GET'), timeout=5).status}, statistics {statistics}"
 
@@ -78,7 +83,7 @@ def _prepare(folder: Path, moment: str) -> Act:
             file.truncate(file.tell() - _LITTLE)
 
     def act(server: Server) -> Iterator[int | str]:
-        yield from fills(folder, server)
+        yield from fills(folder, _ASKED, server)
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
     return act

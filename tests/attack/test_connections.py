@@ -15,7 +15,8 @@ from benchmarks.attack.server import Server
 from tests.attack.conftest import BUDGET, DOCUMENTED, OVER_REST
 from tests.conftest import until
 
-COUNT = 120
+UNFINISHED, UNREAD = 120, 24
+"""Connections of each kind; an answer of ten thousand records takes a while to make."""
 CHECKS = 30
 HELD = {**connections.UNFINISHED, **connections.UNREAD}
 
@@ -30,8 +31,9 @@ def server(models: Path, tmp_path: Path) -> Iterator[Server]:
 
 def in_progress(server: Server) -> int:
     """Requests that the service has begun to read, and not finished."""
-    text = ask(server.port, Request("/metrics", method="GET")).body.decode()
-    (line,) = [line for line in text.splitlines() if line.startswith("surprisal_requests_in_progress ")]
+    answer = ask(server.port, Request("/metrics", method="GET"))
+    assert answer.status == 200, f"no metrics; alive: {server.alive}"
+    (line,) = [line for line in answer.body.decode().splitlines() if line.startswith("surprisal_requests_in_progress ")]
     return int(float(line.split()[1]))
 
 
@@ -40,11 +42,12 @@ def in_progress(server: Server) -> int:
 )
 def test_what_is_unfinished_or_unread_stays_within_the_bound(server: Server, name: str) -> None:
     with ExitStack() as last:
-        clients = connections.opened(server, HELD[name], COUNT, slow=name in connections.UNREAD)
+        count = UNREAD if name in connections.UNREAD else UNFINISHED
+        clients = connections.opened(server, HELD[name], count, slow=name in connections.UNREAD)
         for client in clients:
             last.enter_context(client)
         if name != "heads":
-            until(lambda: in_progress(server) + sum(connections.answered(clients).values()) >= COUNT)
+            until(lambda: in_progress(server) + sum(connections.answered(clients).values()) >= count)
         single = Request("/score", {"Content-Type": JSON}, orjson.dumps({"records": [RECORD]}))
         for _ in range(CHECKS):
             assert server.is_ready()
