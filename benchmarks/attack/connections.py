@@ -31,6 +31,7 @@ from benchmarks.attack.server import HOST, Server
 HOLD_SECONDS = 35.0
 """How long connections are held, which is longer than an answer waits to be read."""
 _LOOK_SECONDS = 5.0
+_SEND_SECONDS = 0.2  # after which a service that takes in no more is left alone
 _MOST_RECORDS = 10_000
 _EXPANDED = 63 * MEBIBYTE
 
@@ -106,7 +107,7 @@ def opened(server: Server, content: Content, count: int, *, slow: bool) -> list[
     for _ in range(count):
         client = connect(server.port, slow=slow)
         clients.append(client)
-        client.settimeout(0.5)
+        client.settimeout(_SEND_SECONDS)
         with contextlib.suppress(OSError):
             client.sendall(sent)
     return clients
