@@ -296,8 +296,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refused = True
         self.count(reason)
         if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.close()  # in the middle of another answer nothing can be said
-            return
+            if self.cycle.response_started or self.pipeline:
+                self.transport.close()  # in the middle of another answer nothing can be said
+                return
+            # Whoever answers this request is told that its client has left, and says nothing more.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         head = f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(text)}\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + head.encode() + text.encode())
         self._unset_keepalive_if_required()
