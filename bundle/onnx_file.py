@@ -69,8 +69,8 @@ class _NotCanonical(ValueError):
     """Bytes that another reader might read differently; says why."""
 
 
-def check(file: str, content: bytes) -> None:
-    """Check an ONNX model before any other reader sees it.
+def refuse_external_data(file: str, content: bytes) -> None:
+    """Check, before any other reader sees an ONNX model, that it says one thing and reaches nothing outside itself.
 
     Args:
         file: The file's name, for the error.

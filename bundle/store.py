@@ -132,7 +132,7 @@ def load(root: Path, name: str, version: int) -> Bundle:
         if hashlib.sha256(content).hexdigest() != digest:
             raise DigestMismatch(file, "its bytes are not those that were written; restore it or train again")
         if file.endswith(".onnx"):
-            onnx_file.check(file, content)
+            onnx_file.refuse_external_data(file, content)
     return Bundle(name, version, manifest, files, document)
 
 

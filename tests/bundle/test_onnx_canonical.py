@@ -22,7 +22,7 @@ KINDS = {1: "double", 2: "float", 3: "int64", 4: "uint64", 5: "int32", 9: "strin
 
 def refuse(content: bytes, why: str = "") -> None:
     with pytest.raises(OnnxNotCanonical, match=f"^{NAME}: {DAMAGED}: .*{why}.*; restore the bundle or export it again"):
-        onnx_file.check(NAME, content)
+        onnx_file.refuse_external_data(NAME, content)
 
 
 def every_message(descriptor: Any, found: dict[str, Any]) -> dict[str, Any]:
@@ -84,10 +84,10 @@ RICH = rich().SerializeToString()
 
 
 def test_what_protobuf_writes_is_accepted() -> None:
-    onnx_file.check(NAME, RICH)
+    onnx_file.refuse_external_data(NAME, RICH)
     for place in PLACES:
-        onnx_file.check(NAME, model(inside(), place).SerializeToString())
-    onnx_file.check(NAME, b"")
+        onnx_file.refuse_external_data(NAME, model(inside(), place).SerializeToString())
+    onnx_file.refuse_external_data(NAME, b"")
 
 
 Varint = tuple[int, int, tuple[int, ...]]  # where it begins and ends, and where each length around it begins
@@ -176,7 +176,7 @@ def test_bits_that_a_reader_of_32_bits_would_drop_are_refused(at: Varint, bit: i
     value = sum((byte & 127) << 7 * index for index, byte in enumerate(RICH[begin:end]))
     content = rewritten(RICH, at, varint(value | 1 << bit))
     try:
-        onnx_file.check(NAME, content)
+        onnx_file.refuse_external_data(NAME, content)
     except BundleRefused:
         return
     same_to_all_readers(content)
@@ -188,7 +188,7 @@ def same_to_all_readers(content: bytes) -> None:
     assert not refers_outside(read)
     again = read.SerializeToString(deterministic=True)
     assert onnx.ModelProto.FromString(again) == read
-    onnx_file.check(NAME, again)
+    onnx_file.refuse_external_data(NAME, again)
     bare = onnx.ModelProto.FromString(content)
     bare.DiscardUnknownFields()
     assert bare == read
@@ -208,7 +208,7 @@ def test_a_mutated_file_is_refused_or_is_one_model_to_all_readers(
         content[position] = byte
     whole = bytes(content[:kept])
     try:
-        onnx_file.check(NAME, whole)
+        onnx_file.refuse_external_data(NAME, whole)
     except BundleRefused:
         return
     same_to_all_readers(whole)
@@ -217,7 +217,7 @@ def test_a_mutated_file_is_refused_or_is_one_model_to_all_readers(
 @given(st.binary() | st.binary(min_size=1).map(lambda content: field(7, content)))
 def test_random_bytes_are_an_onnx_model_or_refused(content: bytes) -> None:
     with contextlib.suppress(BundleRefused):
-        onnx_file.check(NAME, content)
+        onnx_file.refuse_external_data(NAME, content)
         same_to_all_readers(content)
 
 
@@ -282,7 +282,7 @@ def test_lists_of_numbers_pass_packed_and_one_by_one() -> None:
     packed = field(1, varint(2) + varint(2**64 - 1)) + field(4, bytes(8)) + field(5, varint(2**64 - 7))
     one_by_one = b"\x08\x02\x08" + varint(2**64 - 1) + b"\x25" + bytes(4) + b"\x28" + varint(2**64 - 7)
     for content in (packed, one_by_one, packed + one_by_one):
-        onnx_file.check(NAME, tensor(content))
+        onnx_file.refuse_external_data(NAME, tensor(content))
         same_to_all_readers(tensor(content))
     for content in (field(1, b"\x81\x00"), field(1, b"\x81"), field(4, bytes(7)), field(5, varint(2**32))):
         refuse(tensor(content))
@@ -315,7 +315,7 @@ def test_a_model_that_the_runtime_would_take_for_one_of_its_own_format_is_refuse
 def test_a_truncated_file_is_refused_or_whole() -> None:
     for kept in range(0, len(RICH), 7):
         with contextlib.suppress(OnnxNotCanonical):
-            onnx_file.check(NAME, RICH[:kept])
+            onnx_file.refuse_external_data(NAME, RICH[:kept])
             same_to_all_readers(RICH[:kept])
 
 
@@ -324,6 +324,6 @@ def test_a_type_of_attribute_is_one_that_there_is() -> None:
     for kind, accepted in ((known, True), (known + 1, False)):
         content = field(7, field(1, field(5, b"\xa0\x01" + varint(kind))))
         if accepted:
-            onnx_file.check(NAME, content)
+            onnx_file.refuse_external_data(NAME, content)
         else:
             refuse(content, "out of its range")

@@ -4,8 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from bundle import store
+from service import signature
 from tests.cli.test_commands import surprisal
 from tests.conftest import NAME
 
@@ -41,13 +44,79 @@ def test_versions_are_promoted_gone_back_from_tried_out_listed_and_pruned(root: 
 
 
 def test_verify_names_what_would_be_refused(root: Path) -> None:
-    assert surprisal("models", "verify", root / NAME / "2").stdout == f"{NAME} version 2: good\n"
+    assert surprisal("models", "verify", root / NAME / "2").stdout == f"{NAME} version 2: good, unsigned\n"
     (root / NAME / "2" / "noise.npy").write_bytes(b"damaged")
     result = surprisal("models", "verify", root)
     assert result.returncode == 1
-    assert [line.partition(": ")[2][:9] for line in result.stdout.splitlines()] == ["good", "noise.npy", "good"]
+    assert [line.partition(": ")[2][:9] for line in result.stdout.splitlines()] == [
+        "good, uns",
+        "noise.npy",
+        "good, uns",
+    ]
     assert result.stderr == "surprisal: 1 of 3 versions would be refused\n"
     assert "damaged: noise.npy" in surprisal("models", "list", root).stdout
+
+
+def test_a_version_is_signed_and_verify_says_by_whom(root: Path, tmp_path: Path) -> None:
+    keys = {name: Ed25519PrivateKey.generate() for name in ("alice", "mallory")}
+    for name, key in keys.items():
+        (tmp_path / name).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (tmp_path / f"{name}.pem").write_bytes(public)
+    alice, version = signature.fingerprint(keys["alice"].public_key()), root / NAME / "2"
+    signed = surprisal("models", "sign", version, "--key", tmp_path / "alice")
+    assert (signed.stdout, signed.stderr) == (f"{NAME} version 2 is signed by {alice}\n", "")
+    assert surprisal("models", "verify", version).stdout.startswith(f"{NAME} version 2: good, signed, by whom --key")
+    good = surprisal("models", "verify", version, "--key", tmp_path / "alice.pem")
+    assert (good.returncode, good.stdout) == (0, f"{NAME} version 2: good, signed by {alice}\n")
+    shutil.copy(version / "manifest.sig", root / NAME / "3")
+    refused = surprisal("models", "verify", root / NAME, SURPRISAL_TRUSTED_KEYS=str(tmp_path / "alice.pem"))
+    assert refused.returncode == 1
+    assert [line.split(": ", 1)[1][:40] for line in refused.stdout.splitlines()] == [
+        "manifest.sig: is not there, and only sig",
+        f"good, signed by {alice}"[:40],
+        f"manifest.sig: is no signature of {NAME}"[:40],
+    ]
+    other = surprisal("models", "verify", version, "--key", tmp_path / "mallory.pem")
+    assert (other.returncode, "is no signature of" in other.stdout) == (1, True)
+    (tmp_path / "in.csv").write_text("amount\n1\n")
+    scored = ("score", root / NAME / "1", tmp_path / "in.csv", tmp_path / "out.csv")
+    unsigned = surprisal(*scored, SURPRISAL_TRUSTED_KEYS=str(tmp_path / "alice.pem"))
+    assert (unsigned.returncode, "manifest.sig: is not there" in unsigned.stderr) == (1, True)
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "said"),
+    [
+        ("sign", "no key", "is no private key in PEM; openssl genpkey -algorithm ed25519 makes one"),
+        ("verify", "no key", "holds no whole public key in PEM; openssl pkey -pubout writes one"),
+        ("sign", None, "no such file"),
+        ("verify", None, "no such file"),
+    ],
+)
+def test_a_key_that_is_none_is_said_in_one_line(
+    root: Path, tmp_path: Path, command: str, content: str | None, said: str
+) -> None:
+    key = tmp_path / "key.pem"
+    if content is not None:
+        key.write_text(content)
+    result = surprisal("models", command, root / NAME / "1", "--key", key)
+    assert result.returncode == 1
+    assert said in result.stderr.lower() or said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert str(key) in result.stderr
+
+
+def test_a_service_with_a_damaged_file_of_trusted_keys_does_not_start(root: Path, tmp_path: Path) -> None:
+    for content, said, code in ((None, "SURPRISAL_TRUSTED_KEYS", 2), ("no key", "holds no whole public key", 1)):
+        if content is not None:
+            (tmp_path / "trusted.pem").write_text(content)
+        trusted = {"SURPRISAL_TRUSTED_KEYS": str(tmp_path / "trusted.pem")}
+        for command in (("serve", "--models", root, "--port", "0"), ("models", "verify", root)):
+            result = surprisal(*command, **trusted)
+            assert (result.returncode, said in result.stderr) == (code, True), result.stderr
+            assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_what_is_run_are_the_bytes_that_were_walked(root: Path, monkeypatch: pyt
     """Not a second reading of the file, which may be another by then."""
     walked: list[bytes] = []
     run: list[bytes] = []
-    check, session = onnx_file.check, onnxruntime.InferenceSession
+    check, session = onnx_file.refuse_external_data, onnxruntime.InferenceSession
 
     def walk(file: str, content: bytes) -> None:
         walked.append(content)
@@ -180,7 +180,7 @@ def test_what_is_run_are_the_bytes_that_were_walked(root: Path, monkeypatch: pyt
         run.append(content)
         return session(content, *arguments, **options)
 
-    monkeypatch.setattr(onnx_file, "check", walk)
+    monkeypatch.setattr(onnx_file, "refuse_external_data", walk)
     monkeypatch.setattr(onnxruntime, "InferenceSession", start)
     load(root, NAME, 1, Settings(models=root, device="cpu"), Metrics())
     assert len(run) == 2, "scorer and explainer"
