@@ -13,6 +13,7 @@ TICK_SECONDS = 0.5
 """Runs are looked at this often."""
 END_SECONDS = 5.0
 """A run that was told to end and has not ended after this long is stuck in an operator that cannot be interrupted."""
+_FATAL = 4
 
 log = logging.getLogger("surprisal.scorer")
 
@@ -66,6 +67,8 @@ class Run:
         self.most = watch.seconds
         """Seconds that it may take without a piece that begins."""
         self.options = onnxruntime.RunOptions()
+        # What it would print is the text of the error that it raises.
+        self.options.log_severity_level = _FATAL
         self.touched = 0.0
         """When its newest piece began."""
         self.stopped: float | None = None
@@ -104,6 +107,7 @@ class RunGuard:
     def stop_all(self) -> None:
         """Tell all runs to end."""
         for run in self._runs.copy().values():
+            run.stopped = monotonic()
             run.options.terminate = True
 
     @property

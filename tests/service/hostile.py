@@ -1,7 +1,6 @@
 """Bundles that are made to hurt, of a good one: every digest is right, so that only running them tells."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
