@@ -156,7 +156,7 @@ class Batcher:
             raise type(outcome)(*outcome.args) from outcome.__cause__  # callers of one batch share no instance
         return outcome
 
-    def is_full(self, client: str, rows: int) -> bool:
+    def is_full(self, client: str, rows: float) -> bool:
         """Whether more than so many rows wait, and of this client as many as of others or more."""
         if self._queued_rows <= rows:
             return False

@@ -21,12 +21,13 @@ from bundle.golden import Golden
 from bundle.manifest import Manifest
 from bundle.store import Bundle
 from service import client
-from service.batcher import Answer, Batcher
+from service.batcher import Batcher
 from service.codecs.json import decode
 from service.drift import FieldCounts
 from service.errors import QueueFull, ServiceError
 from service.explainer import Explainer, decodes
 from service.metrics import BatchObserver, Metrics, ShadowObserver
+from service.pieces import Answer
 from service.question import Question
 from service.scorer import DeviceUnavailable, Scorer
 from service.settings import Settings
