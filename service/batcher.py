@@ -94,6 +94,7 @@ class Batcher:
         self._unanswered: set[Request] = set()
         self._wake = asyncio.Event()
         self._thread_taken = False
+        self._thread_runs_long = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="batcher")
         self._pace = Pace(QUANTUM_SECONDS)
         self._closing = False
@@ -130,9 +131,10 @@ class Batcher:
         """
         loop, now, due = asyncio.get_running_loop(), self.clock(), math.inf if deadline is None else deadline
         size = self._admissible(rows, due - now)
-        queue = self._short if self._pace.any * size * samples < self.inline_seconds else self._long
-        if deadline is not None:
-            self._refuse_hopeless(queue, client, size * samples, due, now)
+        draws = size * samples
+        queue = self._short if self._pace.any * draws < self.inline_seconds else self._long
+        if due < math.inf and (queue.draws or queue is self._long):  # a short one alone is not late
+            self._refuse_hopeless(queue, client, draws, due, now)
         if self._queued_rows + size > self.max_queue_rows:
             self._make_room(client, size)
         if self._loop_task is None:
@@ -156,7 +158,7 @@ class Batcher:
             raise type(outcome)(*outcome.args) from outcome.__cause__  # callers of one batch share no instance
         return outcome
 
-    def is_full(self, client: str, rows: int) -> bool:
+    def is_full(self, client: str, rows: float) -> bool:
         """Whether more than so many rows wait, and of this client as many as of others or more."""
         if self._queued_rows <= rows:
             return False
@@ -276,7 +278,7 @@ class Batcher:
                         await self._execute(batch, size, inline=True, long=False)
                         await asyncio.sleep(0)  # or a long queue would keep answers and newcomers from their turn
                     else:
-                        self._thread_taken = True
+                        self._thread_taken, self._thread_runs_long = True, long
                         executions.create_task(self._execute(batch, size, inline=False, long=long))
                     del batch  # or its arrays would live until there is a next one
                 elif self._queued_rows or not self._closing:
@@ -299,7 +301,8 @@ class Batcher:
             return [], False
         if not self._thread_taken:
             return self._take(self._short, self._pace.draws(QUANTUM_SECONDS)), False
-        short = self._pace.draws_of_short(self.inline_seconds)
+        # Behind a run of short requests they wait as well: their batch grows meanwhile.
+        short = self._pace.draws_of_short(self.inline_seconds) if self._thread_runs_long else 0.0
         return self._take(self._short, short) if short else [], False
 
     def _take(self, queue: FairQueue, most_draws: float) -> list[Piece]:
@@ -310,9 +313,10 @@ class Batcher:
             late = []
             if not batch:
                 batch, late = queue.take(self.max_batch_rows, most_draws, now)
-        for request, _, size in batch:
-            self._count(-size)
-            self.observer.waited(now - request.arrived)
+        if batch:
+            self._count(-sum([piece.size for piece in batch]))
+        for piece in batch:
+            self.observer.waited(now - piece.request.arrived)
         return batch
 
     async def _execute(self, batch: list[Piece], size: int, *, inline: bool, long: bool) -> None:

@@ -76,7 +76,7 @@ class FairQueue:
         batch: list[Piece] = []
         late: list[Request] = []
         looked_at: list[_Client] = []
-        room, in_vain = most_rows, 0
+        room, samples, in_vain = most_rows, 0, 0
         while self._turns and room and in_vain < _LOOKED_AT:
             client = heapq.heappop(self._turns)[2]
             if not client.requests:
@@ -91,8 +91,9 @@ class FairQueue:
                     late.append(request)
                     continue
                 if not batch:
-                    room = max(1, int(min(most_rows, most_draws / request.samples)))
-                elif request.samples != batch[0].request.samples:
+                    samples = request.samples
+                    room = max(1, int(min(most_rows, most_draws / samples)))
+                elif request.samples != samples:
                     continue
                 size = request.size - request.taken
                 if size > room:
@@ -104,12 +105,15 @@ class FairQueue:
                 if not room:
                     break
             in_vain = 0 if len(batch) > before else in_vain + 1
+            rows = 0
             for request, _, size in batch[before:]:
+                rows += size
                 request.taken += size
                 if request.taken == request.size:
                     del client.requests[request]
-                client.mark += size * request.samples
-                self._add(client, -size, request.samples)
+            if rows:
+                client.mark += rows * samples
+                self._add(client, -rows, samples)
         for client in looked_at:
             if client.requests:
                 self._push(client)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -48,7 +48,7 @@ class Request:
     done: int = 0  # rows that have run
     waited: float = 0.0
     ran: float = 0.0
-    parts: dict[int, Rows] = field(default_factory=dict)  # what ran of one that was cut, by its first row
+    parts: dict[int, Rows] | None = None  # what ran of one that was cut, by its first row
 
 
 class Piece(NamedTuple):
@@ -68,18 +68,21 @@ def give(piece: Piece, rows: Rows, started: float, seconds: float) -> None:
         started: When it began to run, in seconds.
         seconds: How long its batch ran.
     """
-    request = piece.request
-    if request.outcome.done():
+    request, first, size = piece
+    outcome = request.outcome
+    if outcome.done():
         return
-    request.done += piece.size
+    if size == request.size:
+        outcome.set_result(Answer(rows, started - request.arrived, seconds))
+        return
     request.waited = max(request.waited, started - request.arrived)
     request.ran += seconds
-    if piece.size < request.size:
-        request.parts[piece.first] = rows
-        if request.done < request.size:
-            return
-        rows = joined([request.parts[first] for first in sorted(request.parts)])
-    request.outcome.set_result(Answer(rows, request.waited, request.ran))
+    request.done += size
+    request.parts = request.parts or {}
+    request.parts[first] = rows
+    if request.done == request.size:
+        whole = joined([request.parts[first] for first in sorted(request.parts)])
+        outcome.set_result(Answer(whole, request.waited, request.ran))
 
 
 def rows_of(piece: Piece) -> Rows:

@@ -17,13 +17,14 @@ from bundle.golden import Golden
 from bundle.manifest import Manifest
 from bundle.store import Bundle
 from service import client, signature
-from service.batcher import Answer, Batcher
+from service.batcher import Batcher
 from service.codecs.json import decode
 from service.device import DeviceUnavailable
 from service.drift import FieldCounts
 from service.errors import QueueFull, ServiceError
 from service.explainer import Explainer, decodes
 from service.metrics import BatchObserver, Metrics, ShadowObserver
+from service.pieces import Answer
 from service.question import Question
 from service.run_guard import Watch
 from service.scorer import Scorer
