@@ -54,7 +54,8 @@ _VIEW_BYTES = 16
 
 # Bytes that pyarrow, numpy and CPython take for each, measured by tests/service/test_bounds.py.
 _MESSAGE, _COLUMN, _FIELD = 4096, 1536, 2048
-_ROW, _VALUE = 64, 128  # text and its object, a number's text, columns put together, codes
+_ROW = 160  # with the text of a decimal, one column after another
+_NUMBER, _VALUE = 40, 112  # columns put together and converted; with objects, and codes of them
 _BASE = 2**19
 
 
@@ -110,7 +111,8 @@ def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
     if schema.image:
         values = images_of.bound(schema.image[0], found.rows, len(body)) + len(body)
     else:
-        values = found.rows * (_ROW + len(schema.names) * _VALUE)
+        numbers = len(schema.numeric)
+        values = found.rows * (_ROW + numbers * _NUMBER + (len(schema.names) - numbers) * _VALUE)
     return messages + copies + values + columns * _FIELD + _BASE
 
 

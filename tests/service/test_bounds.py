@@ -40,7 +40,8 @@ def ask() -> Iterator[Ask]:
     """Has a body decoded in a process of its own, and measured."""
     command = [sys.executable, "-m", "tests.service.peak"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         jobs, answers = process.stdin, process.stdout
 
         def asked(job: Job) -> Outcome:
