@@ -150,6 +150,13 @@ def test_csv_of_any_shape(trained: Trained, ask: Ask, pieces: list[str], names: 
     held(ask, trained.folder, "csv", (",".join(names) + "\n" + "".join(pieces) * times).encode())
 
 
+@pytest.mark.parametrize("scale", [77, 2**20, 2**31 - 1, -100, -(2**31)])
+def test_a_decimal_whose_scale_is_beyond_its_digits(trained: Trained, ask: Ask, scale: int) -> None:
+    column = pa.Array.from_buffers(pa.decimal256(38, scale), 1, pa.array([1]).cast(pa.decimal256(38, 0)).buffers())
+    _, _, ended = held(ask, trained.folder, "arrow", hostile.stream(hostile.columns(amount=column)))
+    assert ended == "invalid-request"
+
+
 TYPES = [
     pa.float64(), pa.float16(), pa.int8(), pa.uint64(), pa.bool_(), pa.string(), pa.large_string(), pa.string_view(),
     pa.decimal128(20, 3), pa.decimal256(70, 3), pa.timestamp("us", "UTC"), pa.date32(), pa.null(), pa.binary(),
