@@ -40,7 +40,7 @@ def _is_levels(kind: pa.DataType) -> bool:
 
 
 def _is_decimal(kind: pa.DataType) -> bool:
-    """Whether a column holds decimals that pyarrow can spell: it takes any scale, and spells those of so many digits."""
+    """Whether a column holds decimals that pyarrow can spell: it takes any scale, and spells as many digits."""
     return bool(types.is_decimal(kind)) and abs(kind.scale) <= _DIGITS[kind.bit_width]
 
 
