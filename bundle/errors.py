@@ -19,6 +19,9 @@ BundleError
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_NAME = 200
+"""Characters of a name that are said; no field has one of that length."""
+
 MOST_PROBLEMS = 100
 """Problems reported at most; a client that sends a million wrong rows needs to see only the first."""
 
@@ -98,6 +101,11 @@ class Problem:
     row: int
     field: str | None
     detail: str
+
+
+def short(name: str) -> str:
+    """A name as it may be said: one that is no field's has any length."""
+    return name if len(name) <= _NAME else f"{name[:_NAME]}…"
 
 
 class InvalidRecords(BundleError):

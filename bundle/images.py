@@ -35,8 +35,8 @@ _ENDS = frozenset((0xD8, 0xD9))
 _TOLD = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))
 """Kinds that tell about the image, as EXIF does; the first and the last but one of these sixteen tell its colours."""
 _OTHER_FRAMES = frozenset((0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
-"""Kinds of JPEG's segments that begin pixels which are neither baseline nor progressive: lossless, of several resolutions, or
-arithmetic coding, which few programs write or read."""
+"""Kinds of JPEG's segments that begin pixels which are neither baseline nor progressive: lossless, of several
+resolutions, or coded arithmetically, which few programs write or read."""
 _MOST_SCANS = 16
 """Of a JPEG file; each goes over all of the image, and may take a few bytes. Progressive files have about ten."""
 _MOST_PARTS = 2**12

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle import images, timestamps
-from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
+from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem, short
 from bundle.fields import (
     MISSING,
     UNKNOWN,
@@ -150,7 +150,7 @@ def _row(schema: RecordSchema, index: int, record: object, problems: list[Proble
             record = _with_derived(schema, index, record, problems)
         if not record.keys() <= schema.name_set:
             unknown = islice((name for name in record if name not in schema.name_set), MOST_PROBLEMS)
-            problems += [Problem(index, str(name), "no such field") for name in unknown]
+            problems += [Problem(index, short(str(name)), "no such field") for name in unknown]
         return [record.get(name) for name in schema.names]
     if isinstance(record, list | tuple):
         if len(record) != len(schema.names):

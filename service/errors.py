@@ -31,8 +31,7 @@ ServiceError
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-_NAME = 200
-"""Characters of a name that are sent back; no field has one of that length."""
+from bundle.errors import short
 
 
 class Fault(NamedTuple):
@@ -44,11 +43,7 @@ class Fault(NamedTuple):
 
 def pointer(*parts: object) -> str:
     """A JSON pointer to the member or element that the parts name, outermost first; a name of any length is cut off."""
-    return "".join("/" + _short(str(part)).replace("~", "~0").replace("/", "~1") for part in parts)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[:_NAME]}…"
+    return "".join("/" + short(str(part)).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 class ServiceError(Exception):

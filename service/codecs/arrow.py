@@ -39,8 +39,13 @@ def _is_levels(kind: pa.DataType) -> bool:
     return bool(types.is_fixed_size_list(kind) and types.is_uint8(kind.value_type))
 
 
+def _is_decimal(kind: pa.DataType) -> bool:
+    """Whether a column holds decimals that pyarrow can spell: it takes any scale, and spells as many digits."""
+    return bool(types.is_decimal(kind)) and abs(kind.scale) <= _DIGITS[kind.bit_width]
+
+
 _TAKEN: dict[type, tuple[str, tuple[_Test, ...]]] = {
-    NumericField: ("numbers", (*_NUMBER, types.is_decimal)),
+    NumericField: ("numbers", (*_NUMBER, _is_decimal)),
     BooleanField: ("booleans", (types.is_boolean, *_NUMBER)),
     CategoricalField: ("text or numbers", (*_TEXT, *_NUMBER, types.is_boolean)),
     ImageField: (
@@ -51,10 +56,12 @@ _TAKEN: dict[type, tuple[str, tuple[_Test, ...]]] = {
 _TIMESTAMPS = ("timestamps or text", (*_TEXT, types.is_timestamp, types.is_date))
 _NO_STREAM = "not an Arrow IPC stream (the streaming format, not a file), or damaged"
 _VIEW_BYTES = 16
+_DIGITS = {32: 9, 64: 18, 128: 38, 256: 76}  # most digits of a decimal, by its bits
 
 # Bytes that pyarrow, numpy and CPython take for each, measured by tests/service/test_bounds.py.
 _MESSAGE, _COLUMN, _FIELD = 4096, 1536, 2048
-_ROW, _VALUE = 64, 128  # text and its object, a number's text, columns put together, codes
+_ROW = 160  # with the text of a decimal, one column after another
+_PLAIN, _VALUE = 40, 112  # columns put together and converted; with objects, and codes of them
 _BASE = 2**19
 
 
@@ -110,7 +117,8 @@ def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
     if schema.image:
         values = images_of.bound(schema.image[0], found.rows, len(body)) + len(body)
     else:
-        values = found.rows * (_ROW + len(schema.names) * _VALUE)
+        numbers = len(schema.numeric)
+        values = found.rows * (_ROW + numbers * _PLAIN + (len(schema.names) - numbers) * _VALUE)
     return messages + copies + values + columns * _FIELD + _BASE
 
 

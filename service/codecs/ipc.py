@@ -203,7 +203,9 @@ def _messages(body: bytes) -> Iterator[tuple[_Table, int]]:
             place += 4
         if size == 0:
             return
-        if not 0 < size <= min(_LARGEST_HEAD, len(body) - place):
+        if size > _LARGEST_HEAD:
+            raise BodyMalformed(f"a message of an Arrow stream has a head of over {_LARGEST_HEAD} bytes, or is none")
+        if not 0 < size <= len(body) - place:
             raise BodyMalformed("not an Arrow IPC stream (the streaming format, not a file), or damaged")
         head = body[place : place + size]
         message = _Table(head, _read(head, 0, "<I"))

@@ -250,3 +250,63 @@ def test_the_pixels_of_a_png_may_stand_in_several_chunks_and_in_a_palette() -> N
     palette = BytesIO()
     few.save(palette, "PNG")
     np.testing.assert_array_equal(decode(wide, palette.getvalue()), np.asarray(few.convert("RGB")))
+
+
+def progressive(extra: int) -> bytes:
+    """A progressive JPEG file, its last scan as often again."""
+    content = file(PIXELS[COLOUR], "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * extra + content[-2:]
+
+
+def test_a_progressive_file_has_some_scans_and_not_hundreds() -> None:
+    usual = progressive(0)
+    scans = usual.count(b"\xff\xda")
+    assert scans > 5
+    assert decode(COLOUR, usual).shape == COLOUR.shape
+    decode(COLOUR, progressive(16 - scans))
+    for more in (17 - scans, 500):
+        with pytest.raises(NotAnImage, match="at most 16 scans"):
+            decode(COLOUR, progressive(more))
+
+
+@pytest.mark.parametrize("kind", [0xC3, 0xC5, 0xC9, 0xCA, 0xCF])
+def test_other_codings_of_jpeg_are_not_tried(kind: int) -> None:
+    content = file(PIXELS[COLOUR], "JPEG")
+    place = content.index(b"\xff\xc0")
+    with pytest.raises(NotAnImage, match="baseline or progressive"):
+        decode(COLOUR, content[: place + 1] + bytes([kind]) + content[place + 2 :])
+
+
+def test_a_file_of_parts_without_end_is_refused() -> None:
+    jpeg, png = file(PIXELS[COLOUR], "JPEG"), file(PIXELS[COLOUR])
+    for content in (
+        jpeg[:2] + b"\xff\xe1\x00\x02" * 10_000 + jpeg[2:],
+        jpeg[:2] + b"\xff" * 10_000 + jpeg[2:],
+        png[:33] + chunk(b"tEXt", b"") * 10_000 + png[33:],
+    ):
+        with pytest.raises(NotAnImage, match="no more parts than an image takes"):
+            decode(COLOUR, content)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_file_that_is_far_larger_than_its_pixels_is_refused(kind: str) -> None:
+    content = file(PIXELS[COLOUR], kind)
+    if kind == "PNG":
+        large = content[:-12] + b"".join([chunk(b"IDAT", bytes(2**14))] * 8) + content[-12:]
+    else:
+        large = content[:-2] + bytes(2**17) + content[-2:]
+    with pytest.raises(NotAnImage, match="more than the pixels of one"):
+        decode(COLOUR, large)
+
+
+@pytest.mark.parametrize("quality", [75, 100])
+def test_noise_of_any_quality_is_no_larger_than_a_file_may_be(quality: int) -> None:
+    noise = np.random.default_rng(2).integers(0, 256, (120, 160, 3)).astype(np.uint8)
+    field = ImageField(name="photo", height=120, width=160, channels=3)
+    for content in (
+        file(noise, "JPEG", quality=quality, subsampling=0),
+        file(noise, "JPEG", quality=quality, subsampling=0, progressive=True),
+        file(noise, compress_level=0),
+    ):
+        assert decode(field, content).shape == field.shape

@@ -40,7 +40,8 @@ def ask() -> Iterator[Ask]:
     """Has a body decoded in a process of its own, and measured."""
     command = [sys.executable, "-m", "tests.service.peak"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         jobs, answers = process.stdin, process.stdout
 
         def asked(job: Job) -> Outcome:
@@ -147,6 +148,13 @@ def test_json_of_any_shape(trained: Trained, ask: Ask, unit: object, times: int,
 )
 def test_csv_of_any_shape(trained: Trained, ask: Ask, pieces: list[str], names: list[str], times: int) -> None:
     held(ask, trained.folder, "csv", (",".join(names) + "\n" + "".join(pieces) * times).encode())
+
+
+@pytest.mark.parametrize("scale", [77, 2**20, 2**31 - 1, -100, -(2**31)])
+def test_a_decimal_whose_scale_is_beyond_its_digits(trained: Trained, ask: Ask, scale: int) -> None:
+    column = pa.Array.from_buffers(pa.decimal256(38, scale), 1, pa.array([1]).cast(pa.decimal256(38, 0)).buffers())
+    _, _, ended = held(ask, trained.folder, "arrow", hostile.stream(hostile.columns(amount=column)))
+    assert ended == "invalid-request"
 
 
 TYPES = [
