@@ -48,7 +48,7 @@ class Attacked:
         self._server.stop()
         self._server = self._start()
         return (
-            f"{request.method} {request.path} {request.headers} {len(request.body)} bytes {request.body[:80]!r}: "
+            f"{request} of {len(request.body)} bytes, {request.beginning()!r}: "
             f"status {answer.status}, {over / MEBIBYTE:.0f} MiB over rest, alive: {alive}"
         )
 
