@@ -17,7 +17,7 @@ _GZIP, _ZLIB, _EITHER = 31, 15, 47
 _TOLD = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Request:
     """A request.
 
@@ -30,10 +30,14 @@ class Request:
 
     path: str
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = field(default=b"", repr=False)
+    body: bytes = b""
     method: str = "POST"
 
-    def beginning(self) -> bytes:
+    def __repr__(self) -> str:
+        told = f"{self.method} {self.path} {self.headers}, {len(self.body)} bytes: {self._beginning()!r}"
+        return f"Request({told})"
+
+    def _beginning(self) -> bytes:
         """The first bytes of the body, inflated where they are compressed."""
         if "Content-Encoding" not in self.headers:
             return self.body[:_TOLD]
