@@ -11,7 +11,7 @@ from benchmarks.attack.case import ARROW
 from benchmarks.attack.exchange import Request, packed
 from benchmarks.attack.health import Health
 from tests.attack.conftest import Attacked
-from tests.attack.made import VALID, bearable, requests
+from tests.attack.made import VALID, Made, bearable, requests
 
 EXAMPLES = 150
 SIZE = 8 * 2**20
@@ -32,8 +32,8 @@ PROPERTY = settings(
 def test_bodies_of_every_format_stay_within_the_bound(attacked: Attacked) -> None:
     @PROPERTY
     @given(requests())
-    def holds(request: Request) -> None:
-        assert attacked.wrong_with(request) is None
+    def holds(made: Made) -> None:
+        assert attacked.wrong_with(made.request) is None
 
     with Health(attacked.server.port, 1) as health:
         holds()
