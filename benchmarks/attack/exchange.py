@@ -13,10 +13,11 @@ from benchmarks.attack.server import HOST
 NO_ANSWER = 0
 """In place of a status: the connection broke, or nothing came in time."""
 TIMEOUT_SECONDS = 60.0
-_GZIP, _ZLIB = 31, 15
+_GZIP, _ZLIB, _EITHER = 31, 15, 47
+_TOLD = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Request:
     """A request.
 
@@ -31,6 +32,18 @@ class Request:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     method: str = "POST"
+
+    def __repr__(self) -> str:
+        told = f"{self.method} {self.path} {self.headers}, {len(self.body)} bytes: {self._beginning()!r}"
+        return f"Request({told})"
+
+    def _beginning(self) -> bytes:
+        """The first bytes of the body, inflated where they are compressed."""
+        if "Content-Encoding" not in self.headers:
+            return self.body[:_TOLD]
+        with contextlib.suppress(zlib.error):
+            return zlib.decompressobj(_EITHER).decompress(self.body, _TOLD)
+        return b"damaged"
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,7 @@ class Attacked:
         alive = self._server.alive
         self._server.stop()
         self._server = self._start()
-        return (
-            f"{request.method} {request.path} {request.headers} {len(request.body)} bytes {request.body[:80]!r}: "
-            f"status {answer.status}, {over / MEBIBYTE:.0f} MiB over rest, alive: {alive}"
-        )
+        return f"{request}: status {answer.status}, {over / MEBIBYTE:.0f} MiB over rest, alive: {alive}"
 
     def _start(self) -> Server:
         self._starts += 1
