@@ -45,9 +45,8 @@ class Models:
         self._settings = settings
         self._metrics = metrics
         self._folder = Folder(settings.models)
-        self._loader = Loader(
-            settings, metrics, held or Quarantine(quarantine.new_file()), ending=lambda: self.draining
-        )
+        held = held or Quarantine(quarantine.new_file())
+        self._loader = Loader(settings, metrics, held, ending=lambda: self.draining)
         self._served: dict[str, ServedModel] = {}
         self._unloaded: set[str] = set()
         self._refused: dict[str, Refusal] = {}
@@ -133,9 +132,9 @@ class Models:
             self._starting = False
         if self._no_device is not None:
             raise self._no_device
-        for version in list(self._loads):
+        for version in self._loads:
             log.warning("%s takes long; it is tried again in a process of its own", version)
-            self._give_up(version)
+        self._give_up(*self._loads)
 
     async def refresh(self) -> None:
         """Follow the models folder, and wait for what is loaded."""
@@ -178,13 +177,11 @@ class Models:
         except BundleError as error:
             raise ModelRefused(str(error)) from error
         except OSError as error:  # a timeout among them
-            raise ModelsNotWritable(
-                f"serving.json cannot be written ({error.strerror or 'no answer'}); the folder may be mounted "
-                "read-only here"
-            ) from error
+            why = f"serving.json cannot be written ({error.strerror or 'no answer'})"
+            raise ModelsNotWritable(f"{why}; the folder may be mounted read-only here") from error
         await self._look([name])
-        while wanted := [task for version, task in self._loads.items() if version.name == name and not version.shadow]:
-            await asyncio.wait(wanted)
+        while loads := [self._loads[each] for each in self._loads_of(name) if not each.shadow and self._wants(each)]:
+            await asyncio.wait(loads)
         if loaded and name not in self._served:
             raise ModelRefused(self.refused.get(name, "it could not be loaded; the log says why"))
 
@@ -201,12 +198,10 @@ class Models:
         """End what is loaded, answer what is queued everywhere, then end."""
         self.draining = True
         self._folder.close()
-        loads = list(self._loads.values())
-        for version in list(self._loads):
-            self._give_up(version)
+        self._give_up(*self._loads)
         for model in self.served:
             self._retire(model, min(self._settings.grace_seconds, CLOSE_SECONDS))
-        await asyncio.gather(*self._retiring, *loads, return_exceptions=True)
+        await asyncio.gather(*self._retiring, return_exceptions=True)
         GUARD.stop_all()
 
     async def _look(self, names: list[str]) -> None:
@@ -232,7 +227,8 @@ class Models:
             return
         self._unloaded.discard(name)
         wanted = Version(name, look.version)
-        self._give_up(*(each for each in self._loads_of(name) if not each.shadow and each != wanted))
+        # What is still there may be wanted again soon, and is tried only once.
+        self._give_up(*(each for each in self._loads_of(name) if each.number not in look.there))
         served = self._served.get(name)
         if served is None or served.version != look.version:
             self._begin(wanted, self._refused.get(name))
@@ -252,24 +248,24 @@ class Models:
 
     def _give_up(self, *versions: Version) -> None:
         for version in versions:
-            self._loads.pop(version).cancel()
+            task = self._loads.pop(version)
+            task.cancel()
+            self._await_at_the_end(task)
 
     async def _load(self, version: Version, seen: object, *, tried: bool) -> None:
         """Load a version and take it into service, or say why not."""
         before = (self._refused_shadows if version.shadow else self._refused).get(version.name)
+        gone = False
         try:
             model = await self._loader.load(version, tried=tried)
         except asyncio.CancelledError:
             return  # whoever cancelled it has taken it from the list
         except LimitExceeded as error:
             refusal = Refusal(seen, str(error)).after(before, time.monotonic())
-        except BundleNotFound as error:
-            if not version.shadow:  # it has gone since it was seen, and the next look tells what is wanted now
-                del self._loads[version]
-                return
-            refusal = Refusal(None, str(error))
         except (BundleError, OSError) as error:
-            refusal = Refusal(None if _passing(error) else seen, str(error))
+            refusal = Refusal.of(seen, error)
+            # Since it was seen; the next look tells what is wanted now.
+            gone = isinstance(error, BundleNotFound) and not version.shadow
         except DeviceUnavailable as error:
             self._no_device = error
             refusal = Refusal(seen, str(error))
@@ -282,13 +278,21 @@ class Models:
             self._take(version, model)
             return
         del self._loads[version]
-        if version.shadow:
+        if gone or not self._wants(version):
+            log.info("%s is not wanted any more, and could not be loaded: %s", version, refusal.reason)
+        elif version.shadow:
             self._refuse_shadow(version, refusal)
         else:
             self._refuse(version.name, refusal)
 
+    def _wants(self, version: Version) -> bool:
+        look = self._looks[version.name]
+        return look.loaded and version.number == (look.shadow if version.shadow else look.version)
+
     def _take(self, version: Version, model: ServedModel) -> None:
-        if version.shadow:
+        if not self._wants(version):
+            self._finish(model.aclose(0.0))
+        elif version.shadow:
             self._try_out(version, model)
         else:
             self._serve(model)
@@ -333,7 +337,9 @@ class Models:
         self._finish(model.aclose(grace))
 
     def _finish(self, ending: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(ending)
+        self._await_at_the_end(asyncio.create_task(ending))
+
+    def _await_at_the_end(self, task: asyncio.Task[None]) -> None:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
@@ -350,8 +356,8 @@ class Models:
 
     def _try_out(self, version: Version, shadow: ServedModel) -> None:
         model = self._served.get(version.name)
-        if model is None or model.shadow is not None or model.version == version.number:  # meanwhile
-            self._finish(shadow.aclose(self._settings.grace_seconds))
+        if model is None or model.shadow is not None:  # meanwhile
+            self._finish(shadow.aclose(0.0))
             return
         self._refused_shadows.pop(version.name, None)
         self._metrics.reloads.labels(version.name, "shadow loaded").inc()
@@ -391,8 +397,3 @@ class Models:
 def _info(model: ServedModel) -> tuple[str, str, str, str, str]:
     digest = model.manifest.digest
     return model.name, str(model.version), digest, model.scorer.device, model.scorer.provider
-
-
-def _passing(error: Exception) -> bool:
-    """Whether a fault may be gone in a second: what the file system refuses, unlike what a bundle has of its own."""
-    return isinstance(error, OSError) or isinstance(error.__cause__, OSError)

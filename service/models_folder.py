@@ -24,13 +24,15 @@ class Look:
         loaded: Whether it is to be served.
         version: Which version is; 0 where none.
         shadow: Which is to be tried out beside it.
-        folders: How the folders of these versions look, or the error.
+        folders: How the folders of these versions look; None where they cannot be looked at.
+        there: All versions.
     """
 
     loaded: bool
     version: int
     shadow: int | None
     folders: dict[int, object]
+    there: frozenset[int]
 
 
 class Folder:
@@ -109,15 +111,16 @@ def _names(root: Path) -> list[str]:
 
 
 def _look(root: Path, name: str) -> Look | None:
-    if not store.versions(root, name):
+    there = frozenset(store.versions(root, name))
+    if not there:
         return None
     wanted = serving.read(root / name)
     if not wanted.loaded:
-        return Look(False, 0, None, {})
+        return Look(False, 0, None, {}, there)
     version = store.served_version(root, name)
     shadow = None if wanted.shadow == version else wanted.shadow
     folders = {number: _fingerprint(root / name / str(number)) for number in (version, shadow) if number is not None}
-    return Look(True, version, shadow, folders)
+    return Look(True, version, shadow, folders, there)
 
 
 def _fingerprint(folder: Path) -> object:

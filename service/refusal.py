@@ -24,6 +24,17 @@ class Refusal:
     pause: float = math.inf
     until: float = math.inf
 
+    @classmethod
+    def of(cls, seen: object, error: Exception) -> "Refusal":
+        """Why an error refuses a folder: what the file system refuses may be gone in a second, unlike a bundle's own.
+
+        Args:
+            seen: The folder as it was.
+            error: Of the file system, or of the bundle.
+        """
+        passing = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+        return cls(None if passing else seen, str(error))
+
     def holds(self, seen: object, now: float) -> bool:
         """Whether a folder as it is now is still the one that is refused."""
         return self.seen is not None and self.seen == seen and now < self.until

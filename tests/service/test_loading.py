@@ -89,7 +89,7 @@ async def test_while_a_version_is_stuck_others_are_loaded_and_its_end_is_theirs_
         await eventually(app.models, lambda: versions(app.models)["other"] == 2)
         assert versions(app.models)[NAME] == 1
         assert (await client.post("/score", json=BODY)).status_code == 200
-        # A later version of its own takes its place.
+        # A later version of its own takes over, though the one before it is still being tried.
         arrive(root, 3)
         await eventually(app.models, lambda: versions(app.models)[NAME] == 3)
         assert app.models.refused == {}
@@ -124,6 +124,34 @@ async def test_what_never_ends_or_takes_too_much_is_refused_by_name_and_not_trie
         arrive(root, 3)
         await app.models.refresh()
         assert versions(app.models)[NAME] == 3
+
+
+async def test_a_version_that_is_wanted_only_for_moments_is_tried_to_the_end_once(root: Path) -> None:
+    registry.promote(root, NAME, 1)
+    arrive(root, 2, good)
+    async with in_process(Settings(models=root, default_model=NAME)) as (_, app):
+        registry.promote(root, NAME, 2)
+        await app.models.follow()
+        registry.promote(root, NAME, 1)
+        await app.models.refresh()
+        assert versions(app.models)[NAME] == 1
+        assert app.metrics.total("surprisal_model_info", model=NAME, version="2") == 0
+        assert len(app.models._loader._proved) == 2
+        registry.promote(root, NAME, 2)
+        await app.models.refresh()
+        assert versions(app.models)[NAME] == 2
+
+
+async def test_a_version_that_is_deleted_while_it_is_tried_is_given_up(root: Path) -> None:
+    before = children()
+    async with in_process(Settings(models=root, load_seconds=300, default_model=NAME)) as (_, app):
+        arrive(root, 2, endless)
+        await app.models.follow()
+        shutil.rmtree(root / NAME / "2")
+        await app.models.refresh()
+        assert versions(app.models)[NAME] == 1
+        assert app.models.refused == {}
+        await eventually(app.models, lambda: children() == before)
 
 
 async def test_at_the_start_a_model_that_loops_keeps_no_other_from_being_served(
