@@ -22,7 +22,6 @@ PROPERTY = settings(
     derandomize=True,
     max_examples=EXAMPLES,
     deadline=None,
-    # Without shrinking: each failure costs a fresh server.
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
     database=None,
@@ -30,13 +29,18 @@ PROPERTY = settings(
 
 
 def test_bodies_of_every_format_stay_within_the_bound(attacked: Attacked) -> None:
+    wrong: list[str] = []
+
+    # Kept, not raised: what others before it left behind may be part of it, and would be gone when it is tried again.
     @PROPERTY
     @given(requests())
     def holds(made: Made) -> None:
-        assert attacked.wrong_with(made.request) is None
+        if len(wrong) < MOST_TOLD and (found := attacked.wrong_with(made.request)):
+            wrong.append(found)
 
     with Health(attacked.server.port, 1) as health:
         holds()
+    assert wrong == []
     assert health.checks.failed == 0
     assert health.checks.answered > EXAMPLES
 
