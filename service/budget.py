@@ -181,6 +181,11 @@ class Lease:
         elif size > self.size:
             self.need(size)
 
+    def hand_over(self, size: int, lease: "Lease") -> None:
+        """Let another lease of the same client have some of what is reserved."""
+        self.size -= size
+        lease.size += size
+
     def close(self) -> None:
         """Give everything back; a second call does no harm."""
         if self.size:

@@ -1,6 +1,6 @@
 """NDJSON answered line by line while it is still being sent, in memory that is reserved before it is used.
 
-A stream reserves `BASE_BYTES` before it begins, with which it can always go on, however slowly. Longer lines and larger
+A stream reserves `TEXT_BYTES` and `CHUNK_BASE_BYTES` before it begins, with which it can always go on, however slowly. Longer lines and larger
 chunks take more where there is more. What it has read waits for nothing but the stream's own lines before it.
 """
 
@@ -16,23 +16,14 @@ from bundle.fields import Tensors
 from bundle.manifest import Manifest
 from service import client, footprint
 from service.asgi import ClientGone, Message, Send
-from service.body import PIECE, Inflater
+from service.body import Inflater
 from service.budget import Budget, Lease
 from service.codecs import ndjson
 from service.codecs.ndjson import Line
 from service.codecs.request import ScoreRequest
 from service.decoding import takes_long
-from service.errors import (
-    BodyMalformed,
-    BodyTooLarge,
-    BodyTooSlow,
-    Fault,
-    MemoryFull,
-    QueueFull,
-    RequestInvalid,
-    ServiceError,
-    ShuttingDown,
-)
+from service.errors import Fault, MemoryFull, QueueFull, RequestInvalid, ServiceError, ShuttingDown
+from service.line_reader import TEXT_BYTES, LineReader
 from service.metrics import Metrics
 from service.question import Question
 from service.served_model import ServedModel
@@ -53,15 +44,8 @@ SENT_BYTES = 2**16
 """Most bytes sent at a time, so that a slow reader is told from one that does not read."""
 ROOM_SECONDS = 0.02
 """How long a chunk that finds the queue full waits before it tries again."""
-TEXT_BYTES = 2**18
-"""Reserved for what a stream has read, however little it is."""
 CHUNK_BASE_BYTES = 3 * 2**18
 """Reserved for one of its chunks, however small that is."""
-LONG_BYTES = 2**14
-"""A line that has begun and is longer must be whole within the deadline: others may need its memory."""
-FREE_BYTES = 2**23
-MOST_TIMES_SENT = 100
-"""A stream may inflate to so many times what was sent, and to `FREE_BYTES` besides."""
 
 log = logging.getLogger("surprisal.stream")
 
@@ -112,7 +96,6 @@ class Stream:
         self._question = question
         self._seconds = seconds
         self._head: Message | None = head
-        self._idle_seconds = settings.idle_seconds
         self._write_idle_seconds = settings.write_idle_seconds
         self._most_bad = settings.max_records
         self._bad = 0  # lines in a row
@@ -122,13 +105,13 @@ class Stream:
         self._decoding = decoding
         self._encoding = encoding
         self._client = client.CURRENT.get()
-        self._text = Lease(budget, self._client)
-        self._splitter = ndjson.Splitter(settings.max_line_bytes)
+        self._text, self._base = Lease(budget, self._client), Lease(budget, self._client)
         self._too_long = Problem(0, None, f"the line is over {settings.max_line_bytes} bytes")
         self._waiting = WaitingLines(min(CHUNK_LINES, model.most_records(question)))
+        self._reader = LineReader(self._waiting, self._text, settings, seconds)
         self._answers: asyncio.Queue[_Chunk | None] = asyncio.Queue()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._base = asyncio.Lock()
+        self._based = asyncio.Lock()
         """Held while a chunk is answered with what the stream has reserved for one."""
         self._complete = False
 
@@ -144,8 +127,9 @@ class Stream:
             ServiceError: Before the first byte of the answer; later ones are its last line.
             ClientGone: The client has left, or does not read what it asks for.
         """
-        with self._text:
+        with self._text, self._base:
             await self._text.reserve(TEXT_BYTES + CHUNK_BASE_BYTES)
+            self._text.hand_over(CHUNK_BASE_BYTES, self._base)
             try:
                 async with asyncio.TaskGroup() as group:
                     reading = group.create_task(self._read(upload, inflater))
@@ -172,54 +156,10 @@ class Stream:
                 await upload.close()
 
     async def _read(self, upload: Upload, inflater: Inflater | None) -> None:
-        sent = expanded = 0
-        begun = 0.0  # when the line began that is not whole yet, if it is a long one
-        loop = asyncio.get_running_loop()
-        try:
-            while not upload.ended:
-                patience = min(self._idle_seconds, begun + self._seconds - loop.time()) if begun else self._idle_seconds
-                try:
-                    async with asyncio.timeout(max(0.0, patience)):
-                        body = await upload.read()
-                except TimeoutError:
-                    raise _too_slow(patience, self._idle_seconds, self._seconds) from None
-                sent += len(body)
-                for piece in (body,) if inflater is None else inflater.feed(body):
-                    expanded += len(piece)
-                    if expanded > FREE_BYTES + MOST_TIMES_SENT * sent:
-                        raise BodyTooLarge(f"the stream inflates to over {MOST_TIMES_SENT} times what was sent")
-                    self._waiting.add(self._splitter.feed(piece))
-                    await self._hold()
-                    await self._waiting.room()
-                if self._splitter.begun <= LONG_BYTES:
-                    begun = 0.0
-                elif not begun:
-                    begun = loop.time()
-            if inflater is not None:
-                inflater.close()
-        except (BodyMalformed, BodyTooLarge, BodyTooSlow, MemoryFull) as error:
-            self._waiting.end(error)
-        else:
-            self._waiting.add(self._splitter.end())
-            self._waiting.end(None)
+        await self._reader.read(upload, inflater)
         await upload.until_gone()
         if not self._complete:
             raise ClientGone
-
-    async def _hold(self) -> None:
-        """Reserve what has been read; where there is too little, read no more until lines before it are answered.
-
-        Raises:
-            MemoryFull: The line that has begun is itself too long for what there is.
-        """
-        while (held := self._waiting.bytes + self._splitter.begun + 2 * PIECE) > TEXT_BYTES:
-            reserved = held + CHUNK_BASE_BYTES
-            if reserved <= self._text.size or self._text.take(reserved - self._text.size):
-                return
-            if not self._waiting.bytes:
-                raise MemoryFull("other requests have the memory that so long a line takes; send it again soon")
-            await self._waiting.changed()
-        self._text.settle(TEXT_BYTES + CHUNK_BASE_BYTES)
 
     async def _score(self, group: asyncio.TaskGroup) -> None:
         patient = False
@@ -235,7 +175,7 @@ class Stream:
                 based = not lease.take(size)
                 if based:
                     # Not together with another chunk, and of so few lines as what is reserved already suffices for.
-                    await self._base.acquire()
+                    await self._based.acquire()
                     lines = self._fewer(lines)
             except ServiceError as error:
                 self._answers.put_nowait(_Chunk(lines, lease, group.create_task(_as_it_is(error))))
@@ -271,8 +211,8 @@ class Stream:
         """Give back what a chunk took, its answer being sent."""
         if chunk.lease.size:
             chunk.lease.close()
-        elif self._base.locked():
-            self._base.release()
+        elif self._based.locked():
+            self._based.release()
         self._slots.release()
 
     def _release_chunks(self) -> None:
@@ -399,12 +339,6 @@ def _records(texts: list[bytes], question: Question, manifest: Manifest) -> Scor
     if records.tensors is None:
         raise RequestInvalid([Fault("", "no line is a record of these fields")])
     return ScoreRequest(records.tensors, question)
-
-
-def _too_slow(patience: float, idle_seconds: float, seconds: float) -> BodyTooSlow:
-    if patience < idle_seconds:
-        return BodyTooSlow(f"a long line was not whole within {seconds:g} seconds", close=True)
-    return BodyTooSlow(f"nothing came for {idle_seconds:g} seconds", close=True)
 
 
 async def _as_it_is(error: ServiceError) -> bytes | ServiceError:

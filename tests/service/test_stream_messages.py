@@ -28,7 +28,7 @@ class Exchange:
         self.reading.set()
         self.received = 0
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
-        given = {b"content-type": TYPE, **headers}
+        given = {b"host": b"localhost", b"content-type": TYPE, **headers}
         scope = {"type": "http", "method": "POST", "path": "/score", "query_string": query}
         scope["headers"] = list(given.items())  # type: ignore[assignment]
         self.task = asyncio.create_task(app(scope, self._receive, self._send))
