@@ -50,6 +50,7 @@ class ScoreEndpoint:
         self._settings = settings
         self._metrics = metrics
         self._stages = Stages(metrics)
+        self._decoding = asyncio.Semaphore(1)
 
     async def __call__(
         self, scope: Scope, headers: Headers, receive: Receive, send: Send, name: str | None, version: str | None
@@ -119,7 +120,9 @@ class ScoreEndpoint:
         question = model.question.worded(scope["query_string"], model.manifest)
         limit = model.largest_request
         if takes_long(model.schema, len(body)):
-            request = await asyncio.to_thread(_decode_large, decoder, body, model.manifest, limit, question)
+            # One at a time: threads that decode side by side keep the event loop from its turn, and are no faster.
+            async with self._decoding:
+                request = await asyncio.to_thread(_decode_large, decoder, body, model.manifest, limit, question)
         else:
             request = decoder.decode(body, model.manifest, limit, question)
         self._stages.decoded(started)
