@@ -1,5 +1,6 @@
 """`surprisal models`: which versions there are, which is served, and how to change that."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -176,9 +177,8 @@ def _verified(root: Path, name: str, version: int, trusted: "PublicKeys | None")
     Raises:
         BundleError: It would be refused.
     """
-    from bundle import contents, store
-    from service import signature
-    from service.served_model import open_explainer, open_scorer
+    from bundle import store
+    from service import signature, trial
 
     bundle, settings = store.load(root, name, version), _settings()
     if trusted is not None:
@@ -187,10 +187,8 @@ def _verified(root: Path, name: str, version: int, trusted: "PublicKeys | None")
         signed = "signed, by whom --key PUBLIC.pem tells"
     else:
         signed = "unsigned"
-    contents.calibration(bundle)
-    open_scorer(bundle, settings).close()
-    if (explainer := open_explainer(bundle, settings)) is not None:
-        explainer.close()
+    # In a process of its own, with limits of time and memory: a graph may take both without end.
+    asyncio.run(trial.prove_in_time(root, bundle, settings.load_seconds))
     return signed
 
 

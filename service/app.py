@@ -67,7 +67,7 @@ class Application:
         self.connection_bytes = total // memory.CONNECTIONS_SHARE
         """What connections that hold little may take, all together."""
         self.budget = Budget(total - self.connection_bytes)
-        most_threads = max(threads.LEAST, 2 * (settings.threads or cpus.available()))
+        most_threads = max(threads.LEAST, 1 + (settings.threads or cpus.available()))
         self._decoding, self._encoding = Threads("decode", most_threads), Threads("encode", most_threads)
         self._keys = KeyRing(settings) if keys is None else keys
         self._tracing = Tracing.start(settings)

@@ -158,6 +158,21 @@ class Batcher:
             raise type(outcome)(*outcome.args) from outcome.__cause__  # callers of one batch share no instance
         return outcome
 
+    def refuse_if_late(self, rows: int, samples: int, deadline: float, client: str) -> None:
+        """Say no to a request before the work that it takes elsewhere, if it would be refused for its deadline here.
+
+        Args:
+            rows: its rows; more than run on the event loop.
+            samples: draws a row.
+            deadline: time on the batcher's clock, in seconds.
+            client: who asks.
+
+        Raises:
+            QueueFull: so much work waits that it would be late.
+            DeadlineExceeded: it would be late by itself.
+        """
+        self._refuse_hopeless(self._long, client, rows * samples, deadline, self.clock())
+
     def is_full(self, client: str, rows: float) -> bool:
         """Whether more than so many rows wait, and of this client as many as of others or more."""
         if self._queued_rows <= rows:

@@ -51,15 +51,22 @@ class Explainer:
         """Most records that a request may have explained with so many draws."""
         return min(self._most, max(1, REQUEST_NUMBERS // decoded_numbers(self._manifest.record, samples)))
 
-    def refuse_if_too_many(self, records: int, samples: int) -> None:
-        """Say no before anything is scored.
+    def refuse(self, records: int, samples: int, deadline: float) -> None:
+        """Say no, where there is reason to, before anything is scored.
+
+        Args:
+            records: How many.
+            samples: Number of draws, L.
+            deadline: On `time.monotonic`, in seconds.
 
         Raises:
             RequestInvalid: More records than are explained at a time.
+            BatcherError: They would be late; see `service.batcher`.
         """
         if records > (limit := self.limit(samples)):
             detail = f"at most {limit} records of this model are explained in a request with {samples} draws"
             raise RequestInvalid([Fault("/explain", detail)])
+        self._batcher.refuse_if_late(records, samples, deadline, client.CURRENT.get())
 
     async def explain(self, tensors: Tensors, samples: int, deadline: float) -> Explanations:
         """Explain records.

@@ -112,7 +112,7 @@ class Loader:
             except TimeoutError as error:
                 if not limit.expired():
                     raise
-                raise LimitExceeded(f"took longer than {seconds:g} s to load, and was at {step}") from error
+                raise trial.took_too_long(seconds, step) from error
 
     def why_held(self, digest: str) -> str | None:
         """Why a version is not to be served though nothing is wrong with its files; None where it is to be.

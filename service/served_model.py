@@ -157,7 +157,7 @@ class ServedModel:
             BatcherError: See `service.batcher`.
         """
         if question.explain and self.explainer is not None:
-            self.explainer.refuse_if_too_many(len(next(iter(tensors.values()))), question.samples)
+            self.explainer.refuse(len(next(iter(tensors.values()))), question.samples, deadline)
         trace = CURRENT.get()
         if trace is not None and trace.recorded:
             answer = await self._traced(trace, tensors, question.samples, deadline)

@@ -1,7 +1,8 @@
 """NDJSON answered line by line while it is still being sent, in memory that is reserved before it is used.
 
-A stream reserves `TEXT_BYTES` and `CHUNK_BASE_BYTES` before it begins, with which it can always go on, however slowly. Longer lines and larger
-chunks take more where there is more. What it has read waits for nothing but the stream's own lines before it.
+A stream reserves `TEXT_BYTES` and `CHUNK_BASE_BYTES` before it begins, with which it can always go on, however slowly.
+Longer lines and larger chunks take more where there is more. What it has read waits for nothing but the stream's own
+lines before it.
 """
 
 import asyncio

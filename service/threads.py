@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from service import client
 
-LEAST = 4
-"""Threads of a purpose: the system shares the processors out between them, so a short task is not behind long ones."""
+LEAST = 2
+"""Threads of a purpose: one that a client may keep busy, and one that it leaves to the next. More of them would keep the
+event loop from its turn, and be no faster."""
 
 _Result = TypeVar("_Result")
 

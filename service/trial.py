@@ -33,6 +33,36 @@ class LimitExceeded(BundleError):
     """A version takes more time or memory to load than it may, or ends the process that tries it."""
 
 
+def took_too_long(seconds: float, step: str) -> LimitExceeded:
+    """The refusal of a version that is not loaded in time.
+
+    Args:
+        seconds: That it had.
+        step: What it was at.
+    """
+    return LimitExceeded(f"took longer than {seconds:g} s to load, and was at {step}")
+
+
+async def prove_in_time(root: Path, bundle: Bundle, seconds: float) -> None:
+    """The same as `prove`, for no more seconds than these.
+
+    Raises:
+        BundleError: It could not be loaded, or not in time.
+        OSError: No process could be started.
+    """
+    step = "its start"
+
+    def begun(next_step: str) -> None:
+        nonlocal step
+        step = next_step
+
+    try:
+        async with asyncio.timeout(seconds):
+            await prove(root, bundle, seconds, begun)
+    except TimeoutError as error:
+        raise took_too_long(seconds, step) from error
+
+
 async def prove(root: Path, bundle: Bundle, seconds: float, begun: Callable[[str], None]) -> None:
     """Have a child load a version; return once it could.
 
