@@ -168,7 +168,7 @@ class Gate:
         """Who asks; where keys are asked for, whoever has none that is good for this is refused."""
         role = access.needed(scope["path"]) if self._keys.locked else None
         if role is None:
-            return self._clients.named(scope["client"], scope["headers"])
+            return self._clients.named(scope.get("client"), scope["headers"])
         return f"key:{self._keys.require(scope['headers'], role).hex()}"
 
     async def _refuse(

@@ -9,8 +9,8 @@ from typing import TypeVar
 from service import client
 
 LEAST = 2
-"""Threads of a purpose: one that a client may keep busy, and one that it leaves to the next. More of them would keep the
-event loop from its turn, and be no faster."""
+"""Threads of a purpose: one that a client may keep busy, and one that it leaves to the next. More of them would be no
+faster, and keep the event loop from its turn."""
 
 _Result = TypeVar("_Result")
 
