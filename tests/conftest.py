@@ -183,7 +183,7 @@ def running(
         text=True,
         env=variables,
         process_group=0 if own_group else None,
-        preexec_fn=preexec,  # noqa: PLW1509 - of one thread
+        preexec_fn=preexec,
     )
     url = f"http://127.0.0.1:{port}"
     try:

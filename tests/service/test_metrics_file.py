@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.mmap_dict import MmapedDict
 
-from service import metrics_file
+from service import metrics_file, metrics_folder
 from service.metrics_file import START_BYTES, MetricsFile, SharedCounts
 from tests.conftest import running, until
 from tests.service.test_supervisor import score, total, workers_of
@@ -113,7 +114,7 @@ def samples(counts: SharedCounts) -> dict[str, float]:
     return {sample.name: sample.value for metric in counts.collect() for sample in metric.samples}
 
 
-def no_room(*_: object) -> None:
+def no_room(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -143,29 +144,55 @@ def fill(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("given", [True, False], ids=["a folder of its own", "a temporary one"])
-def test_a_folder_that_is_full_at_the_start_costs_no_request(
-    models: Path, tmp_path: Path, workers: int, given: bool
-) -> None:
+def test_a_folder_that_is_full_at_the_start_costs_no_request(models: Path, tmp_path: Path, workers: int) -> None:
     with small_disk(tmp_path / "small") as folder:
         filling = fill(folder)
-        variable = "SURPRISAL_METRICS_FOLDER" if given else "TMPDIR"
-        with running(models, workers, **{variable: str(folder)}) as (process, url):
-            until(lambda: total(url, "workers") == workers)
-            assert score(url, 20) == [200] * 20
-            until(lambda: total(url, "metrics_unshared") == 1)
-            assert httpx.get(f"{url}/v2/models/stats").status_code == 200
-            assert total(url, "records_total") == (60 if workers == 1 else 0), "or it would depend on who is asked"
-            assert total(url, "worker_restarts_total") == 0
+        with running(models, workers, SURPRISAL_METRICS_FOLDER=str(folder)) as (process, url):
+            serves_without(url, workers)
             filling.unlink()
-            if given:
-                until(lambda: total(url, "metrics_unshared") == 0)
-                until(lambda: total(url, "records_total") == 60)
+            until(lambda: total(url, "metrics_unshared") == 0)
+            until(lambda: total(url, "records_total") == 60)
             process.terminate()
             _, errors = process.communicate(timeout=60)
             assert process.returncode == 0
-        said = [line for line in errors.splitlines() if "can be shared" in line]
-        assert 1 <= len(said) <= workers
+    assert errors.count("not all that this worker counts can be shared") == workers
+    assert errors.count("all that this worker counts is shared again") == workers
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_folder_that_cannot_be_made_costs_no_request(models: Path, workers: int) -> None:
+    with running(models, workers, SURPRISAL_METRICS_FOLDER="/dev/null/metrics") as (process, url):
+        serves_without(url, workers)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert errors.count("workers cannot share their counts: /dev/null/metrics") == workers + 1, "at each start of one"
+    assert errors.count("not all that this worker counts can be shared") == workers
+
+
+def serves_without(url: str, workers: int) -> None:
+    """Everything is answered, and said to be incomplete."""
+    until(lambda: total(url, "workers") == workers)
+    assert score(url, 20) == [200] * 20
+    until(lambda: total(url, "metrics_unshared") == 1)
+    assert httpx.get(f"{url}/v2/models/stats").status_code == 200
+    assert total(url, "records_total") == (60 if workers == 1 else 0), "or it would depend on who is asked"
+    assert total(url, "worker_restarts_total") == 0
+
+
+async def test_without_any_temporary_folder_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "mkdtemp", no_room)
+    with metrics_folder.opened(None) as folder:
+        assert folder.path == metrics_folder.NOWHERE
+        folder.forget(1)
+        monkeypatch.undo()
+        folder.make()
+        assert folder.path.is_dir()
+        made = folder.path
+    assert not made.exists()
+    assert "a temporary folder: No space left on device" in caplog.text
 
 
 @pytest.mark.parametrize("workers", [1, 2])
