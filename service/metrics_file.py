@@ -148,7 +148,8 @@ class SharedCounts:
         _Reader.contents = {**self._contents}
         if self._alone:
             _Reader.contents |= {name: file.content() for name, file in MetricsFile.opened.items()}
-        yield from MultiProcessCollector.merge(_Reader.contents)  # type: ignore[no-untyped-call]
+        yield from MultiProcessCollector.merge(list(_Reader.contents))  # type: ignore[no-untyped-call]
+        _Reader.contents = {}
 
     def _names(self) -> list[str]:
         try:
@@ -168,13 +169,14 @@ class SharedCounts:
 
 
 class _Reader(MmapedDict):
-    """How prometheus_client reads the files: what was read of them before."""
+    """How prometheus_client reads the files: what was read of them already, if it was."""
 
     contents: ClassVar[Mapping[str, bytes]] = {}
 
     @staticmethod
     def read_all_values_from_file(filename: str) -> Iterator[Entry]:
-        return _entries(_Reader.contents[filename])
+        content = _Reader.contents.get(filename)
+        return _entries(Path(filename).read_bytes() if content is None else content)
 
 
 def copy_all() -> OSError | None:

@@ -70,7 +70,7 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Threads that score in a worker; by default its share of the processors."
     )
     metrics_folder: Path | None = Field(
-        default=None, description="Folder in which several workers share their counts; by default a temporary one."
+        default=None, description="Folder in which workers share their counts; by default a temporary one."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the graph runs; cuda that cannot be had is an error at the start."

@@ -165,7 +165,12 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    models: Path, workers: int = 1, own_group: bool = False, ready: str | None = None, **environment: str
+    models: Path,
+    workers: int = 1,
+    own_group: bool = False,
+    ready: str | None = None,
+    preexec: Callable[[], None] | None = None,
+    **environment: str,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`surprisal serve` as a process of its own, once it is ready, and its address."""
     port = free_port()
@@ -173,7 +178,12 @@ def running(
     command += ["--workers", str(workers)]
     variables = {**os.environ, **environment}
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=variables, process_group=0 if own_group else None
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=variables,
+        process_group=0 if own_group else None,
+        preexec_fn=preexec,
     )
     url = f"http://127.0.0.1:{port}"
     try:
