@@ -204,7 +204,10 @@ def _messages(body: bytes) -> Iterator[tuple[_Table, int]]:
         if size == 0:
             return
         if size > _LARGEST_HEAD:
-            raise BodyMalformed(f"a message of an Arrow stream has a head of over {_LARGEST_HEAD} bytes, or is none")
+            raise BodyMalformed(
+                "not an Arrow IPC stream (the streaming format, not a file), "
+                f"or a message whose head is over {_LARGEST_HEAD} bytes"
+            )
         if not 0 < size <= len(body) - place:
             raise BodyMalformed("not an Arrow IPC stream (the streaming format, not a file), or damaged")
         head = body[place : place + size]
