@@ -344,7 +344,7 @@ async def test_a_service_that_drains_asks_its_clients_to_connect_elsewhere(model
 async def test_a_full_queue_refuses_before_it_reads_what_is_asked(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(Batcher, "queued_rows", 10**9)
+    monkeypatch.setattr(Batcher, "is_full", lambda *_: True)
     response = await post(client, "not JSON at all", path)
     assert (response.status_code, response.json()["type"]) == (429, "queue-full")
     assert int(response.headers["retry-after"]) >= 1
