@@ -140,7 +140,7 @@ def test_keys_are_changed_without_a_restart_and_a_fault_changes_nothing(
         "a key has 16 characters of ASCII or more",
         "a role (score or admin) and a key are expected",
         f"{keys} holds none",
-        "it is no plain file",
+        "it is no plain file but a pipe",
     ]
     assert "short" not in caplog.text
 
