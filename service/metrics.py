@@ -195,8 +195,8 @@ class Metrics:
         fault = metrics_file.copy_all()
         unshared = self._table.unshared[self._worker]
         if fault is not None and not unshared:
-            reason = f"{fault.filename}: {fault.strerror}" if fault.filename else fault.strerror
-            log.error("not all that this worker counts can be shared, and it serves on: %s", reason)
+            text = "not all that this worker counts can be shared, and it serves on: %s: %s"
+            log.error(text, fault.filename, fault.strerror)
         elif fault is None and unshared:
             log.warning("all that this worker counts is shared again")
         self._table.unshared[self._worker] = fault is not None

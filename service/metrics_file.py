@@ -83,7 +83,7 @@ class MetricsFile:
                 _write(self._file, memoryview(self._data)[_HEAD.size : end], _HEAD.size)
                 _write(self._file, _HEAD.pack(end), 0)
             except OSError as error:
-                return error
+                return OSError(error.errno, error.strerror, self._name)
         self._copied = fault is None
         return fault
 
@@ -115,7 +115,7 @@ class MetricsFile:
                 os.posix_fallocate(self._file, 0, size)
         except OSError as error:
             if self._file is None or error.errno not in _CANNOT_RESERVE:
-                return error
+                return OSError(error.errno, error.strerror, self._name)
         self._reserved = size
         return None
 

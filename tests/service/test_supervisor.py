@@ -4,18 +4,22 @@ import asyncio
 import concurrent.futures
 import contextlib
 import errno
+import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service import listening
 from service.keys import KeyRing
 from service.metrics_folder import MetricsFolder
 from service.settings import Settings
@@ -231,3 +235,68 @@ def test_a_signal_during_the_start_is_a_clean_end(models: Path, line: str, numbe
         assert any(line in written for written in iter(process.stderr.readline, ""))
         process.send_signal(number)
         assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_under_load_the_end_loses_no_request(models: Path, workers: int, number: signal.Signals) -> None:
+    body = json.dumps({"records": [RECORD]}).encode()
+    ended = threading.Event()
+
+    def ask(port: int, *, keep: bool) -> list[str]:
+        """What became of each request until nobody listens any more."""
+        outcomes: list[str] = []
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        while not ended.is_set():
+            try:
+                connection.request("POST", "/score", body)
+                answer = connection.getresponse()
+                answer.read()
+                outcomes.append(str(answer.status))
+                if not keep:
+                    connection.close()
+            except ConnectionRefusedError:
+                break
+            except (OSError, http.client.HTTPException) as error:
+                outcomes.append(repr(error))
+                connection.close()
+        connection.close()
+        return outcomes
+
+    with (
+        running(models, workers, SURPRISAL_DRAIN_SECONDS="1.0") as (process, url),
+        concurrent.futures.ThreadPoolExecutor(12) as pool,
+    ):
+        until(lambda: total(url, "workers") == workers)
+        port = int(url.rsplit(":", 1)[1])
+        clients = [pool.submit(ask, port, keep=place < 8) for place in range(12)]
+        until(lambda: total(url, "http_requests_total", route="/score", status="200") > 100)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 0
+        ended.set()
+        assert {outcome for client in clients for outcome in client.result()} == {"200"}
+
+
+def test_a_supervisor_loads_nothing_that_scores() -> None:
+    code = "import sys, cli.main, service.launch; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"onnxruntime", "pyarrow", "fastapi", "numpy", "uvicorn", "prometheus_client"} & set(loaded)
+
+
+def test_a_free_port_is_said(models: Path) -> None:
+    command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models), "--port", "0", "--workers", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        (url,) = re.findall(r"1 worker answers on (http://127\.0\.0\.1:\d+) ", process.stderr.readline())
+        until(lambda: answers(url))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_name_of_several_addresses_is_answered_on_all_of_them() -> None:
+    sockets = listening.public(Settings(host="localhost", port=0))
+    with contextlib.ExitStack() as opened:
+        addresses = {opened.enter_context(each).getsockname()[0] for each in sockets}
+    meant = {each[4][0] for each in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)}
+    assert "127.0.0.1" in addresses
+    assert addresses <= meant, "and of a network that is not here none"
