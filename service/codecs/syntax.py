@@ -84,13 +84,12 @@ class Most:
         nested, values = counts.nested, counts.nested + counts.commas
         if nested <= self.nested and values <= self.values:
             return
-        if nested <= self.slack * self.nested and values <= self.slack * self.values:
-            if len(body) > _EXACT_BYTES:
-                return
-            within = scan.outside_strings(body, b"[{,")
-            if within <= self.values and (nested <= self.nested or scan.outside_strings(body, b"[{") <= self.nested):
-                return
-        raise TooManyRecords(self.detail)
+        fits = nested <= self.slack * self.nested and values <= self.slack * self.values
+        if self.slack > 1 and len(body) <= _EXACT_BYTES and values <= self.slack * self.values:
+            fits = scan.outside_strings(body, b"[{,") <= self.values
+            fits = fits and (nested <= self.nested or scan.outside_strings(body, b"[{") <= self.nested)
+        if not fits:
+            raise TooManyRecords(self.detail)
 
 
 def small(body: bytes, fields: int) -> int:

@@ -96,8 +96,6 @@ class TensorReader:
         if not isinstance(datatype, str) or datatype not in datatypes.NAMES:
             _refuse(f"{pointer}/datatype", f"one of {', '.join(datatypes.NAMES)} is expected")
         rows, inner = _shape(content.get("shape"), f"{pointer}/shape")
-        if math.prod(inner) > self._widest:
-            _refuse(f"{pointer}/shape", f"at most {self._widest} values a record are expected")
         size = _binary_size(content.get("parameters"), f"{pointer}/parameters")
         data = content.get("data")
         if (size is None) == (data is None):
@@ -112,6 +110,8 @@ class TensorReader:
         else:
             blob = self._blob(size, datatype, count, f"{pointer}/parameters/binary_data_size")
             self._check_records(rows, pointer)
+            if math.prod(inner) > self._widest:
+                _refuse(f"{pointer}/shape", f"at most {self._widest} values a record are expected")
             if datatype == BYTES:
                 pieces = _pieces(bytes(blob), count, f"{pointer}/parameters/binary_data_size")
                 values = pieces if name in self._files else _texts(pieces, f"{pointer}/parameters/binary_data_size")
