@@ -23,8 +23,8 @@ _INLINE = 2**19
 
 SMALL_BYTES = 2**12
 """A body of at most so many bytes is never waited for in pieces, and what it becomes is reserved with it."""
-TIMES_SMALL = 48
-"""What a small body may become, in times its size, whatever is in it."""
+SMALL_BASE_BYTES, TIMES_SMALL = 2**16 + 2**13, 128
+"""What a small body becomes takes this much, and so many times its size; hardly one needs more."""
 _UNKNOWN_BYTES = 2**16
 """Reserved at first for a body whose size is not announced."""
 _TYPICAL_RATIO = 8
@@ -80,7 +80,7 @@ class BodyReader:
         if coding is not None:
             await lease.reserve(_STREAM_BYTES + size + min(self.most_expanded, _TYPICAL_RATIO * size) * (1 + becomes))
         else:
-            await lease.reserve(size * TIMES_SMALL if size <= SMALL_BYTES else size * (2 + becomes))
+            await lease.reserve(SMALL_BASE_BYTES + size * TIMES_SMALL if size <= SMALL_BYTES else size * (2 + becomes))
         try:
             async with asyncio.timeout(seconds):
                 body = await self._read(announced, receive, lease)

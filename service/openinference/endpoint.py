@@ -27,8 +27,6 @@ from service.threads import Threads
 from service.trace import Trace
 
 PREFIX = "/v2"
-_COMMAND_BYTES = 2**16
-"""Largest body of what is no inference: a model's name stands in the path, and there is little else to say."""
 
 
 class Call(NamedTuple):
@@ -107,9 +105,9 @@ class OpenInference:
         self._settings = settings
         self._budget = budget
         self._bodies = bodies
-        self._commands = BodyReader(_COMMAND_BYTES, _COMMAND_BYTES, bodies.threads)
+        self._commands = BodyReader(repository.LARGEST_BODY, repository.LARGEST_BODY, bodies.threads)
         self._statistics = InferStatistics(metrics)
-        self._infer = Inference(settings, metrics, self._statistics, decoding, encoding)
+        self._infer = Inference(metrics, self._statistics, decoding, encoding)
         self._server = metadata.server(package_version("surprisal"))
         post, get = "POST", "GET"
         routes = [
@@ -170,7 +168,7 @@ class OpenInference:
             # Asked again: by now there may be another version.
             model = self._models.get(call.name, call.version)
             asked, decoded = await self._infer.read(model, call.headers, body, lease)
-            again = None if model.shadow is None else self._infer.again(call.headers, body)
+            again = None if model.shadow is None else self._infer.again(model, call.headers, body)
             del body  # it may be larger than what is queued
             await self._infer(model, call.headers, asked, decoded, arrived, deadline, call.send)
             if again is not None and model.shadow is not None:

@@ -16,7 +16,6 @@ from service.openinference.request import InferRequest
 from service.openinference.statistics import InferStatistics
 from service.score import THREAD_RECORDS
 from service.served_model import ServedModel
-from service.settings import Settings
 from service.shadow import Body
 from service.stages import Stages
 from service.threads import Threads
@@ -26,7 +25,6 @@ class Inference:
     """Answers requests to `infer`.
 
     Args:
-        settings: Most records in a request.
         metrics: Where the stages are timed.
         statistics: Where the requests are counted.
         decoding: Threads that large bodies are decoded on.
@@ -35,13 +33,11 @@ class Inference:
 
     def __init__(
         self,
-        settings: Settings,
         metrics: Metrics,
         statistics: InferStatistics,
         decoding: Threads,
         encoding: Threads,
     ) -> None:
-        self._settings = settings
         self._statistics = statistics
         self._decoding = decoding
         self._encoding = encoding
@@ -80,9 +76,9 @@ class Inference:
             raise
         return asked, self._stages.decoded(started)
 
-    def again(self, headers: Headers, body: bytes) -> Body:
+    def again(self, model: ServedModel, headers: Headers, body: bytes) -> Body:
         """What reads a body once more; see `read`."""
-        length, limit = headers.get(request.HEADER_LENGTH), self._settings.max_records
+        length, limit = headers.get(request.HEADER_LENGTH), model.largest_request
         return Body(
             len(body),
             lambda manifest: request.bound(body, length, manifest, limit),
