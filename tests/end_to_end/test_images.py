@@ -21,9 +21,9 @@ from service.metrics import Metrics
 from service.served_model import load
 from service.settings import Settings
 from tests.conftest import AUTOENCODER, IMAGES, NAME, in_process, running, simulate_images, until
+from tests.service.hostile_bundles import seal
 from tests.service.image_bodies import in_json
 from tests.service.test_formats import ARROW, CSV, JSON
-from tests.service.test_models import seal
 from training import export
 from training.pipeline import Trained
 

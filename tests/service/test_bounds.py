@@ -20,7 +20,7 @@ from service.codecs import csv, json, ndjson, scan
 from service.errors import ServiceError
 from service.openinference import request as infer
 from tests.conftest import simulate_images
-from tests.service import hostile_bodies as hostile
+from tests.service import hostile_bodies
 from tests.service.hostile_bodies import Hostile
 from tests.service.image_bodies import in_json
 from tests.service.peak import CODECS, Job, Outcome
@@ -69,11 +69,11 @@ def held(ask: Ask, folder: Path, route: str, body: bytes, header: bytes | None =
 CASES: dict[str, Hostile] = {
     f"{kind} {name}": case
     for kind, cases in (
-        ("JSON", hostile.JSON),
-        ("lines", hostile.LINES),
-        ("CSV", hostile.CSV),
-        ("Arrow", hostile.ARROW),
-        ("infer", hostile.INFER),
+        ("JSON", hostile_bodies.JSON),
+        ("lines", hostile_bodies.LINES),
+        ("CSV", hostile_bodies.CSV),
+        ("Arrow", hostile_bodies.ARROW),
+        ("infer", hostile_bodies.INFER),
     )
     for name, case in cases.items()
 }
@@ -153,7 +153,7 @@ def test_csv_of_any_shape(trained: Trained, ask: Ask, pieces: list[str], names: 
 @pytest.mark.parametrize("scale", [77, 2**20, 2**31 - 1, -100, -(2**31)])
 def test_a_decimal_whose_scale_is_beyond_its_digits(trained: Trained, ask: Ask, scale: int) -> None:
     column = pa.Array.from_buffers(pa.decimal256(38, scale), 1, pa.array([1]).cast(pa.decimal256(38, 0)).buffers())
-    _, _, ended = held(ask, trained.folder, "arrow", hostile.stream(hostile.columns(amount=column)))
+    _, _, ended = held(ask, trained.folder, "arrow", hostile_bodies.stream(hostile_bodies.columns(amount=column)))
     assert ended == "invalid-request"
 
 
@@ -183,7 +183,7 @@ def test_an_arrow_stream_whatever_it_claims(trained: Trained, ask: Ask, data: st
         except (pa.ArrowException, TypeError):
             arrays[name] = pa.nulls(rows, kind)
     batch = pa.record_batch(arrays)
-    body = bytearray(hostile.stream(*[batch] * data.draw(st.integers(1, 3))))
+    body = bytearray(hostile_bodies.stream(*[batch] * data.draw(st.integers(1, 3))))
     # Numbers of the heads, which stand where small ones do, become large: lengths, offsets, counts, references.
     places = [
         place for place in range(0, len(body) - 8, 4) if struct.unpack_from("<q", body, place)[0] in (rows, 1, 2, 3)

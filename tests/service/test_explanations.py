@@ -22,8 +22,8 @@ from service.metrics import Metrics
 from service.served_model import load
 from service.settings import Settings
 from tests.conftest import NAME, in_process
+from tests.service.hostile_bundles import seal
 from tests.service.test_formats import ARROW, CSV, FORMATS, JSON, NDJSON, results, written
-from tests.service.test_models import seal
 from tests.service.test_score import PAYMENT
 
 FRAUD = PAYMENT | {"amount": 400.0, "distance_km": 84.0, "country": "PL", "transactions_24h": 8}

@@ -22,7 +22,7 @@ from service.quarantine import Quarantine
 from service.refusal import LONGEST_PAUSE_SECONDS, PAUSE_SECONDS, Refusal
 from service.settings import Settings
 from tests.conftest import NAME, in_process, running, until
-from tests.service import hostile
+from tests.service import hostile_bundles
 
 BODY = {"records": [{"amount": 3.0}]}
 
@@ -44,24 +44,24 @@ def arrive(root: Path, version: int, change: Callable[[Path], None] | None = Non
 
 
 def endless(folder: Path) -> None:
-    hostile.with_graph(folder, hostile.loops)
+    hostile_bundles.with_graph(folder, hostile_bundles.loops)
 
 
 def endless_explainer(folder: Path) -> None:
-    hostile.with_graph(folder, hostile.loops, "explainer.onnx")
+    hostile_bundles.with_graph(folder, hostile_bundles.loops, "explainer.onnx")
 
 
 def good(folder: Path) -> None:
     """Another bundle than the one that was loaded before, with nothing wrong."""
-    hostile.with_graph(folder, partial(hostile.loops, trips=1))
+    hostile_bundles.with_graph(folder, partial(hostile_bundles.loops, trips=1))
 
 
 def large(folder: Path) -> None:
-    hostile.with_graph(folder, hostile.allocates)
+    hostile_bundles.with_graph(folder, hostile_bundles.allocates)
 
 
 def on_one_record(folder: Path) -> None:
-    hostile.with_graph(folder, hostile.loops_on_one_record)
+    hostile_bundles.with_graph(folder, hostile_bundles.loops_on_one_record)
 
 
 def children() -> set[str]:
@@ -104,7 +104,7 @@ async def test_while_a_version_is_stuck_others_are_loaded_and_its_end_is_theirs_
 STUCK: list[tuple[str, Callable[[Path], None], str]] = [
     ("a graph that loops", endless, "took longer than 8 s to load"),
     ("an explainer that loops", endless_explainer, "took longer than 8 s to load"),
-    ("a pipe", hostile.with_pipe, ""),
+    ("a pipe", hostile_bundles.with_pipe, ""),
     ("a graph that takes 2 GB", large, "MiB to load"),
 ]
 
@@ -176,7 +176,7 @@ async def test_a_graph_that_loops_on_one_record_is_stopped_and_the_second_time_h
     settings = Settings(models=root, deadline_ms=500, default_model=NAME)
     fields = 11
     usual = {"records": [[0.0] + [None] * (fields - 1)]}
-    trigger = {"records": [[hostile.TRIGGER] + [None] * (fields - 1)]}
+    trigger = {"records": [[hostile_bundles.TRIGGER] + [None] * (fields - 1)]}
     deadline = {"X-Deadline-Ms": "500"}
     async with in_process(settings) as (client, app), in_process(settings) as (other_client, other):
         for each in (app, other):
@@ -251,7 +251,7 @@ async def test_a_folder_that_does_not_answer_is_named_and_the_others_are_followe
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("change", [endless, hostile.with_pipe], ids=["loops", "pipe"])
+@pytest.mark.parametrize("change", [endless, hostile_bundles.with_pipe], ids=["loops", "pipe"])
 def test_sigterm_ends_a_service_that_is_loading_what_never_ends(
     root: Path, workers: int, change: Callable[[Path], None]
 ) -> None:

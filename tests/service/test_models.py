@@ -1,7 +1,6 @@
 """Loading: what is refused and why, and that what was serving goes on serving."""
 
 import errno
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -22,13 +21,14 @@ from bundle.errors import (
     GoldenMismatch,
     SchemaTooNew,
 )
-from bundle.manifest import SCHEMA_VERSION, Manifest
+from bundle.manifest import SCHEMA_VERSION
 from bundle.store import write
 from service.metrics import Metrics
 from service.models import Models
 from service.served_model import load
 from service.settings import Settings
 from tests.conftest import NAME, in_process
+from tests.service.hostile_bundles import seal
 
 FILES = (
     "manifest.json",
@@ -47,13 +47,6 @@ def root(models: Path, tmp_path: Path) -> Path:
     """A models folder of its own, with one good version."""
     shutil.copytree(models, tmp_path / "models")
     return tmp_path / "models"
-
-
-def seal(folder: Path) -> None:
-    """Make the manifest agree with the files as they are now, as a faulty or malicious exporter would."""
-    manifest = Manifest.from_bytes((folder / "manifest.json").read_bytes())
-    digests = {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in manifest.files}
-    (folder / "manifest.json").write_bytes(manifest.model_copy(update={"files": digests}).to_bytes())
 
 
 def flip(folder: Path, file: str) -> None:

@@ -14,7 +14,7 @@ from service import run_guard
 from service.run_guard import END_SECONDS, RunGuard, RunStopped, Watch
 from service.scorer import Scorer
 from tests.conftest import NAME
-from tests.service import hostile
+from tests.service import hostile_bundles
 
 SHORT = 0.2
 
@@ -44,7 +44,7 @@ def records(graph: bytes, count: int, value: float) -> dict[str, npt.NDArray[Any
 def test_a_run_that_never_ends_is_ended_and_the_next_one_runs(
     models: Path, noise: npt.NDArray[np.float32], inline: bool
 ) -> None:
-    graph = changed(models, hostile.loops_on_one_record)
+    graph = changed(models, hostile_bundles.loops_on_one_record)
     told: list[float] = []
     watch = Watch(*((1e9, SHORT) if inline else (SHORT, 1e9)), told.append)
     scorer = Scorer(graph, noise, "cpu", threads=1, watch=watch)
@@ -56,7 +56,7 @@ def test_a_run_that_never_ends_is_ended_and_the_next_one_runs(
         except RunStopped as error:
             failures.append(error)
 
-    for value in (0.0, hostile.TRIGGER, 0.0, hostile.TRIGGER, 0.0):
+    for value in (0.0, hostile_bundles.TRIGGER, 0.0, hostile_bundles.TRIGGER, 0.0):
         if inline:
             run(value)
         else:
@@ -70,7 +70,7 @@ def test_a_run_that_never_ends_is_ended_and_the_next_one_runs(
 def test_of_pieces_on_several_threads_those_that_run_and_those_that_wait_end_and_it_is_said_once(
     models: Path, noise: npt.NDArray[np.float32]
 ) -> None:
-    graph = changed(models, hostile.loops)
+    graph = changed(models, hostile_bundles.loops)
     told: list[float] = []
     scorer = Scorer(graph, noise, "cpu", threads=3, watch=Watch(SHORT, SHORT, told.append))
     with pytest.raises(RunStopped):

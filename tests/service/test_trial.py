@@ -11,7 +11,7 @@ from bundle.errors import BundleError
 from service import trial
 from service.trial import LimitExceeded
 from tests.conftest import NAME
-from tests.service import hostile
+from tests.service import hostile_bundles
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ async def test_files_that_were_swapped_since_they_were_read_do_not_pass(
     root = tmp_path / "models"
     (root / NAME).mkdir(parents=True)
     store.write(root, NAME, bundle.manifest, bundle.files)
-    hostile.with_graph(root / NAME / "1", lambda model: hostile.loops(model, trips=1))
+    hostile_bundles.with_graph(root / NAME / "1", lambda model: hostile_bundles.loops(model, trips=1))
     with pytest.raises(BundleError, match="changed while it was tried"):
         await trial.prove(root, bundle, 60.0, lambda step: None)
 
