@@ -18,8 +18,6 @@ from service.fair_queue import FairQueue
 from service.pace import Pace
 from service.pieces import Answer, Piece, Request, Rows, give, joined, part, rows_of
 
-QUANTUM_SECONDS = 0.02
-"""A batch takes about so long at most, so that nobody waits behind a longer run of somebody else."""
 _HOPELESS = 1.5
 """What has been let in is given up only when it should take so many times as long as it has."""
 _CERTAIN = 2.0
@@ -73,6 +71,8 @@ class Batcher:
         max_batch_rows: rows in a batch; larger requests are cut.
         max_queue_rows: rows waiting at one time, not counting those that run.
         max_request_rows: rows in a request; not above `max_queue_rows`, or some would always find the queue full.
+        max_batch_draws: draws (row x sample) in a batch, if that is a row or more: nobody waits behind a longer run of
+            somebody else. A number and no time, so that a request is always cut alike, and has the same scores.
         inline_seconds: batches that should run shorter than this, by the seconds per draw (row x sample) of the runs
             before, run on the event loop: handing them to a thread would cost more than the run. 0 for never.
         observer: is told what happens.
@@ -84,6 +84,7 @@ class Batcher:
     max_batch_rows: int
     max_queue_rows: int
     max_request_rows: int
+    max_batch_draws: float = math.inf
     inline_seconds: float = 0.0
     observer: Observer
     clock: Callable[[], float] = time.monotonic
@@ -96,7 +97,7 @@ class Batcher:
         self._thread_taken = False
         self._thread_runs_long = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="batcher")
-        self._pace = Pace(QUANTUM_SECONDS)
+        self._pace = Pace(min(self.max_batch_draws, self.max_batch_rows))
         self._closing = False
         self._loop_task: asyncio.Task[None] | None = None
         self._loop_error: InferenceFailed | None = None
@@ -308,26 +309,26 @@ class Batcher:
         While the thread is taken it is one for the event loop.
         """
         if not self._thread_taken and self._long:
-            batch = self._take(self._long, self._pace.draws(QUANTUM_SECONDS))
+            batch = self._take(self._long)
             if batch:
                 self._give_up_hopeless(batch[0].request.client, self.clock())
                 return batch, True
         if not self._short:
             return [], False
         if not self._thread_taken:
-            return self._take(self._short, self._pace.draws(QUANTUM_SECONDS)), False
+            return self._take(self._short), False
         # Behind a run of short requests they wait as well: their batch grows meanwhile.
         short = self._pace.draws_of_short(self.inline_seconds) if self._thread_runs_long else 0.0
         return self._take(self._short, short) if short else [], False
 
-    def _take(self, queue: FairQueue, most_draws: float) -> list[Piece]:
+    def _take(self, queue: FairQueue, filled: float = math.inf) -> list[Piece]:
         now = self.clock()
-        batch, late = queue.take(self.max_batch_rows, most_draws, now)
+        batch, late = queue.take(self.max_batch_rows, self.max_batch_draws, now, filled)
         while late:
             self._fail(late, DeadlineExceeded("the deadline passed in the queue"))
             late = []
             if not batch:
-                batch, late = queue.take(self.max_batch_rows, most_draws, now)
+                batch, late = queue.take(self.max_batch_rows, self.max_batch_draws, now, filled)
         if batch:
             self._count(-sum([piece.size for piece in batch]))
         for piece in batch:

@@ -12,8 +12,6 @@ from service.settings import Settings
 
 REQUEST_NUMBERS = 2**25
 """Most numbers that the network computes to explain one request: three to five seconds' work of a slow processor."""
-BATCH_NUMBERS = 2**23
-"""The same for what runs at a time, while it is not known how long that takes."""
 _NUMBERS_A_ROW = 256
 """Numbers that cost as much as a row that is decoded to be scored."""
 
@@ -36,12 +34,12 @@ class Explainer:
         self._manifest = manifest
         self._graph = graph
         self._most = settings.max_records
-        at_a_time = BATCH_NUMBERS // decoded_numbers(manifest.record, manifest.samples)
         self._batcher = Batcher(
             graph,
-            max_batch_rows=min(settings.max_batch_records, max(1, at_a_time)),
+            max_batch_rows=settings.max_batch_records,
             max_queue_rows=settings.max_queue_records,
             max_request_rows=settings.max_records,
+            max_batch_draws=graph.batch_draws,
             # Never on the event loop, on which others wait.
             inline_seconds=0.0,
             observer=_Nobody(),

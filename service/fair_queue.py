@@ -8,6 +8,7 @@ Reference: Goyal, Vin, Cheng 1996, "Start-time Fair Queueing", section 2, with o
 """
 
 import heapq
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -62,13 +63,16 @@ class FairQueue:
         self._add(client, -left, request.samples)
         return left
 
-    def take(self, most_rows: int, most_draws: float, now: float) -> tuple[list[Piece], list[Request]]:
+    def take(
+        self, most_rows: int, most_draws: float, now: float, filled: float = math.inf
+    ) -> tuple[list[Piece], list[Request]]:
         """Take the next batch: of one number of samples, requests in order, and cut only what is too large alone.
 
         Args:
             most_rows: Rows in a batch.
             most_draws: Draws in a batch, if that is a row or more.
             now: The time, in seconds.
+            filled: Draws beyond which a batch is not filled up, though its first request may be larger.
 
         Returns:
             The batch, and requests that are too late for any, which are still in the queue.
@@ -76,8 +80,9 @@ class FairQueue:
         batch: list[Piece] = []
         late: list[Request] = []
         looked_at: list[_Client] = []
-        room, samples, in_vain = most_rows, 0, 0
-        while self._turns and room and in_vain < _LOOKED_AT:
+        room = largest = most_rows
+        samples = in_vain = 0
+        while self._turns and room > 0 and in_vain < _LOOKED_AT:
             client = heapq.heappop(self._turns)[2]
             if not client.requests:
                 del self._clients[client.name]
@@ -92,17 +97,18 @@ class FairQueue:
                     continue
                 if not batch:
                     samples = request.samples
-                    room = max(1, int(min(most_rows, most_draws / samples)))
+                    largest = max(1, int(min(most_rows, most_draws / samples)))
+                    room = max(1, int(min(largest, filled / samples)))
                 elif request.samples != samples:
                     continue
                 size = request.size - request.taken
                 if size > room:
                     if batch:
                         break
-                    size = room
+                    size = min(size, largest)
                 batch.append(Piece(request, request.taken, size))
                 room -= size
-                if not room:
+                if room <= 0:
                     break
             in_vain = 0 if len(batch) > before else in_vain + 1
             rows = 0

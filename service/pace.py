@@ -7,6 +7,8 @@ NEWEST = 0.2
 HALF_LIFE = 10.0
 """Seconds after which an estimate that no run has confirmed is believed by half: one that refuses all work would
 otherwise never be put right."""
+_EVIDENCE = 8.0
+"""A run of an eighth of the draws of a long one is the least that says how long those take."""
 _MOST_AT_ONCE = 4.0
 """No run counts for more than so many times what was known of long runs."""
 
@@ -17,11 +19,11 @@ class Pace:
     A call costs something by itself, so that a draw of a short run takes several times as long as one of a long run.
 
     Args:
-        long_seconds: Runs of so many seconds are long; shorter ones say less of how long a draw of a long run takes.
+        long_draws: Runs of so many draws are long; shorter ones say less of how long a draw of a long run takes.
     """
 
-    def __init__(self, long_seconds: float) -> None:
-        self._long_seconds = long_seconds
+    def __init__(self, long_draws: float) -> None:
+        self._long_draws = long_draws
         self.any = math.inf
         """Of any run; infinity while it is not known."""
         self._long = math.inf
@@ -40,9 +42,11 @@ class Pace:
         past = self.any if math.isfinite(self.any) else newest
         self.any = past + NEWEST * (newest - past)
         if not math.isfinite(self._long):
+            if draws * _EVIDENCE < self._long_draws:
+                return
             self._long = newest
         elif long:
-            part = min(1.0, self._long * draws / self._long_seconds)
+            part = min(1.0, draws / self._long_draws)
             # The machine may have stood still for a while.
             self._long += NEWEST * part * (min(newest, _MOST_AT_ONCE * self._long) - self._long)
         else:
@@ -52,10 +56,6 @@ class Pace:
     def forget(self) -> None:
         """A run failed: how long the next one takes is not known."""
         self.any = math.inf
-
-    def draws(self, seconds: float) -> float:
-        """Draws that a long run does within some seconds; infinity while it is not known."""
-        return seconds / self._long if 0 < self._long < math.inf else math.inf
 
     def draws_of_short(self, seconds: float) -> float:
         """Draws that a short run does within some seconds; 0 while it is not known."""

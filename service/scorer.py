@@ -21,6 +21,8 @@ DECODED_ROWS = 1024
 58 at 2048, 57 at 4096 and 53 at 8192."""
 LEAST_ROWS = 256
 """Runs are not made smaller than this, only for all threads to have one."""
+RUNS_A_BATCH = 16
+"""Runs in a batch, one after the other."""
 CUDA_DECODED_ROWS = 2**20
 """The same on a GPU: as many fill it, and a hidden layer of 256 then takes 1 GiB."""
 
@@ -74,6 +76,8 @@ class Scorer:
             self._decoded_rows, self._threads = DECODED_ROWS, threads or cpus.available()
             self._runner = _Plain(session, list(outputs), noise)
         self._pool = ThreadPoolExecutor(self._threads, "scorer") if self._threads > 1 else None
+        self.batch_draws = RUNS_A_BATCH * self._threads * self._decoded_rows // decodes
+        """Records times draws that are worth scoring together: some 20 ms' work, and no more runs side by side."""
 
     def run(self, rows: Rows, samples: int) -> Rows:
         """Score records; blocks.

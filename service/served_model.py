@@ -16,7 +16,7 @@ from bundle.fields import RecordSchema, Tensors
 from bundle.golden import Golden
 from bundle.manifest import Manifest
 from bundle.store import Bundle
-from service import client, signature
+from service import client
 from service.batcher import Batcher
 from service.codecs.json import decode
 from service.device import DeviceUnavailable
@@ -120,6 +120,7 @@ class ServedModel:
             max_batch_rows=settings.max_batch_records,
             max_queue_rows=waiting,
             max_request_rows=self.largest_request,
+            max_batch_draws=scorer.batch_draws,
             # A shadow must not hold up the event loop, on which others wait.
             inline_seconds=0.0 if shadow else INLINE_SECONDS,
             observer=(ShadowObserver if shadow else BatchObserver)(metrics, self.name, self.version),
@@ -264,6 +265,9 @@ def read(root: Path, name: str, version: int, settings: Settings) -> Bundle:
     """
     bundle = store.load(root, name, version)
     if settings.trusted_keys is not None:
+        # Here, because workers that trust every version have no need of its eight megabytes.
+        from service import signature
+
         signature.verify(root, bundle, signature.public_keys(settings.trusted_keys))
     return bundle
 

@@ -39,7 +39,7 @@ from service.worker_table import WorkerTable
 BEAT_SECONDS = 0.1
 MOST_OPERATORS = 32
 """Connections on the port for operators, in each worker."""
-LAST_CALL_SECONDS = 0.1
+LAST_CALL_SECONDS = 0.5
 """Between the last connection that is accepted and the closing of those that ask for nothing."""
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 

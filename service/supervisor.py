@@ -29,6 +29,15 @@ SOON_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
 _MARGIN_SECONDS = 5.0
 
+ALLOCATION = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**22),
+}
+"""How workers have their memory from the system, unless the environment says otherwise: what a request has used goes
+back to it at once, so that what is reserved bounds what is resident."""
+
 log = logging.getLogger("surprisal.supervisor")
 
 
@@ -242,4 +251,4 @@ class Supervisor:
 def _environment(settings: Settings, workers: int) -> dict[str, str]:
     shares = {"threads": max(1, cpus.available() // workers), "memory_mb": memory.budget_bytes(workers) >> 20}
     given = shares | settings.model_dump(exclude_none=True, exclude={"otlp_endpoint", "keys"})
-    return {**os.environ} | {f"SURPRISAL_{name.upper()}": str(value) for name, value in given.items()}
+    return ALLOCATION | os.environ | {f"SURPRISAL_{name.upper()}": str(value) for name, value in given.items()}

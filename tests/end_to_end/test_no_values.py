@@ -73,7 +73,13 @@ async def ask(app: Application, path: str, headers: list[tuple[bytes, bytes]], b
         elif status != 200:
             said.append(message["body"])
 
-    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), *headers],
+    }
     await app(scope, receive, send)
     return status, b" ".join(said)
 

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.body import PIECE, Inflater, read_body
+from service.body import PIECE, BodyReader, Inflater
+from service.budget import Budget, Lease
 from service.errors import BodyMalformed, BodyTooLarge
 from service.settings import Settings
+from service.threads import Threads
 from tests.conftest import in_process
 from tests.service.test_score import PAYMENT
 
@@ -46,7 +48,16 @@ async def read(coding: str, body: bytes, limit: int = 2**20, expanded: int | Non
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body}
 
-    return await read_body({b"content-encoding": coding.encode()}, receive, limit, expanded)
+    threads, budget = Threads("test", 2), Budget(2**30)
+    reader = BodyReader(limit, limit if expanded is None else expanded, threads)
+    try:
+        with Lease(budget, "") as lease:
+            content = await reader.read({b"content-encoding": coding.encode()}, receive, lease, 60.0)
+            assert lease.size >= len(content)
+    finally:
+        threads.close()
+    assert budget.reserved == 0
+    return content
 
 
 @coded

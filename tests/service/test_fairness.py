@@ -5,18 +5,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from service.batcher import Answer, Batcher
 from service.errors import DeadlineExceeded, QueueFull
 from tests.service.batching import Backend, kinds, score, send, serving, turns, until
 
 
-async def test_a_batch_is_bounded_in_seconds_and_a_row_at_least() -> None:
-    async with serving() as (backend, batcher):
-        backend.opened, backend.seconds_per_draw = True, 2.0**-9
-        await score(batcher, [0])  # now the speed is known
-        await score(batcher, range(20), 2)
-        await score(batcher, range(3), 100)
-    assert backend.log["batch"] == [1] + [5] * 4 + [1] * 3
+@pytest.mark.parametrize("seconds_per_draw", [0.0, 2.0**-9, 1.0])
+async def test_a_request_is_cut_alike_however_long_runs_take_and_a_row_at_least(seconds_per_draw: float) -> None:
+    async with serving(max_batch_draws=10, inline_seconds=2.0**-5) as (backend, batcher):
+        backend.opened, backend.seconds_per_draw = True, seconds_per_draw
+        for _ in range(2):
+            await score(batcher, range(20), 2)
+            await score(batcher, range(3), 100)
+    cut = [5] * 4 + [1] * 3
+    assert backend.log["batch"][: len(cut)] == cut, "while nothing is known of how long they take"
+    if seconds_per_draw:
+        assert backend.log["batch"] == cut * 2
 
 
 async def test_a_short_request_never_waits_for_a_long_run_and_a_long_one_for_long_ones_alone() -> None:

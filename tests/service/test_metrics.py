@@ -82,7 +82,7 @@ async def test_a_stream_takes_as_long_as_until_its_answer_begins(
 
         now, lines = [1.0], [b'{"amount": 1.0}\n', b""]
         monkeypatch.setattr(gate.time, "perf_counter", lambda: now[0])
-        headers = [(b"content-type", b"application/x-ndjson")]
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/x-ndjson")]
         scope = {"type": "http", "method": "POST", "path": "/score", "query_string": b"", "headers": headers}
         await app(scope, receive, send)
         found = await samples(client)

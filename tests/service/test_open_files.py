@@ -71,7 +71,7 @@ def limited_files() -> None:
 
 def ask(client: socket.socket, path: str) -> bytes:
     """The first line of an answer; nothing where the connection is closed."""
-    client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return client.recv(65536).partition(b"\r\n")[0]
 
 

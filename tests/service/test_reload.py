@@ -13,7 +13,7 @@ import tritonclient.http as triton
 from bundle import registry, serving
 from service.app import Application
 from service.settings import Settings
-from service.shadow import MOST_WAITING
+from service.shadow import MOST_WAITING, Body
 from tests.conftest import NAME, as_data, in_process, running, until
 from training import config, pipeline, transactions
 
@@ -236,11 +236,16 @@ async def test_a_shadow_with_too_much_to_do_leaves_requests_out(root: Path) -> N
             asked.set()
             raise ValueError("a body that cannot be read")
 
+        body = Body(1000, lambda _: 1000, never)
+        reserved = app.budget.reserved
         for _ in range(MOST_WAITING + 5):
-            model.shadow.offer(never)
+            model.shadow.offer(body, app.budget)
+        assert app.budget.reserved == reserved + MOST_WAITING * body.size
         assert app.metrics.total("surprisal_shadow_left_out_total", reason="queue-full") == 5
         await asyncio.wait_for(asked.wait(), 30)
         while app.metrics.total("surprisal_shadow_left_out_total", reason="internal-error") < MOST_WAITING:
+            await asyncio.sleep(0.01)
+        while app.budget.reserved > reserved:
             await asyncio.sleep(0.01)
 
 

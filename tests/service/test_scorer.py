@@ -9,8 +9,9 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 
+from service import device
 from service import scorer as scorers
-from service.device import DeviceUnavailable
+from service.device import Device, DeviceUnavailable
 from service.pieces import Rows
 from service.scorer import DECODED_ROWS, LEAST_ROWS, Scorer
 from tests.conftest import NAME
@@ -180,7 +181,7 @@ def no_gpu() -> bool:
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_a_gpu_is_taken_with_full_precision_and_no_more_memory_than_needed(
-    graph: bytes, noise: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, device: scorers.Device
+    graph: bytes, noise: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, device: Device
 ) -> None:
     offered = Offered(monkeypatch, lambda: True)
     scorer = Scorer(graph, noise, device)
@@ -213,7 +214,8 @@ def test_a_gpu_that_onnxruntime_cannot_use_is_an_error_or_gives_way_to_the_cpu(
     graph: bytes, noise: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, gpu: Callable[[], bool]
 ) -> None:
     Offered(monkeypatch, gpu)
-    scorers.require("cuda")
+    monkeypatch.setattr(device, "_offered", lambda: [CUDA, CPU])
+    device.require("cuda")
     with pytest.raises(DeviceUnavailable, match="onnxruntime-gpu"):
         Scorer(graph, noise, "cuda")
     assert Scorer(graph, noise, "auto").device == "cpu"
@@ -223,20 +225,21 @@ def test_without_the_provider_cuda_is_refused_before_and_while_loading(
     graph: bytes, noise: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
+    monkeypatch.setattr(device, "_offered", lambda: [CPU])
     with pytest.raises(DeviceUnavailable):
-        scorers.require("cuda")
+        device.require("cuda")
     with pytest.raises(DeviceUnavailable):
         Scorer(graph, noise, "cuda")
-    scorers.require("auto")
-    scorers.require("cpu")
+    device.require("auto")
+    device.require("cpu")
     assert Scorer(graph, noise, "auto").provider == CPU
 
 
-@pytest.mark.parametrize("device", ["cpu", "auto", "cuda"])
+@pytest.mark.parametrize("asked", ["cpu", "auto", "cuda"])
 def test_a_graph_at_fault_is_not_blamed_on_the_device(
-    noise: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, device: scorers.Device
+    noise: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, asked: Device
 ) -> None:
     Offered(monkeypatch, no_gpu)
     with pytest.raises(Exception, match="protobuf") as failure:
-        Scorer(b"no graph", noise, device)
+        Scorer(b"no graph", noise, asked)
     assert not isinstance(failure.value, DeviceUnavailable)
