@@ -152,7 +152,7 @@ class Lease:
                 for once it is known to be needed.
         """
         assert not self.size, "a request that holds memory never waits for more"
-        size = min(size, self._budget.most)
+        size = min(size, self._budget.most // 2)  # its connection may hold some as well
         if not self.take(size):
             await self._budget.wait(self, size)
 

@@ -237,6 +237,7 @@ def _forget(error: BaseException) -> None:
     link: BaseException | None = error
     while link is not None:
         traceback.clear_frames(link.__traceback__)
+        link.__traceback__ = None  # which leads to the gate's own frame, and that back to the error
         link = link.__cause__ or link.__context__
 
 

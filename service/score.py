@@ -94,15 +94,16 @@ class ScoreEndpoint:
             request = await self._decoded(model, decoder, body, asked, lease)
             compress = b"accept-encoding" in headers and negotiation.gzip_wanted(headers)
             records, question = request.records, request.question
-            held = request.tensor_bytes + footprint.of_answer(
-                encoder.MEDIA_TYPE, model.manifest, records, explain=question.explain, compressed=compress
-            )
             # Otherwise nothing holds on to the body, which is larger than its tensors.
             again = None if model.shadow is None else _again(decoder, body, model.largest_request, asked)
-            if again is not None or decoder.MEDIA_TYPE in footprint.VIEWED:
-                held += len(body)
+            if records > 1 or question.explain or again is not None:  # what one record takes is reserved already
+                held = request.tensor_bytes + footprint.of_answer(
+                    encoder.MEDIA_TYPE, model.manifest, records, explain=question.explain, compressed=compress
+                )
+                if again is not None or decoder.MEDIA_TYPE in footprint.VIEWED:
+                    held += len(body)
+                lease.settle(held)
             del body
-            lease.settle(held)
             verdicts, timing = await model.score(request.tensors, question, deadline)
             del request
             started = time.perf_counter()
