@@ -212,6 +212,11 @@ def table(**columns: Any) -> bytes:
     return stream(pa.table(columns))
 
 
+def views(text: str) -> Any:
+    """A column that refers to a dictionary of views."""
+    return pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), pa.array([text], pa.string_view()))
+
+
 REFUSED: list[tuple[str, str, bytes, int, str, str]] = [
     ("an unknown column", CSV, b"amount,colour\n1,red\n", 422, "/colour", "no field"),
     ("a column twice", CSV, b"amount,amount\n1,2\n", 422, "/amount", "more than one"),
@@ -235,6 +240,7 @@ REFUSED: list[tuple[str, str, bytes, int, str, str]] = [
     ("an unknown column", ARROW, table(amount=[1.0], colour=["red"]), 422, "/colour", "no field"),
     ("no columns", ARROW, stream(pa.table({})), 422, "", "no column"),
     ("no rows", ARROW, table(amount=pa.array([], pa.float64())), 422, "", "at least one record"),
+    ("a dictionary of views", ARROW, table(country=views("SE")), 422, "/country", "not of views"),
     ("text for numbers", ARROW, table(amount=[MARK]), 422, "/amount", "a column of numbers"),
     ("booleans for numbers", ARROW, table(amount=[True]), 422, "/amount", "a column of numbers"),
     ("lists", ARROW, table(amount=[[1.0]]), 422, "/amount", "a column of numbers"),
