@@ -13,6 +13,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from service.memory import budget_bytes
 from service.metrics import Metrics
 from service.settings import Settings
 from service.tracing import LAST_SPANS_SECONDS
@@ -209,20 +210,25 @@ def test_volumes_and_mounts_belong_together(pod: str) -> None:
         assert "sizeLimit" in volumes["tmp"]["emptyDir"]
 
 
-def test_pods_have_the_memory_that_two_workers_need() -> None:
+def test_pods_have_the_memory_that_two_workers_need(tmp_path: Path) -> None:
     sizing = (ROOT / "docs" / "operations.md").read_text()
-    loaded, queue = (
-        re.search(r"(\d+) MiB under mixed load", sizing),
-        re.search(r"numbers a record, (\d+)\s+MiB", sizing),
+    supervisor, rest, loaded = (
+        re.search(rf"(\d+) MiB {words}", sizing)
+        for words in ("for the supervisor", "a worker at rest", "under mixed load")
     )
+    assert supervisor is not None
+    assert rest is not None
     assert loaded is not None
-    assert queue is not None
     for pod in SERVING:
         resources = container(pod)["resources"]
         workers = int(resources["limits"]["cpu"])
-        needed = workers * (int(loaded[1]) + int(queue[1]))
         assert resources["requests"]["cpu"] == resources["limits"]["cpu"], "the workers follow the limit"
-        assert int(resources["requests"]["memory"].removesuffix("Mi")) > needed
+        requested = int(resources["requests"]["memory"].removesuffix("Mi"))
+        assert requested > int(supervisor[1]) + workers * int(loaded[1])
+        limit = int(resources["limits"]["memory"].removesuffix("Gi")) << 10
+        (tmp_path / "memory.max").write_text(str(limit << 20))
+        budget = budget_bytes(workers, tmp_path) / 2**20
+        assert int(supervisor[1]) + workers * (int(rest[1]) + 1.25 * budget) <= limit, "whatever is sent"
 
 
 def test_every_variable_is_a_setting_and_the_service_takes_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
