@@ -133,9 +133,7 @@ class Batcher:
         loop, now, due = asyncio.get_running_loop(), self.clock(), math.inf if deadline is None else deadline
         size = self._admissible(rows, due - now)
         draws = size * samples
-        queue = self._short if self._pace.any * draws < self.inline_seconds else self._long
-        if due < math.inf and (queue.draws or queue is self._long):  # a short one alone is not late
-            self._refuse_hopeless(queue, client, draws, due, now)
+        queue = self._refuse_hopeless(draws, client, due, now)
         if self._queued_rows + size > self.max_queue_rows:
             self._make_room(client, size)
         if self._loop_task is None:
@@ -162,8 +160,10 @@ class Batcher:
     def refuse_if_late(self, rows: int, samples: int, deadline: float, client: str) -> None:
         """Say no to a request before the work that it takes elsewhere, if it would be refused for its deadline here.
 
+        It only looks, so that any thread may call it.
+
         Args:
-            rows: its rows; more than run on the event loop.
+            rows: its rows.
             samples: draws a row.
             deadline: time on the batcher's clock, in seconds.
             client: who asks.
@@ -172,7 +172,7 @@ class Batcher:
             QueueFull: so much work waits that it would be late.
             DeadlineExceeded: it would be late by itself.
         """
-        self._refuse_hopeless(self._long, client, rows * samples, deadline, self.clock())
+        self._refuse_hopeless(rows * samples, client, deadline, self.clock())
 
     def is_full(self, client: str, rows: float) -> bool:
         """Whether more than so many rows wait, and of this client as many as of others or more."""
@@ -215,11 +215,14 @@ class Batcher:
             raise DeadlineExceeded("the deadline had passed on arrival")
         return size
 
-    def _refuse_hopeless(self, queue: FairQueue, client: str, draws: int, due: float, now: float) -> None:
-        """Say no at once to what should not be done by its deadline."""
-        left, long = due - now, queue is self._long
+    def _refuse_hopeless(self, draws: int, client: str, due: float, now: float) -> FairQueue:
+        """Say no at once to what should not be done by its deadline; returns where it waits otherwise."""
+        long = self._pace.any * draws >= self.inline_seconds
+        queue, left = self._long if long else self._short, due - now
+        if left == math.inf or not (long or queue.draws):  # a short one alone is not late
+            return queue
         if self._pace.seconds(queue.draws + draws, now, long=long) <= left:
-            return
+            return queue
         alone = self._pace.seconds(draws, now, long=long)
         if alone > left * (1.0 if queue or self._thread_taken else _CERTAIN):
             raise DeadlineExceeded(
@@ -228,6 +231,7 @@ class Batcher:
         wait = self._pace.seconds(queue.draws_before(client, draws) - draws, now, long=long)
         if queue and wait + alone > left:
             raise QueueFull(f"about {_said(wait)} of work wait before these records already; try again then")
+        return queue
 
     def _make_room(self, client: str, size: int) -> None:
         """Have those that hold most of the queue give up what came last, for a client that has less than its share."""

@@ -2,7 +2,7 @@
 
 from bundle.fields import RecordSchema
 
-THREAD_BYTES = 2**19
+THREAD_BYTES = 2**17
 """Bodies of tables above this are decoded on a thread."""
 IMAGE_THREAD_BYTES = 2**14
 """The same of images: a file takes a tenth of a millisecond, however small."""

@@ -49,13 +49,14 @@ class Explainer:
         """Most records that a request may have explained with so many draws."""
         return min(self._most, max(1, REQUEST_NUMBERS // decoded_numbers(self._manifest.record, samples)))
 
-    def refuse(self, records: int, samples: int, deadline: float) -> None:
+    def refuse(self, records: int, samples: int, deadline: float, asking: str) -> None:
         """Say no, where there is reason to, before anything is scored.
 
         Args:
             records: How many.
             samples: Number of draws, L.
             deadline: On `time.monotonic`, in seconds.
+            asking: The client that asks.
 
         Raises:
             RequestInvalid: More records than are explained at a time.
@@ -64,7 +65,7 @@ class Explainer:
         if records > (limit := self.limit(samples)):
             detail = f"at most {limit} records of this model are explained in a request with {samples} draws"
             raise RequestInvalid([Fault("/explain", detail)])
-        self._batcher.refuse_if_late(records, samples, deadline, client.CURRENT.get())
+        self._batcher.refuse_if_late(records, samples, deadline, asking)
 
     async def explain(self, tensors: Tensors, samples: int, deadline: float) -> Explanations:
         """Explain records.

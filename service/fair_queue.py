@@ -134,7 +134,8 @@ class FairQueue:
         """
         own = self._clients.get(name)
         mine = draws + (own.draws if own is not None else 0)
-        return mine + sum(min(mine, client.draws) for client in self._clients.values() if client is not own)
+        others = list(self._clients.values())  # in one step: another thread may look
+        return mine + sum(min(mine, client.draws) for client in others if client is not own)
 
     def rows_by_client(self) -> Iterator[tuple[str, int]]:
         """Who waits, and for how many rows."""

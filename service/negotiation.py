@@ -7,7 +7,7 @@ from typing import Protocol
 from bundle.manifest import Manifest
 from service.asgi import Headers
 from service.codecs import arrow, csv, json, ndjson
-from service.codecs.request import ScoreRequest
+from service.codecs.request import Admission, ScoreRequest, admitted
 from service.errors import MediaTypeUnsupported, NotAcceptable
 from service.question import Question
 from service.verdicts import Verdicts
@@ -18,7 +18,9 @@ class Codec(Protocol):
 
     MEDIA_TYPE: str
 
-    def decode(self, body: bytes, manifest: Manifest, max_records: int, question: Question) -> ScoreRequest:
+    def decode(
+        self, body: bytes, manifest: Manifest, max_records: int, question: Question, admission: Admission = admitted
+    ) -> ScoreRequest:
         """Read a body of `POST /score`.
 
         Args:
@@ -26,6 +28,7 @@ class Codec(Protocol):
             manifest: Of the model that is asked.
             max_records: Most records in a request.
             question: What is asked of each record, unless the body itself asks something else.
+            admission: May refuse so many records before their tensors are made.
 
         Raises:
             BodyMalformed: It is not of this media type.

@@ -4,6 +4,9 @@ import math
 
 NEWEST = 0.2
 """Weight of the newest run."""
+_SLOWER = 0.02
+"""The same where two in a row were slower than those before. Most often the processors were busy with something else,
+and what is short by itself must not be taken for long then."""
 HALF_LIFE = 10.0
 """Seconds after which an estimate that no run has confirmed is believed by half: one that refuses all work would
 otherwise never be put right."""
@@ -25,7 +28,8 @@ class Pace:
     def __init__(self, long_draws: float) -> None:
         self._long_draws = long_draws
         self.any = math.inf
-        """Of any run; infinity while it is not known."""
+        """Of any run, when little disturbs it; infinity while it is not known."""
+        self._last = math.inf
         self._long = math.inf
         self._noted = 0.0
 
@@ -39,8 +43,9 @@ class Pace:
             long: Whether it was made of requests that are not short.
         """
         newest = seconds / draws
+        lower, self._last = min(newest, self._last), newest
         past = self.any if math.isfinite(self.any) else newest
-        self.any = past + NEWEST * (newest - past)
+        self.any = past + (_SLOWER if lower > past else NEWEST) * (lower - past)
         if not math.isfinite(self._long):
             if draws * _EVIDENCE < self._long_draws:
                 return
@@ -55,7 +60,7 @@ class Pace:
 
     def forget(self) -> None:
         """A run failed: how long the next one takes is not known."""
-        self.any = math.inf
+        self.any = self._last = math.inf
 
     def draws_of_short(self, seconds: float) -> float:
         """Draws that a short run does within some seconds; 0 while it is not known."""

@@ -91,7 +91,7 @@ class ScoreEndpoint:
             # Asked again: by now there may be another version.
             model = self._models.get(name, version)
             asked = model.question.worded(scope["query_string"], model.manifest)
-            request = await self._decoded(model, decoder, body, asked, lease)
+            request = await self._decoded(model, decoder, body, asked, lease, deadline)
             compress = b"accept-encoding" in headers and negotiation.gzip_wanted(headers)
             records, question = request.records, request.question
             # Otherwise nothing holds on to the body, which is larger than its tensors.
@@ -125,17 +125,18 @@ class ScoreEndpoint:
                 model.shadow.offer(again, self._budget)
 
     async def _decoded(
-        self, model: ServedModel, decoder: Codec, body: bytes, question: Question, lease: Lease
+        self, model: ServedModel, decoder: Codec, body: bytes, question: Question, lease: Lease, deadline: float
     ) -> ScoreRequest:
         """What a body holds; its parser is entered only once all that it may make is reserved."""
         started = time.perf_counter()
         asked = (body, model.manifest, model.largest_request)
+        admission = model.admission(deadline)
         if takes_long(model.schema, len(body)):
             lease.need(len(body) + await self._decoding.run(decoder.bound, *asked))
-            request = await self._decoding.run(decoder.decode, *asked, question)
+            request = await self._decoding.run(decoder.decode, *asked, question, admission)
         else:
             lease.need(len(body) + decoder.bound(*asked))
-            request = decoder.decode(*asked, question)
+            request = decoder.decode(*asked, question, admission)
         self._stages.decoded(started)
         return request
 

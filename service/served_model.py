@@ -19,6 +19,7 @@ from bundle.store import Bundle
 from service import client
 from service.batcher import Batcher
 from service.codecs.json import decode
+from service.codecs.request import Admission
 from service.device import DeviceUnavailable
 from service.drift import FieldCounts
 from service.errors import QueueFull, ServiceError
@@ -146,6 +147,21 @@ class ServedModel:
         if self._batcher.is_full(client.CURRENT.get(), self._full):
             raise QueueFull(f"{self._batcher.queued_rows} records are waiting already; try again soon")
 
+    def admission(self, deadline: float) -> Admission:
+        """What refuses records of the current client that would be late, before their tensors are made.
+
+        Args:
+            deadline: On `time.monotonic`, in seconds.
+        """
+        asking, explainer = client.CURRENT.get(), self.explainer
+
+        def admit(records: int, question: Question) -> None:
+            self._batcher.refuse_if_late(records, question.samples, deadline, asking)
+            if question.explain and explainer is not None:
+                explainer.refuse(records, question.samples, deadline, asking)
+
+        return admit
+
     async def score(self, tensors: Tensors, question: Question, deadline: float) -> tuple[Verdicts, Timing]:
         """Score records.
 
@@ -158,7 +174,7 @@ class ServedModel:
             BatcherError: See `service.batcher`.
         """
         if question.explain and self.explainer is not None:
-            self.explainer.refuse(len(next(iter(tensors.values()))), question.samples, deadline)
+            self.explainer.refuse(len(next(iter(tensors.values()))), question.samples, deadline, client.CURRENT.get())
         trace = CURRENT.get()
         if trace is not None and trace.recorded:
             answer = await self._traced(trace, tensors, question.samples, deadline)

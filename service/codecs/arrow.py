@@ -18,7 +18,7 @@ from bundle.fields import BooleanField, CategoricalField, ImageField, NumericFie
 from bundle.manifest import Manifest
 from bundle.records import encode_columns
 from service.codecs import explained, ipc
-from service.codecs.request import ScoreRequest
+from service.codecs.request import Admission, ScoreRequest, admitted
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords, pointer
 from service.question import Question
 from service.verdicts import Verdicts
@@ -65,7 +65,9 @@ _PLAIN, _VALUE = 40, 112  # columns put together and converted; with objects, an
 _BASE = 2**19
 
 
-def decode(body: bytes, manifest: Manifest, max_records: int, question: Question) -> ScoreRequest:
+def decode(
+    body: bytes, manifest: Manifest, max_records: int, question: Question, admission: Admission = admitted
+) -> ScoreRequest:
     """Read a body of `POST /score`.
 
     Args:
@@ -73,6 +75,7 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
         manifest: Of the model that is asked.
         max_records: Most records in a request.
         question: What is asked of each record.
+        admission: May refuse so many records before their tensors are made.
 
     Raises:
         BodyMalformed: Not a stream, damaged, or with more after its end.
@@ -82,7 +85,7 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
     """
     schema = manifest.record
     try:
-        ipc.survey(body, schema, max_records)
+        admission(ipc.survey(body, schema, max_records).rows, question)
         source = pa.BufferReader(body)
         # Misaligned numbers are copied: not every processor reads them where they are.
         options = pa.ipc.IpcReadOptions(ensure_alignment=pa.ipc.Alignment.DataTypeSpecific, use_threads=False)

@@ -17,7 +17,7 @@ from bundle.fields import RecordSchema
 from bundle.manifest import Manifest
 from bundle.records import MISSING_TEXTS
 from service.codecs import arrow, scan
-from service.codecs.request import ScoreRequest
+from service.codecs.request import Admission, ScoreRequest, admitted
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords
 from service.question import Question
 from service.verdicts import Verdicts
@@ -47,7 +47,9 @@ class Ragged(Exception):
     """A row has more or fewer cells than the header; the message says which."""
 
 
-def decode(body: bytes, manifest: Manifest, max_records: int, question: Question) -> ScoreRequest:
+def decode(
+    body: bytes, manifest: Manifest, max_records: int, question: Question, admission: Admission = admitted
+) -> ScoreRequest:
     """Read a body of `POST /score`.
 
     Args:
@@ -55,6 +57,7 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
         manifest: Of the model that is asked.
         max_records: Most records in a request.
         question: What is asked of each record.
+        admission: May refuse so many records before their tensors are made.
 
     Raises:
         BodyMalformed: Not CSV, or not UTF-8.
@@ -84,6 +87,7 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
         raise BodyMalformed("not CSV in UTF-8 with a header row, or damaged") from error
     if table.num_rows > max_records:
         raise TooManyRecords(f"{table.num_rows} records; a request holds at most {max_records}, so send several")
+    admission(table.num_rows, question)
     try:
         return ScoreRequest(arrow.tensors(schema, cells(schema, table)), question)
     except InvalidRecords as error:

@@ -10,7 +10,7 @@ from bundle.fields import RecordSchema
 from bundle.manifest import Manifest
 from bundle.records import encode_records
 from service.codecs import syntax
-from service.codecs.request import ScoreRequest
+from service.codecs.request import Admission, ScoreRequest, admitted
 from service.codecs.syntax import Counts, Most
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords, pointer
 from service.question import MEMBERS, Question
@@ -71,7 +71,9 @@ def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
     return syntax.bound(body, counts, schema, min(max_records, counts.nested))
 
 
-def decode(body: bytes, manifest: Manifest, max_records: int, question: Question) -> ScoreRequest:
+def decode(
+    body: bytes, manifest: Manifest, max_records: int, question: Question, admission: Admission = admitted
+) -> ScoreRequest:
     """Read a body of `POST /score`.
 
     Args:
@@ -79,6 +81,7 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
         manifest: Of the model that is asked.
         max_records: Most records in a request.
         question: What is asked of each record, unless the body asks something else.
+        admission: May refuse so many records before their tensors are made.
 
     Raises:
         BodyMalformed: Not JSON; see `parse`.
@@ -100,6 +103,7 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
     assert isinstance(records, list)
     if len(records) > max_records:
         raise TooManyRecords(f"{len(records)} records; a request holds at most {max_records}, so send several")
+    admission(len(records), question)
     try:
         tensors = encode_records(manifest.record, records)
     except InvalidRecords as error:

@@ -12,7 +12,7 @@ from bundle.fields import RecordSchema, Tensors
 from bundle.manifest import Manifest
 from bundle.records import encode_records
 from service.codecs import json, scan, syntax
-from service.codecs.request import ScoreRequest
+from service.codecs.request import Admission, ScoreRequest, admitted
 from service.codecs.syntax import Counts, Most
 from service.errors import Fault, RequestInvalid, TooManyRecords, pointer
 from service.question import Question
@@ -45,7 +45,9 @@ class Records:
     problems: dict[int, list[Problem]]
 
 
-def decode(body: bytes, manifest: Manifest, max_records: int, question: Question) -> ScoreRequest:
+def decode(
+    body: bytes, manifest: Manifest, max_records: int, question: Question, admission: Admission = admitted
+) -> ScoreRequest:
     """Read a whole body of `POST /score`; `service.stream` reads those that are answered line by line.
 
     Args:
@@ -53,6 +55,7 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
         manifest: Of the model that is asked.
         max_records: Most records in a request.
         question: What is asked of each record.
+        admission: May refuse so many records before their tensors are made.
 
     Raises:
         RequestInvalid: A line that does not fit, by its number, from 1.
@@ -63,6 +66,7 @@ def decode(body: bytes, manifest: Manifest, max_records: int, question: Question
     numbered = list(islice(_lines(body), max_records + 1))
     if len(numbered) > max_records:
         raise TooManyRecords(f"over {max_records} records; a request holds at most {max_records}, so send several")
+    admission(len(numbered), question)
     records = parse(manifest.record, [line for _, line in numbered], enough=1)
     faults = [
         Fault(pointer(number) if each.field is None else pointer(number, each.field), each.detail)

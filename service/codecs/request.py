@@ -1,9 +1,18 @@
 """What a client asks for, whatever the format."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from bundle.fields import Tensors
 from service.question import Question
+
+Admission: TypeAlias = Callable[[int, Question], None]
+"""Told how many records ask what, before their tensors are made; raises what refuses them. Called by any thread."""
+
+
+def admitted(records: int, question: Question) -> None:
+    """The admission of what nobody refuses."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ class OpenInference:
             body = await self._bodies.read(call.headers, call.receive, lease, seconds, becomes)
             # Asked again: by now there may be another version.
             model = self._models.get(call.name, call.version)
-            asked, decoded = await self._infer.read(model, call.headers, body, lease)
+            asked, decoded = await self._infer.read(model, call.headers, body, lease, deadline)
             again = None if model.shadow is None else self._infer.again(model, call.headers, body)
             del body  # it may be larger than what is queued
             await self._infer(model, call.headers, asked, decoded, arrived, deadline, call.send)

@@ -43,7 +43,9 @@ class Inference:
         self._encoding = encoding
         self._stages = Stages(metrics)
 
-    async def read(self, model: ServedModel, headers: Headers, body: bytes, lease: Lease) -> tuple[InferRequest, float]:
+    async def read(
+        self, model: ServedModel, headers: Headers, body: bytes, lease: Lease, deadline: float
+    ) -> tuple[InferRequest, float]:
         """What a body asks for, and how many seconds it took to tell.
 
         Its parser is entered only once all that it may make is reserved; afterwards the lease holds what is asked for,
@@ -54,19 +56,21 @@ class Inference:
             headers: The request's.
             body: Inflated.
             lease: Of the request; it holds the body.
+            deadline: When the answer is due, on `time.monotonic`, in seconds.
 
         Raises:
             ServiceError: It does not fit.
         """
         started = time.perf_counter()
         given = (body, headers.get(request.HEADER_LENGTH), model.manifest, model.largest_request)
+        admission = model.admission(deadline)
         try:
             if takes_long(model.schema, len(body)):
                 lease.need(len(body) + await self._decoding.run(request.bound, *given))
-                asked = await self._decoding.run(request.decode, *given)
+                asked = await self._decoding.run(request.decode, *given, admission)
             else:
                 lease.need(len(body) + request.bound(*given))
-                asked = request.decode(*given)
+                asked = request.decode(*given, admission)
             answer = footprint.of_answer(
                 json.MEDIA_TYPE, model.manifest, asked.records, explain=False, compressed=b"accept-encoding" in headers
             )

@@ -8,6 +8,7 @@ from bundle import images
 from bundle.fields import RecordSchema, Tensors
 from bundle.manifest import Manifest
 from service.codecs import json, scan, syntax
+from service.codecs.request import Admission, admitted
 from service.codecs.syntax import Counts, Most
 from service.errors import BodyMalformed, Fault, RequestInvalid
 from service.openinference.outputs import OUTPUTS
@@ -56,7 +57,13 @@ class InferRequest:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-def decode(body: bytes, header_length: bytes | None, manifest: Manifest, max_records: int) -> InferRequest:
+def decode(
+    body: bytes,
+    header_length: bytes | None,
+    manifest: Manifest,
+    max_records: int,
+    admission: Admission = admitted,
+) -> InferRequest:
     """Read a body of `infer`.
 
     Args:
@@ -64,6 +71,7 @@ def decode(body: bytes, header_length: bytes | None, manifest: Manifest, max_rec
         header_length: The header `Inference-Header-Content-Length`; without it, all of the body is JSON.
         manifest: Of the model that is asked.
         max_records: Most records in a request.
+        admission: May refuse so many records before their tensors are put together.
 
     Raises:
         BodyMalformed: The JSON is none, or is not as long as the header says.
@@ -96,6 +104,7 @@ def decode(body: bytes, header_length: bytes | None, manifest: Manifest, max_rec
     reader = TensorReader(body, length, max_records, _widest(manifest.record), files)
     tensors = [reader.read(position, each) for position, each in enumerate(inputs)]
     reader.end()
+    admission(tensors[0].rows, question)
     seconds = timeout / 1e6 if timeout else None
     return InferRequest(identifier, to_tensors(manifest.record, tensors), question, seconds, outputs)
 

@@ -210,10 +210,11 @@ async def test_short_runs_stay_on_the_loop_and_join_what_came_in_one_turn() -> N
             before = len(backend.runs)
             await turns(1)
             assert len(backend.runs) <= before + 1  # one run a turn, or the loop would be held for longer
-        backend.seconds_per_draw = 1.0
-        await score(batcher, [1])
-        await score(batcher, [2])
-        assert [run.thread == here for run in backend.runs[3:]] == [True] * 6 + [False]
+        backend.seconds_per_draw = 10.0
+        for each in (1, 2, 3):
+            await score(batcher, [each])
+        # One slow run may be the machine's; a second one is the model's.
+        assert [run.thread == here for run in backend.runs[3:]] == [True] * 7 + [False]
 
 
 @pytest.mark.parametrize("way", ["error", "cancelled"])
