@@ -146,7 +146,7 @@ def _explanations() -> Request:
 
 
 def _stream() -> Request:
-    lines = (orjson.dumps(RECORD) + b"\n") * 300_000
+    lines = (orjson.dumps(RECORD) + b"\n") * 4_000
     return packed(Request("/score?samples=256", {"Content-Type": NDJSON}, lines))
 
 
