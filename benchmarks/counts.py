@@ -36,8 +36,8 @@ from benchmarks.serving.load import closed_loop, require_wrk
 from benchmarks.serving.model import prepared, simulate
 from benchmarks.serving.report import show, titled
 from benchmarks.serving.servers import HOST, Server, free_port
-from service import cpus
-from service.metrics import FLUSH_SECONDS
+from service.engine import cpus
+from service.telemetry.metrics import FLUSH_SECONDS
 
 CONNECTIONS = 16
 SIZES = (1, 1, 1, 4, 16)  # records in a request, chosen at random

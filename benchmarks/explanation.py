@@ -29,10 +29,10 @@ from benchmarks.serving.heading import heading
 from bundle import contents, store
 from bundle.explanation import COVERAGE, Explanations
 from bundle.fields import Tensors
-from service.question import Question
-from service.served_model import open_explainer, open_scorer
+from service.engine.question import Question
+from service.engine.verdicts import answered, judge
+from service.models.opening import open_explainer, open_scorer
 from service.settings import Settings
-from service.verdicts import answered, judge
 from training import config, pipeline, schema
 from training.data import Data
 

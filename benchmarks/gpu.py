@@ -37,8 +37,8 @@ import onnxruntime
 import torch
 
 from bundle.fields import NumericField, RecordSchema
-from service.device import DeviceUnavailable
-from service.scorer import Scorer as Served
+from service.engine.device import DeviceUnavailable
+from service.engine.scorer import Scorer as Served
 from training.config import NetworkConfig
 from training.export import export
 from training.noise import noise_table

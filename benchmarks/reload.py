@@ -28,7 +28,7 @@ from benchmarks.serving.model import NAME, in_fresh_process, prepared, simulate,
 from benchmarks.serving.report import MEBIBYTE, show, titled
 from benchmarks.serving.servers import HOST, Server, free_port
 from bundle import registry, store
-from service import cpus
+from service.engine import cpus
 
 CLIENTS = 64
 FOLLOWED_SECONDS = 1.5  # until every worker has seen a change

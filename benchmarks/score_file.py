@@ -69,7 +69,7 @@ def score(models: Path, source: Path, target: Path) -> Run:
 
 def graph_alone(models: Path, source: Path) -> float:
     """Seconds of the product's scorer on the file's rows, read and in memory before."""
-    from service.served_model import open_scorer
+    from service.models.opening import open_scorer
     from service.settings import Settings
 
     scorer = open_scorer(store.load(models, NAME, store.served_version(models, NAME)), Settings(device="cpu"))

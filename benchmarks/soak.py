@@ -35,7 +35,7 @@ from benchmarks.serving.load import Load, closed_loop, require_wrk
 from benchmarks.serving.model import prepared, simulate
 from benchmarks.serving.report import MEBIBYTE, show, titled
 from benchmarks.serving.servers import HOST, Server, free_port
-from service import cpus
+from service.engine import cpus
 
 SIZES = {1: 70, 8: 15, 64: 10, 512: 4, 4096: 1}  # records in a request, and how often of a hundred
 BROKEN = "no JSON"

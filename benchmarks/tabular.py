@@ -28,7 +28,7 @@ from sklearn.ensemble import IsolationForest
 from bundle import store
 from bundle.fields import RecordSchema
 from bundle.manifest import TABLE_SCORES
-from service.served_model import open_scorer
+from service.models.opening import open_scorer
 from service.settings import Settings
 from training import config, pipeline, schema
 from training.data import Data, read, split

@@ -41,7 +41,7 @@ def demo(
             _train(Path(folder) / "transactions.parquet", models, console)
     if not serve:
         return
-    from service import launch
+    from service.process import start as launch
     from service.settings import Settings
 
     _print_commands(port)

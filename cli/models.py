@@ -13,8 +13,8 @@ from rich.table import Table
 from cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 if TYPE_CHECKING:
+    from service.models.signature import PublicKeys
     from service.settings import Settings
-    from service.signature import PublicKeys
 
 app = typer.Typer(help="List, check and choose the versions that are served.", no_args_is_help=True)
 
@@ -103,7 +103,7 @@ def sign(
 ) -> None:
     """Verify a version byte by byte and vouch for it: under this name and number, and as it is now."""
     from bundle import store
-    from service import signature
+    from service.models import signature
 
     root, name, number = _version(version)
     private = signature.private_key(key)
@@ -122,7 +122,7 @@ def verify(
     """Compare every byte with its manifest, the golden records with what they scored at export, and who signed it."""
     from bundle import store
     from bundle.errors import BundleError
-    from service import signature
+    from service.models import signature
 
     file = key or _settings().trusted_keys
     trusted = None if file is None else signature.public_keys(file)
@@ -178,7 +178,7 @@ def _verified(root: Path, name: str, version: int, trusted: "PublicKeys | None")
         BundleError: It would be refused.
     """
     from bundle import store
-    from service import signature, trial
+    from service.models import signature, trial
 
     bundle, settings = store.load(root, name, version), _settings()
     if trusted is not None:

@@ -37,10 +37,10 @@ def score_file(
     from bundle.explanation import Explanations
     from service import files
     from service.codecs import explained
-    from service.question import Question
-    from service.served_model import open_explainer, open_scorer, read
+    from service.engine.question import Question
+    from service.engine.verdicts import Verdicts, answered, judge
+    from service.models.opening import open_explainer, open_scorer, read
     from service.settings import Settings
-    from service.verdicts import Verdicts, answered, judge
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     if not (source.is_file() or source.is_dir()):

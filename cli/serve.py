@@ -22,8 +22,9 @@ def serve(
     """Serve every model of a folder; SURPRISAL_* variables set the rest, a flag wins."""
     from pydantic import ValidationError
 
-    from service import launch, signature
-    from service.device import DeviceUnavailable
+    from service.engine.device import DeviceUnavailable
+    from service.models import signature
+    from service.process import start as launch
     from service.settings import Settings
 
     flags: dict[str, Any] = {"models": models, "host": host, "port": port, "workers": workers, "device": device}

@@ -1,12 +1,11 @@
 """Settings of the service: `SURPRISAL_*` environment variables; a flag of the command line wins."""
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from service.client import networks
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: the folder that workers share their counts in. prometheus_client reads it as it is imported."""
@@ -170,3 +169,18 @@ class Settings(BaseSettings):
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together: one of them is not set")
         return self
+
+
+def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Addresses and networks, separated by commas.
+
+    Raises:
+        ValueError: One of them is neither; the message says which place.
+    """
+    found = []
+    for place, part in enumerate(filter(None, map(str.strip, text.split(","))), 1):
+        try:
+            found.append(ip_network(part, strict=False))
+        except ValueError as error:
+            raise ValueError(f"number {place} is no address and no network such as 10.0.0.0/8") from error
+    return tuple(found)

@@ -19,7 +19,7 @@ import pyarrow.parquet
 import pytest
 
 from bundle import store
-from service.app import Application
+from service.front.app import Application
 from service.settings import Settings
 from training import config, data, image_files, pipeline, transactions
 

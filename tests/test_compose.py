@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from service.settings import Settings
-from service.tracing import LAST_SPANS_SECONDS
+from service.telemetry.tracing import LAST_SPANS_SECONDS
 
 ROOT = Path(__file__).parents[1]
 GRAFANA = ROOT / "deploy" / "grafana"

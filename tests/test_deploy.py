@@ -10,9 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import AliasChoices
 
-from service.app import Application
-from service.problems import STATUS
+from service.front.app import Application
 from service.settings import Settings
+from service.wire.problems import STATUS
 from tests.conftest import in_process
 
 ROOT = Path(__file__).parents[1]

@@ -13,10 +13,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from service.memory import budget_bytes
-from service.metrics import Metrics
 from service.settings import Settings
-from service.tracing import LAST_SPANS_SECONDS
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import LAST_SPANS_SECONDS
+from service.wire.memory import budget_bytes
 from tests.test_deploy import variable
 
 ROOT = Path(__file__).parents[1]

@@ -96,7 +96,7 @@ class Server:
     def worker_processes(self) -> list[int]:
         """The processes that answer: those that a supervisor has started, or the only one."""
         ancestor, *others = family(self.process.pid)
-        return [process for process in others if b"service.worker" in _command(process)] or others or [ancestor]
+        return [process for process in others if b"service.process.worker" in _command(process)] or others or [ancestor]
 
     def log(self) -> str:
         """All that it wrote."""

@@ -32,7 +32,7 @@ from benchmarks.serving.load import require_wrk
 from benchmarks.serving.model import prepared, simulate
 from benchmarks.serving.servers import HOST, Launch, NotStarted
 from benchmarks.serving.visit import Plan
-from service import cpus
+from service.engine import cpus
 
 
 def parse() -> argparse.Namespace:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from service import cpus
+from service.engine import cpus
 
 PACKAGES = ("onnxruntime", "uvicorn", "fastapi", "numpy", "orjson", "pyarrow")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.serving.formats import json_arrays
 from benchmarks.serving.model import NAME, SAMPLES, simulate
 from bundle import contents, store
-from service import cpus
+from service.engine import cpus
 
 BATCH = 512
 WARM_UP_SECONDS = 0.5
@@ -38,7 +38,7 @@ class Limits:
 
 def graph_alone(models: Path) -> Turn:
     """ONNX Runtime as the product runs it, on all threads that its scorer takes; tensors in, tensors out."""
-    from service.served_model import open_scorer
+    from service.models.opening import open_scorer
     from service.settings import Settings
 
     scorer = open_scorer(store.load(models, NAME, store.served_version(models, NAME)), Settings(device="cpu"))
@@ -53,9 +53,9 @@ def graph_alone(models: Path) -> Turn:
 def json_to_json(models: Path) -> Turn:
     """What the service itself does with a body, by its own functions: decode, score, judge, encode."""
     from service.codecs import json
-    from service.served_model import open_scorer
+    from service.engine.verdicts import judge
+    from service.models.opening import open_scorer
     from service.settings import Settings
-    from service.verdicts import judge
 
     opened = store.load(models, NAME, store.served_version(models, NAME))
     scorer, calibration, manifest = (

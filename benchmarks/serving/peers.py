@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.serving.formats import oip_json, records_alone
 from benchmarks.serving.model import NAME
 from benchmarks.serving.servers import HOST, PEERS, Launch, graph_environment, in_words, uvicorn
-from service import cpus
+from service.engine import cpus
 
 PACKAGES = {
     "mlserver": ("mlserver", "httptools", "uvloop", "onnxruntime"),

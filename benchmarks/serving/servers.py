@@ -14,7 +14,7 @@ from types import TracebackType
 
 from benchmarks.serving.formats import Make, Request, json_arrays
 from benchmarks.serving.model import SAMPLES, bundle_folder, simulate
-from service import cpus
+from service.engine import cpus
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / "benchmarks" / "peers"
@@ -161,7 +161,7 @@ class Server:
         called = {
             process: Path("/proc", str(process), "cmdline").read_bytes() for process in _family(self._process.pid)
         }
-        return [process for process, command in called.items() if b"service.worker" in command]
+        return [process for process, command in called.items() if b"service.process.worker" in command]
 
     def log(self) -> str:
         """The end of what it wrote."""

@@ -18,10 +18,10 @@ from bundle.fields import BooleanField, CategoricalField, ImageField, NumericFie
 from bundle.manifest import Manifest
 from bundle.records import encode_columns
 from service.codecs import explained, ipc
-from service.codecs.request import Admission, ScoreRequest, admitted
+from service.engine.question import Question
+from service.engine.request import Admission, ScoreRequest, admitted
+from service.engine.verdicts import Verdicts
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords, pointer
-from service.question import Question
-from service.verdicts import Verdicts
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 
@@ -110,7 +110,7 @@ def decode(
 
 
 def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
-    """Most bytes that `decode` makes of a body, the body itself apart; see `service.negotiation.Codec.bound`."""
+    """Most bytes that `decode` makes of a body, the body itself apart; see `service.score.negotiation.Codec.bound`."""
     schema = manifest.record
     found = _survey(body, schema, max_records)
     columns = found.tables

@@ -17,10 +17,10 @@ from bundle.fields import RecordSchema
 from bundle.manifest import Manifest
 from bundle.records import MISSING_TEXTS
 from service.codecs import arrow, scan
-from service.codecs.request import Admission, ScoreRequest, admitted
+from service.engine.question import Question
+from service.engine.request import Admission, ScoreRequest, admitted
+from service.engine.verdicts import Verdicts
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords
-from service.question import Question
-from service.verdicts import Verdicts
 
 MEDIA_TYPE = "text/csv"
 
@@ -95,7 +95,7 @@ def decode(
 
 
 def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
-    """Most bytes that `decode` makes of a body, the body itself apart; see `service.negotiation.Codec.bound`."""
+    """Most bytes that `decode` makes of a body, the body itself apart; see `service.score.negotiation.Codec.bound`."""
     schema = manifest.record
     if len(body) <= _SMALL and not schema.image:
         return _BASE + len(body) * _WORST + (body.count(b"\n") + body.count(b"\r")) * len(schema.names) * _VALUE

@@ -10,11 +10,11 @@ from bundle.fields import RecordSchema
 from bundle.manifest import Manifest
 from bundle.records import encode_records
 from service.codecs import syntax
-from service.codecs.request import Admission, ScoreRequest, admitted
 from service.codecs.syntax import Counts, Most
+from service.engine.question import MEMBERS, Question
+from service.engine.request import Admission, ScoreRequest, admitted
+from service.engine.verdicts import Verdicts
 from service.errors import BodyMalformed, Fault, RequestInvalid, TooManyRecords, pointer
-from service.question import MEMBERS, Question
-from service.verdicts import Verdicts
 
 MEDIA_TYPE = "application/json"
 MOST_ROWS = 2**21
@@ -62,7 +62,7 @@ def most_of(schema: RecordSchema, max_records: int) -> Most:
 
 
 def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
-    """Most bytes that `decode` makes of a body, the body itself apart; see `service.negotiation.Codec.bound`."""
+    """Most bytes that `decode` makes of a body, the body itself apart; see `service.score.negotiation.Codec.bound`."""
     schema = manifest.record
     if len(body) <= syntax.SMALL and not schema.image:
         return syntax.small(body, len(schema.names))

@@ -12,11 +12,11 @@ from bundle.fields import RecordSchema, Tensors
 from bundle.manifest import Manifest
 from bundle.records import encode_records
 from service.codecs import json, scan, syntax
-from service.codecs.request import Admission, ScoreRequest, admitted
 from service.codecs.syntax import Counts, Most
+from service.engine.question import Question
+from service.engine.request import Admission, ScoreRequest, admitted
+from service.engine.verdicts import Verdicts
 from service.errors import Fault, RequestInvalid, TooManyRecords, pointer
-from service.question import Question
-from service.verdicts import Verdicts
 
 MEDIA_TYPE = "application/x-ndjson"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -48,7 +48,7 @@ class Records:
 def decode(
     body: bytes, manifest: Manifest, max_records: int, question: Question, admission: Admission = admitted
 ) -> ScoreRequest:
-    """Read a whole body of `POST /score`; `service.stream` reads those that are answered line by line.
+    """Read a whole body of `POST /score`; `service.score.stream` reads those that are answered line by line.
 
     Args:
         body: UTF-8; a line is a record by field name or in field order, and blank ones are passed over.
@@ -81,7 +81,7 @@ def decode(
 
 
 def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
-    """Most bytes that `decode` makes of a body, the body itself apart; see `service.negotiation.Codec.bound`."""
+    """Most bytes that `decode` makes of a body, the body itself apart; see `service.score.negotiation.Codec.bound`."""
     if len(body) > syntax.SMALL:
         _most_of(manifest.record, max_records).check(body, Counts.of(body))
     # The lines are copies.

@@ -3,7 +3,7 @@
 import zlib
 from typing import Literal
 
-from service.asgi import Headers
+from service.wire.asgi import Headers
 
 Coding = Literal["gzip", "deflate"]
 

@@ -8,23 +8,23 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from service import client, footprint
-from service.asgi import Headers, Receive, Scope, Send, respond
-from service.body import BodyReader
-from service.budget import Budget, Lease
-from service.codecs import json
+from service.codecs import footprint, json
 from service.errors import MethodNotAllowed, NotReady, RouteNotFound, ServiceError
-from service.metrics import Metrics
-from service.models import Models
+from service.models.registry import Models
 from service.openinference import metadata, repository
 from service.openinference.infer import Inference
 from service.openinference.outputs import JSON
 from service.openinference.statistics import InferStatistics
-from service.problems import problem
-from service.score import seconds_allowed
 from service.settings import Settings
-from service.threads import Threads
-from service.trace import Trace
+from service.telemetry.metrics import Metrics
+from service.wire import client
+from service.wire.asgi import Headers, Receive, Scope, Send, respond
+from service.wire.body import BodyReader
+from service.wire.budget import Budget, Lease
+from service.wire.deadline import seconds_allowed
+from service.wire.problems import problem
+from service.wire.threads import Threads
+from service.wire.trace import Trace
 
 PREFIX = "/v2"
 

@@ -3,22 +3,20 @@
 import time
 
 from bundle.fields import Tensors
-from service import footprint
-from service.asgi import Headers, Send, respond
-from service.budget import Lease
-from service.codecs import json
-from service.decoding import takes_long
-from service.metrics import Metrics
+from service.codecs import footprint, json
+from service.codecs.thread_limits import THREAD_RECORDS, takes_long
+from service.models.served_model import ServedModel
+from service.models.shadow import Body
 from service.openinference import coding, outputs, request
 from service.openinference.coding import Coding
 from service.openinference.outputs import InferAnswer
 from service.openinference.request import InferRequest
 from service.openinference.statistics import InferStatistics
-from service.score import THREAD_RECORDS
-from service.served_model import ServedModel
-from service.shadow import Body
-from service.stages import Stages
-from service.threads import Threads
+from service.telemetry.metrics import Metrics
+from service.telemetry.stages import Stages
+from service.wire.asgi import Headers, Send, respond
+from service.wire.budget import Lease
+from service.wire.threads import Threads
 
 
 class Inference:

@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 
 from bundle.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
+from service.models.served_model import ServedModel
 from service.openinference.outputs import OUTPUTS
-from service.served_model import ServedModel
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics")
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import orjson
 
 from bundle.fields import Tensors
-from service.question import Question
+from service.engine.question import Question
 
 OUTPUTS = {
     "reconstruction_probability": "FP64",
@@ -57,7 +57,7 @@ def encode(
         version: Its version.
         identifier: Of the request, if it has one.
         question: What was asked.
-        columns: Everything that is said of B records, by output; see `service.verdicts`.
+        columns: Everything that is said of B records, by output; see `service.engine.verdicts`.
         wanted: The outputs to answer with, in order, each with whether as binary data.
     """
     outputs: list[dict[str, Any]] = []

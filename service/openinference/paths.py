@@ -6,11 +6,11 @@ import numpy as np
 
 from bundle import images
 from bundle.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
-from service.models import Models
+from service.models.registry import Models
+from service.models.served_model import ServedModel
 from service.openinference import datatype as datatypes
 from service.openinference import metadata
 from service.openinference.outputs import OUTPUTS
-from service.served_model import ServedModel
 from service.settings import Settings
 
 Schema = dict[str, Any]

@@ -5,7 +5,7 @@ from typing import Any
 from service.codecs import json
 from service.codecs.syntax import Most
 from service.errors import BodyTooLarge, Fault, RequestInvalid
-from service.models import Models
+from service.models.registry import Models
 
 LARGEST_BODY = 2**16
 """Most bytes of a request for the index, or to load or unload a model."""

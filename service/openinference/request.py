@@ -8,13 +8,13 @@ from bundle import images
 from bundle.fields import RecordSchema, Tensors
 from bundle.manifest import Manifest
 from service.codecs import json, scan, syntax
-from service.codecs.request import Admission, admitted
 from service.codecs.syntax import Counts, Most
+from service.engine.question import Question
+from service.engine.request import Admission, admitted
 from service.errors import BodyMalformed, Fault, RequestInvalid
 from service.openinference.outputs import OUTPUTS
 from service.openinference.records import to_tensors
 from service.openinference.tensor import TensorReader
-from service.question import Question
 
 HEADER_LENGTH = b"inference-header-content-length"
 

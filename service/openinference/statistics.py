@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from service.metrics import Metrics
-from service.served_model import ServedModel, Timing
+from service.models.served_model import ServedModel, Timing
+from service.telemetry.metrics import Metrics
 
 Phase = Literal["success", "fail", "queue", "compute_input", "compute_infer", "compute_output"]
 

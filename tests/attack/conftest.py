@@ -9,7 +9,7 @@ from benchmarks.attack.exchange import Request, ask
 from benchmarks.attack.memory import MEBIBYTE
 from benchmarks.attack.report import BOUND
 from benchmarks.attack.server import Server
-from service.problems import STATUS
+from service.wire.problems import STATUS
 
 BUDGET = 64
 """MiB that requests may hold in the worker."""

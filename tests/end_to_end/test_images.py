@@ -17,9 +17,9 @@ from bundle import store
 from bundle.errors import BundleRefused, GoldenMismatch
 from bundle.images import in_base64
 from bundle.manifest import Manifest
-from service.metrics import Metrics
-from service.served_model import load
+from service.models.served_model import load
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from tests.conftest import AUTOENCODER, IMAGES, NAME, in_process, running, simulate_images, until
 from tests.service.hostile_bundles import seal
 from tests.service.image_bodies import in_json

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from service.app import Application
-from service.logs import JsonFormatter
+from service.front.app import Application
 from service.settings import Settings
+from service.telemetry.logs import JsonFormatter
 from tests.conftest import NAME
 
 REQUESTS = 20_000

@@ -13,9 +13,9 @@ from scipy.stats import kstest
 from bundle import contents, store
 from bundle.calibration import Calibration
 from bundle.records import encode_columns
-from service.served_model import open_scorer
+from service.engine.verdicts import judge
+from service.models.opening import open_scorer
 from service.settings import Settings
-from service.verdicts import judge
 from tests.conftest import NAME, running
 from training import pipeline, transactions
 

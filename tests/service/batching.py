@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from service.batcher import Answer, Batcher
+from service.engine.batcher import Answer, Batcher
 
 PATIENCE = 60.0  # seconds until a test counts as hanging; no result depends on it
 

@@ -15,9 +15,9 @@ from typing import Any
 from bundle import store
 from bundle.manifest import Manifest
 from service.codecs import arrow, csv, json, ndjson
+from service.engine.question import Question
 from service.errors import ServiceError
 from service.openinference import request
-from service.question import Question
 
 MOST = 6 * 2**30
 """Bytes of address space: what takes more ends, and the machine goes on."""

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.acceptor import Acceptor
-from service.connections import Connections
-from service.worker_table import WorkerTable, new_file
+from service.process.acceptor import Acceptor
+from service.process.connections import Connections
+from service.telemetry.worker_table import WorkerTable, new_file
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batcher import Answer
+from service.engine.batcher import Answer
 from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, ShuttingDown, TooManyRecords
 from tests.service.batching import PATIENCE, kinds, score, send, serving, turns, until
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.body import PIECE, BodyReader, Inflater
-from service.budget import Budget, Lease
 from service.errors import BodyMalformed, BodyTooLarge
 from service.settings import Settings
-from service.threads import Threads
+from service.wire.body import PIECE, BodyReader, Inflater
+from service.wire.budget import Budget, Lease
+from service.wire.threads import Threads
 from tests.conftest import in_process
 from tests.service.test_score import PAYMENT
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.client import Clients
 from service.settings import Settings
+from service.wire.client import Clients
 
 PROXY = ("10.0.0.1", 5000)
 TRUSTING = Clients("10.0.0.0/8, fd00::1")

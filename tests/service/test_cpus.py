@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service import cpus
+from service.engine import cpus
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 
 from bundle.records import encode_records
 from bundle.reference import FieldBins
-from service.app import Application
+from service.front.app import Application
 from service.settings import Settings
 from tests.conftest import NAME, in_process
 from tests.service.test_metrics import Samples, key, samples

@@ -16,11 +16,11 @@ from bundle import store
 from bundle.errors import BundleRefused, GoldenMismatch
 from bundle.golden import tolerance
 from bundle.manifest import Manifest
-from service import explainer as explainers
-from service.batcher import Batcher
-from service.metrics import Metrics
-from service.served_model import load
+from service.engine.batcher import Batcher
+from service.models import explainer as explainers
+from service.models.served_model import load
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from tests.conftest import NAME, in_process
 from tests.service.hostile_bundles import seal
 from tests.service.test_formats import ARROW, CSV, FORMATS, JSON, NDJSON, results, written

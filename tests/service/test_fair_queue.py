@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.fair_queue import FairQueue
-from service.pieces import Request
+from service.engine.fair_queue import FairQueue
+from service.engine.pieces import Request
 
 ROWS, DRAWS = 8, 16
 

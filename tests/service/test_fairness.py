@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.batcher import Answer, Batcher
+from service.engine.batcher import Answer, Batcher
 from service.errors import DeadlineExceeded, QueueFull
 from tests.service.batching import Backend, kinds, score, send, serving, turns, until
 

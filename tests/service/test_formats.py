@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from service.decoding import THREAD_BYTES
-from service.score import COMPRESSED_BYTES, THREAD_RECORDS
+from service.codecs.thread_limits import THREAD_BYTES
+from service.score.endpoint import COMPRESSED_BYTES, THREAD_RECORDS
 from tests.conftest import NAME
 from tests.service.test_score import MARK, PAYMENT
 

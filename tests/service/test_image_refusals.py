@@ -18,8 +18,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from bundle.images import in_base64, png
-from service import logs
 from service.settings import Settings
+from service.telemetry import logs
 from tests.conftest import in_process, simulate_images
 from tests.service.image_bodies import file, in_arrow, in_csv, in_json, lists, tensors, text
 from tests.service.test_formats import ARROW, CSV, JSON, NDJSON, stream

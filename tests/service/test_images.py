@@ -17,9 +17,10 @@ from PIL import Image
 
 from bundle import images
 from bundle.reference import FieldBins
-from service import decoding, drift
 from service.codecs import json
+from service.codecs import thread_limits as decoding
 from service.settings import Settings
+from service.telemetry import drift
 from tests.conftest import IMAGES, in_process, simulate_images
 from tests.service.image_bodies import FORMS, in_csv, in_json
 from tests.service.test_drift import binned

@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 from bundle import registry
-from service import loading, models_folder, quarantine
-from service.address_space import ADDRESS_SPACE, out_of_memory
-from service.app import Application
-from service.models import Models
-from service.quarantine import Quarantine
-from service.refusal import LONGEST_PAUSE_SECONDS, PAUSE_SECONDS, Refusal
+from service.front.app import Application
+from service.models import loading, models_folder, quarantine
+from service.models.address_space import ADDRESS_SPACE, out_of_memory
+from service.models.quarantine import Quarantine
+from service.models.refusal import LONGEST_PAUSE_SECONDS, PAUSE_SECONDS, Refusal
+from service.models.registry import Models
 from service.settings import Settings
 from tests.conftest import NAME, in_process, running, until
 from tests.service import hostile_bundles
@@ -157,7 +157,7 @@ async def test_a_version_that_is_deleted_while_it_is_tried_is_given_up(root: Pat
 async def test_at_the_start_a_model_that_loops_keeps_no_other_from_being_served(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.models.START_SECONDS", 0.5)
+    monkeypatch.setattr("service.models.registry.START_SECONDS", 0.5)
     endless(root / NAME / "1")
     async with in_process(Settings(models=root, load_seconds=8)) as (client, app):
         assert versions(app.models) == {"other": 1}

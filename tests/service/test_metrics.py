@@ -8,7 +8,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import gate
+from service.front import gate
 from service.settings import Settings
 from tests.conftest import NAME, in_process
 

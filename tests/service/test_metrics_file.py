@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.mmap_dict import MmapedDict
 
-from service import metrics_file, metrics_folder
-from service.metrics_file import START_BYTES, MetricsFile, SharedCounts
+from service.telemetry import metrics_file, metrics_folder
+from service.telemetry.metrics_file import START_BYTES, MetricsFile, SharedCounts
 from tests.conftest import running, until
 from tests.service.test_supervisor import score, total, workers_of
 from tests.service.test_watchdog import answered

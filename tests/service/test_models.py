@@ -23,10 +23,10 @@ from bundle.errors import (
 )
 from bundle.manifest import SCHEMA_VERSION
 from bundle.store import write
-from service.metrics import Metrics
-from service.models import Models
-from service.served_model import load
+from service.models.registry import Models
+from service.models.served_model import load
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from tests.conftest import NAME, in_process
 from tests.service.hostile_bundles import seal
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from service import negotiation
 from service.codecs import arrow, csv, json, ndjson
 from service.errors import MediaTypeUnsupported, NotAcceptable
+from service.score import negotiation
 
 
 @pytest.mark.parametrize(

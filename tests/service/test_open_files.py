@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import open_files
-from service.acceptor import SAY_SECONDS, Acceptor
-from service.connections import Connections
-from service.worker_table import WorkerTable, new_file
+from service.process import open_files
+from service.process.acceptor import SAY_SECONDS, Acceptor
+from service.process.connections import Connections
+from service.telemetry.worker_table import WorkerTable, new_file
 from tests.conftest import running, until
 from tests.service.test_supervisor import total, workers_of
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from bundle.images import in_base64
-from service.problems import STATUS
 from service.settings import Settings
+from service.wire.problems import STATUS
 from tests.conftest import AUTOENCODER, IMAGES, NAME, in_process, simulate_images
 from training.pipeline import Trained
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import access
-from service.asgi import Scope
 from service.errors import ForeignOrigin, HostInvalid, UnknownHost
-from service.origins import Origins
+from service.front import access
+from service.front.origins import Origins
 from service.settings import Settings
+from service.wire.asgi import Scope
 from tests.conftest import NAME, in_process
 
 WRITES = ["POST", "PUT", "PATCH", "DELETE", "PROPFIND"]

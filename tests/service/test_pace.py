@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.pace import Pace
+from service.engine.pace import Pace
 
 SHORT = 16
 """Draws of a short run."""

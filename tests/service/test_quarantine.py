@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 
-from service import quarantine
-from service.quarantine import MOST_STRIKES, Quarantine
+from service.models import quarantine
+from service.models.quarantine import MOST_STRIKES, Quarantine
 
 ONE, OTHER = "ab" * 32, "cd" * 32
 
@@ -24,7 +24,7 @@ def test_another_process_sees_it_and_counts_on() -> None:
     file = quarantine.new_file()
     here = Quarantine(file)
     here.strike(ONE)
-    code = f"from service.quarantine import Quarantine; print(Quarantine({file}).strike('{ONE}'))"
+    code = f"from service.models.quarantine import Quarantine; print(Quarantine({file}).strike('{ONE}'))"
     os.set_inheritable(file, True)
     result = subprocess.run([sys.executable, "-c", code], pass_fds=[file], capture_output=True, text=True, check=True)
     assert result.stdout == "2\n"

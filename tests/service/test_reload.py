@@ -11,9 +11,9 @@ import pytest
 import tritonclient.http as triton
 
 from bundle import registry, serving
-from service.app import Application
+from service.front.app import Application
+from service.models.shadow import MOST_WAITING, Body
 from service.settings import Settings
-from service.shadow import MOST_WAITING, Body
 from tests.conftest import NAME, as_data, in_process, running, until
 from training import config, pipeline, transactions
 

@@ -10,9 +10,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from service import run_guard
-from service.run_guard import END_SECONDS, RunGuard, RunStopped, Watch
-from service.scorer import Scorer
+from service.engine import run_guard
+from service.engine.run_guard import END_SECONDS, RunGuard, RunStopped, Watch
+from service.engine.scorer import Scorer
 from tests.conftest import NAME
 from tests.service import hostile_bundles
 

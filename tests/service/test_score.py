@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bundle import contents, store
-from service.batcher import Batcher
+from service.engine.batcher import Batcher
 from service.errors import ServiceError
-from service.problems import STATUS
 from service.settings import Settings
+from service.wire.problems import STATUS
 from tests.conftest import NAME, in_process
 
 PAYMENT: dict[str, Any] = {

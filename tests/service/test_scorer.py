@@ -9,11 +9,11 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 
-from service import device
-from service import scorer as scorers
-from service.device import Device, DeviceUnavailable
-from service.pieces import Rows
-from service.scorer import DECODED_ROWS, LEAST_ROWS, Scorer
+from service.engine import device
+from service.engine import scorer as scorers
+from service.engine.device import Device, DeviceUnavailable
+from service.engine.pieces import Rows
+from service.engine.scorer import DECODED_ROWS, LEAST_ROWS, Scorer
 from tests.conftest import NAME
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

@@ -15,12 +15,12 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from service import access
-from service.app import Application
 from service.errors import KeyMissing
-from service.gate import _SCORE_ROUTES
-from service.key import Role
-from service.keys import KeyRing, KeysInvalid, parse
+from service.front import access
+from service.front.app import Application
+from service.front.gate import _SCORE_ROUTES
+from service.front.key import Role
+from service.front.keys import KeyRing, KeysInvalid, parse
 from service.settings import Settings
 from tests.conftest import NAME, free_port, in_process, running
 from tests.service.test_server import serve

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import shared_keys
-from service.key import Key, Role
-from service.shared_keys import SharedKeys
+from service.front import shared_keys
+from service.front.key import Key, Role
+from service.front.shared_keys import SharedKeys
 from tests.conftest import running, until
 from tests.service.test_supervisor import workers_of
 

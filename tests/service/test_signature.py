@@ -25,11 +25,11 @@ from bundle import store
 from bundle.errors import DigestMismatch, SignatureRefused
 from bundle.manifest import Manifest
 from bundle.store import Bundle
-from service import signature
-from service.metrics import Metrics
-from service.served_model import load
+from service.models import signature
+from service.models.served_model import load
+from service.models.signature import KeyUnusable
 from service.settings import Settings
-from service.signature import KeyUnusable
+from service.telemetry.metrics import Metrics
 from tests.bundle.conftest import manifest, reference, schema  # noqa: F401 - fixtures
 from tests.conftest import NAME, in_process
 

@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
-from service import stream, waiting_lines
-from service.app import Application
-from service.asgi import Message
 from service.errors import InferenceFailed, QueueFull
-from service.served_model import ServedModel
+from service.front.app import Application
+from service.models.served_model import ServedModel
+from service.score import stream, waiting_lines
 from service.settings import Settings
+from service.wire.asgi import Message
 from tests.conftest import in_process
 from tests.service.test_stream import TYPE, Records, lines
 

@@ -19,11 +19,11 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import listening
-from service.keys import KeyRing
-from service.metrics_folder import MetricsFolder
+from service.front.keys import KeyRing
+from service.process import listening
+from service.process.supervisor import Supervisor
 from service.settings import Settings
-from service.supervisor import Supervisor
+from service.telemetry.metrics_folder import MetricsFolder
 from tests.conftest import NAME, running, until
 
 RECORD = {"amount": 12.5, "country": "SE"}
@@ -175,7 +175,8 @@ def alive(pid: int) -> bool:
 def test_workers_that_cannot_start_end_it_with_1(models: Path, tmp_path: Path) -> None:
     (tmp_path / "uvicorn.py").write_text("raise ImportError('broken on purpose')\n")
     code = "import sys; sys.argv = ['surprisal', 'serve', '--workers', '2', '--port', '0', '--models', sys.argv[1]]"
-    code += "; from cli.main import main; import service.server, os; os.environ['PYTHONPATH'] = sys.path[-1]; main()"
+    code += "; from cli.main import main; import os, service.process.server"
+    code += "; os.environ['PYTHONPATH'] = sys.path[-1]; main()"
     result = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.append({str(tmp_path)!r}); {code}", str(models)],
         capture_output=True,
@@ -278,7 +279,7 @@ def test_under_load_the_end_loses_no_request(models: Path, workers: int, number:
 
 
 def test_a_supervisor_loads_nothing_that_scores() -> None:
-    code = "import sys, cli.main, service.launch; print(*sys.modules)"
+    code = "import sys, cli.main, service.process.start; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"onnxruntime", "pyarrow", "fastapi", "numpy", "uvicorn", "prometheus_client"} & set(loaded)
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from service.client import CURRENT
-from service.threads import Threads
+from service.wire.client import CURRENT
+from service.wire.threads import Threads
 
 
 def as_client(name: str, threads: Threads, gate: threading.Event, order: list[str]) -> asyncio.Task[None]:

@@ -21,9 +21,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from service.batcher import Batcher
+from service.engine.batcher import Batcher
 from service.settings import Settings
-from service.trace import CURRENT, Trace
+from service.wire.trace import CURRENT, Trace
 from tests.conftest import NAME, in_process, running
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -271,7 +271,7 @@ async def test_without_an_endpoint_a_clients_trace_is_still_named(models: Path) 
 
 def test_without_an_endpoint_no_sdk_is_loaded(models: Path) -> None:
     code = (
-        "import sys, pathlib; from service.app import Application; from service.settings import Settings;"
+        "import sys, pathlib; from service.front.app import Application; from service.settings import Settings;"
         "Application(Settings(models=pathlib.Path(sys.argv[1])));"
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
     )

@@ -8,8 +8,8 @@ import pytest
 
 from bundle import store
 from bundle.errors import BundleError
-from service import trial
-from service.trial import LimitExceeded
+from service.models import trial
+from service.models.trial import LimitExceeded
 from tests.conftest import NAME
 from tests.service import hostile_bundles
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.verdicts import NAMES, Verdicts
+from service.engine.verdicts import NAMES, Verdicts
 
 
 def test_columns_and_objects_say_the_same() -> None:

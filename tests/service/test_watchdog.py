@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.watchdog import LATE_SECONDS, LOOK_SECONDS, START_SECONDS, Watchdog
-from service.worker_table import WorkerTable, new_file
+from service.process.watchdog import LATE_SECONDS, LOOK_SECONDS, START_SECONDS, Watchdog
+from service.telemetry.worker_table import WorkerTable, new_file
 from tests.conftest import running, until
 from tests.service.test_supervisor import score, total, workers_of
 

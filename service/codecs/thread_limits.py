@@ -1,0 +1,22 @@
+"""Where bodies are decoded and answers encoded: on the event loop if that is quick, else on a thread."""
+
+from bundle.fields import RecordSchema
+
+THREAD_BYTES = 2**17
+"""Bodies of tables above this are decoded on a thread."""
+IMAGE_THREAD_BYTES = 2**14
+"""The same of images: a file takes a tenth of a millisecond, however small."""
+
+THREAD_RECORDS = 1024
+"""Answers of more records are encoded on a thread; of a quarter of them where they are compressed, of any with
+explanations."""
+
+
+def takes_long(schema: RecordSchema, size: int) -> bool:
+    """Whether a body of so many bytes is decoded on a thread.
+
+    Args:
+        schema: The model's fields.
+        size: Of the body, inflated.
+    """
+    return size > (IMAGE_THREAD_BYTES if schema.image else THREAD_BYTES)

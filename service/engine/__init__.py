@@ -1,0 +1,1 @@
+"""Tensors and a question in, verdicts out, in batches."""

@@ -1,0 +1,1 @@
+"""The application: who may enter, which protocol answers, what is documented."""

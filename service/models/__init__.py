@@ -1,0 +1,1 @@
+"""Bundles opened, verified, and served beside their shadow."""

@@ -1,0 +1,1 @@
+"""Sockets, signals and workers: uvicorn with limits and a drain."""

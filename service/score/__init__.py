@@ -1,0 +1,1 @@
+"""`POST /score`, in every format, whole and line by line."""

@@ -1,0 +1,1 @@
+"""One HTTP exchange: a body in within its limits, a refusal out."""
