@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serving.heading import heading
-from bundle.calibration import Calibration
+from bundle.contents.calibration import Calibration
 from training import config, cross_fit, model, schema, transactions, trimming
 from training.config import TrainingConfig
 from training.data import Data, split

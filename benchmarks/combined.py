@@ -31,8 +31,8 @@ from benchmarks.serving.heading import heading
 from benchmarks.serving.model import FIELDS, SAMPLES, Rows, simulate, table
 from benchmarks.serving.report import show, titled
 from benchmarks.serving.servers import HOST, Server, free_port, surprisal
-from bundle import store
-from bundle.golden import Golden
+from bundle.contents.golden import Golden
+from bundle.folder import store
 from training import config, export, pipeline
 from training.data import Data
 

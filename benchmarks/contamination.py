@@ -32,7 +32,7 @@ from rich.table import Table
 
 from benchmarks.detection import DEFAULT, Array, number
 from benchmarks.serving.heading import heading
-from bundle.calibration import Calibration
+from bundle.contents.calibration import Calibration
 from training import config, model, schema, thinning, trimming
 from training.data import Data, Rows, split
 from training.measures import detection

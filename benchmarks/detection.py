@@ -37,7 +37,7 @@ from scipy.stats import rankdata
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.serving.heading import heading
-from bundle.manifest import TABLE_SCORES
+from bundle.contents.scores import TABLE_SCORES
 from training import config, model, schema
 from training.data import Data
 from training.measures import detection

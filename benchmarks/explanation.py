@@ -26,9 +26,9 @@ from rich.table import Table
 
 from benchmarks.dependent import NAMES, Corrupted, Records, Simulator
 from benchmarks.serving.heading import heading
-from bundle import contents, store
-from bundle.explanation import COVERAGE, Explanations
-from bundle.fields import Tensors
+from bundle.contents.explanation import COVERAGE, Explanations
+from bundle.folder import contents, store
+from bundle.record.fields import Tensors
 from service.engine.question import Question
 from service.engine.verdicts import answered, judge
 from service.models.opening import open_explainer, open_scorer

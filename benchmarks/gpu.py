@@ -36,7 +36,7 @@ import onnx
 import onnxruntime
 import torch
 
-from bundle.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField, RecordSchema
 from service.engine.device import DeviceUnavailable
 from service.engine.scorer import Scorer as Served
 from training.config import NetworkConfig

@@ -28,7 +28,7 @@ from benchmarks.serving.formats import JSON, Request
 from benchmarks.serving.heading import heading
 from benchmarks.serving.load import closed_loop, require_wrk
 from benchmarks.serving.servers import Launch, Server, free_port
-from bundle import store
+from bundle.folder import store
 
 PAIRS = 9
 CONNECTIONS = 64

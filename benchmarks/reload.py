@@ -27,7 +27,7 @@ from benchmarks.serving.heading import heading
 from benchmarks.serving.model import NAME, in_fresh_process, prepared, simulate, train
 from benchmarks.serving.report import MEBIBYTE, show, titled
 from benchmarks.serving.servers import HOST, Server, free_port
-from bundle import registry, store
+from bundle.folder import registry, store
 from service.engine import cpus
 
 CLIENTS = 64

@@ -27,7 +27,7 @@ from rich.console import Console
 from benchmarks.serving.heading import heading
 from benchmarks.serving.model import NAME, SAMPLES, in_fresh_process, prepared, simulate, table
 from benchmarks.serving.report import MEBIBYTE, show, titled
-from bundle import store
+from bundle.folder import store
 
 ROOT = Path(__file__).parents[1]
 WATCH_SECONDS = 0.02

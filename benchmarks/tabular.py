@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.ensemble import IsolationForest
 
-from bundle import store
-from bundle.fields import RecordSchema
-from bundle.manifest import TABLE_SCORES
+from bundle.contents.scores import TABLE_SCORES
+from bundle.folder import store
+from bundle.record.fields import RecordSchema
 from service.models.opening import open_scorer
 from service.settings import Settings
 from training import config, pipeline, schema

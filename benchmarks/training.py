@@ -26,7 +26,7 @@ import training  # noqa: F401, I001 - before torch, whose threads it sets
 import numpy as np
 import torch
 
-from bundle.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField, RecordSchema
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.fit import Fit
 from training.preprocess import Standardised

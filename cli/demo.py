@@ -30,7 +30,7 @@ def demo(
     serve: Annotated[bool, typer.Option(help="Serve the model once there is one.")] = True,
 ) -> None:
     """Train on simulated card payments (once) and serve the model."""
-    from bundle import store
+    from bundle.folder import store
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     models = FOLDER / "models"

@@ -12,7 +12,7 @@ from rich.table import Table
 from cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 if TYPE_CHECKING:
-    from bundle.store import Bundle
+    from bundle.folder.store import Bundle
     from training.evaluation import Evaluation
     from training.log_likelihood import LogLikelihood
 
@@ -47,7 +47,7 @@ def evaluate(
             from training import figures
     except ImportError as error:
         fail(f"evaluating needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
-    from bundle import store
+    from bundle.folder import store
 
     try:
         loaded = store.load(*store.resolve(bundle))

@@ -31,7 +31,7 @@ def explore(
         from training.report import album
     except ImportError as error:
         fail(f"exploring needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
-    from bundle import durable_file, store
+    from bundle.folder import durable_file, store
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from bundle.fields import AnyField
+    from bundle.record.fields import AnyField
 
 
 def inspect(
@@ -17,7 +17,7 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="Print the manifest itself.")] = False,
 ) -> None:
     """Verify a bundle's bytes and show its fields, scores, calibration and training facts."""
-    from bundle import store
+    from bundle.folder import store
 
     opened = store.load(*store.resolve(bundle))
     manifest = opened.manifest

@@ -26,8 +26,8 @@ Version = Annotated[Path, typer.Argument(help="models/NAME/VERSION.")]
 @app.command("list")
 def show(models: Folder = Path("models")) -> None:
     """Every version of every model, and what it is used for."""
-    from bundle import serving, store
     from bundle.errors import BundleError
+    from bundle.folder import serving, store
 
     table = Table("model", "version", "trained", "used", title=escape(str(models)), title_justify="left")
     for name in store.names(models):
@@ -53,7 +53,7 @@ def show(models: Folder = Path("models")) -> None:
 @app.command()
 def promote(version: Version) -> None:
     """Verify a version and serve it from now on."""
-    from bundle import registry
+    from bundle.folder import registry
 
     root, name, number = _version(version)
     before = registry.promote(root, name, number)
@@ -63,7 +63,7 @@ def promote(version: Version) -> None:
 @app.command()
 def rollback(model: Model) -> None:
     """Serve again what was served before."""
-    from bundle import registry
+    from bundle.folder import registry
 
     root, name = _model(model)
     print(f"{name} version {registry.rollback(root, name)} is served again")
@@ -72,7 +72,7 @@ def rollback(model: Model) -> None:
 @app.command()
 def unpin(model: Model) -> None:
     """Serve the newest version, and each that is newer as soon as it comes."""
-    from bundle import registry
+    from bundle.folder import registry
 
     root, name = _model(model)
     print(f"{name} version {registry.unpin(root, name)} is served, and newer ones as they come")
@@ -83,7 +83,7 @@ def shadow(
     version: Version, off: Annotated[bool, typer.Option("--off", help="Stop trying any version out.")] = False
 ) -> None:
     """Try a version out on the same records, beside the one that answers, which is pinned."""
-    from bundle import registry, store
+    from bundle.folder import registry, store
 
     if off:
         root, name = _model(version if store.versions(version.parent, version.name) else version.parent)
@@ -102,7 +102,7 @@ def sign(
     ],
 ) -> None:
     """Verify a version byte by byte and vouch for it: under this name and number, and as it is now."""
-    from bundle import store
+    from bundle.folder import store
     from service.models import signature
 
     root, name, number = _version(version)
@@ -120,8 +120,8 @@ def verify(
     ] = None,
 ) -> None:
     """Compare every byte with its manifest, the golden records with what they scored at export, and who signed it."""
-    from bundle import store
     from bundle.errors import BundleError
+    from bundle.folder import store
     from service.models import signature
 
     file = key or _settings().trusted_keys
@@ -151,7 +151,7 @@ def prune(
     keep: Annotated[int, typer.Option(min=0, help="How many of the newest versions stay in any case.")] = 3,
 ) -> None:
     """Delete old versions; those that are served, tried out or to be rolled back to stay."""
-    from bundle import registry
+    from bundle.folder import registry
 
     root, name = _model(model)
     deleted = registry.prune(root, name, keep)
@@ -177,7 +177,7 @@ def _verified(root: Path, name: str, version: int, trusted: "PublicKeys | None")
     Raises:
         BundleError: It would be refused.
     """
-    from bundle import store
+    from bundle.folder import store
     from service.models import signature, trial
 
     bundle, settings = store.load(root, name, version), _settings()
@@ -194,8 +194,8 @@ def _verified(root: Path, name: str, version: int, trusted: "PublicKeys | None")
 
 def _model(path: Path) -> tuple[Path, str]:
     """The models folder and the name of `models/NAME`, whatever its serving.json says."""
-    from bundle import store
     from bundle.errors import BundleNotFound
+    from bundle.folder import store
 
     folder = Path(os.path.abspath(path))  # noqa: PTH100 - unlike resolve, it keeps the name that a link was given
     if not store.versions(folder.parent, folder.name):
@@ -205,8 +205,8 @@ def _model(path: Path) -> tuple[Path, str]:
 
 def _version(path: Path) -> tuple[Path, str, int]:
     """The models folder, the name and the version of `models/NAME/VERSION`."""
-    from bundle import store
     from bundle.errors import BundleNotFound
+    from bundle.folder import store
 
     folder = Path(os.path.abspath(path))  # noqa: PTH100 - as above
     for version in store.versions(folder.parents[1], folder.parent.name) if len(folder.parts) > 2 else ():

@@ -33,8 +33,8 @@ def score_file(
     """
     from dataclasses import replace
 
-    from bundle import contents, store
-    from bundle.explanation import Explanations
+    from bundle.contents.explanation import Explanations
+    from bundle.folder import contents, store
     from service import files
     from service.codecs import explained
     from service.engine.question import Question

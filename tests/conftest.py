@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from bundle import store
+from bundle.folder import store
 from service.front.app import Application
 from service.settings import Settings
 from training import config, data, image_files, pipeline, transactions

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from bundle.fields import ImageField, RecordSchema, Tensors
+from bundle.record.fields import ImageField, RecordSchema, Tensors
 
 Features = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 Detector = Callable[[Features], npt.NDArray[np.float64]]

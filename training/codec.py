@@ -9,7 +9,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from bundle.fields import ImageField
+from bundle.record.fields import ImageField
 from training.image_likelihood import ImageLikelihood, ImageParameters
 from training.images import Images
 from training.vae import VAE

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bundle.calibration import SMALLEST_RATE
-from bundle.fields import SMALLEST_SCALE
-from bundle.manifest import SAMPLE_COUNTS, AnomalyScore
+from bundle.contents.calibration import SMALLEST_RATE
+from bundle.contents.manifest import SAMPLE_COUNTS
+from bundle.contents.scores import AnomalyScore
+from bundle.record.fields import SMALLEST_SCALE
 from training.errors import ConfigInvalid
 
 

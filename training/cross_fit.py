@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bundle.manifest import SAMPLE_COUNTS
+from bundle.contents.manifest import SAMPLE_COUNTS
 from training import model as models
 from training import schema, trimming
 from training.config import FieldConfig, TrainingConfig

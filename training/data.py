@@ -14,9 +14,9 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from bundle import npz_file
-from bundle.calibration import least_rate, records_needed
-from bundle.records import MISSING_TEXTS, category_text
+from bundle.contents.calibration import least_rate, records_needed
+from bundle.record import npz_file
+from bundle.record.records import MISSING_TEXTS, category_text
 from training import image_files
 from training.config import DataConfig
 from training.errors import ConfigInvalid, DataInvalid

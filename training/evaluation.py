@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bundle import contents
-from bundle.fields import ImageField
-from bundle.store import Bundle
+from bundle.folder import contents
+from bundle.folder.store import Bundle
+from bundle.record.fields import ImageField
 from training import baselines, export, image_files, schema
 from training import data as files
 from training.config import DataConfig, build

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from bundle.explanation import ROUNDS, is_wide
-from bundle.fields import RecordSchema
+from bundle.contents.explanation import ROUNDS, is_wide
+from bundle.record.fields import RecordSchema
 from training.likelihoods import Parameters, categorical
 from training.posterior import Posterior
 from training.preprocess import BOUND, join

@@ -4,9 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from bundle.explanation import UsualSurprisal, decoded_numbers, usual
-from bundle.fields import RecordSchema
-from bundle.golden import GoldenCase, plain, tolerance
+from bundle.contents.explanation import decoded_numbers, usual
+from bundle.contents.golden import GoldenCase, plain, tolerance
+from bundle.contents.usual_surprisal import UsualSurprisal
+from bundle.record.fields import RecordSchema
 from training import export
 from training.explainer import Explainer
 from training.export import PARITY_SAMPLES, Outputs, Record

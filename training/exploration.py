@@ -9,11 +9,13 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 
-from bundle import contents, explanation, image_folder
-from bundle.calibration import Calibration
-from bundle.explanation import Explanations
-from bundle.manifest import Manifest
-from bundle.store import Bundle
+from bundle.contents import explanation
+from bundle.contents.calibration import Calibration
+from bundle.contents.explanation import Explanations
+from bundle.contents.manifest import Manifest
+from bundle.folder import contents
+from bundle.folder.store import Bundle
+from bundle.record import image_folder
 from training import codec, evaluation, export, schema
 from training import data as files
 from training.codec import Codec, Levels

@@ -16,9 +16,10 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from bundle.fields import MISSING, RecordSchema
-from bundle.golden import tolerance
-from bundle.manifest import SAMPLE_COUNTS, Score
+from bundle.contents.golden import tolerance
+from bundle.contents.manifest import SAMPLE_COUNTS
+from bundle.contents.scores import Score
+from bundle.record.fields import MISSING, RecordSchema
 from training.errors import ParityFailed
 from training.explainer import Explainer
 from training.image_explainer import ImageExplainer

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bundle import durable_file
+from bundle.folder import durable_file
 from training.batch import Batch
 from training.config import FitConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
-from bundle import image_folder
-from bundle.fields import ImageField
-from bundle.image_folder import FILE
-from bundle.images import FORMATS, NotAnImage, from_file
+from bundle.record import image_folder
+from bundle.record.fields import ImageField
+from bundle.record.image_folder import FILE
+from bundle.record.images import FORMATS, NotAnImage, from_file
 from training.errors import DataInvalid
 
 COLUMN = "image"

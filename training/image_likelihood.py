@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bundle.fields import ImageField
+from bundle.record.fields import ImageField
 from training.images import HALF, Images
 from training.likelihoods import gaussian
 from training.pixel_likelihoods import (

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bundle.fields import ImageField
+from bundle.record.fields import ImageField
 from training.config import NetworkConfig
 from training.errors import ConfigInvalid
 from training.networks import ACTIVATIONS, dense

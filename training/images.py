@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bundle.fields import ImageField
+from bundle.record.fields import ImageField
 
 HALF = 127.5
 """Levels from the middle of the range to either end."""

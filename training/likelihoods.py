@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
 
-from bundle.fields import MISSING, UNKNOWN, NumericField, RecordSchema
+from bundle.record.fields import MISSING, UNKNOWN, NumericField, RecordSchema
 from training.preprocess import Standardised, join
 
 LARGEST_SCALE = 0.5

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from bundle.fields import RecordSchema
-from bundle.store import Bundle
+from bundle.folder.store import Bundle
+from bundle.record.fields import RecordSchema
 from training import data as files
 from training import evaluation, export, schema
 from training.config import DataConfig

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bundle.fields import RecordSchema
-from bundle.manifest import Score, scores_of
+from bundle.contents.scores import Score, scores_of
+from bundle.record.fields import RecordSchema
 from training import schema
 from training.batch import Batch
 from training.components import Components

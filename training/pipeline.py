@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bundle import calibration as calibrations
-from bundle import explanation, images, store
-from bundle import golden as goldens
-from bundle.calibration import Calibration
-from bundle.fields import RecordSchema, Tensors
-from bundle.golden import Golden, GoldenCase
-from bundle.manifest import SAMPLE_COUNTS, CalibrationSummary, Manifest, Score, TrainingFacts, likelihoods_of
-from bundle.records import encode_records
-from bundle.reference import references
+from bundle.contents import calibration as calibrations
+from bundle.contents import explanation
+from bundle.contents import golden as goldens
+from bundle.contents.calibration import Calibration
+from bundle.contents.golden import Golden, GoldenCase
+from bundle.contents.manifest import SAMPLE_COUNTS, CalibrationSummary, Manifest, TrainingFacts
+from bundle.contents.reference import references
+from bundle.contents.scores import Score, likelihoods_of
+from bundle.folder import store
+from bundle.record import images
+from bundle.record.fields import RecordSchema, Tensors
+from bundle.record.records import encode_records
 from training import cross_fit, export, schema, thinning, trimming
 from training import model as models
 from training.components import Components

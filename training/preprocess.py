@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bundle.fields import RecordSchema
+from bundle.record.fields import RecordSchema
 
 FURTHEST = 1e12
 """Standardised values are clipped here: squares, divided by the least variance, summed over fields, stay finite."""

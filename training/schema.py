@@ -13,10 +13,18 @@ import pyarrow.compute as pc
 import tomlkit
 from pydantic import ValidationError
 
-from bundle import timestamps
 from bundle.errors import InvalidRecords
-from bundle.fields import AnyField, BooleanField, CategoricalField, Derived, ImageField, NumericField, RecordSchema
-from bundle.records import category_text, encode_columns
+from bundle.record import timestamps
+from bundle.record.fields import (
+    AnyField,
+    BooleanField,
+    CategoricalField,
+    Derived,
+    ImageField,
+    NumericField,
+    RecordSchema,
+)
+from bundle.record.records import category_text, encode_columns
 from training import image_files
 from training.config import FieldConfig, TrainingConfig
 from training.data import Data, Rows

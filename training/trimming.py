@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bundle.fields import RecordSchema
+from bundle.record.fields import RecordSchema
 from training import schema
 from training.config import FieldConfig, TrainingConfig
 from training.data import Data, Rows

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField, RecordSchema
 from training import image_networks
 from training.batch import Batch
 from training.config import NetworkConfig

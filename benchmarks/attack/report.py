@@ -12,8 +12,8 @@ from benchmarks.attack.case import MODEL, Case, in_words
 from benchmarks.attack.health import Checks, Health
 from benchmarks.attack.memory import MEBIBYTE
 from benchmarks.attack.server import Server
-from bundle import store
-from bundle.manifest import Manifest
+from bundle.contents.manifest import Manifest
+from bundle.folder import store
 
 BOUND = 1.25
 """Of its budget, what a worker may take over its memory at rest."""

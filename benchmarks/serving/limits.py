@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.serving.formats import json_arrays
 from benchmarks.serving.model import NAME, SAMPLES, simulate
-from bundle import contents, store
+from bundle.folder import contents, store
 from service.engine import cpus
 
 BATCH = 512

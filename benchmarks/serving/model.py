@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bundle import store
+from bundle.folder import store
 
 NAME = "design"
 FIELDS = tuple(f"x{index:02d}" for index in range(30))

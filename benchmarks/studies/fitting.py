@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from bundle.fields import RecordSchema
+from bundle.record.fields import RecordSchema
 from training import config, model, schema
 from training.data import Data
 from training.fit import Progress

@@ -24,7 +24,7 @@ from benchmarks.studies import image_sets, pictures
 from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.fitting import progress
 from benchmarks.studies.markdown import show
-from bundle.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField, RecordSchema
 from training import config, export
 from training.fit import Fit
 from training.images import HALF, Images

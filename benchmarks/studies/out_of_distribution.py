@@ -28,7 +28,7 @@ import torch
 from benchmarks.studies import fitting, image_sets, pictures
 from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.markdown import show
-from bundle.fields import RecordSchema
+from bundle.record.fields import RecordSchema
 from training import export
 from training.measures import detection, measures
 from training.model import Model

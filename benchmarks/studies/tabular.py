@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import torch
 
 from benchmarks.studies.fitting import progress
-from bundle.fields import RecordSchema
+from bundle.record.fields import RecordSchema
 from training import baselines, config, model, schema
 from training.data import Data, Rows, set_aside
 from training.model import Model

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from bundle import images as images_of
+from bundle.contents.manifest import Manifest
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
-from bundle.fields import BooleanField, CategoricalField, ImageField, NumericField, RecordSchema, Tensors
-from bundle.manifest import Manifest
-from bundle.records import encode_columns
+from bundle.record import images as images_of
+from bundle.record.fields import BooleanField, CategoricalField, ImageField, NumericField, RecordSchema, Tensors
+from bundle.record.records import encode_columns
 from service.codecs import explained, ipc
 from service.engine.question import Question
 from service.engine.request import Admission, ScoreRequest, admitted
@@ -208,7 +208,7 @@ def tensors(schema: RecordSchema, table: pa.Table) -> Tensors:
 
 
 def values_of(schema: RecordSchema, table: pa.Table) -> dict[str, Any]:
-    """The columns of a table that are a field's, as `bundle.records.encode_columns` takes them.
+    """The columns of a table that are a field's, as `bundle.record.records.encode_columns` takes them.
 
     Raises:
         InvalidRecords: See `images`.
@@ -222,7 +222,7 @@ def values_of(schema: RecordSchema, table: pa.Table) -> dict[str, Any]:
 
 
 def images(field: ImageField, column: pa.ChunkedArray) -> Sequence[object] | npt.NDArray[np.uint8]:
-    """A column of images as `bundle.records.encode_columns` takes it.
+    """A column of images as `bundle.record.records.encode_columns` takes it.
 
     Args:
         field: The image.
@@ -265,7 +265,7 @@ def row_fault(row: int, field: str | None, detail: str) -> Fault:
 
 
 def values(column: pa.ChunkedArray, category: bool) -> npt.NDArray[Any]:
-    """A column as `bundle.records.encode_columns` takes it, with None, NaN or NaT where it is null.
+    """A column as `bundle.record.records.encode_columns` takes it, with None, NaN or NaT where it is null.
 
     Args:
         column: (B,) values.

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from bundle import images
+from bundle.contents.manifest import Manifest
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
-from bundle.fields import RecordSchema
-from bundle.manifest import Manifest
-from bundle.records import MISSING_TEXTS
+from bundle.record import images
+from bundle.record.fields import RecordSchema
+from bundle.record.records import MISSING_TEXTS
 from service.codecs import arrow, scan
 from service.engine.question import Question
 from service.engine.request import Admission, ScoreRequest, admitted

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bundle.explanation import TOP, Explanations
+from bundle.contents.explanation import TOP, Explanations
 
 _NUMBER, _TEXT, _FILE = pa.float64(), pa.string(), pa.binary()
 _LIKELY = pa.struct([("value", _TEXT), ("probability", _NUMBER)])

@@ -1,6 +1,6 @@
 """What a request takes of memory besides its body: while that is decoded, while it waits, while it is answered."""
 
-from bundle.manifest import Manifest
+from bundle.contents.manifest import Manifest
 from service.codecs import arrow, csv, json, ndjson
 
 DECODED: dict[str, int] = {json.MEDIA_TYPE: 18, ndjson.MEDIA_TYPE: 19, csv.MEDIA_TYPE: 24, arrow.MEDIA_TYPE: 25}

@@ -5,10 +5,10 @@ from typing import Any
 
 import orjson
 
+from bundle.contents.manifest import Manifest
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
-from bundle.fields import RecordSchema
-from bundle.manifest import Manifest
-from bundle.records import encode_records
+from bundle.record.fields import RecordSchema
+from bundle.record.records import encode_records
 from service.codecs import syntax
 from service.codecs.syntax import Counts, Most
 from service.engine.question import MEMBERS, Question

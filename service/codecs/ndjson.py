@@ -7,10 +7,10 @@ from itertools import islice
 
 import orjson
 
+from bundle.contents.manifest import Manifest
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
-from bundle.fields import RecordSchema, Tensors
-from bundle.manifest import Manifest
-from bundle.records import encode_records
+from bundle.record.fields import RecordSchema, Tensors
+from bundle.record.records import encode_records
 from service.codecs import json, scan, syntax
 from service.codecs.syntax import Counts, Most
 from service.engine.question import Question

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bundle import images
-from bundle.fields import RecordSchema
+from bundle.record import images
+from bundle.record.fields import RecordSchema
 from service.codecs import scan
 from service.errors import TooManyRecords
 

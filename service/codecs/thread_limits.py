@@ -1,6 +1,6 @@
 """Where bodies are decoded and answers encoded: on the event loop if that is quick, else on a thread."""
 
-from bundle.fields import RecordSchema
+from bundle.record.fields import RecordSchema
 
 THREAD_BYTES = 2**17
 """Bodies of tables above this are decoded on a thread."""

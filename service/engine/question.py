@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from bundle.calibration import SMALLEST_RATE, least_rate, records_needed
-from bundle.manifest import Manifest
+from bundle.contents.calibration import SMALLEST_RATE, least_rate, records_needed
+from bundle.contents.manifest import Manifest
 from service.errors import Fault, RequestInvalid, pointer
 
 MEMBERS = ("samples", "score", "false_alarm_rate", "explain")

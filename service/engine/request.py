@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from bundle.fields import Tensors
+from bundle.record.fields import Tensors
 from service.engine.question import Question
 
 Admission: TypeAlias = Callable[[int, Question], None]

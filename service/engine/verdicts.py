@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bundle.calibration import Calibration
-from bundle.explanation import Explanations
-from bundle.fields import Tensors
-from bundle.manifest import Manifest, Score
+from bundle.contents.calibration import Calibration
+from bundle.contents.explanation import Explanations
+from bundle.contents.manifest import Manifest
+from bundle.contents.scores import Score
+from bundle.record.fields import Tensors
 from service.engine.question import Question
 
 Table = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from bundle.errors import InvalidRecords
-from bundle.fields import RecordSchema
+from bundle.record.fields import RecordSchema
 from service.codecs import csv
 from service.files.piece import FileInvalid, Piece, at_row, encode_table
 
@@ -18,7 +18,7 @@ class CsvFile:
     """Reads a CSV file; see `service.files.source.RecordFile`.
 
     Columns that are no field are carried along as the text that they are; in those that are one, what
-    `bundle.records.MISSING_TEXTS` lists is missing.
+    `bundle.record.records.MISSING_TEXTS` lists is missing.
     """
 
     def __init__(self, path: Path, schema: RecordSchema) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bundle import image_folder
-from bundle.fields import RecordSchema
-from bundle.image_folder import FILE
-from bundle.images import NotAnImage, from_file
+from bundle.record import image_folder
+from bundle.record.fields import RecordSchema
+from bundle.record.image_folder import FILE
+from bundle.record.images import NotAnImage, from_file
 from service.files.piece import FileInvalid, Piece, rows_of
 
 

@@ -9,8 +9,8 @@ import orjson
 import pyarrow as pa
 
 from bundle.errors import InvalidRecords
-from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
-from bundle.records import category_text, encode_records
+from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle.record.records import category_text, encode_records
 from service.files.piece import FileInvalid, Piece, at_row, rows_of
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bundle import npz_file
-from bundle.fields import RecordSchema
+from bundle.record import npz_file
+from bundle.record.fields import RecordSchema
 from service.files.piece import FileInvalid, Piece, encode_table, rows_of
 
 ROW = "row"

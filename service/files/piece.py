@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from bundle.errors import BundleError, InvalidRecords
-from bundle.fields import RecordSchema, Tensors
-from bundle.records import encode_columns
+from bundle.record.fields import RecordSchema, Tensors
+from bundle.record.records import encode_columns
 from service.codecs import arrow
 from service.errors import RequestInvalid
 

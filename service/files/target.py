@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from bundle import images
-from bundle.fields import RecordSchema
+from bundle.record import images
+from bundle.record.fields import RecordSchema
 from service.files.piece import FileInvalid
 from service.files.source import ending, refusals
 

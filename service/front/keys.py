@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from bundle import small_file
+from bundle.folder import small_file
 from service.errors import KeyForbidden, KeyMissing
 from service.front.key import Key, Role
 from service.front.shared_keys import SharedKeys

@@ -9,10 +9,10 @@ import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from bundle import images
-from bundle.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField, RecordSchema
-from bundle.manifest import SAMPLE_COUNTS
-from bundle.records import MISSING_TEXTS
+from bundle.contents.manifest import SAMPLE_COUNTS
+from bundle.record import images
+from bundle.record.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField, RecordSchema
+from bundle.record.records import MISSING_TEXTS
 from service.codecs import arrow, csv, json, ndjson
 from service.front import access
 from service.front.key import Role

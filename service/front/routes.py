@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from bundle.fields import NumericField
+from bundle.record.fields import NumericField
 from service.codecs import json
 from service.models.registry import Models
 from service.models.served_model import ServedModel

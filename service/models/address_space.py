@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from bundle.store import Bundle
+from bundle.folder.store import Bundle
 
 _LEAST = 2**30
 _TIMES_ITS_BYTES = 8

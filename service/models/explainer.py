@@ -1,8 +1,8 @@
 """Explains the records that were asked to be: a batcher of its own, so that scores never wait for explanations."""
 
-from bundle.explanation import Explanations, decoded_numbers
-from bundle.fields import Tensors
-from bundle.manifest import Manifest
+from bundle.contents.explanation import Explanations, decoded_numbers
+from bundle.contents.manifest import Manifest
+from bundle.record.fields import Tensors
 from service.engine.batcher import Batcher
 from service.engine.pieces import Rows
 from service.engine.scorer import Scorer

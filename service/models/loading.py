@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bundle.errors import BundleError
-from bundle.store import Bundle
+from bundle.folder.store import Bundle
 from service.engine import cpus, scorer
 from service.engine.run_guard import Watch
 from service.models import daemon_thread, trial

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle import serving, store
 from bundle.errors import BundleError
+from bundle.folder import serving, store
 from service.models import daemon_thread
 
 LOOK_SECONDS = 5.0

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import orjson
 
-from bundle import contents, explanation, store
-from bundle import golden as goldens
+from bundle.contents import explanation
+from bundle.contents import golden as goldens
+from bundle.contents.golden import Golden
 from bundle.errors import BundleError, BundleRefused, GoldenMismatch
-from bundle.fields import Tensors
-from bundle.golden import Golden
-from bundle.store import Bundle
+from bundle.folder import contents, store
+from bundle.folder.store import Bundle
+from bundle.record.fields import Tensors
 from service.codecs.json import decode
 from service.engine.device import DeviceUnavailable
 from service.engine.question import Question

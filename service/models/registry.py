@@ -6,8 +6,8 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from bundle import registry
 from bundle.errors import BundleError, BundleNotFound
+from bundle.folder import registry
 from service.engine.device import DeviceUnavailable
 from service.engine.run_guard import GUARD
 from service.errors import ModelNotFound, ModelRefused, ModelsNotWritable, NotReady

@@ -5,12 +5,12 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bundle import contents
-from bundle.calibration import Calibration
+from bundle.contents.calibration import Calibration
+from bundle.contents.manifest import Manifest
 from bundle.errors import BundleError
-from bundle.fields import RecordSchema, Tensors
-from bundle.manifest import Manifest
-from bundle.store import Bundle
+from bundle.folder import contents
+from bundle.folder.store import Bundle
+from bundle.record.fields import RecordSchema, Tensors
 from service.engine.batcher import Batcher
 from service.engine.pieces import Answer
 from service.engine.question import Question

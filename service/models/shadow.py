@@ -9,8 +9,8 @@ from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from bundle.fields import Tensors
-from bundle.manifest import Manifest
+from bundle.contents.manifest import Manifest
+from bundle.record.fields import Tensors
 from service.engine.question import Question
 from service.errors import MemoryFull, ServiceError
 from service.telemetry.metrics import Metrics

@@ -17,9 +17,10 @@ from typing import Any
 
 import orjson
 
-from bundle import calibration, contents, explanation, store
+from bundle.contents import calibration, explanation
 from bundle.errors import BundleError
-from bundle.store import Bundle
+from bundle.folder import contents, store
+from bundle.folder.store import Bundle
 from service.models.address_space import ADDRESS_SPACE, allowance, out_of_memory
 from service.models.opening import open_explainer, open_scorer
 from service.settings import METRICS_FOLDER, Settings

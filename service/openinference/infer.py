@@ -2,7 +2,7 @@
 
 import time
 
-from bundle.fields import Tensors
+from bundle.record.fields import Tensors
 from service.codecs import footprint, json
 from service.codecs.thread_limits import THREAD_RECORDS, takes_long
 from service.models.served_model import ServedModel

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from bundle.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
+from bundle.record.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
 from service.models.served_model import ServedModel
 from service.openinference.outputs import OUTPUTS
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from bundle.fields import Tensors
+from bundle.record.fields import Tensors
 from service.engine.question import Question
 
 OUTPUTS = {

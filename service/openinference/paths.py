@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from bundle import images
-from bundle.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
+from bundle.record import images
+from bundle.record.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
 from service.models.registry import Models
 from service.models.served_model import ServedModel
 from service.openinference import datatype as datatypes

@@ -7,9 +7,9 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from bundle import images, timestamps
-from bundle.fields import MISSING, UNKNOWN, AnyField, CategoricalField, ImageField, RecordSchema, Tensors
-from bundle.records import category_text
+from bundle.record import images, timestamps
+from bundle.record.fields import MISSING, UNKNOWN, AnyField, CategoricalField, ImageField, RecordSchema, Tensors
+from bundle.record.records import category_text
 from service.errors import Fault, RequestInvalid
 from service.openinference.datatype import group
 from service.openinference.tensor import InputTensor
@@ -28,8 +28,8 @@ def to_tensors(schema: RecordSchema, inputs: Sequence[InputTensor]) -> Tensors:
         inputs: At least one; by name a field, a timestamp that fields derive from, or a whole kind.
 
     Returns:
-        The graph's inputs, B records; see `bundle.records.encode_records`. A whole kind that has come in the graph's
-        own dtype is a view of the request's body.
+        The graph's inputs, B records; see `bundle.record.records`. A whole kind that has come in the graph's own dtype
+        is a view of the request's body.
 
     Raises:
         RequestInvalid: A name, a shape, a datatype or a value that does not fit, or a record without any value.

@@ -4,9 +4,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from bundle import images
-from bundle.fields import RecordSchema, Tensors
-from bundle.manifest import Manifest
+from bundle.contents.manifest import Manifest
+from bundle.record import images
+from bundle.record.fields import RecordSchema, Tensors
 from service.codecs import json, scan, syntax
 from service.codecs.syntax import Counts, Most
 from service.engine.question import Question

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bundle.explanation import COVERAGE, MOST_LIKELY, TOP
+from bundle.contents.explanation import COVERAGE, MOST_LIKELY, TOP
 from service.codecs import arrow, csv, json, ndjson
 
 Schema = dict[str, Any]

@@ -4,7 +4,7 @@ from email.message import Message
 from functools import lru_cache
 from typing import Protocol
 
-from bundle.manifest import Manifest
+from bundle.contents.manifest import Manifest
 from service.codecs import arrow, csv, json, ndjson
 from service.engine.question import Question
 from service.engine.request import Admission, ScoreRequest, admitted

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import orjson
 
+from bundle.contents.manifest import Manifest
 from bundle.errors import Problem
-from bundle.fields import Tensors
-from bundle.manifest import Manifest
+from bundle.record.fields import Tensors
 from service.codecs import footprint, ndjson
 from service.codecs.ndjson import Line
 from service.codecs.thread_limits import takes_long

@@ -5,9 +5,9 @@ from threading import Lock
 
 import numpy as np
 
-from bundle.fields import Tensors
-from bundle.manifest import Manifest
-from bundle.reference import MISSING_BIN, UNKNOWN_BIN, FieldBins
+from bundle.contents.manifest import Manifest
+from bundle.contents.reference import MISSING_BIN, UNKNOWN_BIN, FieldBins
+from bundle.record.fields import Tensors
 from service.telemetry.metrics import Metrics
 
 COUNTED_ROWS = 1024

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import settings
 
-from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
-from bundle.manifest import CalibrationSummary, Manifest, TrainingFacts
-from bundle.records import encode_records
-from bundle.reference import FieldReference, references
+from bundle.contents.manifest import CalibrationSummary, Manifest, TrainingFacts
+from bundle.contents.reference import FieldReference, references
+from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle.record.records import encode_records
 
 settings.register_profile("untimed", settings(), deadline=None)  # no result depends on a machine's speed
 settings.load_profile("untimed")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bundle.calibration import Calibration, records_needed
+from bundle.contents.calibration import Calibration, records_needed
 from bundle.errors import CalibrationTooSmall
 
 KEY = ("elbo", 16)

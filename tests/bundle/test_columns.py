@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords
-from bundle.fields import RecordSchema
-from bundle.records import encode_columns, encode_records
+from bundle.record.fields import RecordSchema
+from bundle.record.records import encode_columns, encode_records
 
 COLOURS = st.sampled_from(["red", "7", "true", "violet", ""])
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle import contents, npy
-from bundle.calibration import Calibration
+from bundle.contents import npy
+from bundle.contents.calibration import Calibration
+from bundle.contents.manifest import Manifest
+from bundle.contents.usual_surprisal import UsualSurprisal
 from bundle.errors import BundleRefused
-from bundle.explanation import UsualSurprisal
-from bundle.manifest import Manifest
-from bundle.store import Bundle
+from bundle.folder import contents
+from bundle.folder.store import Bundle
 
 SHAPE = (256, 2)
 

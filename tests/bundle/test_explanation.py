@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.explanation import ROUNDS, Explanations, UsualSurprisal, decoded_numbers, is_wide, usual
-from bundle.fields import NumericField, RecordSchema
-from bundle.manifest import Manifest
-from bundle.records import encode_records
+from bundle.contents.explanation import ROUNDS, Explanations, decoded_numbers, is_wide, usual
+from bundle.contents.manifest import Manifest
+from bundle.contents.usual_surprisal import UsualSurprisal
+from bundle.record.fields import NumericField, RecordSchema
+from bundle.record.records import encode_records
 
 USUAL = UsualSurprisal(fields=(1.0, 2.0, 0.5), kl=3.0, conditional=(1.5, 2.5, 0.75), deviations=(2.0,))
 RECORDS = [["red", 14.0, True], ["blue", 2.0, None], [None, None, False]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from bundle.fields import (
+from bundle.record.fields import (
     MISSING,
     UNKNOWN,
     BooleanField,

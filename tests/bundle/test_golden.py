@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from bundle.contents.golden import FILE_NAME, Golden, GoldenCase, tolerance
 from bundle.errors import GoldenMismatch
-from bundle.golden import FILE_NAME, Golden, GoldenCase, tolerance
 
 TOLERANCE = 0.25
 LATENT = [1.0, -2.0, 0.5]

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 from pydantic import ValidationError
 
-from bundle import images
 from bundle.errors import InvalidRecords
-from bundle.fields import ImageField, RecordSchema
-from bundle.images import NotAnImage, decode, encode, png
-from bundle.records import encode_columns, encode_records
+from bundle.record import images
+from bundle.record.fields import ImageField, RecordSchema
+from bundle.record.images import NotAnImage, decode, encode, png
+from bundle.record.records import encode_columns, encode_records
 
 GREY = ImageField(name="scan", height=5, width=4, channels=1)
 COLOUR = ImageField(name="photo", height=5, width=4, channels=3)

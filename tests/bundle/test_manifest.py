@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from bundle.contents.manifest import SAMPLE_COUNTS, Manifest
+from bundle.contents.scores import TABLE_SCORES
 from bundle.errors import ManifestInvalid, SchemaTooNew
-from bundle.manifest import SAMPLE_COUNTS, TABLE_SCORES, Manifest
 
 NAMES_THAT_LEAVE = ["", ".", "..", "../x", "a/b", "/etc/passwd", ".hidden", "a\\b", "a\0b"]
 

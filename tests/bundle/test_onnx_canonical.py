@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import AttributeProto, TensorProto, helper
 
-from bundle import onnx_file
 from bundle.errors import BundleRefused, OnnxNotCanonical
-from bundle.onnx_fields import ENUMS, MESSAGES, ONE_OF
+from bundle.folder import onnx_file
+from bundle.folder.onnx_fields import ENUMS, MESSAGES, ONE_OF
 from tests.bundle.onnx_models import PLACES, field, graph, inside, model, outside, refers_outside, varint
 
 NAME = "scorer.onnx"

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from bundle import onnx_file
 from bundle.errors import BundleRefused, ExternalData
+from bundle.folder import onnx_file
 from tests.bundle.onnx_models import PLACES, WAYS, Edge, field, graph, inside, model, outside, put, refers_outside
 
 NAME = "scorer.onnx"

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
-from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
-from bundle.records import category_text, encode_columns, encode_records
+from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle.record.records import category_text, encode_columns, encode_records
 
 MARK = "MARK7777777"
 Rows = list[list[Any]]

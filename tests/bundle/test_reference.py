@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.fields import BooleanField, CategoricalField, ImageField, NumericField, RecordSchema
-from bundle.manifest import Manifest
-from bundle.records import encode_records
-from bundle.reference import MOST_CATEGORIES, FieldBins, FieldReference, references
+from bundle.contents.manifest import Manifest
+from bundle.contents.reference import MOST_CATEGORIES, FieldBins, FieldReference, references
+from bundle.record.fields import BooleanField, CategoricalField, ImageField, NumericField, RecordSchema
+from bundle.record.records import encode_records
 
 
 def numeric(values: list[float | None]) -> FieldReference:

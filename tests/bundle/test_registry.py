@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bundle import registry, serving, store
+from bundle.contents.manifest import Manifest
 from bundle.errors import BundleNotFound, DigestMismatch, ManifestInvalid
-from bundle.manifest import Manifest
-from bundle.serving import Serving
+from bundle.folder import registry, serving, store
+from bundle.folder.serving import Serving
 
 FILES = {"scorer.onnx": b"\x08\x0a", "golden.json": b'{"cases": []}'}
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 from pydantic import ValidationError
 
-from bundle import store
+from bundle.contents.manifest import Manifest
 from bundle.errors import (
     BundleNotFound,
     DigestMismatch,
@@ -21,7 +21,7 @@ from bundle.errors import (
     OnnxNotCanonical,
     SchemaTooNew,
 )
-from bundle.manifest import Manifest
+from bundle.folder import store
 
 FILES = {
     "scorer.onnx": b"\x08\x0a",

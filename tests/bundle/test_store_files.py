@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bundle import plain_file, store
+from bundle.contents.manifest import Manifest
 from bundle.errors import BundleRefused, FileMissing, FileRefused, ManifestInvalid
-from bundle.manifest import Manifest
+from bundle.folder import plain_file, store
 from tests.bundle.test_store import FILES
 
 ALL = ["manifest.json", *FILES]

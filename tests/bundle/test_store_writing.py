@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bundle import store
-from bundle.manifest import Manifest
+from bundle.contents.manifest import Manifest
+from bundle.folder import store
 
 FILES = {"golden.json": b'{"cases": []}', "noise.npy": bytes(range(256))}
 WRITERS = 8

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords
-from bundle.fields import CategoricalField, Derived, NumericField, RecordSchema
-from bundle.records import encode_columns, encode_records
-from bundle.timestamps import HOURS, WEEKDAYS, part, parts, vocabulary
+from bundle.record.fields import CategoricalField, Derived, NumericField, RecordSchema
+from bundle.record.records import encode_columns, encode_records
+from bundle.record.timestamps import HOURS, WEEKDAYS, part, parts, vocabulary
 
 HOUR, WEEKDAY = Derived(source="at", part="hour"), Derived(source="at", part="weekday")
 SCHEMA = RecordSchema(

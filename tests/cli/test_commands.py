@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from bundle import store
+from bundle.folder import store
 from tests.conftest import NAME
 from training import transactions
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.csv
 import pytest
 
-from bundle import store
+from bundle.folder import store
 from tests.cli.test_commands import surprisal
 from tests.conftest import NAME, TRAINED_ON
 from training import transactions

@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from bundle.images import in_base64, png
+from bundle.record.images import in_base64, png
 from tests.cli.test_commands import surprisal
 from tests.cli.test_evaluate import BASELINES
 from tests.conftest import AUTOENCODER, IMAGES, simulate_images

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from bundle import store
+from bundle.folder import store
 from service.models import signature
 from tests.cli.test_commands import surprisal
 from tests.conftest import NAME

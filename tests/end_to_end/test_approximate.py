@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from bundle import contents, explanation, store
-from bundle.calibration import Calibration
+from bundle.contents import explanation
+from bundle.contents.calibration import Calibration
+from bundle.folder import contents, store
 from cli.inspect import inspect
 from service.settings import Settings
 from tests.conftest import as_data, in_process

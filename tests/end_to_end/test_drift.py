@@ -13,8 +13,8 @@ import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from bundle import store
-from bundle.fields import NumericField
+from bundle.folder import store
+from bundle.record.fields import NumericField
 from tests.conftest import NAME, running
 from training import transactions
 

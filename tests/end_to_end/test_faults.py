@@ -18,7 +18,7 @@ import httpx
 import pyarrow.csv
 import pytest
 
-from bundle import store
+from bundle.folder import store
 from service.settings import Settings
 from tests.conftest import NAME, in_process, running, until
 from training import transactions

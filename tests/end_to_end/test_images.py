@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from bundle import store
+from bundle.contents.manifest import Manifest
 from bundle.errors import BundleRefused, GoldenMismatch
-from bundle.images import in_base64
-from bundle.manifest import Manifest
+from bundle.folder import store
+from bundle.record.images import in_base64
 from service.models.served_model import load
 from service.settings import Settings
 from service.telemetry.metrics import Metrics

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from bundle import contents, store
-from bundle.calibration import Calibration
-from bundle.records import encode_columns
+from bundle.contents.calibration import Calibration
+from bundle.folder import contents, store
+from bundle.record.records import encode_columns
 from service.engine.verdicts import judge
 from service.models.opening import open_scorer
 from service.settings import Settings

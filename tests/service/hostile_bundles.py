@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from bundle.manifest import Manifest
+from bundle.contents.manifest import Manifest
 
 FOR_EVER = 10**12
 TRIGGER = 666.0

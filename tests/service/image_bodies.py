@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 from PIL import Image
 
-from bundle.images import in_base64, png
+from bundle.record.images import in_base64, png
 from tests.service.test_formats import ARROW, CSV, JSON, NDJSON, stream
 
 Levels = npt.NDArray[np.uint8]

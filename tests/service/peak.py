@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bundle import store
-from bundle.manifest import Manifest
+from bundle.contents.manifest import Manifest
+from bundle.folder import store
 from service.codecs import arrow, csv, json, ndjson
 from service.engine.question import Question
 from service.errors import ServiceError

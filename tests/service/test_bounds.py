@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bundle.images import in_base64
+from bundle.record.images import in_base64
 from service.codecs import csv, json, ndjson, scan
 from service.errors import ServiceError
 from service.openinference import request as infer

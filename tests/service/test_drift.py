@@ -7,8 +7,8 @@ import httpx
 import numpy as np
 import pytest
 
-from bundle.records import encode_records
-from bundle.reference import FieldBins
+from bundle.contents.reference import FieldBins
+from bundle.record.records import encode_records
 from service.front.app import Application
 from service.settings import Settings
 from tests.conftest import NAME, in_process

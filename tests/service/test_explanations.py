@@ -12,10 +12,10 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from bundle import store
+from bundle.contents.golden import tolerance
+from bundle.contents.manifest import Manifest
 from bundle.errors import BundleRefused, GoldenMismatch
-from bundle.golden import tolerance
-from bundle.manifest import Manifest
+from bundle.folder import store
 from service.engine.batcher import Batcher
 from service.models import explainer as explainers
 from service.models.served_model import load

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from bundle.fields import BooleanField, CategoricalField, Derived, ImageField, NumericField, RecordSchema
-from bundle.images import png
+from bundle.record.fields import BooleanField, CategoricalField, Derived, ImageField, NumericField, RecordSchema
+from bundle.record.images import png
 from service import files
 from service.files.piece import ROWS
 from training import data

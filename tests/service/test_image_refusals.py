@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from bundle.images import in_base64, png
+from bundle.record.images import in_base64, png
 from service.settings import Settings
 from service.telemetry import logs
 from tests.conftest import in_process, simulate_images

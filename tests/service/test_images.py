@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from bundle import images
-from bundle.reference import FieldBins
+from bundle.contents.reference import FieldBins
+from bundle.record import images
 from service.codecs import json
 from service.codecs import thread_limits as decoding
 from service.settings import Settings

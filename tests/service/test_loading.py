@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bundle import registry
+from bundle.folder import registry
 from service.front.app import Application
 from service.models import loading, models_folder, quarantine
 from service.models.address_space import ADDRESS_SPACE, out_of_memory

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from bundle import onnx_file, plain_file
+from bundle.contents.manifest import SCHEMA_VERSION
 from bundle.errors import (
     BundleRefused,
     DigestMismatch,
@@ -21,8 +21,8 @@ from bundle.errors import (
     GoldenMismatch,
     SchemaTooNew,
 )
-from bundle.manifest import SCHEMA_VERSION
-from bundle.store import write
+from bundle.folder import onnx_file, plain_file
+from bundle.folder.store import write
 from service.models.registry import Models
 from service.models.served_model import load
 from service.settings import Settings

@@ -12,7 +12,7 @@ import jsonschema_rs
 import numpy as np
 import pytest
 
-from bundle.images import in_base64
+from bundle.record.images import in_base64
 from service.settings import Settings
 from service.wire.problems import STATUS
 from tests.conftest import AUTOENCODER, IMAGES, NAME, in_process, simulate_images

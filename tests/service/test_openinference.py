@@ -13,7 +13,7 @@ import tritonclient.http as triton
 from tritonclient.http import InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from bundle import store
+from bundle.folder import store
 from service.openinference.outputs import OUTPUTS
 from tests.conftest import NAME
 

@@ -10,7 +10,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.http import InferInput
 
-from bundle.images import in_base64, png
+from bundle.record.images import in_base64, png
 from service.openinference.outputs import OUTPUTS
 from tests.conftest import IMAGES, simulate_images
 from tests.service.test_openinference import assert_same, tensor

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema, Tensors
-from bundle.records import encode_records
-from bundle.timestamps import HOURS
+from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema, Tensors
+from bundle.record.records import encode_records
+from bundle.record.timestamps import HOURS
 from service.errors import RequestInvalid, TooManyRecords
 from service.openinference.records import to_tensors
 from service.openinference.tensor import TensorReader

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from bundle import contents, store
-from bundle.manifest import TABLE_SCORES
+from bundle.contents.scores import TABLE_SCORES
+from bundle.folder import contents, store
 from tests.conftest import NAME
 
 RECORDS = [{"amount": 12.5, "country": "SE"}, {"amount": 950.0, "hour": 3, "country": "??"}, {"amount": 31.0}]

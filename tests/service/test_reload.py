@@ -10,7 +10,7 @@ import httpx
 import pytest
 import tritonclient.http as triton
 
-from bundle import registry, serving
+from bundle.folder import registry, serving
 from service.front.app import Application
 from service.models.shadow import MOST_WAITING, Body
 from service.settings import Settings

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bundle import contents, store
+from bundle.folder import contents, store
 from service.engine.batcher import Batcher
 from service.errors import ServiceError
 from service.settings import Settings

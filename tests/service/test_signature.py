@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle import store
+from bundle.contents.manifest import Manifest
 from bundle.errors import DigestMismatch, SignatureRefused
-from bundle.manifest import Manifest
-from bundle.store import Bundle
+from bundle.folder import store
+from bundle.folder.store import Bundle
 from service.models import signature
 from service.models.served_model import load
 from service.models.signature import KeyUnusable

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bundle import store
 from bundle.errors import BundleError
+from bundle.folder import store
 from service.models import trial
 from service.models.trial import LimitExceeded
 from tests.conftest import NAME

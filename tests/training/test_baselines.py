@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bundle.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField, RecordSchema
 from tests.conftest import simulate_images
 from training import baselines
 from training.measures import detection

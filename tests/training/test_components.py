@@ -9,8 +9,8 @@ import torch
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from bundle.fields import RecordSchema
-from bundle.manifest import TABLE_SCORES
+from bundle.contents.scores import TABLE_SCORES
+from bundle.record.fields import RecordSchema
 from tests.training.test_parity import GONE, MIXED, build, ordinary
 from training.components import Components
 from training.coreset import coreset

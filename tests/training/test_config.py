@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from bundle.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField, RecordSchema
 from training import config
 from training.errors import ConfigInvalid
 from training.vae import VAE

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField, RecordSchema
 from tests.training.test_parity import MIXED, build, ordinary
 from training import explanations
 from training.errors import ParityFailed

@@ -4,7 +4,7 @@ import onnx
 import pytest
 import torch
 
-from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
 from tests.training.test_parity import ordinary
 from training.components import Components
 from training.config import NetworkConfig

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField, RecordSchema
 from training import fit, trimming
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber

@@ -7,8 +7,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from bundle import explanation, store
-from bundle.fields import ImageField, RecordSchema
+from bundle.contents import explanation
+from bundle.folder import store
+from bundle.record.fields import ImageField, RecordSchema
 from tests.conftest import simulate_images
 from training import codec, export, gallery
 from training.codec import Codec, Latents, Levels

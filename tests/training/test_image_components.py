@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-from bundle.fields import ImageField, RecordSchema
-from bundle.manifest import IMAGE_SCORES, scores_of
+from bundle.contents.scores import IMAGE_SCORES, scores_of
+from bundle.record.fields import ImageField, RecordSchema
 from training import export
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.explanations import Explanations

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField, RecordSchema
 from training import export
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.errors import ConfigInvalid

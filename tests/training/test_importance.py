@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bundle.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField, RecordSchema
 from training.config import NetworkConfig
 from training.importance import doubly_reparameterised, forward_kl, importance_weighted, log_posterior, log_prior
 from training.objectives import Terms, elbo

@@ -9,7 +9,7 @@ import torch
 from scipy import integrate, special, stats
 from torch import Tensor
 
-from bundle.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
 from training.likelihoods import (
     LARGEST_SCALE,
     JointLikelihood,

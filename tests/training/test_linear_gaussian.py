@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from bundle.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField, RecordSchema
 from training.config import NetworkConfig
 from training.noise import noise_table
 from training.objectives import elbo

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bundle.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField, RecordSchema
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.fit import Fit, hidden_precision
 from training.images import Images

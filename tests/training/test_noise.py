@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from bundle.manifest import SAMPLE_COUNTS
+from bundle.contents.manifest import SAMPLE_COUNTS
 from training.noise import ROWS, noise_table
 
 LATENT_SIZES = (1, 2, 9, 200)

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
 from training.config import NetworkConfig
 from training.objectives import elbo, log_likelihood
 from training.posterior import Posterior, kl_by_dimension, kl_to_prior

@@ -16,8 +16,8 @@ import pytest
 import torch
 from scipy import special, stats
 
-from bundle.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
-from bundle.golden import tolerance
+from bundle.contents.golden import tolerance
+from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
 from training.config import NetworkConfig
 from training.export import Graphs, export, largest_term, score, session
 from training.noise import noise_table

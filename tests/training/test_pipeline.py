@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle import contents, store
-from bundle.golden import Golden
+from bundle.contents.golden import Golden
+from bundle.folder import contents, store
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
 from training import config, pipeline, transactions

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
 from training.preprocess import BOUND, FURTHEST, Preprocess, Standardised
 
 PROPERTY = settings(deadline=None, derandomize=True, database=None, max_examples=200)

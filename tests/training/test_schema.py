@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bundle.fields import BooleanField, CategoricalField, NumericField
+from bundle.record.fields import BooleanField, CategoricalField, NumericField
 from tests.conftest import as_data
 from training import config, schema
 from training.config import FieldConfig

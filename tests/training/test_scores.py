@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from scipy import special
 from torch.distributions import Normal, kl_divergence
 
-from bundle.fields import BooleanField, CategoricalField, NumericField, RecordSchema
-from bundle.golden import tolerance
-from bundle.manifest import TABLE_SCORES
+from bundle.contents.golden import tolerance
+from bundle.contents.scores import TABLE_SCORES
+from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
 from training.config import NetworkConfig
 from training.export import largest_term
 from training.noise import noise_table

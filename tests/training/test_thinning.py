@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bundle.calibration import Calibration
+from bundle.contents.calibration import Calibration
 from training.thinning import presumed_normal
 
 ASKED = 0.01

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bundle.calibration import Calibration
-from bundle.explanation import Explanations
-from bundle.fields import AnyField, Tensors
-from bundle.manifest import Manifest
+from bundle.contents.calibration import Calibration
+from bundle.contents.explanation import Explanations
+from bundle.contents.manifest import Manifest
+from bundle.record.fields import AnyField, Tensors
 from training import config, schema, thinning
 from training.data import Data, Rows, Split
 from training.export import Outputs

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bundle.explanation import ROUNDS
+from bundle.contents.explanation import ROUNDS
 from training.explainer import expected_inputs
 from training.likelihoods import categorical, split
 from training.preprocess import Standardised

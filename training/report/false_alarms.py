@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bundle.calibration import Calibration
+from bundle.contents.calibration import Calibration
 
 P_VALUE_BINS = 10
 _RATES = 60  # points of a curve, at most

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bundle.fields import AnyField, NumericField
+from bundle.record.fields import AnyField, NumericField
 from training.preprocess import Standardised
 from training.report.evidence import Evidence
 from training.report.expectation import Expectation

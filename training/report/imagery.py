@@ -9,7 +9,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 from PIL import Image
 
-from bundle.explanation import Explanations
+from bundle.contents.explanation import Explanations
 from training import gallery
 from training.codec import Codec, Levels
 from training.report import wording

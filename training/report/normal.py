@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bundle.fields import NumericField
-from bundle.reference import MISSING_BIN, OTHER_BIN, UNKNOWN_BIN, FieldReference
+from bundle.contents.reference import MISSING_BIN, OTHER_BIN, UNKNOWN_BIN, FieldReference
+from bundle.record.fields import NumericField
 from training.report import wording
 from training.report.evidence import Evidence
 

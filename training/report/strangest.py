@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from bundle.explanation import Explanations
-from bundle.fields import UNKNOWN, AnyField, ImageField
+from bundle.contents.explanation import Explanations
+from bundle.record.fields import UNKNOWN, AnyField, ImageField
 from training import config
 from training.report import imagery, wording
 from training.report.evidence import Evidence, Part

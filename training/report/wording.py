@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bundle.fields import MISSING, UNKNOWN, TableField
+from bundle.record.fields import MISSING, UNKNOWN, TableField
 
 LONGEST = 48
 """Characters of a name or a category that are shown."""
@@ -82,7 +82,7 @@ def expectation(said: Mapping[str, Any]) -> str:
     """What is expected of a field: a number with its interval, or the likeliest value with its probability.
 
     Args:
-        said: What `bundle.explanation.Explanations.field` says of it.
+        said: What `bundle.contents.explanation.Explanations.field` says of it.
 
     >>> expectation({"expected": 2.0, "interval": [1.0, 3.0]})
     '2 (1 to 3)'

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from bundle.calibration import Calibration
-from bundle.explanation import usual as usual_surprisal
-from bundle.fields import Tensors
-from bundle.manifest import TABLE_SCORES, CalibrationSummary, Manifest, TrainingFacts
-from bundle.reference import references
+from bundle.contents.calibration import Calibration
+from bundle.contents.explanation import usual as usual_surprisal
+from bundle.contents.manifest import CalibrationSummary, Manifest, TrainingFacts
+from bundle.contents.reference import references
+from bundle.contents.scores import TABLE_SCORES
+from bundle.record.fields import Tensors
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
 from training import config, export, pipeline, schema

@@ -10,8 +10,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from bundle import store
-from bundle.store import Bundle
+from bundle.folder import store
+from bundle.folder.store import Bundle
 from tests.conftest import simulate_images, table_of_images
 from tests.training.report.test_page import Reader
 from training import data as files

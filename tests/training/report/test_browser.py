@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle import store
+from bundle.folder import store
 from tests.conftest import simulate_images
 from tests.training.report import chromium
 from tests.training.report.conftest import HOSTILE

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bundle import store
+from bundle.folder import store
 from tests.training.report.conftest import HOSTILE, TINY, gather
 from training.measures import detection
 from training.pipeline import Trained

@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from bundle import calibration as calibrations
-from bundle import golden as goldens
-from bundle import npy
-from bundle.calibration import Calibration
+from bundle.contents import calibration as calibrations
+from bundle.contents import golden as goldens
+from bundle.contents import npy
+from bundle.contents.calibration import Calibration
+from bundle.contents.golden import Golden
+from bundle.contents.manifest import Manifest
 from bundle.errors import BundleRefused
-from bundle.golden import Golden
-from bundle.manifest import Manifest
-from bundle.store import Bundle
+from bundle.folder.store import Bundle
 
 NOISE = "noise.npy"
 NOISE_DRAWS = 256

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle import durable_file, onnx_file, plain_file, serving
-from bundle import manifest as manifests
+from bundle.contents import manifest as manifests
+from bundle.contents.manifest import Manifest
 from bundle.errors import BundleNotFound, DigestMismatch, FileMissing, FileRefused
-from bundle.manifest import Manifest
+from bundle.folder import durable_file, onnx_file, plain_file, serving
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _LONGEST_NAME = 255

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-from bundle.fields import Derived
+from bundle.record.fields import Derived
 
 HOURS = tuple(str(hour) for hour in range(24))
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

@@ -10,9 +10,9 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from bundle import images, timestamps
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem, short
-from bundle.fields import (
+from bundle.record import images, timestamps
+from bundle.record.fields import (
     MISSING,
     UNKNOWN,
     BooleanField,

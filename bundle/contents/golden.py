@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from bundle.errors import GoldenMismatch
-from bundle.fields import Frozen, Tensors
+from bundle.record.fields import Frozen, Tensors
 
 FILE_NAME = "golden.json"
 

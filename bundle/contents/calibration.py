@@ -9,7 +9,7 @@ from decimal import ROUND_CEILING, Context, Decimal
 import numpy as np
 import numpy.typing as npt
 
-from bundle import npy
+from bundle.contents import npy
 from bundle.errors import CalibrationTooSmall
 
 FILE_NAME = "calibration.npz"

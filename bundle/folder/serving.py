@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bundle import durable_file, small_file
 from bundle.errors import ManifestInvalid
+from bundle.folder import durable_file, small_file
 
 FILE_NAME = "serving.json"
 

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bundle import serving, store
 from bundle.errors import BundleNotFound, ManifestInvalid
-from bundle.serving import Serving
+from bundle.folder import serving, store
+from bundle.folder.serving import Serving
 
 LOCK = ".lock"
 _DELETED = ".deleted-"

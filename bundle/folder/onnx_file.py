@@ -8,7 +8,7 @@ could read differently: only known fields, of their own wire type, in the shorte
 from typing import Final, NamedTuple
 
 from bundle.errors import ExternalData, OnnxNotCanonical
-from bundle.onnx_fields import ENUMS, MESSAGES, ONE_OF
+from bundle.folder.onnx_fields import ENUMS, MESSAGES, ONE_OF
 
 DOMAINS: Final = (b"", b"ai.onnx")
 """Of operators: both mean ONNX's own. Those of others may read files, as ONNX Runtime's EPContext does."""

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from bundle.fields import (
+from bundle.record.fields import (
     MISSING,
     UNKNOWN,
     AnyField,

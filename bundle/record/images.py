@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.errors import MOST_PROBLEMS
-from bundle.fields import ImageField
+from bundle.record.fields import ImageField
 
 Levels = npt.NDArray[np.uint8]
 Report = Callable[[int, str], None]

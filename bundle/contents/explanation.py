@@ -3,27 +3,24 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from bundle import images
-from bundle.fields import (
+from bundle.contents.manifest import Manifest
+from bundle.contents.usual_surprisal import UsualSurprisal
+from bundle.record import images
+from bundle.record.fields import (
     MISSING,
     UNKNOWN,
     BooleanField,
     CategoricalField,
-    Frozen,
     ImageField,
     NumericField,
     RecordSchema,
     Tensors,
 )
-
-if TYPE_CHECKING:
-    from bundle.manifest import Manifest
 
 FILE_NAME = "explainer.onnx"
 COVERAGE = 0.9
@@ -72,27 +69,6 @@ def _hidden_numbers(schema: RecordSchema) -> int:
         return 2 * schema.image[0].dimensions
     parameters = 2 * len(schema.numeric) + len(schema.boolean) + sum(field.size for field in schema.categorical)
     return len(schema.fields) * parameters
-
-
-class UsualSurprisal(Frozen):
-    """Medians over held-out normal records, in nats, with the bundle's own number of draws.
-
-    Args:
-        fields: Of each field's surprisal, in the schema's order.
-        kl: Of KL(q(z|x) || p(z)).
-        conditional: Of each field's surprisal given all others.
-        deviations: Of each numeric field, in their order: within so many of the expected standard deviations lie
-            `COVERAGE` of the values. The network's own are too small: it does not know what was filled in from what
-            was given.
-        pixels: Of an image, the nats of one pixel that are shown as black and as white: the median, and what one
-            pixel in `_WHITE` exceeds.
-    """
-
-    fields: tuple[float, ...] = Field(min_length=1)
-    kl: float
-    conditional: tuple[float, ...]
-    deviations: tuple[float, ...]
-    pixels: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +143,7 @@ class Explanations:
         outputs: Of `explainer.onnx` for them, with the same records.
     """
 
-    def __init__(self, manifest: "Manifest", tensors: Tensors, outputs: Tensors) -> None:
+    def __init__(self, manifest: Manifest, tensors: Tensors, outputs: Tensors) -> None:
         known = manifest.usual_surprisal
         if known is None:
             raise ValueError("the bundle holds no explainer")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bundle import plain_file
+from bundle.folder import plain_file
 
 MOST_BYTES = 2**16
 

@@ -1,0 +1,1 @@
+"""What the documents of a bundle hold: manifest, scores, calibration, reference, explanation, golden records."""

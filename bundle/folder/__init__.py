@@ -1,0 +1,1 @@
+"""Bundles on disk: names, versions, digests, durable writing, what is served."""
