@@ -28,9 +28,12 @@ from rich.table import Table
 
 from benchmarks.serving.heading import heading
 from bundle.contents.calibration import Calibration
-from training import config, cross_fit, model, schema, transactions, trimming
+from training import config
 from training.config import TrainingConfig
-from training.data import Data, split
+from training.data import schema, transactions
+from training.data.read import Data
+from training.data.split import split
+from training.fitting import cross_fit, model, trimming
 
 SCORES = ("combined", "elbo")
 RATES = (0.1, 0.01, 0.005)

@@ -33,8 +33,9 @@ from benchmarks.serving.report import show, titled
 from benchmarks.serving.servers import HOST, Server, free_port, surprisal
 from bundle.contents.golden import Golden
 from bundle.folder import store
-from training import config, export, pipeline
-from training.data import Data
+from training import config, pipeline
+from training.data.read import Data
+from training.export import runs
 
 RECORDS = 512
 ROWS = 4000
@@ -85,8 +86,8 @@ def by_turns(turns: int, work: Mapping[str, Callable[[], object]]) -> dict[str, 
 def of_graphs(models: Path, rows: Rows, turns: int) -> dict[str, float]:
     """Seconds of ONNX Runtime for the records, cut as the service cuts them."""
     noise = np.load(models / WHOLE / "1" / "noise.npy")[:SAMPLES]
-    sessions = {name: export.session((models / name / "1" / "scorer.onnx").read_bytes(), 1) for name in (WHOLE, TWIN)}
-    work = {name: partial(export.score, session, {"numeric": rows}, noise) for name, session in sessions.items()}
+    sessions = {name: runs.session((models / name / "1" / "scorer.onnx").read_bytes(), 1) for name in (WHOLE, TWIN)}
+    work = {name: partial(runs.score, session, {"numeric": rows}, noise) for name, session in sessions.items()}
     by_turns(WARM_UP, work)
     return by_turns(turns, work)
 

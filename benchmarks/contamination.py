@@ -33,9 +33,12 @@ from rich.table import Table
 from benchmarks.detection import DEFAULT, Array, number
 from benchmarks.serving.heading import heading
 from bundle.contents.calibration import Calibration
-from training import config, model, schema, thinning, trimming
-from training.data import Data, Rows, split
-from training.measures import detection
+from training import config
+from training.data import schema
+from training.data.read import Data, Rows
+from training.data.split import split
+from training.evaluation.measures import detection
+from training.fitting import model, thinning, trimming
 
 MOST_ROWS, MOST_TESTED = 5000, 5000
 SHARES = (0.05, 0.1)

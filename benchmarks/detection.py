@@ -38,9 +38,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.serving.heading import heading
 from bundle.contents.scores import TABLE_SCORES
-from training import config, model, schema
-from training.data import Data
-from training.measures import detection
+from training import config
+from training.data import schema
+from training.data.read import Data
+from training.evaluation.measures import detection
+from training.fitting import model
 
 MOST_ROWS = 50_000
 SMALL_ROWS = 1000

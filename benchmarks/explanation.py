@@ -33,8 +33,9 @@ from service.engine.question import Question
 from service.engine.verdicts import answered, judge
 from service.models.opening import open_explainer, open_scorer
 from service.settings import Settings
-from training import config, pipeline, schema
-from training.data import Data
+from training import config, pipeline
+from training.data import schema
+from training.data.read import Data
 
 RECORDS = 4000
 Flags = npt.NDArray[np.bool_]

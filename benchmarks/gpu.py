@@ -40,10 +40,10 @@ from bundle.record.fields import NumericField, RecordSchema
 from service.engine.device import DeviceUnavailable
 from service.engine.scorer import Scorer as Served
 from training.config import NetworkConfig
-from training.export import export
-from training.noise import noise_table
-from training.scores import LIKELIHOOD_OUTPUTS, Scorer
-from training.vae import VAE
+from training.export.onnx import export
+from training.network.noise import noise_table
+from training.network.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training import modality
 
 FIELDS = 30
 SCORES = [name for name in LIKELIHOOD_OUTPUTS if name != "latent_mean"]
@@ -63,7 +63,7 @@ def make() -> tuple[Scorer, bytes]:
         fields=tuple(NumericField(name=f"x{i}", mean=0.0, scale=1.0, missing_rate=1e-6) for i in range(FIELDS))
     )
     torch.manual_seed(0)
-    scorer = Scorer(VAE(schema, NetworkConfig(hidden=(256, 128), latent_size=16)).eval(), None)
+    scorer = Scorer(modality.of(schema).vae(NetworkConfig(hidden=(256, 128), latent_size=16)).eval(), None)
     return scorer, export(scorer, schema).scorer
 
 

@@ -30,9 +30,11 @@ from bundle.folder import store
 from bundle.record.fields import RecordSchema
 from service.models.opening import open_scorer
 from service.settings import Settings
-from training import config, pipeline, schema
-from training.data import Data, read, split
-from training.measures import detection
+from training import config, pipeline
+from training.data import schema
+from training.data.read import Data, read
+from training.data.split import split
+from training.evaluation.measures import detection
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,10 @@ import torch
 
 from bundle.record.fields import NumericField, RecordSchema
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
-from training.fit import Fit
-from training.preprocess import Standardised
-from training.vae import VAE
+from training.fitting.fit import Fit
+from training.table.batch import Standardised
+from training.network.vae import VAE
+from training import modality
 
 BATCH = 512
 
@@ -41,7 +42,7 @@ def make(rows: int, fields: int) -> tuple[VAE, Standardised, Standardised]:
         fields=tuple(NumericField(name=f"x{i}", mean=0.0, scale=1.0, missing_rate=1e-6) for i in range(fields))
     )
     torch.manual_seed(0)
-    vae = VAE(schema, NetworkConfig())
+    vae = modality.of(schema).vae(NetworkConfig())
     random = np.random.default_rng(0)
     values = random.normal(size=(rows, 8)) @ random.normal(size=(8, fields)) / 3 + 0.3 * random.normal(
         size=(rows, fields)

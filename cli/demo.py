@@ -53,7 +53,9 @@ def _train(path: Path, models: Path, console: Console) -> None:
         import pyarrow.parquet
 
         from cli import train
-        from training import config, data, transactions
+        from training import config
+        from training.data import read as data
+        from training.data import transactions
         from training.errors import TrainingError
     except ImportError as error:
         fail(f"the demo trains a model and needs {error.name}: pip install 'surprisal[training]'", WORK_FAILED)

@@ -13,8 +13,8 @@ from cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 if TYPE_CHECKING:
     from bundle.folder.store import Bundle
-    from training.evaluation import Evaluation
-    from training.log_likelihood import LogLikelihood
+    from training.evaluation.labelled import Evaluation
+    from training.evaluation.log_likelihood import LogLikelihood
 
 _CURVES = (".png", ".svg")
 _PIPED_WIDTH = 160  # columns
@@ -39,12 +39,12 @@ def evaluate(
     if curves is not None and log_likelihood is not None:
         fail("--log-likelihood has no curves; leave out --curves", CALL_WRONG)
     try:
-        from training import evaluation
-        from training import log_likelihood as estimates
         from training.errors import ConfigInvalid, TrainingError
+        from training.evaluation import labelled as evaluation
+        from training.evaluation import log_likelihood as estimates
 
         if curves is not None:
-            from training import figures
+            from training.report import figures
     except ImportError as error:
         fail(f"evaluating needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
     from bundle.folder import store

@@ -26,9 +26,8 @@ def explore(
     if not out.parent.is_dir():
         fail(f"{out}: there is no folder {out.parent}", CALL_WRONG)
     try:
-        from training import exploration
         from training.errors import ConfigInvalid, TrainingError
-        from training.report import album
+        from training.report import album, exploration
     except ImportError as error:
         fail(f"exploring needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
     from bundle.folder import durable_file, store

@@ -7,10 +7,11 @@ import typer
 from rich.console import Console
 
 from cli.failure import CALL_WRONG, WORK_FAILED, fail
+from training.data import split
 
 if TYPE_CHECKING:
     from training.config import TrainingConfig
-    from training.data import Data
+    from training.data.read import Data
     from training.pipeline import Trained
 
 
@@ -80,7 +81,8 @@ def run(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from training import fit, pipeline
+    from training import pipeline
+    from training.fitting import fit
 
     bar = Progress(
         TextColumn("{task.fields[part]}epoch"),
@@ -139,16 +141,17 @@ def _settings(
 
 
 def _read(path: Path, settings: "TrainingConfig") -> "Data":
-    from training import data
+    from training.data import read as data
 
     text = [field.name for field in settings.fields or () if field.kind == "categorical"]
     return data.read(path, text)
 
 
 def _schema(table: "Data", settings: "TrainingConfig", console: Console) -> str:
-    from training import data, pipeline, schema
+    from training import pipeline
+    from training.data import schema
 
-    parts = data.split(table, settings.data, settings.scoring.false_alarm_rate, settings.seed)
+    parts = split.split(table, settings.data, settings.scoring.false_alarm_rate, settings.seed)
     if settings.fields is not None:
         fields = pipeline.choose_fields(table, parts, settings, console.print)
         return schema.to_toml(settings, schema.Inferred(fields, {}))

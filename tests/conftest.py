@@ -21,7 +21,9 @@ import pytest
 from bundle.folder import store
 from service.front.app import Application
 from service.settings import Settings
-from training import config, data, image_files, pipeline, transactions
+from training import config, pipeline
+from training.data import image_files, transactions
+from training.data import read as data
 
 NAME = "transactions"
 TRAINED_ON = "payments.parquet"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks.studies import arguments, fraud, image_sets, log_likelihood, symbols
-from training.vae import VAE
+from training import modality
 
 PUBLIC = Path(__file__).parents[2] / "shared" / "data"
 
@@ -89,7 +89,7 @@ def test_a_network_begins_at_the_mean_image() -> None:
     record = log_likelihood.RecordSchema(
         fields=(log_likelihood.ImageField(name="image", height=4, width=4, channels=1, likelihood="bernoulli"),)
     )
-    vae = VAE(record, log_likelihood.config.build({"network": log_likelihood.NETWORK}).network)
+    vae = modality.of(record).vae(log_likelihood.config.build({"network": log_likelihood.NETWORK}).network)
     log_likelihood.centre(vae, images)
     first, last = (
         next(each for each in net if isinstance(each, nn.Linear)) for net in (vae.encoder, vae.decoder[::-1])

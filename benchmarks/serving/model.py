@@ -38,7 +38,7 @@ def table(rows: Rows) -> pa.Table:
 def train(models: Path, rows: int = 4000, epochs: int = 3) -> None:
     """Train the model into a folder; its scores are worth nothing, its graph costs what a good one's does."""
     from training import config, pipeline
-    from training.data import Data
+    from training.data.read import Data
 
     settings = config.build({"network": {"hidden": (256, 128), "latent_size": 16}, "fit": {"epochs": epochs}})
     data = Data("simulated", "0" * 64, table(simulate(rows, seed=1)))

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.studies import fitting, image_sets, pictures
 from benchmarks.studies.arguments import parse, study
 from benchmarks.studies.markdown import show
-from training import codec, gallery
+from training.image import codec, gallery
 
 EPOCHS = 15
 BATCH = 64

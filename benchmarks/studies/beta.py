@@ -18,10 +18,10 @@ import torch
 from benchmarks.studies import fitting, image_sets, pictures
 from benchmarks.studies.arguments import parse, study
 from benchmarks.studies.markdown import show
-from training import codec, gallery
-from training.images import Images
-from training.model import Model
-from training.posterior import kl_by_dimension
+from training.fitting.model import Model
+from training.image import codec, gallery
+from training.image.batch import Images
+from training.network.posterior import kl_by_dimension
 
 BETAS = (0.5, 1, 2, 4, 8, 16)
 LATENT_SIZE = 10

@@ -10,11 +10,13 @@ import pyarrow as pa
 import torch
 
 from bundle.record.fields import RecordSchema
-from training import config, model, schema
-from training.data import Data
-from training.fit import Progress
-from training.image_files import COLUMN, column
-from training.model import Model
+from training import config
+from training.data import schema
+from training.data.image_files import COLUMN, column
+from training.data.read import Data
+from training.fitting import model
+from training.fitting.fit import Progress
+from training.fitting.model import Model
 
 Levels = npt.NDArray[np.uint8]
 

@@ -21,8 +21,8 @@ from benchmarks.studies import tabular
 from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.markdown import show
 from benchmarks.studies.tabular import labelled, without
-from training.data import Data, Rows, read
-from training.measures import detection
+from training.data.read import Data, Rows, read
+from training.evaluation.measures import detection
 
 SEEDS = {"small": 1, "full": 5}
 FALSE_ALARMS = 0.001

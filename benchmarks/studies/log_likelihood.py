@@ -25,12 +25,14 @@ from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.fitting import progress
 from benchmarks.studies.markdown import show
 from bundle.record.fields import ImageField, RecordSchema
-from training import config, export
-from training.fit import Fit
-from training.images import HALF, Images
-from training.log_likelihood import log_likelihoods
-from training.scores import Scorer
-from training.vae import VAE
+from training import config, modality
+from training.evaluation.log_likelihood import log_likelihoods
+from training.export import onnx as export
+from training.export import runs
+from training.fitting.fit import Fit
+from training.image.batch import HALF, Images
+from training.network.scores import Scorer
+from training.network.vae import VAE
 
 SAMPLES = 5000
 HELD_OUT = 2000
@@ -127,7 +129,7 @@ def fit(digits: image_sets.ImageSet, draws: int, budget: Budget, arguments: Argu
         fields=(ImageField(name="image", height=28, width=28, channels=1, likelihood="bernoulli", binary=True),)
     )
     torch.manual_seed(arguments.seed)
-    vae = VAE(record, settings.network)
+    vae = modality.of(record).vae(settings.network)
     trained_on, held_out = digits.train[:-HELD_OUT][: budget.images], digits.train[-HELD_OUT:]
     centre(vae, trained_on)
     vae = vae.to(arguments.device)
@@ -164,7 +166,7 @@ def main() -> None:
             vae, record, run = fit(digits, draws, budget, arguments)
             seconds = time.perf_counter() - started
             graph = export.export(Scorer(vae, None).eval(), record).scorer
-            session = export.session(graph, torch.get_num_threads())
+            session = runs.session(graph, torch.get_num_threads())
             bounds = {
                 samples: -log_likelihoods(session, {"image": test}, vae.latent_size, samples, arguments.seed)
                 for samples in (*CURVE, SAMPLES)

@@ -29,9 +29,10 @@ from benchmarks.studies import fitting, image_sets, pictures
 from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.markdown import show
 from bundle.record.fields import RecordSchema
-from training import export
-from training.measures import detection, measures
-from training.model import Model
+from training.evaluation.measures import detection, measures
+from training.export import onnx as export
+from training.export import runs
+from training.fitting.model import Model
 
 Levels = npt.NDArray[np.uint8]
 Scores = dict[str, npt.NDArray[np.float64]]
@@ -120,11 +121,11 @@ def sets(name: str, arguments: Arguments) -> tuple[Levels, dict[str, Levels]]:
 
 def scored(fitted: Model, record: RecordSchema, images: dict[str, Levels], most: int) -> dict[str, Scores]:
     """Every score of every set by the exported graph, higher = stranger."""
-    session = export.session(export.export(fitted.scorer, record).scorer, torch.get_num_threads())
+    session = runs.session(export.export(fitted.scorer, record).scorer, torch.get_num_threads())
     signs = {each.name: (each.output, each.sign) for each in fitted.scores}
     found = {}
     for name, levels in images.items():
-        outputs = export.score(session, {"image": levels[:most]}, fitted.noise[:SAMPLES])
+        outputs = runs.score(session, {"image": levels[:most]}, fitted.noise[:SAMPLES])
         found[name] = {score: sign * outputs[output].astype(np.float64) for score, (output, sign) in signs.items()}
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from training.figures import STYLE
+from training.report.figures import STYLE
 
 BINS = 60
 GAP, GREY = 2, 128

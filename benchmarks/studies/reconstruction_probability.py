@@ -23,9 +23,9 @@ from benchmarks.studies import fitting, image_sets, tabular
 from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.markdown import show
 from benchmarks.studies.tabular import labelled, without
-from training import baselines
-from training.data import read
-from training.measures import detection
+from training.data.read import read
+from training.evaluation import baselines
+from training.evaluation.measures import detection
 
 Scores = dict[str, npt.NDArray[np.floating]]
 

@@ -21,8 +21,8 @@ from sklearn.cluster import KMeans
 from benchmarks.studies import fitting, pictures
 from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.markdown import show
-from training.images import Images
-from training.model import Model
+from training.fitting.model import Model
+from training.image.batch import Images
 
 Levels = npt.NDArray[np.uint8]
 

@@ -9,9 +9,13 @@ import torch
 
 from benchmarks.studies.fitting import progress
 from bundle.record.fields import RecordSchema
-from training import baselines, config, model, schema
-from training.data import Data, Rows, set_aside
-from training.model import Model
+from training import config
+from training.data import schema
+from training.data.read import Data, Rows
+from training.data.split import set_aside
+from training.evaluation import baselines
+from training.fitting import model
+from training.fitting.model import Model
 
 Scores = dict[str, npt.NDArray[np.float64]]
 

@@ -13,8 +13,8 @@ class UsualSurprisal(Frozen):
         kl: Of KL(q(z|x) || p(z)).
         conditional: Of each field's surprisal given all others.
         deviations: Of each numeric field, in their order: within so many of the expected standard deviations lie
-            `explanation.COVERAGE` of the values. The network's own are too small: it does not know what was filled in from what
-            was given.
+            `explanation.COVERAGE` of the values. The network's own are too small: it does not know what was filled in
+            from what was given.
         pixels: Of an image, the nats of one pixel that are shown as black and as white: the median, and what few
             pixels exceed.
     """

@@ -18,7 +18,7 @@ import pytest
 
 from bundle.folder import store
 from tests.conftest import NAME
-from training import transactions
+from training.data import transactions
 
 
 def surprisal(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -10,8 +10,8 @@ import pytest
 from bundle.folder import store
 from tests.cli.test_commands import surprisal
 from tests.conftest import NAME, TRAINED_ON
-from training import transactions
-from training.measures import Measure, measures
+from training.data import transactions
+from training.evaluation.measures import Measure, measures
 
 LABEL = ("--label", transactions.LABEL, "--normal", transactions.NORMAL)
 BASELINES = ["norm of the row", "PCA", "kNN, k = 5", "IsolationForest"]

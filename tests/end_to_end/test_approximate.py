@@ -13,8 +13,12 @@ from bundle.folder import contents, store
 from cli.inspect import inspect
 from service.settings import Settings
 from tests.conftest import as_data, in_process
-from training import config, data, evaluation, export, pipeline, schema, transactions
+from training import config, pipeline
+from training.data import read as data
+from training.data import schema, transactions
 from training.errors import DataInvalid
+from training.evaluation import labelled as evaluation
+from training.export import runs
 from training.report import evidence, page
 
 TINY = {"network": {"hidden": (8,)}, "fit": {"epochs": 3}}
@@ -95,9 +99,9 @@ def test_rows_put_aside_are_not_approximate(trained: pipeline.Trained) -> None:
     manifest = trained.manifest
     assert manifest.calibration.approximate == ()
     pool = as_data(transactions.simulate(6000, seed=9, fraud_share=0.0))
-    scorer = export.session((trained.folder / "scorer.onnx").read_bytes(), threads=1)
+    scorer = runs.session((trained.folder / "scorer.onnx").read_bytes(), threads=1)
     noise = np.load(trained.folder / "noise.npy", allow_pickle=False)[:1]
-    scores = export.score(scorer, schema.tensors(manifest.record, pool, np.arange(6000)), noise)["combined"]
+    scores = runs.score(scorer, schema.tensors(manifest.record, pool, np.arange(6000)), noise)["combined"]
     random, records = np.random.default_rng(0), 999
     found: dict[float, list[float]] = {0.1: [], 0.01: [], 0.005: []}
     for _ in range(200):

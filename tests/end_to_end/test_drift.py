@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bundle.folder import store
 from bundle.record.fields import NumericField
 from tests.conftest import NAME, running
-from training import transactions
+from training.data import transactions
 
 ROOT = Path(__file__).parents[2]
 RULES = [str(ROOT / "deploy" / "prometheus" / "rules" / f"{name}.yml") for name in ("model", "alerts")]

@@ -21,7 +21,7 @@ import pytest
 from bundle.folder import store
 from service.settings import Settings
 from tests.conftest import NAME, in_process, running, until
-from training import transactions
+from training.data import transactions
 
 TRAIN = [sys.executable, "-m", "cli.main", "train"]
 OPTIONS = ["--label", "fraud", "--normal", "no", "--name", "pay"]

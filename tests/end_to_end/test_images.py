@@ -24,7 +24,7 @@ from tests.conftest import AUTOENCODER, IMAGES, NAME, in_process, running, simul
 from tests.service.hostile_bundles import seal
 from tests.service.image_bodies import in_json
 from tests.service.test_formats import ARROW, CSV, JSON
-from training import export
+from training.export import runs
 from training.pipeline import Trained
 
 LEVELS = np.concatenate([simulate_images(20, seed=31), simulate_images(3, seed=31, strange=True)])
@@ -80,7 +80,7 @@ def test_a_new_version_of_images_takes_over_beside_a_model_of_a_table(
 def test_the_service_scores_as_the_exported_graph_does(image_server: str, trained_images: Trained) -> None:
     bundle = store.load(trained_images.folder.parents[1], IMAGES, 1)
     noise = np.load(io.BytesIO(bundle.files["noise.npy"]))[: bundle.manifest.samples]
-    expected = export.score(export.session(bundle.files["scorer.onnx"]), {"image": LEVELS}, noise)
+    expected = runs.score(runs.session(bundle.files["scorer.onnx"]), {"image": LEVELS}, noise)
     results = ask(image_server, IMAGES, in_json(LEVELS.tolist()))["results"]
     for name in ("elbo", "iwae", "log_reconstruction_probability", "expected_log_likelihood", "latent_mean"):
         found = np.array([result[name] for result in results])

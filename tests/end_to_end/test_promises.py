@@ -17,7 +17,8 @@ from service.engine.verdicts import judge
 from service.models.opening import open_scorer
 from service.settings import Settings
 from tests.conftest import NAME, running
-from training import pipeline, transactions
+from training import pipeline
+from training.data import transactions
 
 Records = list[dict[str, Any]]
 

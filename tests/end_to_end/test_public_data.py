@@ -10,7 +10,8 @@ import pytest
 from benchmarks.tabular import Task, compare
 from service.settings import Settings
 from tests.conftest import FAST, in_process
-from training import config, data, pipeline
+from training import config, pipeline
+from training.data import read as data
 
 PUBLIC = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not PUBLIC.is_dir(), reason=f"the public data sets are not at {PUBLIC}")

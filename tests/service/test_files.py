@@ -15,7 +15,7 @@ from bundle.record.fields import BooleanField, CategoricalField, Derived, ImageF
 from bundle.record.images import png
 from service import files
 from service.files.piece import ROWS
-from training import data
+from training.data import read as data
 from training.errors import DataInvalid
 
 SCHEMA = RecordSchema(

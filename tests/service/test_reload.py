@@ -15,7 +15,8 @@ from service.front.app import Application
 from service.models.shadow import MOST_WAITING, Body
 from service.settings import Settings
 from tests.conftest import NAME, as_data, in_process, running, until
-from training import config, pipeline, transactions
+from training import config, pipeline
+from training.data import transactions
 
 CLIENTS = 16
 CHANGES = 10

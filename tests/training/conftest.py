@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from tests.conftest import as_data
-from training.data import Data
+from training.data.read import Data
 
 
 def mixed_table(rows: int = 600, seed: int = 0) -> pa.Table:

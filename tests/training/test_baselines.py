@@ -5,8 +5,8 @@ import pytest
 
 from bundle.record.fields import ImageField, RecordSchema
 from tests.conftest import simulate_images
-from training import baselines
-from training.measures import detection
+from training.evaluation import baselines
+from training.evaluation.measures import detection
 
 
 def schema(height: int, width: int, channels: int = 1) -> RecordSchema:

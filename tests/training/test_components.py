@@ -12,17 +12,19 @@ from scipy.spatial.distance import cdist
 from bundle.contents.scores import TABLE_SCORES
 from bundle.record.fields import RecordSchema
 from tests.training.test_parity import GONE, MIXED, build, ordinary
-from training.components import Components
-from training.coreset import coreset
-from training.export import export, score, session, verify_parity
-from training.inference import infer
-from training.neighbours import SOFTENING, Neighbours
-from training.noise import noise_table
-from training.preprocess import Standardised
-from training.robust_scale import RobustScale, asinh
-from training.scores import LIKELIHOOD_OUTPUTS, Scorer
-from training.typicality import Typicality
-from training.vae import VAE
+from training.detectors.coreset import coreset
+from training.detectors.neighbours import SOFTENING, Neighbours
+from training.detectors.robust_scale import RobustScale, asinh
+from training.detectors.typicality import Typicality
+from training.export.onnx import export
+from training.export.parity import verify_parity
+from training.export.runs import score, session
+from training.network.inference import infer
+from training.network.noise import noise_table
+from training.network.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training.network.vae import VAE
+from training.table.batch import Standardised
+from training.table.components import Components
 
 Array = npt.NDArray[np.float64]
 

@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from tests.conftest import as_data
-from training import config, cross_fit, fit, schema
+from training import config
 from training.config import TrainingConfig
-from training.data import Data, Split, split
-from training.fit import Progress
+from training.data import schema
+from training.data.read import Data
+from training.data.split import Split, split
+from training.fitting import cross_fit, fit
+from training.fitting.fit import Progress
 
 TINY = {"network": {"hidden": (8,), "latent_size": 2}, "fit": {"epochs": 3}}
 CPU = torch.device("cpu")

@@ -11,9 +11,10 @@ import pytest
 
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
-from training import image_files
 from training.config import DataConfig
-from training.data import Data, read, split
+from training.data import image_files
+from training.data.read import Data, read
+from training.data.split import split
 from training.errors import ConfigInvalid, DataInvalid
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.training.test_parity import MIXED, build, ordinary
-from training.explainer import Explainer
-from training.noise import noise_table
-from training.scores import Scorer
+from training.network.noise import noise_table
+from training.network.scores import Scorer
+from training.table.explainer import Explainer
 
 NAMES = (
     "field_surprisal",

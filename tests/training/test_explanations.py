@@ -8,13 +8,13 @@ import torch
 
 from bundle.record.fields import NumericField, RecordSchema
 from tests.training.test_parity import MIXED, build, ordinary
-from training import explanations
 from training.errors import ParityFailed
-from training.explainer import Explainer
-from training.explanations import Explanations
-from training.noise import noise_table
-from training.posterior import Posterior, kl_to_prior
-from training.vae import VAE
+from training.export import explanations
+from training.export.explanations import Explanations
+from training.network.noise import noise_table
+from training.network.posterior import Posterior, kl_to_prior
+from training.network.vae import VAE
+from training.table.explainer import Explainer
 
 NOISE = noise_table(3, 0)
 

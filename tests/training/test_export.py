@@ -6,11 +6,11 @@ import torch
 
 from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
 from tests.training.test_parity import ordinary
-from training.components import Components
+from training import modality
 from training.config import NetworkConfig
-from training.export import export
-from training.scores import Scorer
-from training.vae import VAE
+from training.export.onnx import export
+from training.network.scores import Scorer
+from training.table.components import Components
 
 SCHEMA = RecordSchema(
     fields=(
@@ -26,7 +26,7 @@ SCHEMA = RecordSchema(
 @pytest.fixture(scope="module")
 def graph() -> onnx.GraphProto:
     torch.manual_seed(0)
-    vae = VAE(SCHEMA, NetworkConfig(hidden=(12, 8), latent_size=3)).eval()
+    vae = modality.of(SCHEMA).vae(NetworkConfig(hidden=(12, 8), latent_size=3)).eval()
     batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in ordinary(SCHEMA, 100).items()})
     scorer = Scorer(vae, Components(vae, batch, batch, torch.randn(4, 3), seed=0))
     return onnx.load_from_string(export(scorer, SCHEMA).scorer).graph

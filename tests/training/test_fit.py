@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from bundle.record.fields import NumericField, RecordSchema
-from training import fit, trimming
+from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber
-from training.fit import Fit, Plan, Progress
-from training.importance import importance_weighted
-from training.objectives import elbo
-from training.preprocess import Standardised
-from training.vae import VAE
+from training.fitting import fit, trimming
+from training.fitting.fit import Fit, Plan, Progress
+from training.network.importance import importance_weighted
+from training.network.objectives import elbo
+from training.network.vae import VAE
+from training.table.batch import Standardised
 
 FIELDS = 4
 
@@ -23,7 +24,7 @@ FIELDS = 4
 def model(seed: int = 0) -> VAE:
     fields = tuple(NumericField(name=f"x{i}", mean=0.0, scale=1.0, missing_rate=1e-3) for i in range(FIELDS))
     torch.manual_seed(seed)
-    return VAE(RecordSchema(fields=fields), NetworkConfig(hidden=(16,), latent_size=2))
+    return modality.of(RecordSchema(fields=fields)).vae(NetworkConfig(hidden=(16,), latent_size=2))
 
 
 def batch(vae: VAE, rows: int, seed: int) -> Standardised:

@@ -11,11 +11,12 @@ from bundle.contents import explanation
 from bundle.folder import store
 from bundle.record.fields import ImageField, RecordSchema
 from tests.conftest import simulate_images
-from training import codec, export, gallery
-from training.codec import Codec, Latents, Levels
+from training import modality
 from training.config import NetworkConfig
+from training.export import runs
+from training.image import codec, gallery
+from training.image.codec import Codec, Latents, Levels
 from training.pipeline import Trained
-from training.vae import VAE
 
 
 def encode(images: Levels) -> Latents:
@@ -67,7 +68,7 @@ def test_samples_are_drawn_from_the_prior_by_the_seed() -> None:
 def test_a_bundles_graphs_expect_what_its_explainer_expects(trained_images: Trained) -> None:
     bundle = store.load(trained_images.folder.parents[1], trained_images.name, trained_images.version)
     encoder, decoder, explainer = (
-        export.session(bundle.files[name]) for name in ("encoder.onnx", "decoder.onnx", explanation.FILE_NAME)
+        runs.session(bundle.files[name]) for name in ("encoder.onnx", "decoder.onnx", explanation.FILE_NAME)
     )
     field = bundle.manifest.record.image[0]
     graphs = codec.of_graphs(field, encoder, decoder, deterministic=False)
@@ -120,7 +121,11 @@ def test_locations_are_logits_or_levels(likelihood: str, locations: list[float],
 def test_a_network_keeps_height_width_and_channels_apart() -> None:
     torch.manual_seed(0)
     field = ImageField(name="scan", height=8, width=12, channels=3)
-    vae = VAE(RecordSchema(fields=(field,)), NetworkConfig(kind="residual", channels=(4,), latent_size=2)).eval()
+    vae = (
+        modality.of(RecordSchema(fields=(field,)))
+        .vae(NetworkConfig(kind="residual", channels=(4,), latent_size=2))
+        .eval()
+    )
     network = codec.of_network(vae)
     latents = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
     found = network.expect(latents)

@@ -11,16 +11,17 @@ import torch
 
 from bundle.contents.scores import IMAGE_SCORES, scores_of
 from bundle.record.fields import ImageField, RecordSchema
-from training import export
+from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
-from training.explanations import Explanations
-from training.fit import Fit
-from training.image_components import ImageComponents
-from training.image_statistics import code_length
-from training.images import Images
-from training.noise import noise_table
-from training.scores import Scorer
-from training.vae import VAE
+from training.export import onnx as export
+from training.export import parity, runs
+from training.export.explanations import Explanations
+from training.fitting.fit import Fit
+from training.image.batch import Images
+from training.image.components import ImageComponents
+from training.image.statistics import code_length
+from training.network.noise import noise_table
+from training.network.scores import Scorer
 
 SIZE = 8
 FIELD = ImageField(name="scan", height=SIZE, width=SIZE, channels=1)
@@ -45,41 +46,41 @@ class Trained(NamedTuple):
     noise: npt.NDArray[np.float32]
     session: onnxruntime.InferenceSession
 
-    def scores(self, images: Levels) -> export.Outputs:
+    def scores(self, images: Levels) -> runs.Outputs:
         """By the exported graph."""
-        return export.score(self.session, {"image": images}, self.noise[:4])
+        return runs.score(self.session, {"image": images}, self.noise[:4])
 
 
 @pytest.fixture(scope="module")
 def trained() -> Trained:
     torch.manual_seed(0)
-    vae = VAE(SCHEMA, NETWORK)
+    vae = modality.of(SCHEMA).vae(NETWORK)
     parts = [Images(torch.from_numpy(bars(rows, seed))) for seed, rows in enumerate((400, 120))]
     Fit(vae, *parts, ObjectiveConfig(), FitConfig(epochs=15, batch_size=32, learning_rate=3e-3), seed=0).run()
     noise = noise_table(vae.latent_size, 0)
     scorer = Scorer(vae.eval(), ImageComponents(vae, *parts, torch.from_numpy(noise[:4]), 0)).eval()
     given, free = export.arguments(SCHEMA, vae.latent_size)
-    return Trained(scorer, noise, export.session(export.to_onnx(scorer, given, scorer.names, free), threads=1))
+    return Trained(scorer, noise, runs.session(export.to_onnx(scorer, given, scorer.names, free), threads=1))
 
 
 def test_the_graph_gives_every_score_as_torch_does(trained: Trained) -> None:
     assert {each.output for each in IMAGE_SCORES} == set(trained.scorer.names) - {"latent_mean"}
     assert scores_of(SCHEMA, trained.scorer.names) == IMAGE_SCORES
-    assert export.verify_parity(trained.scorer, trained.session, {"image": bars(40, 5)}, trained.noise) < 1.0
+    assert parity.verify_parity(trained.scorer, trained.session, {"image": bars(40, 5)}, trained.noise) < 1.0
 
 
 def test_images_that_are_all_the_same_can_be_exported() -> None:
     torch.manual_seed(0)
     schema = RecordSchema(fields=(FIELD.model_copy(update={"likelihood": "gaussian"}),))
-    vae = VAE(schema, NETWORK)
+    vae = modality.of(schema).vae(NETWORK)
     same = np.repeat(bars(1, 0), 150, axis=0)
     Fit(vae, *[Images(torch.from_numpy(same))] * 2, ObjectiveConfig(), FitConfig(epochs=1, batch_size=32), seed=0).run()
     noise = noise_table(vae.latent_size, 0)
     components = ImageComponents(vae.eval(), *[Images(torch.from_numpy(same))] * 2, torch.from_numpy(noise[:4]), 0)
     scorer = Scorer(vae, components).eval()
     given, free = export.arguments(schema, vae.latent_size)
-    session = export.session(export.to_onnx(scorer, given, scorer.names, free), threads=1)
-    assert export.verify_parity(scorer, session, {"image": same}, noise) < 1.0
+    session = runs.session(export.to_onnx(scorer, given, scorer.names, free), threads=1)
+    assert parity.verify_parity(scorer, session, {"image": same}, noise) < 1.0
 
 
 def test_fresh_normal_images_are_usual_and_strange_ones_are_not(trained: Trained) -> None:
@@ -132,7 +133,7 @@ def test_pixels_of_an_explanation_add_up_to_the_bound(trained: Trained) -> None:
 
 def test_an_autoencoder_gives_its_error_and_its_code() -> None:
     torch.manual_seed(0)
-    vae = VAE(SCHEMA, NETWORK, deterministic=True)
+    vae = modality.of(SCHEMA).vae(NETWORK, deterministic=True)
     parts = [Images(torch.from_numpy(bars(rows, seed))) for seed, rows in enumerate((400, 120))]
     objective = ObjectiveConfig(kind="autoencoder")
     run = Fit(vae, *parts, objective, FitConfig(epochs=8, batch_size=32, learning_rate=3e-3), seed=0)
@@ -142,10 +143,10 @@ def test_an_autoencoder_gives_its_error_and_its_code() -> None:
     scorer = Scorer(vae.eval(), None).eval()
     assert [score.name for score in scores_of(SCHEMA, scorer.names)] == ["expected_log_likelihood"]
     given, free = export.arguments(SCHEMA, vae.latent_size)
-    session = export.session(export.to_onnx(scorer, given, scorer.names, free), threads=1)
+    session = runs.session(export.to_onnx(scorer, given, scorer.names, free), threads=1)
     noise = noise_table(vae.latent_size, 0)
     images = {"image": bars(9, 3)}
     # The noise stays an input, as in every bundle, and has no effect.
-    one, many = (export.score(session, images, noise[:samples]) for samples in (1, 16))
+    one, many = (runs.score(session, images, noise[:samples]) for samples in (1, 16))
     np.testing.assert_allclose(one["expected_log_likelihood"], many["expected_log_likelihood"], rtol=1e-5)
-    assert export.verify_parity(scorer, session, images, noise) < 1.0
+    assert parity.verify_parity(scorer, session, images, noise) < 1.0

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from training import data, image_files
+from training.data import image_files
+from training.data import read as data
 from training.errors import ConfigInvalid, DataInvalid
 
 RANDOM = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from training.image_statistics import code_length, roughness, scales
+from training.image.statistics import code_length, roughness, scales
 
 RANDOM = np.random.default_rng(0)
 

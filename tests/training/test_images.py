@@ -5,15 +5,17 @@ import pytest
 import torch
 
 from bundle.record.fields import ImageField, RecordSchema
-from training import export
+from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.errors import ConfigInvalid
-from training.fit import Fit
-from training.image_likelihood import ImageLikelihood, ImageParameters
-from training.images import Images
-from training.noise import noise_table
-from training.scores import LIKELIHOOD_OUTPUTS, Scorer
-from training.vae import VAE
+from training.export import onnx as export
+from training.export import runs
+from training.fitting.fit import Fit
+from training.image.batch import Images
+from training.image.likelihood import ImageLikelihood, ImageParameters
+from training.network.noise import noise_table
+from training.network.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training.network.vae import VAE
 
 KINDS = ("dense", "residual", "fully-convolutional")
 LIKELIHOODS = ("discretised-logistic", "bernoulli", "continuous-bernoulli", "gaussian", "fixed-gaussian")
@@ -26,7 +28,7 @@ def field(likelihood: str = "discretised-logistic", channels: int = 1, size: int
 def model(kind: str, image: ImageField) -> VAE:
     torch.manual_seed(0)
     network = NetworkConfig(kind=kind, hidden=(32,), channels=(8, 12), latent_size=3)  # type: ignore[arg-type]
-    return VAE(RecordSchema(fields=(image,)), network)
+    return modality.of(RecordSchema(fields=(image,))).vae(network)
 
 
 def bars(rows: int, channels: int = 1, seed: int = 0, size: int = 8) -> np.ndarray:  # type: ignore[type-arg]
@@ -58,14 +60,14 @@ def test_the_graph_scores_as_torch_does(kind: str, likelihood: str) -> None:
     vae = model(kind, image).eval()
     scorer = Scorer(vae, None).eval()
     given, free = export.arguments(schema, vae.latent_size)
-    session = export.session(export.to_onnx(scorer, given, scorer.names, free), threads=1)
+    session = runs.session(export.to_onnx(scorer, given, scorer.names, free), threads=1)
     random = np.random.default_rng(0)
     extremes = np.stack([np.zeros(image.shape), np.full(image.shape, 255), random.integers(0, 256, image.shape)])
     records = {"image": np.concatenate([extremes.astype(np.uint8), bars(6, 3)])}
     noise = noise_table(vae.latent_size, 0)
     for samples in (1, 4):
-        found = export.score(session, records, noise[:samples])
-        expected = export.run_with_torch(scorer, records, noise[:samples], 4)
+        found = runs.score(session, records, noise[:samples])
+        expected = runs.run_with_torch(scorer, records, noise[:samples], 4)
         assert set(found) == set(LIKELIHOOD_OUTPUTS)
         for name, values in expected.items():
             assert np.isfinite(values).all()

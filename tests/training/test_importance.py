@@ -13,12 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from bundle.record.fields import NumericField, RecordSchema
+from training import modality
 from training.config import NetworkConfig
-from training.importance import doubly_reparameterised, forward_kl, importance_weighted, log_posterior, log_prior
-from training.objectives import Terms, elbo
-from training.posterior import Posterior, kl_to_prior
-from training.preprocess import Standardised
-from training.vae import VAE
+from training.network.importance import (
+    doubly_reparameterised,
+    forward_kl,
+    importance_weighted,
+    log_posterior,
+    log_prior,
+)
+from training.network.objectives import Terms, elbo
+from training.network.posterior import Posterior, kl_to_prior
+from training.network.vae import VAE
+from training.table.batch import Standardised
 
 Objective = Callable[[VAE, Standardised, Tensor], Terms]
 
@@ -58,7 +65,7 @@ def model(variance: Tensor = REVERSE, records: int = 4) -> tuple[VAE, Standardis
         NumericField(name=name, missing_rate=RATE, mean=0.0, scale=1.0, likelihood="fixed-gaussian")
         for name in ("first", "second")
     )
-    vae = VAE(RecordSchema(fields=fields), NetworkConfig(hidden=(1,), latent_size=2)).double()
+    vae = modality.of(RecordSchema(fields=fields)).vae(NetworkConfig(hidden=(1,), latent_size=2)).double()
     encoder, decoder = Encoder(variance), nn.Linear(2, 2, bias=False).double()
     with torch.no_grad():
         decoder.weight.copy_(WEIGHT)

@@ -10,18 +10,9 @@ from scipy import integrate, special, stats
 from torch import Tensor
 
 from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
-from training.likelihoods import (
-    LARGEST_SCALE,
-    JointLikelihood,
-    NumericHead,
-    Parameters,
-    bernoulli,
-    categorical,
-    gaussian,
-    student_t,
-    student_t_normaliser,
-)
-from training.preprocess import Standardised
+from training.network.densities import bernoulli, categorical, gaussian, student_t, student_t_normaliser
+from training.table.batch import Standardised
+from training.table.likelihood import LARGEST_SCALE, JointLikelihood, NumericHead, Parameters
 
 EXTREMES = (-1e30, -1e4, -120.0, -20.0, 0.0, 20.0, 120.0, 1e4, 1e30)
 

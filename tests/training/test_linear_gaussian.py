@@ -17,12 +17,13 @@ from scipy import stats
 from torch import Tensor, nn
 
 from bundle.record.fields import NumericField, RecordSchema
+from training import modality
 from training.config import NetworkConfig
-from training.noise import noise_table
-from training.objectives import elbo
-from training.preprocess import BOUND
-from training.scores import LIKELIHOOD_OUTPUTS, Scorer
-from training.vae import VAE
+from training.network.noise import noise_table
+from training.network.objectives import elbo
+from training.network.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training.network.vae import VAE
+from training.table.batch import BOUND
 
 Array = npt.NDArray[np.float64]
 
@@ -79,7 +80,7 @@ def vae() -> VAE:
             for number, deviation in enumerate(DEVIATION)
         )
     )
-    vae = VAE(schema, NetworkConfig(hidden=(1,), latent_size=2)).double()
+    vae = modality.of(schema).vae(NetworkConfig(hidden=(1,), latent_size=2)).double()
     assert (vae.preprocess.width, vae.likelihood.outputs) == (10, 5)
     encoder = ExactEncoder()
     vae.encoder = nn.Sequential(encoder)

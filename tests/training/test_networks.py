@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from bundle.record.fields import ImageField, RecordSchema
+from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
-from training.fit import Fit, hidden_precision
-from training.images import Images
-from training.networks import dense, through
-from training.vae import VAE
+from training.fitting.fit import Fit, hidden_precision
+from training.image.batch import Images
+from training.network.networks import dense, through
+from training.network.vae import VAE
 
 
 def images(rows: int) -> Images:
@@ -20,7 +21,7 @@ def images(rows: int) -> Images:
 def vae() -> VAE:
     torch.manual_seed(0)
     field = ImageField(name="image", height=8, width=8, channels=1, likelihood="bernoulli")
-    return VAE(RecordSchema(fields=(field,)), NetworkConfig(channels=(4, 8), latent_size=2))
+    return modality.of(RecordSchema(fields=(field,))).vae(NetworkConfig(channels=(4, 8), latent_size=2))
 
 
 def test_without_hidden_layers_a_network_is_linear() -> None:

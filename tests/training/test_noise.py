@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from bundle.contents.manifest import SAMPLE_COUNTS
-from training.noise import ROWS, noise_table
+from training.network.noise import ROWS, noise_table
 
 LATENT_SIZES = (1, 2, 9, 200)
 SEEDS = (0, 1, 12345)

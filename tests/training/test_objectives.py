@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from training import modality
 from training.config import NetworkConfig
-from training.objectives import elbo, log_likelihood
-from training.posterior import Posterior, kl_by_dimension, kl_to_prior
-from training.preprocess import Standardised
-from training.vae import LOG_VARIANCE_BOUND, VAE
+from training.network.objectives import elbo, log_likelihood
+from training.network.posterior import Posterior, kl_by_dimension, kl_to_prior
+from training.network.vae import LOG_VARIANCE_BOUND, VAE
+from training.table.batch import Standardised
 
 PROPERTY = settings(deadline=None, derandomize=True, database=None, max_examples=200)
 DRAWS = 1_000_000
@@ -75,7 +76,7 @@ def test_the_kl_is_that_of_torch_for_every_posterior(dimensions: list[tuple[floa
 @pytest.fixture
 def vae() -> VAE:
     torch.manual_seed(0)
-    vae = VAE(SCHEMA, NetworkConfig(hidden=(6, 5), latent_size=3, activation="tanh")).double()
+    vae = modality.of(SCHEMA).vae(NetworkConfig(hidden=(6, 5), latent_size=3, activation="tanh")).double()
     with torch.no_grad():
         for weights in vae.parameters():
             weights.mul_(2.0)

@@ -18,11 +18,14 @@ from scipy import special, stats
 
 from bundle.contents.golden import tolerance
 from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
+from training import modality
 from training.config import NetworkConfig
-from training.export import Graphs, export, largest_term, score, session
-from training.noise import noise_table
-from training.scores import LIKELIHOOD_OUTPUTS, Scorer
-from training.vae import VAE
+from training.export.onnx import Graphs, export
+from training.export.parity import largest_term
+from training.export.runs import score, session
+from training.network.noise import noise_table
+from training.network.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training.network.vae import VAE
 
 Record = dict[str, npt.NDArray[Any]]
 Scores = dict[str, npt.NDArray[np.float64]]
@@ -57,7 +60,7 @@ ONE_KIND = {
 def build(schema: RecordSchema, seed: int = 0) -> VAE:
     """A random model whose scores depend on z a good deal."""
     torch.manual_seed(seed)
-    vae = VAE(schema, NetworkConfig(hidden=(12, 8), latent_size=3))
+    vae = modality.of(schema).vae(NetworkConfig(hidden=(12, 8), latent_size=3))
     with torch.no_grad():
         for weights in vae.parameters():
             weights.mul_(1.5)

@@ -10,9 +10,11 @@ from bundle.contents.golden import Golden
 from bundle.folder import contents, store
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
-from training import config, pipeline, transactions
+from training import config, pipeline
+from training.data import transactions
 from training.errors import ConfigInvalid
-from training.fit import Progress
+from training.fitting import words
+from training.fitting.fit import Progress
 
 TINY = {"network": {"hidden": (8,), "latent_size": 2}, "fit": {"epochs": 2}}
 SETTINGS = config.build(
@@ -121,7 +123,7 @@ def test_heavy_tails_beta_and_free_nats_are_trained_exported_and_calibrated(
 
 
 def test_draws_that_carry_no_weight_are_warned_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_FEW_SAMPLES", 2.0)
+    monkeypatch.setattr(words, "_FEW_SAMPLES", 2.0)
     said: list[str] = []
 
     def say(line: str) -> None:

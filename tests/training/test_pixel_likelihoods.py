@@ -10,8 +10,9 @@ import torch
 from scipy import integrate, special
 from torch import Tensor, nn
 
-from training import export
-from training.pixel_likelihoods import (
+from training.export import onnx as export
+from training.export import runs
+from training.image.densities import (
     continuous_bernoulli,
     continuous_bernoulli_mean,
     continuous_bernoulli_normaliser,
@@ -54,7 +55,7 @@ def exported(function: Function, names: Sequence[str]) -> Callable[..., npt.NDAr
     size = torch.export.Dim("values")
     given = {name: torch.rand(3) for name in names}
     graph = export.to_onnx(Named(), {"given": given}, ["value"], {"given": {name: {0: size} for name in names}})
-    session = export.session(graph, threads=1)
+    session = runs.session(graph, threads=1)
     inputs = [each.name for each in session.get_inputs()]
 
     def run(*values: Array) -> npt.NDArray[np.float32]:

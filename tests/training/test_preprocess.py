@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
-from training.preprocess import BOUND, FURTHEST, Preprocess, Standardised
+from training.table.batch import BOUND, FURTHEST, Preprocess, Standardised
 
 PROPERTY = settings(deadline=None, derandomize=True, database=None, max_examples=200)
 

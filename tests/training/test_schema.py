@@ -9,9 +9,10 @@ import pytest
 
 from bundle.record.fields import BooleanField, CategoricalField, NumericField
 from tests.conftest import as_data
-from training import config, schema
+from training import config
 from training.config import FieldConfig
-from training.data import Data
+from training.data import schema
+from training.data.read import Data
 from training.errors import ConfigInvalid, DataInvalid
 
 EVERY = np.arange(600)

@@ -16,12 +16,13 @@ from torch.distributions import Normal, kl_divergence
 from bundle.contents.golden import tolerance
 from bundle.contents.scores import TABLE_SCORES
 from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from training import modality
 from training.config import NetworkConfig
-from training.export import largest_term
-from training.noise import noise_table
-from training.objectives import log_likelihood
-from training.scores import LIKELIHOOD_OUTPUTS, Decoder, Encoder, Scorer, log_mean_exp
-from training.vae import VAE
+from training.export.parity import largest_term
+from training.network.noise import noise_table
+from training.network.objectives import log_likelihood
+from training.network.scores import LIKELIHOOD_OUTPUTS, Decoder, Encoder, Scorer, log_mean_exp
+from training.network.vae import VAE
 
 PROPERTY = settings(deadline=None, derandomize=True, database=None, max_examples=150)
 Arrays = dict[str, npt.NDArray[np.generic]]
@@ -45,7 +46,7 @@ SCHEMA = RecordSchema(fields=(*CATEGORICAL, *NUMERIC, *BOOLEAN))
 def build(schema: RecordSchema, latent_size: int = 3, seed: int = 0) -> VAE:
     """A random model whose scores depend on z a good deal."""
     torch.manual_seed(seed)
-    vae = VAE(schema, NetworkConfig(hidden=(12, 8), latent_size=latent_size))
+    vae = modality.of(schema).vae(NetworkConfig(hidden=(12, 8), latent_size=latent_size))
     with torch.no_grad():
         for weights in vae.parameters():
             weights.mul_(1.5)

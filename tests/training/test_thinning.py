@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bundle.contents.calibration import Calibration
-from training.thinning import presumed_normal
+from training.fitting.thinning import presumed_normal
 
 ASKED = 0.01
 

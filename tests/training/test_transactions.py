@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.transactions import FRAUDS, LABEL, NORMAL, simulate
+from training.data.transactions import FRAUDS, LABEL, NORMAL, simulate
 
 
 def test_same_seed_same_rows() -> None:

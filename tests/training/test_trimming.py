@@ -5,9 +5,11 @@ import pyarrow as pa
 import pytest
 
 from tests.conftest import as_data
-from training import config, schema, trimming
-from training.data import Data
+from training import config
+from training.data import schema
+from training.data.read import Data
 from training.errors import DataInvalid
+from training.fitting import trimming
 
 ROWS, STRANGE = 600, 30
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from tests.training.test_parity import BATCHES, MIXED, SAMPLES, Exported, Record, build, ordinary
-from training import export
 from training.errors import ParityFailed
-from training.export import verify_parity
-from training.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training.export import onnx as export
+from training.export.parity import verify_parity
+from training.network.scores import LIKELIHOOD_OUTPUTS, Scorer
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from training.exploration import Exploration, ImageSet
-from training.measures import detection
+from training.evaluation.measures import detection
 from training.report import imagery, pictures, strangest, template, wording
+from training.report.exploration import Exploration, ImageSet
 from training.report.panel import Panel
 
 STRANGEST = 12

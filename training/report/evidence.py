@@ -13,14 +13,17 @@ from bundle.contents.calibration import Calibration
 from bundle.contents.explanation import Explanations
 from bundle.contents.manifest import Manifest
 from bundle.record.fields import AnyField, Tensors
-from training import config, schema, thinning
-from training.data import Data, Rows, Split
-from training.export import Outputs
-from training.fit import Progress
-from training.inference import records_a_pass
-from training.model import Model
-from training.preprocess import Standardised
-from training.vae import VAE
+from training import config
+from training.data import schema
+from training.data.read import Data, Rows
+from training.data.split import Split
+from training.export.runs import Outputs
+from training.fitting import thinning
+from training.fitting.fit import Progress
+from training.fitting.model import Model
+from training.network.inference import records_a_pass
+from training.network.vae import VAE
+from training.table.batch import Standardised
 
 
 @dataclass(frozen=True)

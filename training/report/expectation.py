@@ -5,16 +5,16 @@ import numpy.typing as npt
 import torch
 
 from bundle.contents.explanation import ROUNDS
-from training.explainer import expected_inputs
-from training.likelihoods import categorical, split
-from training.preprocess import Standardised
-from training.vae import VAE
+from training.network.densities import categorical, split
+from training.network.vae import VAE
+from training.table.batch import Standardised
+from training.table.explainer import expected_inputs
 
 _LARGEST_RUN = 2**24  # numbers in the widest layer of one run
 
 
 class Expectation:
-    """Computes, for a field at a time, what `training.explainer.Explainer` computes for all at once.
+    """Computes, for a field at a time, what `training.table.explainer.Explainer` computes for all at once.
 
     All at once takes as many passes through the network as there are fields, for every record: too many to show a
     dozen of a thousand.

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 
 from bundle.record.fields import AnyField, NumericField
-from training.preprocess import Standardised
 from training.report.evidence import Evidence
 from training.report.expectation import Expectation
+from training.table.batch import Standardised
 
 SHOWN = 12
 """Fields with a picture of their own."""

@@ -10,8 +10,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from bundle.contents.explanation import Explanations
-from training import gallery
-from training.codec import Codec, Levels
+from training.image import gallery
+from training.image.codec import Codec, Levels
 from training.report import wording
 from training.report.panel import Panel
 

@@ -5,9 +5,10 @@ from typing import Final
 
 import numpy as np
 
-from training import codec, config
+from training import config
 from training.config import ObjectiveConfig
-from training.measures import detection
+from training.evaluation.measures import detection
+from training.image import codec
 from training.report import field_fit, imagery, latent, normal, pictures, strangest, template, wording
 from training.report.evidence import Evidence
 from training.report.false_alarms import Check, check

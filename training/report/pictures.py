@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from training.figures import COLOURS, INK
-from training.fit import Progress
+from training.fitting.fit import Progress
 from training.report.false_alarms import P_VALUE_BINS, Check
 from training.report.field_fit import FieldFit
+from training.report.figures import COLOURS, INK
 from training.report.latent import Plane
 from training.report.svg import HEIGHT, WIDTH, inline, style
 

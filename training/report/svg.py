@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from training.figures import COLOURS, INK, STYLE
+from training.report.figures import COLOURS, INK, STYLE
 
 WIDTH, HEIGHT = 4.2, 2.9
 """Inches, of every picture: at this size its text is as large as the page's small print."""

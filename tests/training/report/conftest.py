@@ -15,13 +15,15 @@ from bundle.contents.scores import TABLE_SCORES
 from bundle.record.fields import Tensors
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
-from training import config, export, pipeline, schema
-from training import model as models
-from training.data import split
-from training.explainer import Explainer
-from training.export import Outputs
+from training import config, pipeline
+from training.data import schema
+from training.data.split import split
+from training.export import runs
+from training.export.runs import Outputs
+from training.fitting import model as models
 from training.report import evidence
 from training.report.evidence import Evidence
+from training.table.explainer import Explainer
 
 TINY = {"network": {"hidden": (8,), "latent_size": 2}, "fit": {"epochs": 2}}
 HOSTILE = "<script>alert('x')</script>"
@@ -43,7 +45,7 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
     explainer = Explainer(model.scorer.vae, record).eval()
 
     def explain(tensors: Tensors) -> Outputs:
-        return export.run_with_torch(explainer, tensors, noise.numpy(), 64)
+        return runs.run_with_torch(explainer, tensors, noise.numpy(), 64)
 
     samples, decides = given.scoring.samples, given.anomaly_score
     held_out = schema.tensors(record, data, parts.normal if parts.folds else parts.calibration)

@@ -14,14 +14,15 @@ from bundle.folder import store
 from bundle.folder.store import Bundle
 from tests.conftest import simulate_images, table_of_images
 from tests.training.report.test_page import Reader
-from training import data as files
-from training import evaluation, exploration
 from training.config import build
+from training.data import read as files
+from training.data import split
 from training.errors import ConfigInvalid, DataInvalid
-from training.exploration import Exploration
-from training.measures import detection
+from training.evaluation import labelled as evaluation
+from training.evaluation.measures import detection
 from training.pipeline import Trained
-from training.report import album, imagery
+from training.report import album, exploration, imagery
+from training.report.exploration import Exploration
 
 
 def load(trained: Trained) -> Bundle:
@@ -110,7 +111,7 @@ def test_of_the_training_file_only_images_that_nothing_was_fitted_on_are_shown(
     said: list[str] = []
     found = exploration.explore(bundle, path, None, 2000, said.append)
     config = build(dict(facts.config))
-    parts = files.split(data, config.data, config.scoring.false_alarm_rate, config.seed)
+    parts = split.split(data, config.data, config.scoring.false_alarm_rate, config.seed)
     rows = sorted(int(name.removeprefix("row ").replace(",", "")) - 1 for name in found.data.names)
     assert rows == parts.calibration.tolist()
     words = f"{parts.calibration.size} images of the training file that nothing was fitted on"

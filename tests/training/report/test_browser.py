@@ -10,9 +10,8 @@ from bundle.folder import store
 from tests.conftest import simulate_images
 from tests.training.report import chromium
 from tests.training.report.conftest import HOSTILE
-from training import exploration
 from training.pipeline import Trained
-from training.report import album, page
+from training.report import album, exploration, page
 from training.report.evidence import Evidence
 
 # Texts of pictures that reach over the edge of their card.

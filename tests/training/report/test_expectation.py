@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from tests.training.test_parity import MIXED, build, ordinary
-from training.explainer import Explainer
-from training.noise import noise_table
+from training.network.noise import noise_table
+from training.network.vae import VAE
 from training.report.expectation import Expectation
-from training.vae import VAE
+from training.table.explainer import Explainer
 
 ROWS = 40
 

@@ -10,7 +10,7 @@ import pytest
 
 from bundle.folder import store
 from tests.training.report.conftest import HOSTILE, TINY, gather
-from training.measures import detection
+from training.evaluation.measures import detection
 from training.pipeline import Trained
 from training.report import page, strangest
 from training.report.evidence import Evidence

@@ -1,0 +1,152 @@
+"""Which rows train, stop, calibrate and evaluate."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from bundle.contents.calibration import least_rate, records_needed
+from bundle.record.records import category_text
+from training.config import DataConfig
+from training.data import image_files
+from training.data.read import Data, Rows
+from training.errors import ConfigInvalid, DataInvalid
+
+FOLDS = 10
+"""Into how many parts few rows are divided: each model then misses a tenth of them."""
+
+
+_MOST_CALIBRATION = 1 / 3
+"""Share of the normal rows that calibration may take before folds are the better use of them."""
+
+
+_LEAST = 20
+"""Normal rows that a model takes; of fewer a fold's model would be trained on a dozen."""
+
+
+ROWS_HELD_OUT, IMAGES_HELD_OUT = 10_000, 2000
+"""Most rows for calibration, and for stopping: each is scored with 511 draws in all, and an image takes longer."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows serve what; each part is sorted, and no two share a row.
+
+    Args:
+        train: Rows that the optimiser sees.
+        validation: Rows that stop it.
+        calibration: Normal rows that nothing fitted has seen; none where folds calibrate.
+        anomalies: Labelled anomalies, for evaluation only.
+        folds: Where the rows are too few to spare any: every normal row, in parts. Each is scored by a model that is
+            trained on the others, and these scores calibrate.
+    """
+
+    train: Rows
+    validation: Rows
+    calibration: Rows
+    anomalies: Rows
+    folds: tuple[Rows, ...] = ()
+
+    @property
+    def normal(self) -> Rows:
+        """Every normal row."""
+        return np.sort(np.concatenate([self.train, self.validation, self.calibration]))
+
+
+def split(data: Data, config: DataConfig, false_alarm_rate: float, seed: int) -> Split:
+    """Divide the normal rows at random into train, validation and calibration.
+
+    Where the rate takes more than a third of them for calibration, none is put aside: they are divided into folds.
+
+    Args:
+        data: The data.
+        config: The label and the shares.
+        false_alarm_rate: The calibration part is made large enough for it where the data allow.
+        seed: Seed of the shuffle.
+
+    Raises:
+        ConfigInvalid: The label is no column, or no row has the normal value.
+        DataInvalid: Too few normal rows for the rate.
+    """
+    normal, anomalies = by_label(data.table, config)
+    shuffled = np.random.default_rng(seed).permutation(normal)
+    needed = math.ceil(records_needed(false_alarm_rate) / (1 - config.contamination) - 1e-9)
+    most = config.calibration_most or (IMAGES_HELD_OUT if _has_images(data.table) else ROWS_HELD_OUT)
+    if needed > min(normal.size, most) or normal.size < _LEAST:
+        raise _too_few(normal.size, needed, most, false_alarm_rate, config)
+    if needed > _MOST_CALIBRATION * normal.size:
+        train, stopping = set_aside(shuffled, config)
+        folds = tuple(np.sort(fold) for fold in np.array_split(shuffled, FOLDS))
+        return Split(train, stopping, shuffled[:0], anomalies, folds)
+    calibration = min(max(round(config.calibration_share * normal.size), needed), most)
+    validation = min(max(round(config.validation_share * normal.size), 1), most)
+    return Split(
+        train=np.sort(shuffled[calibration + validation :]),
+        validation=np.sort(shuffled[calibration : calibration + validation]),
+        calibration=np.sort(shuffled[:calibration]),
+        anomalies=anomalies,
+    )
+
+
+def set_aside(shuffled: Rows, config: DataConfig) -> tuple[Rows, Rows]:
+    """Rows to train on and rows to stop by, of rows in random order; both sorted."""
+    most = config.calibration_most or ROWS_HELD_OUT
+    validation = min(max(round(config.validation_share * len(shuffled)), 1), most)
+    return np.sort(shuffled[validation:]), np.sort(shuffled[:validation])
+
+
+def _too_few(rows: int, needed: int, most: int, false_alarm_rate: float, config: DataConfig) -> DataInvalid:
+    if needed > most:
+        return DataInvalid(
+            f"a false-alarm rate of {false_alarm_rate:g} takes {needed} rows for calibration, and "
+            f"data.calibration_most allows {most}; raise it, or ask for a higher rate"
+        )
+    least = max(needed, _LEAST)
+    rate = least_rate(math.floor(rows * (1 - config.contamination)))
+    otherwise = f", or ask for a rate of {rate} or more" if rows >= _LEAST else ""
+    return DataInvalid(
+        f"{rows} normal rows are too few: a false-alarm rate of {false_alarm_rate:g} takes {least}; "
+        f"give as many{otherwise}"
+    )
+
+
+def by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
+    """Normal rows and labelled anomalies; a row without a label is neither.
+
+    Args:
+        table: The data.
+        config: The label's column and its value in normal rows; without these every row is normal.
+
+    Raises:
+        ConfigInvalid: No such column, or no row has that value.
+    """
+    every = np.arange(table.num_rows)
+    if config.label is None:
+        if config.normal is not None:
+            raise ConfigInvalid("which rows are normal takes a label column as well: --label COLUMN")
+        return every, every[:0]
+    if config.label not in table.column_names:
+        raise ConfigInvalid(f"there is no column {config.label!r} to be the label; there are {table.column_names}")
+    if config.normal is None:
+        return every, every[:0]
+    try:
+        texts = np.array([category_text(value) for value in table[config.label].to_pylist()], object)
+    except TypeError as error:
+        raise ConfigInvalid(
+            f"the label {config.label!r} holds {error}; text, numbers or booleans can be one"
+        ) from error
+    wanted = config.normal.lower() if pa.types.is_boolean(table[config.label].type) else config.normal
+    normal = texts == wanted
+    if not normal.any():
+        values = sorted({text for text in texts if text is not None})[:10]
+        raise ConfigInvalid(f"no row has {config.label} = {config.normal}; its values are {', '.join(values)}")
+    known = np.array([text is not None for text in texts])
+    return every[normal], every[~normal & known]
+
+
+def _has_images(table: pa.Table) -> bool:
+    return any(image_files.is_column(kind) for kind in table.schema.types)

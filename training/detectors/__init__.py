@@ -1,0 +1,1 @@
+"""What scores take from other detectors: coreset, neighbours, typicality, and one scale for all."""

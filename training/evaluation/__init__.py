@@ -1,0 +1,1 @@
+"""A bundle measured on rows that nothing was fitted on, beside baselines."""

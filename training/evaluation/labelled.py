@@ -1,0 +1,186 @@
+"""A bundle's scores and other detectors, measured on the same labelled rows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from bundle.folder import contents
+from bundle.folder.store import Bundle
+from bundle.record.fields import ImageField
+from training.config import DataConfig, build
+from training.data import image_files, schema, split
+from training.data import read as files
+from training.data.read import Data, Rows
+from training.errors import DataInvalid
+from training.evaluation import baselines
+from training.evaluation.measures import Measure, measures
+from training.export import runs
+
+_SHARE = 0.5  # of the normal rows of another file than the training's, for the baselines
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Args:
+        name: The model's.
+        version: The model's.
+        data: The file's name.
+        anomaly_score: The score that the bundle calls its own.
+        normal: Rows that are normal.
+        anomalies: Rows that are not.
+        fitted_on: Other normal rows, which the baselines were fitted on.
+        trained_on: Labelled anomalies that the network was trained on or stopped by, and that are left out therefore.
+        absent: Fields that are no column, and missing in every row.
+        scores: By detector, (normal,) and (anomalies,) scores, higher = stranger; the bundle's come first.
+        baselines: How many of the detectors are no scores of the bundle.
+        measures: By detector and measure.
+    """
+
+    name: str
+    version: int
+    data: str
+    anomaly_score: str
+    normal: int
+    anomalies: int
+    fitted_on: int
+    trained_on: int
+    absent: tuple[str, ...]
+    scores: dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+    baselines: int
+    measures: dict[str, dict[str, Measure]]
+
+
+def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
+    """Measure on rows that neither the bundle nor the baselines have seen.
+
+    Of the file that the bundle was trained from these are the calibration's normal rows and those anomalies that were
+    no training rows unnoticed, and the baselines are fitted on the normal rows among the network's; of another file a
+    random half of the normal rows is for the baselines.
+
+    Args:
+        bundle: The bundle.
+        path: The labelled rows.
+        label: Column that says what is normal.
+        normal: Its value in normal rows.
+
+    Raises:
+        ConfigInvalid: No such file or column, or no normal row.
+        DataInvalid: The file cannot be read, none of the fields is a column, a value does not fit its field, or there
+            are no anomalies.
+    """
+    manifest, facts = bundle.manifest, bundle.manifest.training
+    data, absent = read(bundle, path)
+    rows, anomalies = split.by_label(data.table, DataConfig(label=label, normal=normal))
+    labelled = anomalies.size
+    if not anomalies.size:
+        raise DataInvalid(f"{path}: every row with a {label!r} is {normal}, so there are no anomalies to be found")
+    known, fresh, anomalies = unseen(bundle, data, rows, anomalies)
+    if not anomalies.size:
+        raise DataInvalid(f"{path}: the bundle was trained on all of its labelled anomalies; give another file")
+    if data.sha256 != facts.data_sha256:
+        shuffled = np.random.default_rng(facts.seed).permutation(rows)
+        half = int(_SHARE * shuffled.size)
+        known, fresh = np.sort(shuffled[:half]), np.sort(shuffled[half:])
+    if min(known.size, fresh.size) < 2:
+        raise DataInvalid(f"{path}: {rows.size} normal rows are too few to fit on some and to test on others")
+
+    noise = contents.noise(bundle)[: manifest.samples]
+    session = runs.session(bundle.files["scorer.onnx"])
+
+    def of_bundle(wanted: Rows) -> dict[str, npt.NDArray[np.float64]]:
+        outputs = runs.score(session, schema.tensors(manifest.record, data, wanted), noise)
+        return {each.name: each.sign * outputs[each.output].astype(np.float64) for each in manifest.scores}
+
+    def features(wanted: Rows) -> baselines.Features:
+        return baselines.features(manifest.record, schema.tensors(manifest.record, data, wanted))
+
+    usual, strange = of_bundle(fresh), of_bundle(anomalies)
+    scores = {each: (usual[each], strange[each]) for each in usual}
+    fresh_features, anomalous_features = features(fresh), features(anomalies)
+    for name, detector in baselines.fit(features(known), facts.seed).items():
+        scores[name] = detector(fresh_features), detector(anomalous_features)
+    return Evaluation(
+        name=bundle.name,
+        version=bundle.version,
+        data=data.name,
+        anomaly_score=manifest.anomaly_score,
+        normal=fresh.size,
+        anomalies=anomalies.size,
+        fitted_on=known.size,
+        trained_on=labelled - anomalies.size,
+        absent=absent,
+        scores=scores,
+        baselines=len(scores) - len(usual),
+        measures={name: measures(*found) for name, found in scores.items()},
+    )
+
+
+def read(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
+    """A file of records, and which of the bundle's fields are no column of it.
+
+    Raises:
+        ConfigInvalid: No such file.
+        DataInvalid: It cannot be read, none of the fields is a column, or its images are no such images.
+    """
+    record = bundle.manifest.record
+    data = files.read(path, [field.name for field in record.categorical])
+    absent = tuple(record.absent(data.table.column_names))
+    if len(absent) == len(record.names):
+        raise DataInvalid(f"{path}: none of the model's fields is a column: {', '.join(absent)}")
+    for field in record.image:
+        _check_images(path, field, data.table[field.name].type)
+    return data, absent
+
+
+def _check_images(path: Path, field: ImageField, kind: pa.DataType) -> None:
+    if not image_files.is_column(kind):
+        raise DataInvalid(f"{path}: column {field.name!r} holds values of type {kind}; images are expected")
+    if tuple(kind.shape) != field.shape:
+        height, width, channels = kind.shape
+        raise DataInvalid(
+            f"{path}: its images are {_size(width, height, channels)}; those of the model are "
+            f"{_size(field.width, field.height, field.channels)}"
+        )
+
+
+def _size(width: int, height: int, channels: int) -> str:
+    return f"{width} wide and {height} high, {'grey' if channels == 1 else 'RGB'}"
+
+
+def unseen(bundle: Bundle, data: Data, rows: Rows, anomalies: Rows) -> tuple[Rows, Rows, Rows]:
+    """Which rows of a file the bundle was trained on, and which it has never seen.
+
+    Args:
+        bundle: The bundle.
+        data: The file.
+        rows: Its normal rows.
+        anomalies: Its labelled anomalies.
+
+    Returns:
+        The normal rows that the network was trained on; the normal rows and the anomalies that nothing was fitted on.
+        Of another file than the training's, none and all.
+
+    Raises:
+        DataInvalid: No normal row is left, because each was trained on.
+    """
+    facts = bundle.manifest.training
+    if data.sha256 != facts.data_sha256:
+        return rows[:0], rows, anomalies
+    config = build(dict(facts.config))
+    parts = split.split(data, config.data, config.scoring.false_alarm_rate, config.seed)
+    if parts.folds:
+        raise DataInvalid(
+            f"{data.name}: the bundle was trained on every normal row of this file (its p-values are cross-fitted), so "
+            "none is left to test on; give another file"
+        )
+    trained_on = np.concatenate([parts.train, parts.validation])
+    return (
+        np.intersect1d(rows, parts.train),
+        np.intersect1d(rows, parts.calibration),
+        np.setdiff1d(anomalies, trained_on),
+    )

@@ -1,0 +1,149 @@
+"""A model: the trained network, and with it everything else that is fitted on training and validation rows."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bundle.contents.scores import Score, scores_of
+from bundle.record.fields import RecordSchema
+from training import modality
+from training.config import TrainingConfig
+from training.data import schema
+from training.data.read import Data, Rows
+from training.fitting.fit import Fit, Progress
+from training.network.batch import Batch
+from training.network.inference import records_a_pass
+from training.network.noise import noise_table
+from training.network.scores import Scorer
+
+_CPU = torch.device("cpu")
+_MOST_OF_MEMORY = 0.5
+"""Share of a GPU's free memory that training records may take; more stay with the CPU, and batches travel."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What training gives, before anything is calibrated.
+
+    Args:
+        scorer: Every score, on the CPU.
+        scores: What it gives that is an anomaly score.
+        noise: eps, (256, K) float32.
+        validation_elbo: In nats a record.
+        history: Every epoch of the training.
+        forget_checkpoint: To be called once the model is safe elsewhere.
+    """
+
+    scorer: Scorer
+    scores: tuple[Score, ...]
+    noise: npt.NDArray[np.float32]
+    validation_elbo: float
+    history: tuple[Progress, ...]
+    forget_checkpoint: Callable[[], None]
+
+    @torch.no_grad()
+    def anomaly_scores(
+        self, record: Mapping[str, npt.NDArray[np.generic]], samples: int
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Every anomaly score of many records, by torch.
+
+        Args:
+            record: The record tensors, B records.
+            samples: Number of draws.
+
+        Returns:
+            (B,) float32 by score's name, higher = stranger.
+        """
+        noise = torch.from_numpy(self.noise[:samples])
+        rows = records_a_pass(self.scorer.vae, samples)
+        found: dict[str, list[npt.NDArray[np.float32]]] = {each.name: [] for each in self.scores}
+        for start in range(0, len(next(iter(record.values()))), rows):
+            piece = {kind: torch.from_numpy(values[start : start + rows]) for kind, values in record.items()}
+            outputs = dict(zip(self.scorer.names, self.scorer(piece, noise), strict=True))
+            for each in self.scores:
+                found[each.name].append(each.sign * outputs[each.output].numpy())
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def fit(
+    data: Data,
+    record: RecordSchema,
+    train: Rows,
+    validation: Rows,
+    config: TrainingConfig,
+    target: torch.device,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    part: str = "",
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Model:
+    """Train a network on some rows, and fit the scores that are made with it.
+
+    Args:
+        data: The table.
+        record: Its fields, with statistics of the training rows.
+        train: Rows that the optimiser sees.
+        validation: Rows that stop it.
+        config: Everything that decides the result.
+        target: Where to train.
+        folder: Where checkpoints are kept, or None for nowhere.
+        resume: Take up the one that an interrupted run of the same data and configuration left there.
+        part: Which of several models of the same data and configuration this is, in words; empty for the one that
+            serves. Another may start afresh where it has left no checkpoint.
+        report: Told about every epoch.
+
+    Raises:
+        ConfigInvalid: There is no checkpoint to resume from.
+        DataInvalid: A value that does not fit its field.
+        NotANumber: The training met a NaN.
+        OSError: A checkpoint cannot be written.
+    """
+    torch.manual_seed(config.seed)
+    kind = modality.of(record)
+    vae = kind.vae(config.network, deterministic=config.objective.kind == "autoencoder")
+
+    def standardised(rows: Rows) -> Batch:
+        tensors = schema.tensors(record, data, rows)
+        batch: Batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in tensors.items()})
+        size = sum(values.nbytes for values in tensors.values())
+        return batch.to(target if target.type == "cpu" or size < _MOST_OF_MEMORY * _free(target) else _CPU)
+
+    batches = standardised(train), standardised(validation)
+    made_from = json.dumps([data.sha256, config.model_dump(mode="json"), *([part] if part else [])], sort_keys=True)
+    fingerprint = hashlib.sha256(made_from.encode()).hexdigest()
+    run = Fit(
+        vae.to(target),
+        *batches,
+        config.objective,
+        config.fit,
+        seed=config.seed,
+        # Runs of one name may go on side by side, each with its own.
+        checkpoint=None if folder is None else folder / f".checkpoint-{fingerprint[:16]}.pt",
+        fingerprint=fingerprint,
+        contamination=config.data.contamination,
+    )
+    if resume and not (part and not run.has_checkpoint):
+        run.resume()
+    validation_elbo = run.run(report)
+    kept = run.kept().to(_CPU)
+    vae = vae.cpu().eval()
+    noise = noise_table(vae.latent_size, config.seed)
+    drawn = torch.from_numpy(noise[: config.scoring.samples])
+    held_out = run.validation.to(_CPU)
+    others = None if vae.deterministic else kind.other_scores(vae, kept, held_out, drawn, config.seed)
+    scorer = Scorer(vae, others).eval()
+    scores = scores_of(record, scorer.names)
+    return Model(scorer, scores, noise, validation_elbo, tuple(run.history), run.forget_checkpoint)
+
+
+def _free(device: torch.device) -> int:
+    """Bytes of a GPU's memory that nobody has taken."""
+    free: int = torch.cuda.mem_get_info(device)[0]
+    return free

@@ -1,0 +1,43 @@
+"""What a run says in the terminal of its rows, its folds and its draws."""
+
+from bundle.record.fields import RecordSchema
+from training.config import TrainingConfig
+from training.data.read import Rows
+from training.data.split import Split
+from training.fitting.fit import Progress
+
+_FEW_SAMPLES, _FEW_OF_DRAWS = 1.5, 0.05
+"""Effective samples, and their share of the draws, below which a weighted objective is warned about."""
+
+
+def of_rows(record: RecordSchema, parts: Split, train: Rows, validation: Rows) -> str:
+    """Which rows serve what."""
+    left_out = parts.train.size + parts.validation.size - train.size - validation.size
+    calibrating = f"{parts.calibration.size} for calibration, " if parts.calibration.size else ""
+    trimmed = f"{left_out} left out as the likeliest anomalies, " if left_out else ""
+    return (
+        f"{len(record.fields)} fields; {train.size} rows to train on, {validation.size} to stop by, "
+        f"{trimmed}{calibrating}{parts.anomalies.size} labelled anomalies for evaluation"
+    )
+
+
+def of_weights(last: Progress, config: TrainingConfig) -> str:
+    """A warning where hardly any draw carries weight, else nothing."""
+    draws = config.objective.draws
+    if config.objective.kind in ("elbo", "autoencoder") or last.effective_samples >= max(
+        _FEW_SAMPLES, _FEW_OF_DRAWS * draws
+    ):
+        return ""
+    return (
+        f"of {draws} draws a record, {last.effective_samples:.1f} carry the weight at the end of training (effective "
+        f"samples): what {config.objective.kind} rests on is hardly more than the best draw; more objective.draws, or "
+        "fewer latent dimensions, help"
+    )
+
+
+def of_folds(parts: Split) -> str:
+    """How few rows are calibrated with."""
+    return (
+        f"{parts.normal.size} normal rows are too few to put any aside: each is scored by one of {len(parts.folds)} "
+        "models that have not seen it"
+    )

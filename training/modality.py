@@ -1,0 +1,160 @@
+"""What a modality needs for training, export and its report: the one place that tells tables from images."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from bundle.record.fields import RecordSchema
+from training.config import FieldConfig, NetworkConfig, TrainingConfig
+from training.data.read import Data, Rows
+from training.errors import ConfigInvalid
+from training.image import contrived as contrived_images
+from training.image import networks as image_networks
+from training.image.components import ImageComponents
+from training.image.explainer import ImageExplainer
+from training.network.batch import Batch, Record
+from training.network.scores import OtherScores
+from training.network.vae import VAE, Parts
+from training.table import contrived as contrived_rows
+from training.table import networks as table_networks
+from training.table.components import Components
+from training.table.explainer import Explainer
+
+
+class Modality(ABC):
+    """What records of one kind need.
+
+    Args:
+        record: The bundle's fields.
+    """
+
+    def __init__(self, record: RecordSchema) -> None:
+        self.record = record
+
+    def vae(self, config: NetworkConfig, *, deterministic: bool = False) -> VAE:
+        """A variational autoencoder of such records, not trained yet.
+
+        Args:
+            config: Kind and sizes of the networks.
+            deterministic: Whether the encoder gives a point in place of a distribution.
+
+        Raises:
+            ConfigInvalid: A network that does not fit the records.
+        """
+        return VAE(self._parts(config, 1 if deterministic else 2), deterministic=deterministic)
+
+    @abstractmethod
+    def _parts(self, config: NetworkConfig, codes: int) -> Parts:
+        """What it is made of; `codes` numbers a latent dimension come from the encoder."""
+
+    @abstractmethod
+    def other_scores(self, vae: VAE, train: Batch, held_out: Batch, noise: Tensor, seed: int) -> OtherScores:
+        """The scores beyond the likelihood's own.
+
+        Args:
+            vae: Trained.
+            train: The rows that it was trained on.
+            held_out: Rows that only stopped its training.
+            noise: eps, (L, K) float32.
+            seed: Of the coreset.
+        """
+
+    @abstractmethod
+    def explainer(self, vae: VAE) -> nn.Module:
+        """The module that becomes `explainer.onnx`."""
+
+    @abstractmethod
+    def extremes(self, vae: VAE, record: Record) -> Record:
+        """Held-out records, and extreme ones made from them, to compare two computations on."""
+
+    @abstractmethod
+    def raw(self, data: Data, row: int) -> dict[str, Any]:
+        """A row as a client would send it: numbers, booleans and text, timestamps in ISO 8601, null where missing."""
+
+    @abstractmethod
+    def contrived(self) -> list[dict[str, Any] | list[Any]]:
+        """Records that no data holds, as a client would send them."""
+
+    @abstractmethod
+    def places(self, data: Data, rows: Rows) -> Tensor:
+        """(n, D): where rows lie, for densities that need no network."""
+
+
+class Table(Modality):
+    """Rows of a table."""
+
+    def _parts(self, config: NetworkConfig, codes: int) -> Parts:
+        return table_networks.build(self.record, config, codes)
+
+    def other_scores(self, vae: VAE, train: Any, held_out: Any, noise: Tensor, seed: int) -> OtherScores:
+        """See `Modality`."""
+        return Components(vae, train, held_out, noise, seed)
+
+    def explainer(self, vae: VAE) -> nn.Module:
+        """See `Modality`."""
+        return Explainer(vae, self.record)
+
+    def extremes(self, vae: VAE, record: Record) -> Record:
+        """See `Modality`."""
+        return contrived_rows.extremes(vae.preprocess, record)
+
+    def raw(self, data: Data, row: int) -> dict[str, Any]:
+        """See `Modality`."""
+        return contrived_rows.raw(self.record, data, row)
+
+    def contrived(self) -> list[dict[str, Any] | list[Any]]:
+        """See `Modality`."""
+        return contrived_rows.contrived(self.record)
+
+    def places(self, data: Data, rows: Rows) -> Tensor:
+        """See `Modality`."""
+        return contrived_rows.places(self.record, data, rows)
+
+
+class Image(Modality):
+    """Images, a record each."""
+
+    def _parts(self, config: NetworkConfig, codes: int) -> Parts:
+        return image_networks.build(self.record.image[0], config, codes)
+
+    def other_scores(self, vae: VAE, train: Any, held_out: Any, noise: Tensor, seed: int) -> OtherScores:
+        """See `Modality`."""
+        return ImageComponents(vae, train, held_out, noise, seed)
+
+    def explainer(self, vae: VAE) -> nn.Module:
+        """See `Modality`."""
+        return ImageExplainer(vae)
+
+    def extremes(self, vae: VAE, record: Record) -> Record:
+        """See `Modality`."""
+        return contrived_images.extremes(record)
+
+    def raw(self, data: Data, row: int) -> dict[str, Any]:
+        """See `Modality`; an image is a PNG file in base64."""
+        return contrived_images.raw(self.record, data, row)
+
+    def contrived(self) -> list[dict[str, Any] | list[Any]]:
+        """See `Modality`."""
+        return contrived_images.contrived(self.record.image[0])
+
+    def places(self, data: Data, rows: Rows) -> Tensor:
+        """See `Modality`."""
+        return contrived_images.places(self.record, data, rows)
+
+
+def of(record: RecordSchema) -> Modality:
+    """The modality of a bundle's records."""
+    return Image(record) if record.image else Table(record)
+
+
+def refuse_score(config: TrainingConfig, fields: Iterable[FieldConfig]) -> None:
+    """Refuse a score that a model will not have, before it is trained.
+
+    Raises:
+        ConfigInvalid: It is one of images, and the records are rows of a table.
+    """
+    of_images_alone = sorted(set(ImageComponents.names) - set(Components.names))
+    if config.anomaly_score in of_images_alone and not any(field.kind == "image" for field in fields):
+        raise ConfigInvalid(f"scoring.anomaly_score: {' and '.join(of_images_alone)} are scores of images alone")

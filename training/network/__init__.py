@@ -1,0 +1,1 @@
+"""The VAE, its objectives and its scores, whatever a record is."""
