@@ -16,7 +16,7 @@ RUN rm -r /opt/surprisal/lib/python3.11/site-packages/pyarrow/include \
           /opt/surprisal/lib/python3.11/site-packages/pyarrow/*flight*
 COPY pyproject.toml README.md LICENSE ./
 COPY bundle bundle
-COPY cli cli
+COPY surprisal surprisal
 COPY service service
 COPY training training
 RUN pip --python /opt/surprisal/bin/python install --no-deps .
@@ -66,7 +66,7 @@ ENV PATH=/opt/surprisal/bin:$PATH \
 WORKDIR /build
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY bundle bundle
-COPY cli cli
+COPY surprisal surprisal
 COPY service service
 COPY training training
 # onnxruntime-gpu shares its folder with onnxruntime, so it comes last.

@@ -53,7 +53,7 @@ def score(models: Path, source: Path, target: Path) -> Run:
     Raises:
         SystemExit: It failed.
     """
-    command = [sys.executable, "-m", "cli.main", "score", str(models / NAME), str(source), str(target)]
+    command = [sys.executable, "-m", "surprisal", "score", str(models / NAME), str(source), str(target)]
     started, peak = time.perf_counter(), 0
     with subprocess.Popen([*command, "--samples", str(SAMPLES)], cwd=ROOT, stderr=subprocess.PIPE) as process:
         while process.poll() is None:

@@ -176,7 +176,7 @@ def running(
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`surprisal serve` as a process of its own, once it is ready, and its address."""
     port = free_port()
-    command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models), "--port", str(port)]
+    command = [sys.executable, "-m", "surprisal", "serve", "--models", str(models), "--port", str(port)]
     command += ["--workers", str(workers)]
     variables = {**os.environ, **environment}
     process = subprocess.Popen(

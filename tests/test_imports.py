@@ -54,7 +54,7 @@ def test_cli_imports_training_and_service_only_inside_commands() -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import service.front.app", "import service.process.server", "import service.files", "import cli.main"],
+    ["import service.front.app", "import service.process.server", "import service.files", "import surprisal.cli.main"],
 )
 def test_serving_side_loads_no_torch(statement: str) -> None:
     code = f"import sys; {statement}; print(sorted({{'torch', 'onnx', 'training'}} & sys.modules.keys()))"

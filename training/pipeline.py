@@ -39,7 +39,7 @@ from training.fitting.fit import Progress
 from training.fitting.model import Model
 
 Say = Callable[[str], None]
-_PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "pyarrow", "surprisal", "torch")
+_PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "pyarrow", "surprisal-vae", "torch")
 
 
 @dataclass(frozen=True)

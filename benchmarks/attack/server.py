@@ -63,7 +63,7 @@ class Server:
     def __enter__(self) -> "Server":
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SURPRISAL_")}
         self.port = free_port()
-        command = [sys.executable, "-m", "cli.main", "serve", "--models", str(self.models), "--port", str(self.port)]
+        command = [sys.executable, "-m", "surprisal", "serve", "--models", str(self.models), "--port", str(self.port)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, "--workers", str(self.workers)],

@@ -48,7 +48,7 @@ class Launch:
 
 def surprisal(models: Path, workers: int) -> Launch:
     """The product, with its default settings but no waiting before it stops."""
-    command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models), "--host", HOST, "--port", "{port}"]
+    command = [sys.executable, "-m", "surprisal", "serve", "--models", str(models), "--host", HOST, "--port", "{port}"]
     if _knows_workers():
         command += ["--workers", str(workers)]
     elif workers > 1:
@@ -199,7 +199,7 @@ class Server:
 
 
 def _knows_workers() -> bool:
-    called = [sys.executable, "-m", "cli.main", "serve", "--help"]
+    called = [sys.executable, "-m", "surprisal", "serve", "--help"]
     shown = subprocess.run(called, cwd=ROOT, capture_output=True, text=True, check=True)
     return "--workers" in shown.stdout
 

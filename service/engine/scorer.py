@@ -80,12 +80,13 @@ class Scorer:
         """Records times draws that are scored together at most. With 11 fields and a network of 256-128 one thread of
         an AMD EPYC takes some 14 ms for them."""
 
-    def run(self, rows: Rows, samples: int) -> Rows:
+    def run(self, rows: Rows, samples: int, *, rows_a_run: int | None = None) -> Rows:
         """Score records; blocks.
 
         Args:
             rows: The bundle's record tensors, B records.
             samples: Number of draws L, of the manifest's `sample_counts`.
+            rows_a_run: Records in each run of the graph, but for the last; by default what keeps all threads busy.
 
         Returns:
             The graph's outputs by name, B rows each, float32.
@@ -97,10 +98,10 @@ class Scorer:
         if not total:
             return self._nothing
         if self.watch is None:
-            return self._run(rows, total, samples, None)
+            return self._run(rows, total, samples, None, rows_a_run)
         run = GUARD.begin(self.watch)
         try:
-            return self._run(rows, total, samples, run)
+            return self._run(rows, total, samples, run, rows_a_run)
         except Exception as error:
             if run.stopped is None:
                 raise
@@ -108,11 +109,15 @@ class Scorer:
         finally:
             GUARD.end(run)
 
-    def _run(self, rows: Rows, total: int, samples: int, run: Run | None) -> Rows:
+    def rows_a_run(self, samples: int) -> int:
+        """Records in a run that suits the device, whatever the number of threads."""
+        return max(1, self._decoded_rows // (samples * self._decodes))
+
+    def _run(self, rows: Rows, total: int, samples: int, run: Run | None, rows_a_run: int | None) -> Rows:
         decoded = total * samples * self._decodes
-        if decoded <= self._decoded_rows or total == 1:
+        if decoded <= self._decoded_rows or total == 1:  # as large as a run of any given size may be
             return self._runner.run(rows, samples, run)
-        step = math.ceil(total / self._pieces(decoded))
+        step = rows_a_run or math.ceil(total / self._pieces(decoded))
         parts = [{name: part[start : start + step] for name, part in rows.items()} for start in range(0, total, step)]
         each = map if self._pool is None else self._pool.map
         answers = list(each(self._runner.run, parts, [samples] * len(parts), [run] * len(parts)))

@@ -1,8 +1,10 @@
 """Some rows of a file of records, as they stand there and as tensors."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from bundle.errors import BundleError, InvalidRecords
@@ -33,6 +35,41 @@ class Piece:
     table: pa.Table
     tensors: Tensors
     share: float
+
+
+def blocks(pieces: Iterator[Piece], rows: int) -> Iterator[Piece]:
+    """The same rows in blocks of one size, the last apart: cut alike whatever a reader's pieces are.
+
+    Args:
+        pieces: Of one file, in order.
+        rows: In a block.
+    """
+    held: list[Piece] = []
+    count, cut = 0, False
+    for piece in pieces:
+        held.append(piece)
+        count += piece.table.num_rows
+        while count >= rows:
+            whole = _joined(held)
+            yield _part(whole, 0, rows)
+            cut, count = True, count - rows
+            held = [_part(whole, rows, count)] if count else []
+    if held and (count or not cut):
+        yield _joined(held)
+
+
+def _joined(pieces: list[Piece]) -> Piece:
+    if len(pieces) == 1:
+        return pieces[0]
+    tensors = {name: np.concatenate([each.tensors[name] for each in pieces]) for name in pieces[0].tensors}
+    return Piece(pa.concat_tables([each.table for each in pieces]), tensors, pieces[-1].share)
+
+
+def _part(piece: Piece, first: int, rows: int) -> Piece:
+    if rows == piece.table.num_rows:
+        return piece
+    tensors = {name: values[first : first + rows] for name, values in piece.tensors.items()}
+    return Piece(piece.table.slice(first, rows), tensors, piece.share)
 
 
 def rows_of(schema: RecordSchema) -> int:

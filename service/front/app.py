@@ -75,7 +75,7 @@ class Application:
         self._tracing = Tracing.start(settings)
         self.api = FastAPIOffline(
             title="Surprisal",
-            version=version("surprisal"),
+            version=version("surprisal-vae"),
             lifespan=self._lifespan,
             redoc_url=None,
             redirect_slashes=False,

@@ -108,7 +108,7 @@ class OpenInference:
         self._commands = BodyReader(repository.LARGEST_BODY, repository.LARGEST_BODY, bodies.threads)
         self._statistics = InferStatistics(metrics)
         self._infer = Inference(metrics, self._statistics, decoding, encoding)
-        self._server = metadata.server(package_version("surprisal"))
+        self._server = metadata.server(package_version("surprisal-vae"))
         post, get = "POST", "GET"
         routes = [
             *_with_version("/infer", post, self._answer_infer),

@@ -44,7 +44,7 @@ class Tracing:
 
     def __init__(self, provider: "TracerProvider | None") -> None:
         self._provider = provider
-        self._tracer = None if provider is None else provider.get_tracer("surprisal", version("surprisal"))
+        self._tracer = None if provider is None else provider.get_tracer("surprisal", version("surprisal-vae"))
 
     @classmethod
     def start(cls, settings: Settings) -> "Tracing":
@@ -99,7 +99,7 @@ def _provider() -> "TracerProvider":
     wanted = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), _PROTOCOL)
     if wanted != _PROTOCOL:
         log.warning("spans are sent as %s, not as %s, which the environment asks for", _PROTOCOL, wanted)
-    ours = Resource.create({"service.name": "surprisal", "service.version": version("surprisal")})
+    ours = Resource.create({"service.name": "surprisal", "service.version": version("surprisal-vae")})
     try:
         provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

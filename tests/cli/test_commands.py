@@ -22,7 +22,7 @@ from training.data import transactions
 
 
 def surprisal(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "surprisal", *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, **environment}
     )
@@ -169,7 +169,7 @@ def test_200_000_rows_are_scored_in_under_600_mib(models: Path, tmp_path: Path) 
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(status)"
     )
     arguments = ["score", models / NAME, tmp_path / "in.parquet", tmp_path / "out.parquet", "--samples", "1"]
-    command = [sys.executable, "-c", code, sys.executable, "-m", "cli.main", *map(str, arguments)]
+    command = [sys.executable, "-c", code, sys.executable, "-m", "surprisal", *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) < 600 * 1024  # kilobytes

@@ -10,8 +10,8 @@ import pytest
 from bundle.contents import explanation
 from bundle.contents.calibration import Calibration
 from bundle.folder import contents, store
-from cli.inspect import inspect
 from service.settings import Settings
+from surprisal.cli.inspect import inspect
 from tests.conftest import as_data, in_process
 from training import config, pipeline
 from training.data import read as data

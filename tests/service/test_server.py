@@ -66,7 +66,7 @@ def test_logs_are_json_lines(models: Path) -> None:
 
 
 def serve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", "serve", *arguments]
+    command = [sys.executable, "-m", "surprisal", "serve", *arguments]
     variables = {**os.environ, **environment}
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=variables)
 

@@ -175,7 +175,7 @@ def alive(pid: int) -> bool:
 def test_workers_that_cannot_start_end_it_with_1(models: Path, tmp_path: Path) -> None:
     (tmp_path / "uvicorn.py").write_text("raise ImportError('broken on purpose')\n")
     code = "import sys; sys.argv = ['surprisal', 'serve', '--workers', '2', '--port', '0', '--models', sys.argv[1]]"
-    code += "; from cli.main import main; import os, service.process.server"
+    code += "; from surprisal.cli.main import main; import os, service.process.server"
     code += "; os.environ['PYTHONPATH'] = sys.path[-1]; main()"
     result = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.append({str(tmp_path)!r}); {code}", str(models)],
@@ -229,7 +229,7 @@ def answers(url: str) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("line", ["workers answer on", "Started server process", "Application startup complete"])
 def test_a_signal_during_the_start_is_a_clean_end(models: Path, line: str, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models), "--port", "0", "--workers", "2"]
+    command = [sys.executable, "-m", "surprisal", "serve", "--models", str(models), "--port", "0", "--workers", "2"]
     environment = {**os.environ, "SURPRISAL_DRAIN_SECONDS": "0"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
@@ -279,13 +279,13 @@ def test_under_load_the_end_loses_no_request(models: Path, workers: int, number:
 
 
 def test_a_supervisor_loads_nothing_that_scores() -> None:
-    code = "import sys, cli.main, service.process.start; print(*sys.modules)"
+    code = "import sys, surprisal.cli.main, service.process.start; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"onnxruntime", "pyarrow", "fastapi", "numpy", "uvicorn", "prometheus_client"} & set(loaded)
 
 
 def test_a_free_port_is_said(models: Path) -> None:
-    command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models), "--port", "0", "--workers", "1"]
+    command = [sys.executable, "-m", "surprisal", "serve", "--models", str(models), "--port", "0", "--workers", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         (url,) = re.findall(r"1 worker answers on (http://127\.0\.0\.1:\d+) ", process.stderr.readline())

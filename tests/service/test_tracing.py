@@ -293,7 +293,7 @@ def test_opentelemetry_can_be_switched_off(models: Path, collector: Collector, v
 
 def test_variables_that_do_not_fit_are_one_clear_line_and_no_start(models: Path) -> None:
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_MAX_QUEUE_SIZE": "100"}
-    command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models), "--port", "0", "--workers", "1"]
+    command = [sys.executable, "-m", "surprisal", "serve", "--models", str(models), "--port", "0", "--workers", "1"]
     environment = {**os.environ, **variables}
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert result.returncode == 1
@@ -302,7 +302,7 @@ def test_variables_that_do_not_fit_are_one_clear_line_and_no_start(models: Path)
 
 
 def test_an_endpoint_that_is_no_url_is_a_wrong_call(models: Path) -> None:
-    command = [sys.executable, "-m", "cli.main", "serve", "--models", str(models)]
+    command = [sys.executable, "-m", "surprisal", "serve", "--models", str(models)]
     result = subprocess.run(
         command,
         capture_output=True,

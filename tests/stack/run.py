@@ -29,7 +29,7 @@ TRAFFIC_SECONDS = 100.0  # several scrapes and evaluations of the rules
 INSIDE = "SURPRISAL_STACK_INSIDE"
 
 BUILT_IN = {"__rate_interval": "1m"}
-# That of cli.demo, whose packages this machine's Python need not have.
+# That of surprisal.cli.demo, whose packages this machine's Python need not have.
 PAYMENT = {
     "amount": 31.40, "hour": 17, "merchant_category": "groceries", "country": "SE", "channel": "contactless",
     "card_present": True, "new_merchant": False, "distance_km": 3.2, "minutes_since_last": 410,

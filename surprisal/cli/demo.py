@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cli.failure import WORK_FAILED, fail
+from surprisal.cli.failure import WORK_FAILED, fail, needs_training
 
 FOLDER = Path("demo")
 NAME = "transactions"
@@ -52,13 +52,13 @@ def _train(path: Path, models: Path, console: Console) -> None:
     try:
         import pyarrow.parquet
 
-        from cli import train
+        from surprisal.cli import train
         from training import config
         from training.data import read as data
         from training.data import transactions
         from training.errors import TrainingError
     except ImportError as error:
-        fail(f"the demo trains a model and needs {error.name}: pip install 'surprisal[training]'", WORK_FAILED)
+        needs_training(error)
     pyarrow.parquet.write_table(transactions.simulate(ROWS, SEED), path)
     console.print(f"simulated {ROWS:,} card payments: {path}")
     settings = config.build({"data": {"label": transactions.LABEL, "normal": transactions.NORMAL}})

@@ -1,18 +1,31 @@
 """The command `surprisal`."""
 
+from importlib.metadata import version as package_version
+from typing import Annotated
+
 import typer
 
 from bundle.errors import BundleError, BundleNotFound
-from cli import demo, evaluate, explore, inspect, models, score, serve, train
-from cli.failure import CALL_WRONG, WORK_FAILED, fail
+from surprisal.cli import demo, evaluate, explore, inspect, models, score, serve, train
+from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 app = typer.Typer(
     name="surprisal",
     help="Anomaly scores from variational autoencoders: train a model, score files, serve it over HTTP.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version, and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(package_version("surprisal-vae"))
+        raise typer.Exit
+
+
 app.command("train")(train.train)
 app.command("score")(score.score_file)
 app.command("serve")(serve.serve)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli.failure import CALL_WRONG, WORK_FAILED, fail
+from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 _SUFFIX = ".html"
 
@@ -29,7 +29,9 @@ def explore(
         from training.errors import ConfigInvalid, TrainingError
         from training.report import album, exploration
     except ImportError as error:
-        fail(f"exploring needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
+        fail(
+            f"exploring needs more than is installed ({error.name}): pip install 'surprisal-vae[training]'", WORK_FAILED
+        )
     from bundle.folder import durable_file, store
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cli.failure import CALL_WRONG, WORK_FAILED, fail
+from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 
 def serve(

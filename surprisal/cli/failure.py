@@ -16,3 +16,8 @@ def fail(message: object, code: int) -> NoReturn:
     """
     print(f"surprisal: {message}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def needs_training(error: ImportError) -> NoReturn:
+    """End the process, because what training needs is not installed."""
+    fail(f"this needs {error.name}, which is not installed: pip install 'surprisal-vae[training]'", WORK_FAILED)

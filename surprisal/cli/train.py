@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from cli.failure import CALL_WRONG, WORK_FAILED, fail
-from training.data import split
+from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 if TYPE_CHECKING:
     from training.config import TrainingConfig
@@ -40,7 +39,9 @@ def train(
     try:
         from training.errors import ConfigInvalid, TrainingError
     except ImportError as error:
-        fail(f"training needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
+        fail(
+            f"training needs more than is installed ({error.name}): pip install 'surprisal-vae[training]'", WORK_FAILED
+        )
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
         settings = _settings(config, label, normal, exclude, contamination, preset, seed)
@@ -149,7 +150,7 @@ def _read(path: Path, settings: "TrainingConfig") -> "Data":
 
 def _schema(table: "Data", settings: "TrainingConfig", console: Console) -> str:
     from training import pipeline
-    from training.data import schema
+    from training.data import schema, split
 
     parts = split.split(table, settings.data, settings.scoring.false_alarm_rate, settings.seed)
     if settings.fields is not None:

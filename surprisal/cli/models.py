@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.failure import CALL_WRONG, WORK_FAILED, fail
+from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 if TYPE_CHECKING:
     from service.models.signature import PublicKeys

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.failure import CALL_WRONG, WORK_FAILED, fail
+from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 if TYPE_CHECKING:
     from bundle.folder.store import Bundle
@@ -46,7 +46,10 @@ def evaluate(
         if curves is not None:
             from training.report import figures
     except ImportError as error:
-        fail(f"evaluating needs more than is installed ({error.name}): pip install 'surprisal[training]'", WORK_FAILED)
+        fail(
+            f"evaluating needs more than is installed ({error.name}): pip install 'surprisal-vae[training]'",
+            WORK_FAILED,
+        )
     from bundle.folder import store
 
     try:

@@ -1,0 +1,163 @@
+"""Records scored without a server: a file, a piece at a time, or a table that is in memory."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from bundle.contents.explanation import Explanations
+from bundle.folder import contents, store
+from bundle.record.fields import Tensors
+from service.codecs import arrow, explained
+from service.engine.question import Question
+from service.engine.verdicts import Verdicts, answered, judge
+from service.errors import Fault, RequestInvalid
+from service.files.piece import Piece, blocks, rows_of
+from service.files.source import RecordFile
+from service.files.target import Writer, images_as_text, with_scores
+from service.models.opening import open_explainer, open_scorer, read
+from service.settings import Settings
+
+_ROW = " "
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What was scored so far.
+
+    Args:
+        rows: How many.
+        anomalies: How many of them are flagged.
+        share: How much of the file that is, 0 to 1.
+    """
+
+    rows: int
+    anomalies: int
+    share: float
+
+
+class Scoring:
+    """A bundle, and what is asked of records.
+
+    Runs of the graph are cut at fixed numbers of rows from the first on, so that the same rows have the same scores to
+    the last bit whatever the format, the reader's pieces and the number of threads, on one kind of processor.
+
+    Args:
+        bundle: models/NAME (the served version) or models/NAME/VERSION.
+        wanted: What differs from what the bundle answers by itself: `samples`, `score`, `false_alarm_rate`, `explain`.
+
+    Raises:
+        BundleError: The bundle is refused, with the file and the reason.
+        RequestInvalid: Something is asked that the bundle cannot answer.
+    """
+
+    def __init__(self, bundle: Path, wanted: Mapping[str, object]) -> None:
+        settings = Settings()
+        opened = read(*store.resolve(bundle), settings)
+        self.manifest = opened.manifest
+        self.schema = opened.manifest.record
+        self._given = dict(wanted)
+        self.question, faults = Question.usual(self.manifest).changed(self._given, self.manifest)
+        if faults:
+            raise RequestInvalid(faults)
+        self._scorer = open_scorer(opened, settings)
+        self._explainer = open_explainer(opened, settings) if self.question.explain else None
+        self._calibration = contents.calibration(opened)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._scorer.close()
+        if self._explainer is not None:
+            self._explainer.close()
+
+    def verdicts(self, tensors: Tensors) -> Verdicts:
+        """What is said of records; may be called from many threads.
+
+        Args:
+            tensors: The graph's inputs, B records, of which no more stand in a block than `rows_of` says.
+        """
+        samples = self.question.samples
+        outputs = self._scorer.run(tensors, samples, rows_a_run=self._scorer.rows_a_run(samples))
+        verdicts = judge(self.manifest, self._calibration, outputs, samples)
+        if self._given:
+            verdicts = answered(verdicts, self.manifest, self._calibration, self.question)
+        if self._explainer is None:
+            return verdicts
+        outputs = self._explainer.run(tensors, samples, rows_a_run=self._explainer.rows_a_run(samples))
+        return replace(verdicts, explanations=Explanations(self.manifest, tensors, outputs))
+
+    def file(self, file: RecordFile, writer: Writer, target: Path, report: Callable[[Scored], None]) -> Scored:
+        """Score a file.
+
+        Args:
+            file: The records.
+            writer: Takes them with their scores.
+            target: What it writes; its ending decides how images and explanations are written.
+            report: Told after every block.
+
+        Raises:
+            FileInvalid: Damaged, or a value that does not fit its field.
+            OSError: It cannot be read or written.
+        """
+        done = Scored(0, 0, 0.0)
+        for piece, verdicts in self._side_by_side(blocks(file.pieces(), rows_of(self.schema)), writer, target):
+            flagged = int(verdicts.is_anomaly.sum())
+            done = Scored(done.rows + piece.table.num_rows, done.anomalies + flagged, piece.share)
+            report(done)
+        return done
+
+    def _side_by_side(self, pieces: Iterator[Piece], writer: Writer, target: Path) -> Iterator[tuple[Piece, Verdicts]]:
+        """While a block is scored, the one before it is written and the one after it is read."""
+        with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+            following, written = reading.submit(next, pieces, None), None
+            while (piece := following.result()) is not None:
+                following = reading.submit(next, pieces, None)
+                verdicts = self.verdicts(piece.tensors)
+                if written is not None:
+                    written.result()
+                written = writing.submit(self._write, piece, verdicts, writer, target)
+                yield piece, verdicts
+            if written is not None:
+                written.result()
+
+    def _write(self, piece: Piece, verdicts: Verdicts, writer: Writer, target: Path) -> None:
+        table: Any = piece.table
+        if self.schema.image and target.suffix != ".parquet":
+            table = images_as_text(table, self.schema, piece.tensors["image"])
+        writer.write_table(with_scores(table, _columns(verdicts), flat=target.suffix == ".csv"))
+
+
+def of_table(scoring: Scoring, table: pa.Table) -> pa.Table:
+    """Score a table that is in memory.
+
+    Args:
+        scoring: The bundle, and what is asked.
+        table: Columns that are no field are passed over.
+
+    Returns:
+        A row a record; the columns that `surprisal score` adds to a Parquet file.
+
+    Raises:
+        RequestInvalid: A column or a value that does not fit, by row (from 1) and column.
+    """
+    schema, rows = scoring.schema, rows_of(scoring.schema)
+    table = table.select([name for name in dict.fromkeys(table.column_names) if schema.takes(name)])
+    if not table.num_columns:
+        raise RequestInvalid([Fault("", f"none of the model's fields is a column: {', '.join(schema.names)}")])
+    tensors = arrow.tensors(schema, table)
+    parts = []
+    for start in range(0, table.num_rows, rows):
+        verdicts = scoring.verdicts({name: values[start : start + rows] for name, values in tensors.items()})
+        counted = pa.table({_ROW: pa.nulls(len(verdicts.table))})
+        parts.append(with_scores(counted, _columns(verdicts), flat=False).drop_columns(_ROW))
+    return pa.concat_tables(parts)
+
+
+def _columns(verdicts: Verdicts) -> dict[str, Any]:
+    columns: dict[str, Any] = verdicts.columns()
+    if verdicts.explanations is not None:
+        columns |= explained.flat(verdicts.explanations)
+    return columns

@@ -1,0 +1,120 @@
+"""A trained model in Python: records in, scores out, the same numbers as `surprisal score`."""
+
+from os import PathLike
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from service.errors import RequestInvalid, ServiceError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from service.files.scoring import Scoring
+
+_Options = tuple[tuple[str, object], ...]
+
+
+class Model:
+    """A bundle that scores tables; picklable, and usable from many threads.
+
+    A pickled model is its path: whoever unpickles it reads the bundle there.
+
+    Args:
+        path: models/NAME (the version that is served) or models/NAME/VERSION.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        from bundle.folder import store
+
+        root, name, version = store.resolve(Path(path))
+        self.name = name
+        self.version = version
+        self._path = root / name / str(version)
+        self._opened: dict[_Options, Scoring] = {}
+        self._lock = Lock()
+        self._scoring({})
+
+    def __repr__(self) -> str:
+        return f"surprisal.load({str(self._path)!r})"
+
+    def __reduce__(self) -> tuple[type["Model"], tuple[str]]:
+        return Model, (str(self._path),)
+
+    def score(
+        self, records: Any, *, samples: int | None = None, score: str | None = None, explain: bool = False
+    ) -> "pa.Table":
+        """Score records.
+
+        Args:
+            records: A pyarrow Table or RecordBatch, or a data frame that pyarrow can read (pandas): a column a field,
+                by name. A field without a column is missing in every row; columns that are no field are passed over.
+            samples: Draws a record: a power of two up to 256. By default the bundle's own number.
+            score: Which of the bundle's scores decides. By default the bundle's own.
+            explain: Whether to add the three most surprising fields of each record; of an image its map.
+
+        Returns:
+            A row a record, in order: every score, `anomaly_score`, `p_value`, `is_anomaly`, the latent means, and the
+            explanations where they were asked for.
+
+        Raises:
+            TypeError: The records are no table.
+            ValueError: A value does not fit its field, none of the fields is a column, or something is asked that the
+                bundle cannot answer.
+        """
+        from service.files.scoring import of_table
+
+        wanted = {"samples": samples, "score": score, "explain": explain or None}
+        try:
+            return of_table(
+                self._scoring({name: value for name, value in wanted.items() if value is not None}), as_table(records)
+            )
+        except ServiceError as error:
+            raise ValueError(_said(error)) from None
+
+    def _scoring(self, wanted: dict[str, object]) -> "Scoring":
+        from service.files.scoring import Scoring
+
+        key = tuple(sorted(wanted.items()))
+        with self._lock:
+            if key not in self._opened:
+                self._opened[key] = Scoring(self._path, wanted)
+            return self._opened[key]
+
+
+def load(path: str | PathLike[str]) -> Model:
+    """Open a model: its bundle is verified byte by byte, and its golden records must score as at export.
+
+    Args:
+        path: models/NAME (the version that is served) or models/NAME/VERSION.
+
+    Raises:
+        bundle.errors.BundleError: There is no such bundle, or it is refused, with the file and the reason.
+    """
+    return Model(path)
+
+
+def as_table(records: Any) -> "pa.Table":
+    """A pyarrow table of a table, a batch or a data frame.
+
+    Raises:
+        TypeError: It is none of them.
+    """
+    import pyarrow as pa
+
+    if isinstance(records, pa.Table):
+        return records
+    if isinstance(records, pa.RecordBatch):
+        return pa.Table.from_batches([records])
+    if hasattr(records, "__arrow_c_stream__"):
+        return pa.table(records)
+    if type(records).__module__.partition(".")[0] == "pandas":
+        return pa.Table.from_pandas(records, preserve_index=False)
+    raise TypeError(f"a pyarrow Table, a RecordBatch or a data frame is expected, not {type(records).__name__}")
+
+
+def _said(error: ServiceError) -> str:
+    if not isinstance(error, RequestInvalid):
+        return str(error)
+    places = ((each.pointer.removeprefix("/"), each.detail) for each in error.faults)
+    return "; ".join(f"{place}: {detail}" if place else detail for place, detail in places)

@@ -1,0 +1,47 @@
+"""Training in Python: what `surprisal train` does, without its words."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from surprisal.model import Model
+
+
+def train(
+    data: str | PathLike[str],
+    out: str | PathLike[str] = "models",
+    *,
+    name: str | None = None,
+    config: dict[str, Any] | str | PathLike[str] | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    resume: bool = False,
+) -> Model:
+    """Train a model on records of normal behaviour and write it as a bundle.
+
+    Args:
+        data: CSV, Parquet, NDJSON or npz file, or a folder of images.
+        out: The models folder.
+        name: The model's name; by default the file's.
+        config: The configuration, as a TOML file or as the content of one; by default all defaults.
+        device: Where to train; `auto` takes a GPU if there is one.
+        resume: Take up the checkpoint that an interrupted run of the same data and configuration left.
+
+    Returns:
+        The model, opened.
+
+    Raises:
+        ImportError: What training needs is not installed.
+        training.errors.TrainingError: The data or the configuration cannot be trained with.
+        OSError: The bundle cannot be written.
+    """
+    from training import config as configs
+    from training import pipeline
+    from training.data import read
+
+    source = Path(data)
+    content = configs.read(Path(config)) if isinstance(config, str | PathLike) else dict(config or {})
+    settings = configs.build(content)
+    text = [field.name for field in settings.fields or () if field.kind == "categorical"]
+    table = read.read(source, text)
+    chosen = name or source.name.split(".")[0].lower()
+    return Model(pipeline.train(table, Path(out), chosen, settings, device=device, resume=resume).folder)
