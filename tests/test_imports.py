@@ -1,63 +1,141 @@
-"""Who may import whom, by the source and by what is loaded."""
+"""Who may import whom, by the source and by what is loaded; the rooms and their floors stand in `tests.floors`."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.floors import FLOORS, table
+
 ROOT = Path(__file__).parents[1]
-OURS = ("bundle", "training", "service", "cli")
+OURS = ("bundle", "training", "service", "surprisal")
 FORBIDDEN = {
-    "bundle": {"torch", "onnxruntime", "fastapi", "pyarrow", "training", "service", "cli"},
-    "training": {"fastapi", "starlette", "prometheus_client", "service", "cli"},
-    "service": {"torch", "onnx", "onnxscript", "training", "cli"},
-    "cli": set(),
+    "bundle": {"torch", "onnxruntime", "fastapi", "pyarrow", "training", "service", "surprisal"},
+    "training": {"fastapi", "starlette", "prometheus_client", "service", "surprisal"},
+    "service": {"torch", "onnx", "onnxscript", "training", "surprisal"},
+    "surprisal": set(),
 }
 ALLOWED_IN_BUNDLE = {"pydantic", "numpy", "PIL", "bundle"}
+MOST_ENTRIES = 13
+"""At the top of a package, `__init__.py` and the marker `py.typed` not counted."""
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level packages that a file imports anywhere in it."""
+def parsed(package: str) -> Iterator[tuple[Path, ast.Module]]:
+    """Every file of a package."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        yield path, ast.parse(path.read_text())
+
+
+def modules(tree: ast.Module) -> set[str]:
+    """The modules that a file imports anywhere in it, by their full names."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names.add((node.module or "").split(".")[0])
+            assert node.level == 0, "relative import"
+            whole = node.module or ""
+            parts = {f"{whole}.{alias.name}" for alias in node.names}
+            names |= {each if is_module(each) else whole for each in parts}
     return names
 
 
+def is_module(name: str) -> bool:
+    place = ROOT / name.replace(".", "/")
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
+
+
+def named(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
 @pytest.mark.parametrize("package", OURS)
-def test_sources_import_only_what_the_design_allows(package: str) -> None:
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    for path in files:
-        assert not imported(path) & FORBIDDEN[package], path
+def test_packages_import_only_what_the_design_allows(package: str) -> None:
+    seen = 0
+    for path, tree in parsed(package):
+        seen += 1
+        assert not {name.partition(".")[0] for name in modules(tree)} & FORBIDDEN[package], path
+    assert seen
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_room_imports_what_stands_above_or_beside_it(package: str) -> None:
+    floors = {room.name: floor for floor, rooms in enumerate(reversed(FLOORS[package])) for room in rooms}
+    for path, tree in parsed(package):
+        room = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        assert room in floors, f"{path} is in no room"
+        for name in modules(tree):
+            owner, _, rest = name.partition(".")
+            other = rest.partition(".")[0]
+            if owner == package and other not in ("", room):
+                assert floors[other] < floors[room], f"{path} imports {name}, which is not below it"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    imports = {named(path): modules(tree) for package in OURS for path, tree in parsed(package)}
+    clear: set[str] = set()
+
+    def walk(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join((*above, name))
+        if name in imports and name not in clear:
+            for other in sorted(imports[name] - {name}):
+                walk(other, (*above, name))
+            clear.add(name)
+
+    for name in imports:
+        walk(name, ())
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_a_package_is_as_large_as_one_can_see_at_once(package: str) -> None:
+    entries = {path.name for path in (ROOT / package).iterdir()} - {"__init__.py", "py.typed", "__pycache__"}
+    assert len(entries) <= MOST_ENTRIES, sorted(entries)
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_the_page_shows_the_rooms_as_they_are(package: str) -> None:
+    assert table(package) in (ROOT / "docs" / "architecture.md").read_text()
 
 
 def test_bundle_needs_only_pydantic_numpy_and_pillow() -> None:
-    for path in (ROOT / "bundle").rglob("*.py"):
-        foreign = imported(path) - set(sys.stdlib_module_names)
+    for path, tree in parsed("bundle"):
+        foreign = {name.partition(".")[0] for name in modules(tree)} - set(sys.stdlib_module_names)
         assert foreign <= ALLOWED_IN_BUNDLE, path
 
 
-def test_cli_imports_training_and_service_only_inside_commands() -> None:
-    for path in (ROOT / "cli").glob("*.py"):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
-                assert (module or "").split(".")[0] not in {"training", "service"}, path
+def test_the_command_line_imports_training_and_service_only_inside_commands() -> None:
+    for path, tree in parsed("surprisal/cli"):
+        top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        owners = {name.partition(".")[0] for name in modules(ast.Module(body=list(top), type_ignores=[]))}
+        assert not owners & {"training", "service"}, path
+
+
+def test_training_tells_tables_from_images_in_one_place() -> None:
+    """Elsewhere an `if` on images is one that was forgotten; those of the report and of evaluation are left."""
+    rooms = ("fitting", "export", "network", "data/split.py", "pipeline.py")
+    for path, _ in parsed("training"):
+        place = str(path.relative_to(ROOT / "training"))
+        if place.startswith(rooms):
+            assert not [line for line in path.read_text().splitlines() if "if " in line and ".image" in line], path
 
 
 @pytest.mark.parametrize(
     "statement",
-    ["import service.front.app", "import service.process.server", "import service.files", "import surprisal.cli.main"],
+    [
+        "import service.front.app",
+        "import service.process.server",
+        "import service.files.scoring",
+        "import surprisal",
+        "import surprisal.cli.main",
+    ],
 )
 def test_serving_side_loads_no_torch(statement: str) -> None:
-    code = f"import sys; {statement}; print(sorted({{'torch', 'onnx', 'training'}} & sys.modules.keys()))"
+    code = f"import sys; {statement}; print(sorted({{'torch', 'onnx', 'training.pipeline'}} & sys.modules.keys()))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

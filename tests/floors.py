@@ -1,0 +1,75 @@
+"""The rooms of each package, from the top floor down: what each is, and that it knows only what stands below it."""
+
+from typing import NamedTuple
+
+
+class Room(NamedTuple):
+    """A folder of a package, or a file beside the folders.
+
+    Args:
+        name: Of the folder, or of the file without its ending.
+        what: What it is.
+    """
+
+    name: str
+    what: str
+
+
+FLOORS: dict[str, tuple[tuple[Room, ...], ...]] = {
+    "bundle": (
+        (Room("folder", "bundles on disk: names, versions, digests, durable writing, what is served"),),
+        (Room("contents", "manifest, scores, calibration, reference, explanation, golden records"),),
+        (Room("record", "fields, and how a record becomes tensors"),),
+        (Room("errors", "what can be wrong with a bundle or with records"),),
+    ),
+    "training": (
+        (Room("pipeline", "the whole run: prepare, fit, export, calibrate, describe, write"),),
+        (Room("report", "`report.html`, and the page of `surprisal explore`"),),
+        (Room("evaluation", "a bundle measured on rows that nothing was fitted on, beside baselines"),),
+        (
+            Room("fitting", "rows become a trained model"),
+            Room("export", "a trained model becomes graphs that are proved equal to it"),
+        ),
+        (Room("modality", "the one place that tells tables from images"),),
+        (
+            Room("table", "all that is of tables alone"),
+            Room("image", "all that is of images alone, file for file the same names"),
+        ),
+        (
+            Room("data", "a file becomes a table and its split; no torch"),
+            Room("network", "the VAE, its objectives and its scores, whatever a record is"),
+        ),
+        (
+            Room("config", "the configuration of a run"),
+            Room("detectors", "coreset, neighbours, typicality, robust scale"),
+        ),
+        (Room("errors", "what can stop a run"),),
+    ),
+    "service": (
+        (Room("process", "sockets, signals and workers: uvicorn with limits and a drain"),),
+        (Room("front", "the application: who may enter, which protocol answers, what is documented"),),
+        (
+            Room("score", "`POST /score`, whole and line by line"),
+            Room("openinference", "the Open Inference Protocol under `/v2`"),
+        ),
+        (Room("files", "offline scoring, a block at a time; no HTTP"),),
+        (Room("models", "bundles opened, verified, tried, served beside their shadow"),),
+        (Room("codecs", "bytes to tensors and scores to bytes, a file a format"),),
+        (Room("engine", "tensors and a question in, verdicts out, in batches"),),
+        (Room("telemetry", "what is counted, logged and traced, right across workers"),),
+        (Room("wire", "one HTTP exchange: a body in within its limits, a refusal out"),),
+        (
+            Room("errors", "everything that a request can be refused for"),
+            Room("settings", "every setting"),
+        ),
+    ),
+}
+"""Rooms of one floor stand side by side and do not import each other."""
+
+
+def table(package: str) -> str:
+    """A package's rooms as a table in Markdown."""
+    lines = [f"| `{package}/` | what it is |", "|---|---|"]
+    for floor in FLOORS[package]:
+        lines.append(f"| {', '.join(f'`{room.name}`' for room in floor)} | {'; '.join(room.what for room in floor)} |")
+    return "\n".join(lines)
