@@ -1,6 +1,6 @@
 """The command `surprisal`."""
 
-from importlib.metadata import version as package_version
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -17,13 +17,19 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(version("surprisal-vae"))
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version, and stop.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version, and stop.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
-    if version:
-        print(package_version("surprisal-vae"))
-        raise typer.Exit
+    """What any command takes."""
 
 
 app.command("train")(train.train)
