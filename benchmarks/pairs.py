@@ -52,7 +52,12 @@ def launch(tree: Path, models: Path) -> Launch:
     # The working folder is another tree; its code must not come first.
     paths = {"PYTHONPATH": str(tree.resolve()), "PYTHONSAFEPATH": "1"}
     product = servers.surprisal(models.resolve(), WORKERS)
-    return replace(product, name=str(tree), make=lambda _: request, environment=product.environment | paths)
+    command = product.command
+    if (tree / "cli").is_dir():  # before the command line moved into the package of its name
+        command = tuple("cli.main" if part == "surprisal" else part for part in command)
+    return replace(
+        product, name=str(tree), command=command, make=lambda _: request, environment=product.environment | paths
+    )
 
 
 def source(launched: Launch) -> Path:

@@ -8,8 +8,8 @@ import pyarrow.csv
 import pytest
 
 from bundle.folder import store
-from tests.cli.test_commands import surprisal
 from tests.conftest import NAME, TRAINED_ON
+from tests.surprisal.cli.test_commands import surprisal
 from training.data import transactions
 from training.evaluation.measures import Measure, measures
 

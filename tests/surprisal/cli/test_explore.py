@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.test_commands import surprisal
 from tests.conftest import IMAGES, NAME, simulate_images
+from tests.surprisal.cli.test_commands import surprisal
 
 
 def test_a_page_is_written_and_said(image_models: Path, tmp_path: Path) -> None:

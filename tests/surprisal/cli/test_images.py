@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from bundle.record.images import in_base64, png
-from tests.cli.test_commands import surprisal
-from tests.cli.test_evaluate import BASELINES
 from tests.conftest import AUTOENCODER, IMAGES, simulate_images
 from tests.service.image_bodies import Levels, lists, tensors
+from tests.surprisal.cli.test_commands import surprisal
+from tests.surprisal.cli.test_evaluate import BASELINES
 from training.pipeline import Trained
 
 LEVELS = np.concatenate([simulate_images(30, seed=41), simulate_images(5, seed=41, strange=True)])

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bundle.folder import store
 from service.models import signature
-from tests.cli.test_commands import surprisal
 from tests.conftest import NAME
+from tests.surprisal.cli.test_commands import surprisal
 
 
 @pytest.fixture(scope="module")
