@@ -28,6 +28,7 @@ from rich.table import Table
 
 from benchmarks.serving.heading import heading
 from bundle.contents.calibration import Calibration
+from bundle.record.fields import RecordSchema
 from training import config
 from training.config import TrainingConfig
 from training.data import schema, transactions
@@ -45,7 +46,7 @@ CPU = torch.device("cpu")
 Floats = npt.NDArray[np.float64]
 
 
-def scored(fitted: model.Model, record: schema.RecordSchema, data: Data, samples: int) -> dict[str, Floats]:
+def scored(fitted: model.Model, record: RecordSchema, data: Data, samples: int) -> dict[str, Floats]:
     """Anomaly scores of every row of a table."""
     found = fitted.anomaly_scores(schema.tensors(record, data, np.arange(data.table.num_rows)), samples)
     return {name: found[name].astype(np.float64) for name in SCORES}

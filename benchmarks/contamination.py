@@ -120,7 +120,8 @@ def measure(path: Path, seed: int, share: float) -> list[Outcome]:
         scores, threshold = trained(table, normal, among, test, share if way == WAYS[2] else 0.0, seed)
         found = detection(scores[~anomalous], scores[anomalous])
         alarms = float((scores[~anomalous] > threshold).mean()) if np.isfinite(threshold) else None
-        outcomes.append(Outcome(path.stem, normal.size, share, seed, way, *found.values(), alarms))
+        auroc, precision = found["auroc"], found["average_precision"]
+        outcomes.append(Outcome(path.stem, normal.size, share, seed, way, auroc, precision, alarms))
     return outcomes
 
 

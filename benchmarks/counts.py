@@ -122,7 +122,8 @@ def compare(console: Console, title: str, seen: Seen, said: Seen) -> None:
 
 def cost_of_reading(server: Server, turns: int, seconds: float, scratch: Path) -> tuple[list[float], list[float]]:
     """Requests a second, by turns without and with somebody who reads `/metrics` every second."""
-    one, rates = json_arrays(simulate(1, seed=5)), ([], [])  # type: tuple[list[float], list[float]]
+    one = json_arrays(simulate(1, seed=5))
+    rates: tuple[list[float], list[float]] = ([], [])
     for _ in range(turns):
         for read, rate in enumerate(rates):
             stop = threading.Event()

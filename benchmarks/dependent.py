@@ -131,7 +131,8 @@ class Simulator:
             every.append(self._log_density(Records(codes, records.numbers)))
         joint = np.stack(every, axis=1)
         odds: Array = np.exp(joint - joint.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        shares: Array = odds / odds.sum(axis=1, keepdims=True)
+        return shares
 
     def _log_density(self, records: Records) -> Array:
         """Up to a constant."""

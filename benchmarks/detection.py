@@ -139,11 +139,14 @@ def measure(path: Path, seed: int, python: str | None, kept: Path | None) -> tup
 
     def outcome(name: str, values: Array, fitting: float, scoring: float) -> Outcome:
         measures = detection(values[~anomalous], values[anomalous])
-        return Outcome(path.stem, len(train), seed, name, *measures.values(), fitting, scoring)
+        return Outcome(
+            path.stem, len(train), seed, name, measures["auroc"], measures["average_precision"], fitting, scoring
+        )
 
-    found, *seconds = ours(train, test, seed)
+    found, fit_seconds, score_seconds = ours(train, test, seed)
+    seconds = fit_seconds, score_seconds
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    by_detector = {name: (values, *seconds) for name, values in found.items()}
+    by_detector: dict[str, tuple[Array, float, float]] = {name: (each, *seconds) for name, each in found.items()}
     usual, asked = standardised(train, test)
     by_detector["kNN, k = 5"] = neighbours(usual, asked)
     by_detector["norm of the row"] = (np.linalg.norm(asked, axis=1), 0.0, 0.0)

@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ LARGEST = 2**22
 """Records times draws that one run may decode: a hidden layer of 256 takes 4 GiB then."""
 REPEATS = 5
 
-Scores = dict[str, npt.NDArray[np.float32]]
+Scores = Mapping[str, npt.NDArray[np.float32]]
 Way = Callable[[], Any]
 
 

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -53,6 +53,7 @@ def graph_alone(models: Path) -> Turn:
 def json_to_json(models: Path) -> Turn:
     """What the service itself does with a body, by its own functions: decode, score, judge, encode."""
     from service.codecs import json
+    from service.engine.question import Question
     from service.engine.verdicts import judge
     from service.models.opening import open_scorer
     from service.settings import Settings
@@ -64,11 +65,12 @@ def json_to_json(models: Path) -> Turn:
         opened.manifest,
     )
     body = json_arrays(simulate(BATCH, seed=2)).body
+    question = replace(Question.usual(manifest), samples=SAMPLES)
 
     def turn() -> None:
-        request = json.decode(body, manifest, BATCH, SAMPLES)
-        verdicts = judge(manifest, calibration, scorer.run(request.tensors, request.samples), request.samples)
-        json.encode(NAME, opened.version, request.samples, verdicts)
+        request = json.decode(body, manifest, BATCH, question)
+        verdicts = judge(manifest, calibration, scorer.run(request.tensors, SAMPLES), SAMPLES)
+        json.encode(NAME, opened.version, request.question, verdicts)
 
     return turn
 

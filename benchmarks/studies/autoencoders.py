@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from benchmarks.studies import fitting, image_sets, pictures
+from benchmarks.studies import fitting, image_sets
 from benchmarks.studies.arguments import parse, study
 from benchmarks.studies.markdown import show
 from training.image import codec, gallery
@@ -50,14 +50,14 @@ def main() -> None:
             vae = model.scorer.vae
             parameters = sum(parameter.numel() for parameter in vae.parameters())
             error = float(cost.std(ddof=1) / np.sqrt(len(cost)))
-            figures = [f"{cost.mean():.2f}", f"{error:.2f}", f"{published:.2f}"]
-            rows.append([name, vae.latent_size, f"{parameters:,}", *figures, f"{seconds:.0f}"])
-            sheets.append((name, pictures.sheet(gallery.reconstructions(codec.of_network(vae), digits.test[:SHOWN]))))
+            nats = [f"{cost.mean():.2f}", f"{error:.2f}", f"{published:.2f}"]
+            rows.append([name, vae.latent_size, f"{parameters:,}", *nats, f"{seconds:.0f}"])
+            sheets.append((name, figures.sheet(gallery.reconstructions(codec.of_network(vae), digits.test[:SHOWN]))))
         columns = ("network", "code", "parameters", "nats an image", "standard error", "published", "seconds")
         show(columns, rows)
-    with pictures.drawing(arguments.pictures / "autoencoders.png", 9, 4) as figure:
+    with figures.drawing(arguments.pictures / "autoencoders.png", 9, 4) as figure:
         for axes, (name, sheet) in zip(figure.subplots(len(sheets), 1), sheets, strict=True):
-            pictures.images(axes, sheet, f"{name}: test images above their reconstructions")
+            figures.images(axes, sheet, f"{name}: test images above their reconstructions")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmarks.studies import fitting, image_sets, pictures
+from benchmarks.studies import figures, fitting, image_sets
 from benchmarks.studies.arguments import parse, study
 from benchmarks.studies.markdown import show
 from training.fitting.model import Model
@@ -75,11 +75,11 @@ def main() -> None:
             rows.append([f"{beta:g}", f"{rate:.1f}", f"{distortion:.1f}", f"{rate + distortion:.1f}", active])
             curve.append((rate, distortion))
             seen = codec.of_network(model.scorer.vae)
-            sheet = pictures.sheet(gallery.traversals(seen, test[0], order[:TRAVERSED]))
+            sheet = figures.sheet(gallery.traversals(seen, test[0], order[:TRAVERSED]))
             sheets.append((f"beta {beta:g}: rate {rate:.1f} nats, {active} of {LATENT_SIZE} active", sheet))
         columns = ("beta", "rate: KL, nats", "distortion, nats", "negative ELBO, nats", "active dimensions")
         show(columns, rows)
-    with pictures.drawing(arguments.pictures / "beta.svg", 6, 4) as figure:
+    with figures.drawing(arguments.pictures / "beta.svg", 6, 4) as figure:
         axes = figure.subplots()
         axes.plot(*zip(*curve, strict=True), marker="o")
         for beta, point in zip(BETAS, curve, strict=True):
@@ -89,9 +89,9 @@ def main() -> None:
             title="Rate and distortion of test digits, by beta", xlabel="rate: KL, nats", ylabel="distortion, nats"
         )
         axes.grid(visible=True)
-    with pictures.drawing(arguments.pictures / "beta_traversals.png", 11, 4.9) as figure:
+    with figures.drawing(arguments.pictures / "beta_traversals.png", 11, 4.9) as figure:
         for axes, (title, sheet) in zip(figure.subplots(3, 2).flat, sheets, strict=True):
-            pictures.images(axes, sheet, title)
+            figures.images(axes, sheet, title)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ and once without the columns that count earlier frauds of a terminal, which are 
 of scikit-learn have the same normal rows (kNN 50 000 of them at most) and defaults.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,7 +91,7 @@ def measure(task: Task, seed: int, arguments: Arguments) -> dict[str, dict[str, 
 def main() -> None:
     """Train and measure on both sets."""
     arguments = parse(__doc__, "creditcard_subset.parquet", "fdh_transactions_3w.parquet")
-    tasks = {
+    tasks: dict[str, Callable[[Path, int], Task]] = {
         "credit cards": credit_cards,
         "simulated cards": simulated_cards,
         "simulated cards, no earlier labels": partial(simulated_cards, told=False),

@@ -59,7 +59,8 @@ def coloured(digits: Levels, seed: int) -> Levels:
     margin = (_SIDE - digits.shape[1]) // 2
     shares = np.pad(digits, ((0, 0), (margin, margin), (margin, margin), (0, 0))).astype(np.float64) / 255.0
     paper, ink = np.random.default_rng(seed).uniform(0.0, 255.0, (2, len(digits), 1, 1, 3))
-    return np.round(paper * (1.0 - shares) + ink * shares).astype(np.uint8)
+    blend: Levels = np.round(paper * (1.0 - shares) + ink * shares).astype(np.uint8)
+    return blend
 
 
 def low_contrast(images: Levels) -> Levels:
@@ -71,4 +72,4 @@ def _with_channels(images: npt.NDArray[np.generic]) -> Levels:
     found = images if images.ndim == 4 else images[..., np.newaxis]
     if found.dtype != np.uint8:
         raise ValueError(f"images of {found.dtype} are no 8-bit images")
-    return found
+    return found.astype(np.uint8, copy=False)

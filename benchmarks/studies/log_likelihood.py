@@ -12,7 +12,7 @@ Reference:
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from benchmarks.studies import image_sets, pictures
+from benchmarks.studies import figures, image_sets
 from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.fitting import progress
 from benchmarks.studies.markdown import show
@@ -96,6 +96,10 @@ class Binarised:
             return self
         return Binarised(self.pixels.to(device), torch.Generator(device).manual_seed(self.generator.initial_seed()))
 
+    def own_terms(self) -> Sequence[Tensor]:
+        """There are none that training asks for."""
+        return ()
+
     def broken(self) -> Tensor:
         """(1,) bool: never."""
         return torch.zeros(1, dtype=torch.bool)
@@ -135,8 +139,8 @@ def fit(digits: image_sets.ImageSet, draws: int, budget: Budget, arguments: Argu
     vae = vae.to(arguments.device)
     # Not the seed of the posterior's draws, lest pixels and latents come from the same numbers.
     generator = torch.Generator(arguments.device).manual_seed(arguments.seed + 1)
-    train, held_out = (torch.from_numpy(images).to(arguments.device) for images in (trained_on, held_out))
-    stopping = Binarised(held_out, generator).take(torch.arange(len(held_out), device=arguments.device))
+    train, stopped_by = (torch.from_numpy(images).to(arguments.device) for images in (trained_on, held_out))
+    stopping = Binarised(stopped_by, generator).take(torch.arange(len(stopped_by), device=arguments.device))
     run = Fit(
         vae,
         Binarised(train, generator),
@@ -194,7 +198,7 @@ def main() -> None:
             ),
             rows,
         )
-    with pictures.drawing(arguments.pictures / "log_likelihood.svg", 6, 4) as figure:
+    with figures.drawing(arguments.pictures / "log_likelihood.svg", 6, 4) as figure:
         axes = figure.subplots()
         for name, curve in curves.items():
             axes.plot((*CURVE, SAMPLES), curve, marker="o", label=name)

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.studies import fitting, image_sets, pictures
+from benchmarks.studies import figures, fitting, image_sets
 from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.markdown import show
 from bundle.record.fields import RecordSchema
@@ -94,7 +94,8 @@ SIGNS_TRAINED = 1600
 
 def grey(images: Levels) -> Levels:
     """The middle 28 by 28 of images (n, 32, 32, 3), without colour."""
-    return np.round(images[:, 2:-2, 2:-2].mean(axis=-1, keepdims=True)).astype(np.uint8)
+    middle: Levels = np.round(images[:, 2:-2, 2:-2].mean(axis=-1, keepdims=True)).astype(np.uint8)
+    return middle
 
 
 def sets(name: str, arguments: Arguments) -> tuple[Levels, dict[str, Levels]]:
@@ -123,7 +124,7 @@ def scored(fitted: Model, record: RecordSchema, images: dict[str, Levels], most:
     """Every score of every set by the exported graph, higher = stranger."""
     session = runs.session(export.export(fitted.scorer, record).scorer, torch.get_num_threads())
     signs = {each.name: (each.output, each.sign) for each in fitted.scores}
-    found = {}
+    found: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
     for name, levels in images.items():
         outputs = runs.score(session, {"image": levels[:most]}, fitted.noise[:SAMPLES])
         found[name] = {score: sign * outputs[output].astype(np.float64) for score, (output, sign) in signs.items()}
@@ -132,12 +133,12 @@ def scored(fitted: Model, record: RecordSchema, images: dict[str, Levels], most:
 
 def draw(arguments: Arguments, by_model: dict[str, dict[str, Scores]]) -> None:
     """The ELBO and the default score of every set, a row for each model."""
-    with pictures.drawing(arguments.pictures / "out_of_distribution.svg", 11, 3 * len(by_model)) as figure:
+    with figures.drawing(arguments.pictures / "out_of_distribution.svg", 11, 3 * len(by_model)) as figure:
         for row, (name, found) in zip(figure.subplots(len(by_model), 2), by_model.items(), strict=True):
             for axes, score, unit in zip(
                 row, ("elbo", DEFAULT), ("−ELBO, nats", "combined, robust deviations"), strict=True
             ):
-                pictures.histograms(axes, {each.rstrip(" *"): values[score] for each, values in found.items()})
+                figures.histograms(axes, {each.rstrip(" *"): values[score] for each, values in found.items()})
                 axes.set(title=f"Trained on {NAMES[name]}", xlabel=f"{unit}: stranger to the right", yticks=())
                 axes.spines["left"].set_visible(False)
             row[0].legend(fontsize=8)

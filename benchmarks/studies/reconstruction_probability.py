@@ -15,6 +15,7 @@ Reference:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +80,7 @@ def connections(arguments: Arguments) -> tuple[Scores, npt.NDArray[np.str_]]:
     )
     test = read(arguments.data / "nslkdd_test.parquet")
     normal, every = np.flatnonzero(~attack), np.arange(test.table.num_rows)
-    content = {"seed": arguments.seed}
+    content: dict[str, Any] = {"seed": arguments.seed}
     model, record = tabular.fit(train, normal, content, arguments.device)
     found: Scores = {
         **tabular.scores(model, record, test, every),
@@ -111,7 +112,10 @@ def main() -> None:
             anomalous = digits.test_labels == digit
             rows.append(measured(without_digit(digits, digit, arguments), ~anomalous, anomalous))
         table = [[str(digit), *cells(row)] for digit, row in enumerate(rows)]
-        means = [{key: np.mean([row[place][key] for row in rows]) for key in rows[0][0]} for place in range(len(SHOWN))]
+        means = [
+            {key: float(np.mean([row[place][key] for row in rows])) for key in rows[0][0]}
+            for place in range(len(SHOWN))
+        ]
         show(("anomalous digit", *SHOWN), [*table, ["mean", *cells(means)]])
         found, attacks = connections(arguments)
         normal = attacks == "normal"

@@ -18,7 +18,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 
-from benchmarks.studies import fitting, pictures
+from benchmarks.studies import figures, fitting
 from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.markdown import show
 from training.fitting.model import Model
@@ -72,13 +72,15 @@ def read(seen: npt.NDArray[np.float64], fresh: npt.NDArray[np.float64], seed: in
     """(n, 2, 2) cluster of each cell of n fresh scenes; clusters are made of the cells that were seen."""
     scale = seen.std(axis=0).max()
     clusters = KMeans(len(SYMBOLS), n_init=10, random_state=seed).fit(seen / scale)
-    return clusters.predict(fresh / scale).reshape(-1, BOARD, BOARD)
+    cells: npt.NDArray[np.int64] = clusters.predict(fresh / scale).reshape(-1, BOARD, BOARD)
+    return cells
 
 
 def named(clusters: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The clusters under the names that fit best, each name once."""
     counts = np.array([[np.sum((clusters == each) & (truth == name)) for name in range(3)] for each in range(3)])
-    return linear_sum_assignment(-counts)[1][clusters]
+    renamed: npt.NDArray[np.int64] = linear_sum_assignment(-counts)[1][clusters]
+    return renamed
 
 
 def learn(seen: Levels, seed: int, arguments: Arguments) -> Model:
@@ -170,9 +172,9 @@ def main() -> None:
             for column in range(BOARD)
         ]
         show(("scene", "location", "type"), table)
-    with pictures.drawing(arguments.pictures / "symbols.png", 9, 1.9) as figure:
+    with figures.drawing(arguments.pictures / "symbols.png", 9, 1.9) as figure:
         for axes, scene, symbols in zip(figure.subplots(1, 6), fresh, shown, strict=False):
-            pictures.images(axes, scene, "\n".join(", ".join(SYMBOLS[each] for each in line) for line in symbols))
+            figures.images(axes, scene, "\n".join(", ".join(SYMBOLS[each] for each in line) for line in symbols))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What training and scoring ask of a batch of records, whatever these are."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +23,13 @@ class Batch(Protocol):
     def device(self) -> torch.device:
         """Where they are."""
 
-    def pieces(self, rows: int) -> Iterator[Self]:
+    def pieces(self, rows: int) -> Iterator["Batch"]:
         """The records in order, so many at a time."""
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "Batch":
         """The same in a device's memory; itself where it is there already."""
 
-    def take(self, rows: Tensor) -> Self:
+    def take(self, rows: Tensor) -> "Batch":
         """The records at the positions `rows` (n,) int64."""
 
     def own_terms(self) -> Sequence[Tensor]:
