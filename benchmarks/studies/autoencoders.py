@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from benchmarks.studies import fitting, image_sets
+from benchmarks.studies import figures, fitting, image_sets
 from benchmarks.studies.arguments import parse, study
 from benchmarks.studies.markdown import show
 from training.image import codec, gallery
