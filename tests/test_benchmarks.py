@@ -1,0 +1,53 @@
+"""Benchmarks that cannot rot: each one starts, and what they share runs at sizes of no meaning."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.serving import limits, model
+
+ROOT = Path(__file__).parents[1]
+PEERS = ROOT / "benchmarks" / "peers"
+SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if "argparse" in path.read_text())
+PACKAGES = ("attack", "serving", "studies")
+
+
+def test_every_module_can_be_imported() -> None:
+    """But those of the peers, whose packages have environments of their own."""
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sorted((ROOT / "benchmarks").rglob("*.py"))
+        if PEERS not in path.parents and path.stem not in ("__main__", "__init__")
+    ]
+    assert len(modules) > 40
+    code = f"import importlib\nfor name in {modules!r}: importlib.import_module(name)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_say_how_they_are_called(package: str) -> None:
+    command = [sys.executable, "-m", f"benchmarks.{package}", "--help"]
+    assert "usage:" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_scripts_say_how_they_are_called(script: Path) -> None:
+    command = [sys.executable, str(script), "--help"]
+    assert "usage:" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_limits_without_http(tmp_path: Path) -> None:
+    model.train(tmp_path, rows=600, epochs=1)
+    for make in (limits.graph_alone, limits.json_to_json):
+        turn = make(tmp_path)
+        turn()
+
+
+def test_training_beside_a_bare_loop() -> None:
+    options = ("--rows", "300", "--fields", "3", "--epochs", "1", "--repeats", "1")
+    command = [sys.executable, str(ROOT / "benchmarks" / "training.py"), *options]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "ours / bare" in result.stdout
