@@ -144,3 +144,11 @@ def test_no_source_file_is_too_long() -> None:
     for package in (*OURS, "tests", "benchmarks"):
         for path in (ROOT / package).rglob("*.py"):
             assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_no_function_is_too_long() -> None:
+    for package in OURS:
+        for path, tree in parsed(package):
+            for node in ast.walk(tree):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    assert (node.end_lineno or 0) - node.lineno < 72, f"{path}: {node.name}"

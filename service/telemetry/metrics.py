@@ -49,11 +49,23 @@ class Metrics:
         self._worker = worker
         self._exposed = self._exposition()
         self._tallies: list[Tally] = []
+        self._count_requests()
+        self._count_records()
+        self._count_drift()
+        self._count_infer()
+        self._show_load()
+        self._show_models()
+
+    def _count_requests(self) -> None:
+        """Requests: answered, refused, how long."""
         self.requests = self._counter("http_requests", "Requests answered.", "route", "method", "status")
         self.duration = self._histogram(
             "http_request_duration_seconds", "Seconds from a request's head to its answer's.", _SECONDS, "route"
         )
         self.rejected = self._counter("rejected", "Requests refused, by the error's slug.", "reason")
+
+    def _count_records(self) -> None:
+        """Records and the stages that they pass."""
         self.records = self._counter("records", "Records scored.", "model", "version")
         self.anomalies = self._counter(
             "anomalies", "Records flagged at the bundle's false-alarm rate.", "model", "version"
@@ -61,6 +73,9 @@ class Metrics:
         self.stage = self._histogram("stage_duration_seconds", "Seconds by stage of a request.", _SECONDS, "stage")
         self.batch_records = self._histogram("batch_records", "Records in a batch.", _RECORDS)
         self.p_value = self._histogram("p_value", "P-values; flat = calibrated.", _P_VALUES, "model", "version")
+
+    def _count_drift(self) -> None:
+        """Records by field and bin, shadows and loads."""
         by_field = ("model", "version", "field")
         self.field_bins = self._plain("field_bin", "Records by field and bin.", *by_field, "bin")
         self.missing = self._plain("missing", "Records without a field.", *by_field)
@@ -78,12 +93,18 @@ class Metrics:
         )
         self.reloads = self._counter("reloads", "Attempts to load a version.", "model", "result")
         self.batches = self._counter("batches", "Batches that ran.", "model", "version")
+
+    def _count_infer(self) -> None:
+        """The Open Inference Protocol."""
         self.infer_requests = self._counter(
             "infer_requests", "Requests to infer of the Open Inference Protocol.", "model", "version", "result"
         )
         self.infer_seconds = self._counter(
             "infer_seconds", "Seconds that these requests took, by phase.", "model", "version", "phase"
         )
+
+    def _show_load(self) -> None:
+        """What is going on in this worker now."""
         self.last_batch: dict[tuple[str, str], float] = {}
         """Unix time of the last batch in this worker, in seconds, by model and version."""
         self._last_batch = self._gauge(
@@ -100,6 +121,9 @@ class Metrics:
             "queue_records", "Records waiting for a batch.", "livesum", "model", "version"
         )
         self._memory = self._gauge("resident_memory_bytes", "Resident memory of the largest worker.", "livemax")
+
+    def _show_models(self) -> None:
+        """Versions, in service and refused."""
         self.model_info = self._gauge(
             "model_info",
             "1 for a version in service, 0 for a retired one.",

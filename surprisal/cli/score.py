@@ -35,13 +35,7 @@ def score_file(
     from service.files.scoring import Scored, Scoring
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    if not (source.is_file() or source.is_dir()):
-        fail(f"{source}: there is no such file or folder", CALL_WRONG)
-    if not source.is_dir() and source.suffix not in files.READABLE:
-        expected = f"a file that ends in {', '.join(files.READABLE)}, or a folder of images, is expected"
-        fail(f"{source}: {expected}", CALL_WRONG)
-    if target.suffix not in files.WRITABLE:
-        fail(f"{target}: a file that ends in {', '.join(files.WRITABLE)} is expected", CALL_WRONG)
+    _check(source, target)
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
     given = {name: value for name, value in wanted.items() if value is not None}
     try:
@@ -75,3 +69,16 @@ def score_file(
         f"{done.rows:,} rows scored, {done.anomalies:,} ({share:.2%}) flagged at a false-alarm rate of "
         f"{scoring.question.false_alarm_rate:.2%}; wrote {target}"
     )
+
+
+def _check(source: Path, target: Path) -> None:
+    """Refuse what can be neither read nor written, before a model is opened."""
+    from service import files
+
+    if not (source.is_file() or source.is_dir()):
+        fail(f"{source}: there is no such file or folder", CALL_WRONG)
+    if not source.is_dir() and source.suffix not in files.READABLE:
+        expected = f"a file that ends in {', '.join(files.READABLE)}, or a folder of images, is expected"
+        fail(f"{source}: {expected}", CALL_WRONG)
+    if target.suffix not in files.WRITABLE:
+        fail(f"{target}: a file that ends in {', '.join(files.WRITABLE)} is expected", CALL_WRONG)

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import torch
 
 from bundle.contents.manifest import SAMPLE_COUNTS
+from bundle.record.fields import RecordSchema
 from training.config import FieldConfig, TrainingConfig
 from training.data import schema
-from training.data.read import Data
+from training.data.read import Data, Rows
 from training.data.split import Split, set_aside
 from training.fitting import model as models
 from training.fitting import trimming
@@ -65,22 +66,10 @@ def scores(
     fitted: list[models.Model] = []
     fields = tuple(fields)
     for number, fold in enumerate(parts.folds, start=1):
+        record, train, validation = _prepare(data, parts, number, fields, config)
         name = f"fold {number} of {len(parts.folds)}"
-        others = np.setdiff1d(parts.normal, fold)
-        train, validation = set_aside(np.random.default_rng([config.seed, number]).permutation(others), config.data)
-        record, train, validation = trimming.prepare(data, train, validation, fields, config)
-        model = models.fit(
-            data,
-            record,
-            train,
-            validation,
-            config,
-            target,
-            folder=folder,
-            resume=resume,
-            part=name,
-            report=_as_part(name, report),
-        )
+        given = (data, record, train, validation, config, target)
+        model = models.fit(*given, folder=folder, resume=resume, part=name, report=_as_part(name, report))
         fitted.append(model)
         tensors = schema.tensors(record, data, fold)
         for samples in SAMPLE_COUNTS:
@@ -92,6 +81,15 @@ def scores(
             model.forget_checkpoint()
 
     return {key: np.concatenate(values) for key, values in pooled.items()}, forget
+
+
+def _prepare(
+    data: Data, parts: Split, number: int, fields: tuple[FieldConfig, ...], config: TrainingConfig
+) -> tuple[RecordSchema, Rows, Rows]:
+    """What a fold's model is trained with: all rows that are not its own."""
+    others = np.setdiff1d(parts.normal, parts.folds[number - 1])
+    train, validation = set_aside(np.random.default_rng([config.seed, number]).permutation(others), config.data)
+    return trimming.prepare(data, train, validation, fields, config)
 
 
 def _as_part(name: str, report: Report) -> Report:

@@ -21,6 +21,7 @@ from training.network.batch import Batch
 from training.network.inference import records_a_pass
 from training.network.noise import noise_table
 from training.network.scores import Scorer
+from training.network.vae import VAE
 
 _CPU = torch.device("cpu")
 _MOST_OF_MEMORY = 0.5
@@ -109,13 +110,10 @@ def fit(
     kind = modality.of(record)
     vae = kind.vae(config.network, deterministic=config.objective.kind == "autoencoder")
 
-    def standardised(rows: Rows) -> Batch:
-        tensors = schema.tensors(record, data, rows)
-        batch: Batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in tensors.items()})
-        size = sum(values.nbytes for values in tensors.values())
-        return batch.to(target if target.type == "cpu" or size < _MOST_OF_MEMORY * _free(target) else _CPU)
-
-    batches = standardised(train), standardised(validation)
+    batches = (
+        _standardised(vae, record, data, train, target),
+        _standardised(vae, record, data, validation, target),
+    )
     made_from = json.dumps([data.sha256, config.model_dump(mode="json"), *([part] if part else [])], sort_keys=True)
     fingerprint = hashlib.sha256(made_from.encode()).hexdigest()
     run = Fit(
@@ -141,6 +139,14 @@ def fit(
     scorer = Scorer(vae, others).eval()
     scores = scores_of(record, scorer.names)
     return Model(scorer, scores, noise, validation_elbo, tuple(run.history), run.forget_checkpoint)
+
+
+def _standardised(vae: VAE, record: RecordSchema, data: Data, rows: Rows, target: torch.device) -> Batch:
+    """Rows as the network takes them, where they are trained on if they fit."""
+    tensors = schema.tensors(record, data, rows)
+    batch: Batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in tensors.items()})
+    size = sum(values.nbytes for values in tensors.values())
+    return batch.to(target if target.type == "cpu" or size < _MOST_OF_MEMORY * _free(target) else _CPU)
 
 
 def _free(device: torch.device) -> int:
