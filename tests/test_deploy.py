@@ -20,7 +20,7 @@ DEPLOY = ROOT / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
 OF_THE_IMAGE = {"host", "port", "ops_port", "models", "metrics_folder"}
-STREAM, PROTOCOL = ROOT / "service" / "stream.py", ROOT / "service" / "protocol.py"
+STREAM, PROTOCOL = ROOT / "service" / "score" / "stream.py", ROOT / "service" / "process" / "protocol.py"
 ALERT = re.compile(r"- alert: (\w+)")
 
 

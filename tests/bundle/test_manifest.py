@@ -130,7 +130,7 @@ def test_a_schema_version_that_never_was_is_refused(manifest: Manifest, version:
         ({"calibration": {"records": 0, "thresholds": {}}}, "calibration.records"),
         ({"calibration": {"records": 1, "thresholds": {}, "surprise": 1}}, "calibration.surprise"),
         ({"record": {"fields": []}}, "record.fields"),
-        ({"training": {}}, "training.data.read"),
+        ({"training": {}}, "training.data"),
         ({"created": None}, "created"),
     ],
 )

@@ -8,6 +8,7 @@ import torch
 
 from bundle.record.fields import NumericField, RecordSchema
 from tests.training.test_parity import MIXED, build, ordinary
+from tests.training.with_extremes import with_extremes
 from training.errors import ParityFailed
 from training.export import explanations
 from training.export.explanations import Explanations
@@ -30,14 +31,14 @@ def exported(vae: VAE) -> Explanations:
 
 
 def test_the_exported_graph_explains_as_the_network_does(exported: Explanations) -> None:
-    assert 0.0 <= exported.verify_parity(ordinary(MIXED, 60)) < 1.0
+    assert 0.0 <= exported.verify_parity(with_extremes(exported._explainer.vae, ordinary(MIXED, 60))) < 1.0
 
 
 def test_another_network_fails(exported: Explanations) -> None:
     other = Explanations.__new__(Explanations)
     other.__dict__.update(exported.__dict__ | {"_explainer": Explainer(build(MIXED, seed=1).eval(), MIXED).eval()})
     with pytest.raises(ParityFailed, match="apart"):
-        other.verify_parity(ordinary(MIXED, 10))
+        other.verify_parity(with_extremes(exported._explainer.vae, ordinary(MIXED, 10)))
 
 
 def test_ordinary_records_are_compared_however_few_fit_in_a_run(
@@ -52,7 +53,7 @@ def test_ordinary_records_are_compared_however_few_fit_in_a_run(
     other = Explanations.__new__(Explanations)
     other.__dict__.update(exported.__dict__ | {"explain": far_off})
     with pytest.raises(ParityFailed, match="apart"):
-        other.verify_parity(ordinary(MIXED, 10))
+        other.verify_parity(with_extremes(exported._explainer.vae, ordinary(MIXED, 10)))
 
 
 def test_a_record_is_explained_alike_alone_and_in_a_batch(exported: Explanations) -> None:

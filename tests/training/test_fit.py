@@ -223,6 +223,6 @@ def test_the_plan_follows_the_number_of_rows(rows: int, batch_size: int, epochs:
 
 @pytest.mark.parametrize(("rows", "batch_size", "epochs"), [(400, 20, 60), (52_000, 64, 6), (1_000_000, 64, 5)])
 def test_of_images_few_make_a_step(rows: int, batch_size: int, epochs: int) -> None:
-    plan = Plan.of(rows, FitConfig(), of_images=True)
+    plan = Plan.of(rows, FitConfig(), large=True)
     assert (plan.batch_size, plan.epochs) == (batch_size, epochs)
     assert Plan.of(rows, FitConfig(batch_size=100, epochs=3), of_images=True).batch_size == 100

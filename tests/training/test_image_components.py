@@ -11,12 +11,14 @@ import torch
 
 from bundle.contents.scores import IMAGE_SCORES, scores_of
 from bundle.record.fields import ImageField, RecordSchema
+from tests.training.with_extremes import with_extremes
 from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.export import onnx as export
 from training.export import parity, runs
 from training.export.explanations import Explanations
 from training.fitting.fit import Fit
+from training.image import contrived
 from training.image.batch import Images
 from training.image.components import ImageComponents
 from training.image.statistics import code_length
@@ -66,7 +68,12 @@ def trained() -> Trained:
 def test_the_graph_gives_every_score_as_torch_does(trained: Trained) -> None:
     assert {each.output for each in IMAGE_SCORES} == set(trained.scorer.names) - {"latent_mean"}
     assert scores_of(SCHEMA, trained.scorer.names) == IMAGE_SCORES
-    assert parity.verify_parity(trained.scorer, trained.session, {"image": bars(40, 5)}, trained.noise) < 1.0
+    assert (
+        parity.verify_parity(
+            trained.scorer, trained.session, with_extremes(trained.scorer.vae, {"image": bars(40, 5)}), trained.noise
+        )
+        < 1.0
+    )
 
 
 def test_images_that_are_all_the_same_can_be_exported() -> None:
@@ -80,7 +87,7 @@ def test_images_that_are_all_the_same_can_be_exported() -> None:
     scorer = Scorer(vae, components).eval()
     given, free = export.arguments(schema, vae.latent_size)
     session = runs.session(export.to_onnx(scorer, given, scorer.names, free), threads=1)
-    assert parity.verify_parity(scorer, session, {"image": same}, noise) < 1.0
+    assert parity.verify_parity(scorer, session, with_extremes(scorer.vae, {"image": same}), noise) < 1.0
 
 
 def test_fresh_normal_images_are_usual_and_strange_ones_are_not(trained: Trained) -> None:
@@ -125,7 +132,7 @@ def test_pixels_of_an_explanation_add_up_to_the_bound(trained: Trained) -> None:
     assert found["expected_image"].shape == images.shape
     assert found["expected_image"].min() >= 0
     assert found["expected_image"].max() <= 255
-    assert explanations.verify_parity({"image": images}) < 1.0
+    assert explanations.verify_parity(contrived.extremes({"image": images})) < 1.0
     usual = explanations.usual({"image": bars(100, 17)}, 4)
     assert usual.pixels is not None
     assert usual.pixels[0] < usual.pixels[1]
@@ -149,4 +156,4 @@ def test_an_autoencoder_gives_its_error_and_its_code() -> None:
     # The noise stays an input, as in every bundle, and has no effect.
     one, many = (runs.score(session, images, noise[:samples]) for samples in (1, 16))
     np.testing.assert_allclose(one["expected_log_likelihood"], many["expected_log_likelihood"], rtol=1e-5)
-    assert parity.verify_parity(scorer, session, images, noise) < 1.0
+    assert parity.verify_parity(scorer, session, with_extremes(scorer.vae, images), noise) < 1.0
