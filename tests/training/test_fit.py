@@ -225,4 +225,4 @@ def test_the_plan_follows_the_number_of_rows(rows: int, batch_size: int, epochs:
 def test_of_images_few_make_a_step(rows: int, batch_size: int, epochs: int) -> None:
     plan = Plan.of(rows, FitConfig(), large=True)
     assert (plan.batch_size, plan.epochs) == (batch_size, epochs)
-    assert Plan.of(rows, FitConfig(batch_size=100, epochs=3), of_images=True).batch_size == 100
+    assert Plan.of(rows, FitConfig(batch_size=100, epochs=3), large=True).batch_size == 100
