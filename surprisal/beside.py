@@ -22,10 +22,8 @@ def require() -> None:
         if found is not None and not places and found.origin is not None:
             places = [Path(found.origin).parent]
         if _ROOT not in places:
-            there = (
-                f"found the one in {places[0]} in its place: rename that, or run elsewhere" if places else "found none"
-            )
-            raise ImportError(f"surprisal needs its own package {name!r} in {_ROOT} and {there}", name=name)
+            instead = f"the one in {places[0]} hides it: rename that, or run elsewhere" if places else "it is not there"
+            raise ImportError(f"surprisal needs its own package {name!r} in {_ROOT}, and {instead}", name=name)
     try:
         summary = metadata(_OTHER)["Summary"] or ""
     except PackageNotFoundError:

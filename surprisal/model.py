@@ -48,7 +48,8 @@ class Model:
 
         Args:
             records: A pyarrow Table or RecordBatch, or a data frame that pyarrow can read (pandas): a column a field,
-                by name. A field without a column is missing in every row; columns that are no field are passed over.
+                by name. A field without a column is missing in every row, and a warning says so; columns that are no
+                field are passed over.
             samples: Draws a record: a power of two up to 256. By default the bundle's own number.
             score: Which of the bundle's scores decides. By default the bundle's own.
             explain: Whether to add the three most surprising fields of each record; of an image its map.

@@ -77,8 +77,7 @@ class Scorer:
             self._runner = _Plain(session, list(outputs), noise)
         self._pool = ThreadPoolExecutor(self._threads, "scorer") if self._threads > 1 else None
         self.batch_draws = RUNS_A_BATCH * self._threads * self._decoded_rows // decodes
-        """Records times draws that are scored together at most. With 11 fields and a network of 256-128 one thread of
-        an AMD EPYC takes some 14 ms for them."""
+        """Records times draws that are scored together at most: nobody waits behind more of somebody else's."""
 
     def run(self, rows: Rows, samples: int, *, rows_a_run: int | None = None) -> Rows:
         """Score records; blocks.
@@ -115,7 +114,7 @@ class Scorer:
 
     def _run(self, rows: Rows, total: int, samples: int, run: Run | None, rows_a_run: int | None) -> Rows:
         decoded = total * samples * self._decodes
-        if decoded <= self._decoded_rows or total == 1:  # as large as a run of any given size may be
+        if decoded <= self._decoded_rows or total == 1:
             return self._runner.run(rows, samples, run)
         step = rows_a_run or math.ceil(total / self._pieces(decoded))
         parts = [{name: part[start : start + step] for name, part in rows.items()} for start in range(0, total, step)]

@@ -1,5 +1,6 @@
 """Records scored without a server: a file, a piece at a time, or a table that is in memory."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -67,17 +68,11 @@ class Scoring:
         self._explainer = open_explainer(opened, settings) if self.question.explain else None
         self._calibration = contents.calibration(opened)
 
-    def close(self) -> None:
-        """End the threads."""
-        self._scorer.close()
-        if self._explainer is not None:
-            self._explainer.close()
-
     def verdicts(self, tensors: Tensors) -> Verdicts:
         """What is said of records; may be called from many threads.
 
         Args:
-            tensors: The graph's inputs, B records, of which no more stand in a block than `rows_of` says.
+            tensors: The graph's inputs, B records: one block, of at most `rows_of` records.
         """
         samples = self.question.samples
         outputs = self._scorer.run(tensors, samples, rows_a_run=self._scorer.rows_a_run(samples))
@@ -144,9 +139,13 @@ def of_table(scoring: Scoring, table: pa.Table) -> pa.Table:
         RequestInvalid: A column or a value that does not fit, by row (from 1) and column.
     """
     schema, rows = scoring.schema, rows_of(scoring.schema)
-    table = table.select([name for name in dict.fromkeys(table.column_names) if schema.takes(name)])
-    if not table.num_columns:
+    given = [name for name in table.column_names if schema.takes(name)]
+    if not given:
         raise RequestInvalid([Fault("", f"none of the model's fields is a column: {', '.join(schema.names)}")])
+    arrow.check_columns(schema, given)
+    table = table.select(given)
+    if absent := schema.absent(given):
+        warnings.warn(f"no column {', '.join(absent)}; missing in every row", stacklevel=3)
     tensors = arrow.tensors(schema, table)
     parts = []
     for start in range(0, table.num_rows, rows):

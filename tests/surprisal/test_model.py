@@ -94,6 +94,11 @@ def test_what_cannot_be_scored_is_refused_in_words(trained: pipeline.Trained, re
         model.score(records.slice(0, 1), samples=3)
     with pytest.raises(ValueError, match="at least one record"):
         model.score(records.slice(0, 0))
+    with pytest.warns(UserWarning, match="no column hour; missing in every row"):
+        model.score(records.slice(0, 1).drop_columns(["hour"]))
+    doubled = records.slice(0, 1).append_column("amount", pa.array([1.0]))
+    with pytest.raises(ValueError, match="amount: more than one column"):
+        model.score(doubled)
     wrong = records.slice(0, 2).set_column(records.column_names.index("amount"), "amount", pa.array(["a", "b"]))
     with pytest.raises(ValueError, match="amount"):
         model.score(wrong)

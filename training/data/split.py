@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
 
 from bundle.contents.calibration import least_rate, records_needed
 from bundle.record.records import category_text
@@ -18,16 +15,10 @@ from training.errors import ConfigInvalid, DataInvalid
 
 FOLDS = 10
 """Into how many parts few rows are divided: each model then misses a tenth of them."""
-
-
 _MOST_CALIBRATION = 1 / 3
 """Share of the normal rows that calibration may take before folds are the better use of them."""
-
-
 _LEAST = 20
 """Normal rows that a model takes; of fewer a fold's model would be trained on a dozen."""
-
-
 ROWS_HELD_OUT, IMAGES_HELD_OUT = 10_000, 2000
 """Most rows for calibration, and for stopping: each is scored with 511 draws in all, and an image takes longer."""
 

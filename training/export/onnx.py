@@ -1,4 +1,4 @@
-"""From the trained network to ONNX graphs, and the proof that they score alike."""
+"""From the trained network to ONNX graphs."""
 
 import gc
 import logging
