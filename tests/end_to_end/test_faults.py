@@ -29,7 +29,7 @@ CONFIG = "[network]\nhidden = [32]\n[fit]\nepochs = 3\n"
 WRITER = """
 import sys
 from pathlib import Path
-from bundle import store
+from bundle.folder import store
 root, name = Path(sys.argv[1]), sys.argv[2]
 good = store.load(root, name, 1)
 while True:

@@ -113,7 +113,8 @@ def test_a_worker_that_is_killed_is_replaced(models: Path) -> None:
 
 
 def test_sigterm_drains_all_workers_and_ends_with_0(models: Path) -> None:
-    with running(models, workers=2, SURPRISAL_DRAIN_SECONDS="1.0") as (process, url):
+    patient = {"SURPRISAL_DRAIN_SECONDS": "1.0", "SURPRISAL_DEADLINE_MS": "60000"}
+    with running(models, workers=2, **patient) as (process, url):
         until(lambda: total(url, "workers") == 2)
         pids = workers_of(process)
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
