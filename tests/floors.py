@@ -52,6 +52,7 @@ FLOORS: dict[str, tuple[tuple[Room, ...], ...]] = {
             Room("score", "`POST /score`, whole and line by line"),
             Room("openinference", "the Open Inference Protocol under `/v2`"),
         ),
+        (Room("exchange", "one request for scores, from its path to its answer, whatever the protocol"),),
         (Room("files", "offline scoring, a block at a time; no HTTP"),),
         (Room("models", "bundles opened, verified, tried, served beside their shadow"),),
         (Room("codecs", "bytes to tensors and scores to bytes, a file a format"),),

@@ -22,10 +22,12 @@ class ScoreRequest:
     Args:
         tensors: The records as the graph's inputs.
         question: What is asked of them.
+        timeout: Seconds that the client allows in its body; None where it leaves that to its headers and the service.
     """
 
     tensors: Tensors
     question: Question
+    timeout: float | None = None
 
     @property
     def records(self) -> int:

@@ -13,13 +13,17 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service.engine import cpus
+from service.exchange.exchange import Resources
+from service.exchange.routing import Routes
 from service.front import openapi
-from service.front.gate import OPERATORS, Gate, is_hot
+from service.front.entrance import OPERATORS, Entrance
+from service.front.gate import Gate
 from service.front.keys import KeyRing
 from service.front.origins import Origins
 from service.front.routes import router
 from service.models.quarantine import Quarantine
 from service.models.registry import Models
+from service.openinference import endpoint as openinference
 from service.openinference.endpoint import OpenInference
 from service.score.endpoint import ScoreEndpoint
 from service.settings import Settings
@@ -84,20 +88,19 @@ class Application:
         )
         self.api.include_router(router(self.models, self.metrics))
         self.api.openapi = lambda: openapi.document(self.api, self.models, settings)  # type: ignore[method-assign]
-        working = (self.budget, BodyReader.of(settings, self._decoding), self._decoding, self._encoding)
-        score = ScoreEndpoint(self.models, settings, self.metrics, *working)
-        open_inference = OpenInference(self.models, settings, self.metrics, *working)
+        bodies = BodyReader.of(settings, self._decoding)
+        resources = Resources(self.models, settings, self.metrics, self.budget, bodies, self._decoding, self._encoding)
+        self.routes = Routes([*ScoreEndpoint(resources).routes, *OpenInference(resources).routes])
+        """What is answered beside the framework."""
+        origins = Origins(settings.host, settings.hosts, locked=self._keys.locked)
+        clients = Clients(settings.trusted_proxies)
         gate = partial(
             Gate,
-            score=score,
-            open_inference=open_inference,
+            routes=self.routes,
+            entrance=Entrance(self._keys, clients, origins, two_ports=settings.ops_port is not None),
             metrics=self.metrics,
             models=self.models,
-            keys=self._keys,
-            clients=Clients(settings.trusted_proxies),
-            origins=Origins(settings.host, settings.hosts, locked=self._keys.locked),
             tracing=self._tracing,
-            two_ports=settings.ops_port is not None,
             slow_seconds=settings.slow_ms / 1e3,
         )
         self.api.add_middleware(gate)
@@ -105,8 +108,12 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or live through the lifespan."""
-        hot = scope["type"] == "http" and is_hot(scope["path"])
+        hot = scope["type"] == "http" and self._is_hot(scope["path"])
         await (self._short_way if hot else self.api)(scope, receive, send)
+
+    def _is_hot(self, path: str) -> bool:
+        """Whether a path is answered without the framework."""
+        return self.routes.find(path) is not None or openinference.is_under(path)
 
     async def operators(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request on the port for operators: health and metrics, without a key."""

@@ -1,139 +1,62 @@
 """`POST /v2/models/NAME/infer`: tensors to scores, over the same batcher as `POST /score`."""
 
-import time
+from dataclasses import dataclass
 
-from bundle.record.fields import Tensors
+from bundle.contents.manifest import Manifest
 from service.codecs import footprint, json
-from service.codecs.thread_limits import THREAD_RECORDS, takes_long
+from service.engine.question import Question
+from service.engine.request import Admission, admitted
+from service.engine.verdicts import Verdicts
+from service.exchange.dialect import Answer, Spent
 from service.models.served_model import ServedModel
-from service.models.shadow import Body
-from service.openinference import coding, outputs, request
-from service.openinference.coding import Coding
-from service.openinference.outputs import InferAnswer
-from service.openinference.request import InferRequest
+from service.openinference import outputs, request
+from service.openinference.request import HEADER_LENGTH, InferRequest
 from service.openinference.statistics import InferStatistics
-from service.telemetry.metrics import Metrics
-from service.telemetry.stages import Stages
-from service.wire.asgi import Headers, Send, respond
-from service.wire.budget import Lease
-from service.wire.threads import Threads
 
 
-class Inference:
-    """Answers requests to `infer`.
+@dataclass(frozen=True, slots=True)
+class Infer:
+    """The `Dialect` of `infer`.
 
     Args:
-        metrics: Where the stages are timed.
+        header_length: The header `Inference-Header-Content-Length` of the request, if it has one.
         statistics: Where the requests are counted.
-        decoding: Threads that large bodies are decoded on.
-        encoding: Threads that large answers are written on.
     """
 
-    def __init__(
-        self,
-        metrics: Metrics,
-        statistics: InferStatistics,
-        decoding: Threads,
-        encoding: Threads,
-    ) -> None:
-        self._statistics = statistics
-        self._decoding = decoding
-        self._encoding = encoding
-        self._stages = Stages(metrics)
+    header_length: bytes | None
+    statistics: InferStatistics
 
-    async def read(
-        self, model: ServedModel, headers: Headers, body: bytes, lease: Lease, deadline: float
-    ) -> tuple[InferRequest, float]:
-        """What a body asks for, and how many seconds it took to tell.
+    becomes = footprint.DECODED[json.MEDIA_TYPE]
+    keeps_body = True
+    written = json.MEDIA_TYPE
 
-        Its parser is entered only once all that it may make is reserved; afterwards the lease holds what is asked for,
-        the body, of which that may be a view, and the answer.
+    def question(self, model: ServedModel) -> Question:
+        """See `Dialect`; the query string asks nothing here."""
+        return model.question
 
-        Args:
-            model: Which is asked.
-            headers: The request's.
-            body: Inflated.
-            lease: Of the request; it holds the body.
-            deadline: When the answer is due, on `time.monotonic`, in seconds.
+    def bound(self, body: bytes, manifest: Manifest, max_records: int) -> int:
+        """See `Dialect`."""
+        return request.bound(body, self.header_length, manifest, max_records)
 
-        Raises:
-            ServiceError: It does not fit.
-        """
-        started = time.perf_counter()
-        given = (body, headers.get(request.HEADER_LENGTH), model.manifest, model.largest_request)
-        admission = model.admission(deadline)
-        try:
-            if takes_long(model.schema, len(body)):
-                lease.need(len(body) + await self._decoding.run(request.bound, *given))
-                asked = await self._decoding.run(request.decode, *given, admission)
-            else:
-                lease.need(len(body) + request.bound(*given))
-                asked = request.decode(*given, admission)
-            answer = footprint.of_answer(
-                json.MEDIA_TYPE, model.manifest, asked.records, explain=False, compressed=b"accept-encoding" in headers
-            )
-            lease.settle(len(body) + asked.tensor_bytes + answer)
-        except Exception:
-            self._statistics.failed(model, time.perf_counter() - started)
-            raise
-        return asked, self._stages.decoded(started)
+    def decode(
+        self, body: bytes, manifest: Manifest, max_records: int, question: Question, admission: Admission = admitted
+    ) -> InferRequest:
+        """See `Dialect`."""
+        return request.decode(body, self.header_length, manifest, max_records, question, admission)
 
-    def again(self, model: ServedModel, headers: Headers, body: bytes) -> Body:
-        """What reads a body once more; see `read`."""
-        length, limit = headers.get(request.HEADER_LENGTH), model.largest_request
-        return Body(
-            len(body),
-            lambda manifest: request.bound(body, length, manifest, limit),
-            lambda manifest: request.decode(body, length, manifest, limit),
-        )
+    def write(self, model: ServedModel, asked: InferRequest, verdicts: Verdicts) -> Answer:
+        """See `Dialect`."""
+        columns = verdicts.columns()
+        said = outputs.encode(model.name, model.version, asked.id, asked.question, columns, asked.outputs)
+        head = [(b"vary", b"accept-encoding")]
+        if said.header_length is not None:
+            head.append((HEADER_LENGTH, str(said.header_length).encode()))
+        return Answer(said.body, said.media_type, head)
 
-    async def __call__(
-        self,
-        model: ServedModel,
-        headers: Headers,
-        asked: InferRequest,
-        decoding: float,
-        arrived: float,
-        deadline: float,
-        send: Send,
-    ) -> None:
-        """Answer one request; every refusal is raised as a `ServiceError`.
+    def answered(self, model: ServedModel, spent: Spent) -> None:
+        """See `Dialect`."""
+        self.statistics.succeeded(model, spent)
 
-        Args:
-            model: Which is asked.
-            headers: The request's.
-            asked: What `read` gave.
-            decoding: Seconds that it took.
-            arrived: When the head did, on `time.monotonic`, in seconds.
-            deadline: When the answer is due, on the same clock, unless the request's own `timeout` ends before.
-            send: Where the answer goes.
-        """
-        started = time.perf_counter()
-        if asked.timeout is not None:
-            deadline = min(deadline, arrived + asked.timeout)
-        try:
-            compression = coding.asked(headers)
-            verdicts, timing = await model.score(asked.tensors, asked.question, deadline)
-            scored = time.perf_counter()
-            writing = (model.name, model.version, asked, verdicts.columns(), compression)
-            heavy = len(verdicts.p_value) > (THREAD_RECORDS // 4 if compression else THREAD_RECORDS)
-            answer, content = await self._encoding.run(_write, *writing) if heavy else _write(*writing)
-            encoding = self._stages.encoded(scored)
-        except Exception:
-            self._statistics.failed(model, decoding + time.perf_counter() - started)
-            raise
-        self._statistics.succeeded(model, decoding, timing, encoding, decoding + scored + encoding - started)
-        stages = f"queue;dur={timing.queue * 1e3:.3f}, infer;dur={timing.infer * 1e3:.3f}"
-        head = [(b"server-timing", stages.encode()), (b"vary", b"accept-encoding")]
-        if answer.header_length is not None:
-            head.append((request.HEADER_LENGTH, str(answer.header_length).encode()))
-        if compression is not None:
-            head.append((b"content-encoding", compression.encode()))
-        await respond(send, 200, content, answer.media_type, head)
-
-
-def _write(
-    name: str, version: int, asked: InferRequest, columns: Tensors, compression: Coding | None
-) -> tuple[InferAnswer, bytes]:
-    answer = outputs.encode(name, version, asked.id, asked.question, columns, asked.outputs)
-    return answer, answer.body if compression is None else coding.compress(answer.body, compression)
+    def failed(self, model: ServedModel, seconds: float) -> None:
+        """See `Dialect`."""
+        self.statistics.failed(model, seconds)

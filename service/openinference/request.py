@@ -6,11 +6,11 @@ from typing import Any, NoReturn
 
 from bundle.contents.manifest import Manifest
 from bundle.record import images
-from bundle.record.fields import RecordSchema, Tensors
+from bundle.record.fields import RecordSchema
 from service.codecs import json, scan, syntax
 from service.codecs.syntax import Counts, Most
 from service.engine.question import Question
-from service.engine.request import Admission, admitted
+from service.engine.request import Admission, ScoreRequest, admitted
 from service.errors import BodyMalformed, Fault, RequestInvalid
 from service.openinference.outputs import OUTPUTS
 from service.openinference.records import to_tensors
@@ -28,33 +28,17 @@ _PATCHED = 16  # for each byte that is looked through for NaN
 _BASE = 2**17
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
-    """What a client asks for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferRequest(ScoreRequest):
+    """Records to score, and how the answer should look.
 
     Args:
         id: The client's own name for the request, sent back; None where it gave none.
-        tensors: The records as the graph's inputs.
-        question: What is asked of them.
-        timeout: Seconds that the client allows; None where it leaves that to the service.
         outputs: The outputs that are wanted, in order, each with whether as binary data.
     """
 
     id: str | None
-    tensors: Tensors
-    question: Question
-    timeout: float | None
     outputs: dict[str, bool]
-
-    @property
-    def records(self) -> int:
-        """B."""
-        return len(next(iter(self.tensors.values())))
-
-    @property
-    def tensor_bytes(self) -> int:
-        """Bytes of all tensors."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
 def decode(
@@ -62,6 +46,7 @@ def decode(
     header_length: bytes | None,
     manifest: Manifest,
     max_records: int,
+    question: Question,
     admission: Admission = admitted,
 ) -> InferRequest:
     """Read a body of `infer`.
@@ -71,6 +56,7 @@ def decode(
         header_length: The header `Inference-Header-Content-Length`; without it, all of the body is JSON.
         manifest: Of the model that is asked.
         max_records: Most records in a request.
+        question: What is asked of each record, unless the body asks something else.
         admission: May refuse so many records before their tensors are put together.
 
     Raises:
@@ -86,7 +72,7 @@ def decode(
     if identifier is not None and not isinstance(identifier, str):
         _refuse("/id", "text is expected")
     parameters = _parameters(content, "")
-    question, faults = Question.usual(manifest).changed(parameters, manifest, ("parameters",))
+    question, faults = question.changed(parameters, manifest, ("parameters",))
     if question.explain:
         faults.append(Fault("/parameters/explain", "an explanation is no tensor: ask for it with POST /score"))
     if faults:
@@ -106,7 +92,7 @@ def decode(
     reader.end()
     admission(tensors[0].rows, question)
     seconds = timeout / 1e6 if timeout else None
-    return InferRequest(identifier, to_tensors(manifest.record, tensors), question, seconds, outputs)
+    return InferRequest(to_tensors(manifest.record, tensors), question, seconds, id=identifier, outputs=outputs)
 
 
 def bound(body: bytes, header_length: bytes | None, manifest: Manifest, max_records: int) -> int:

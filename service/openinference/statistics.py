@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from service.models.served_model import ServedModel, Timing
+from service.exchange.dialect import Spent
+from service.models.served_model import ServedModel
 from service.telemetry.metrics import Metrics
 
 Phase = Literal["success", "fail", "queue", "compute_input", "compute_infer", "compute_output"]
@@ -27,24 +28,21 @@ class InferStatistics:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def succeeded(self, model: ServedModel, decode: float, timing: Timing, encode: float, total: float) -> None:
+    def succeeded(self, model: ServedModel, spent: Spent) -> None:
         """Count a request that was answered.
 
         Args:
             model: Which answered.
-            decode: Seconds from the body to tensors.
-            timing: Seconds in the queue and in batches.
-            encode: Seconds from scores to the body.
-            total: Seconds from the request's body to the answer's.
+            spent: Where its seconds went.
         """
         labels = (model.name, str(model.version))
         self._metrics.infer_requests.labels(*labels, "success").inc()
         seconds = self._metrics.infer_seconds
-        seconds.labels(*labels, "success").inc(total)
-        seconds.labels(*labels, "queue").inc(timing.queue)
-        seconds.labels(*labels, "compute_input").inc(decode)
-        seconds.labels(*labels, "compute_infer").inc(timing.infer)
-        seconds.labels(*labels, "compute_output").inc(encode)
+        seconds.labels(*labels, "success").inc(spent.total)
+        seconds.labels(*labels, "queue").inc(spent.scoring.queue)
+        seconds.labels(*labels, "compute_input").inc(spent.decoding)
+        seconds.labels(*labels, "compute_infer").inc(spent.scoring.infer)
+        seconds.labels(*labels, "compute_output").inc(spent.encoding)
 
     def failed(self, model: ServedModel, total: float) -> None:
         """Count a request that was refused or went wrong after its model was found.

@@ -1,165 +1,114 @@
 """`POST /score`: bytes to tensors, tensors to scores, scores to bytes; no framework in between."""
 
-import gzip
-import time
+from dataclasses import dataclass
 from functools import lru_cache
 
+from bundle.contents.manifest import Manifest
 from service.codecs import footprint
-from service.codecs.thread_limits import THREAD_RECORDS, takes_long
 from service.engine.question import Question
-from service.engine.request import ScoreRequest
+from service.engine.request import Admission, ScoreRequest, admitted
 from service.engine.verdicts import Verdicts
 from service.errors import ServiceError
-from service.models.registry import Models
+from service.exchange.answering import answer
+from service.exchange.dialect import Answer, Spent
+from service.exchange.exchange import Exchange, Resources
+from service.exchange.routing import Route, with_version
 from service.models.served_model import ServedModel
-from service.models.shadow import Body
 from service.score import negotiation
 from service.score.negotiation import Codec
 from service.score.stream import Stream
-from service.settings import Settings
-from service.telemetry.metrics import Metrics
-from service.telemetry.stages import Stages
-from service.wire import client
-from service.wire.asgi import Headers, Receive, Scope, Send, respond
-from service.wire.body import BodyReader, inflater
-from service.wire.budget import Budget, Lease
+from service.wire.body import inflater
 from service.wire.deadline import seconds_allowed
-from service.wire.threads import Threads
 from service.wire.upload import Upload
 
-COMPRESSED_BYTES = 2**10
-"""Answers above this are compressed where the client asks for it."""
 
-_COMPRESSED = ((b"content-encoding", b"gzip"),)
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """The `Dialect` of `POST /score`: formats that the client named, and the question of its query string.
+
+    Args:
+        decoder: Reads the body.
+        encoder: Writes the answer.
+        query: The query string.
+    """
+
+    decoder: Codec
+    encoder: Codec
+    query: bytes
+
+    @property
+    def becomes(self) -> int:
+        """See `Dialect`."""
+        return footprint.DECODED[self.decoder.MEDIA_TYPE]
+
+    @property
+    def keeps_body(self) -> bool:
+        """See `Dialect`."""
+        return self.decoder.MEDIA_TYPE in footprint.VIEWED
+
+    @property
+    def written(self) -> str:
+        """See `Dialect`."""
+        return self.encoder.MEDIA_TYPE
+
+    def question(self, model: ServedModel) -> Question:
+        """See `Dialect`."""
+        return model.question.worded(self.query, model.manifest)
+
+    def bound(self, body: bytes, manifest: Manifest, max_records: int) -> int:
+        """See `Dialect`."""
+        return self.decoder.bound(body, manifest, max_records)
+
+    def decode(
+        self, body: bytes, manifest: Manifest, max_records: int, question: Question, admission: Admission = admitted
+    ) -> ScoreRequest:
+        """See `Dialect`."""
+        return self.decoder.decode(body, manifest, max_records, question, admission)
+
+    def write(self, model: ServedModel, request: ScoreRequest, verdicts: Verdicts) -> Answer:
+        """See `Dialect`."""
+        content = self.encoder.encode(model.name, model.version, request.question, verdicts)
+        head = _said_by(model.name, model.version, request.question, model.manifest.explained)
+        return Answer(content, self.encoder.MEDIA_TYPE.encode(), head)
+
+    def answered(self, model: ServedModel, spent: Spent) -> None:
+        """Nothing is counted here that the gate and the stages do not count."""
+
+    def failed(self, model: ServedModel, seconds: float) -> None:
+        """See `answered`."""
 
 
 class ScoreEndpoint:
     """Answers a request for scores in the format that the client speaks.
 
     Args:
-        models: What is in service.
-        settings: Limits and the default deadline.
-        metrics: Where the stages are timed.
-        budget: The memory that requests may take.
-        bodies: What reads bodies.
-        decoding: Threads that large bodies are decoded on.
-        encoding: Threads that large answers are written on.
+        resources: What answers it.
     """
 
-    def __init__(
-        self,
-        models: Models,
-        settings: Settings,
-        metrics: Metrics,
-        budget: Budget,
-        bodies: BodyReader,
-        decoding: Threads,
-        encoding: Threads,
-    ) -> None:
-        self._models = models
-        self._settings = settings
-        self._metrics = metrics
-        self._budget = budget
-        self._bodies = bodies
-        self._decoding = decoding
-        self._encoding = encoding
-        self._stages = Stages(metrics)
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        paths = ("/score", *with_version("/models/{name}/score"))
+        self.routes = [Route(path, "POST", self._answer) for path in paths]
 
-    async def __call__(
-        self, scope: Scope, headers: Headers, receive: Receive, send: Send, name: str | None, version: str | None
-    ) -> None:
-        """Answer one request; every refusal is raised as a `ServiceError`.
-
-        Args:
-            scope: The request's.
-            headers: Its headers, by lower-case name.
-            receive: Where its body comes from.
-            send: Where the answer goes.
-            name: The model that the path names, or None for the default.
-            version: The version that it names, or None for the one in service.
-        """
-        seconds = seconds_allowed(headers, self._settings)
-        deadline = time.monotonic() + seconds
-        decoder = negotiation.decoder(headers)
-        encoder = negotiation.encoder(headers, decoder)
+    async def _answer(self, exchange: Exchange) -> None:
+        decoder = negotiation.decoder(exchange.headers)
+        encoder = negotiation.encoder(exchange.headers, decoder)
         if decoder is encoder is negotiation.NDJSON:
-            await self._stream(scope, headers, receive, send, name, version, seconds)
-            return
-        self._models.get(name, version).refuse_if_full()
-        with Lease(self._budget, client.CURRENT.get()) as lease:
-            body = await self._bodies.read(headers, receive, lease, seconds, footprint.DECODED[decoder.MEDIA_TYPE])
-            # Asked again: by now there may be another version.
-            model = self._models.get(name, version)
-            asked = model.question.worded(scope["query_string"], model.manifest)
-            request = await self._decoded(model, decoder, body, asked, lease, deadline)
-            compress = b"accept-encoding" in headers and negotiation.gzip_wanted(headers)
-            records, question = request.records, request.question
-            # Otherwise nothing holds on to the body, which is larger than its tensors.
-            again = None if model.shadow is None else _again(decoder, body, model.largest_request, asked)
-            if records > 1 or question.explain or again is not None:  # what one record takes is reserved already
-                held = request.tensor_bytes + footprint.of_answer(
-                    encoder.MEDIA_TYPE, model.manifest, records, explain=question.explain, compressed=compress
-                )
-                if again is not None or decoder.MEDIA_TYPE in footprint.VIEWED:
-                    held += len(body)
-                lease.settle(held)
-            del body
-            verdicts, timing = await model.score(request.tensors, question, deadline)
-            del request
-            started = time.perf_counter()
-            said = (encoder, model, question, verdicts, compress)
-            many = THREAD_RECORDS // 4 if compress else THREAD_RECORDS
-            if records > many or verdicts.explanations is not None:
-                answer, coding = await self._encoding.run(_encoded, *said)
-            else:
-                answer, coding = _encoded(*said)
-            del verdicts, said
-            self._stages.encoded(started)
-            stages = f"queue;dur={timing.queue * 1e3:.3f}, infer;dur={timing.infer * 1e3:.3f}"
-            if question.explain:
-                stages += f", explain;dur={timing.explain * 1e3:.3f}"
-            said_by = _said_by(model.name, model.version, question, model.manifest.explained)
-            answer_headers = [(b"server-timing", stages.encode()), *said_by, *coding]
-            await respond(send, 200, answer, encoder.MEDIA_TYPE.encode(), answer_headers)
-            if again is not None and model.shadow is not None:
-                model.shadow.offer(again, self._budget)
-
-    async def _decoded(
-        self, model: ServedModel, decoder: Codec, body: bytes, question: Question, lease: Lease, deadline: float
-    ) -> ScoreRequest:
-        """What a body holds; its parser is entered only once all that it may make is reserved."""
-        started = time.perf_counter()
-        asked = (body, model.manifest, model.largest_request)
-        admission = model.admission(deadline)
-        if takes_long(model.schema, len(body)):
-            lease.need(len(body) + await self._decoding.run(decoder.bound, *asked))
-            request = await self._decoding.run(decoder.decode, *asked, question, admission)
+            await self._stream(exchange)
         else:
-            lease.need(len(body) + decoder.bound(*asked))
-            request = decoder.decode(*asked, question, admission)
-        self._stages.decoded(started)
-        return request
+            await answer(exchange, Negotiated(decoder, encoder, exchange.query), self._resources)
 
-    async def _stream(
-        self,
-        scope: Scope,
-        headers: Headers,
-        receive: Receive,
-        send: Send,
-        name: str | None,
-        version: str | None,
-        seconds: float,
-    ) -> None:
-        upload = Upload(receive)
+    async def _stream(self, exchange: Exchange) -> None:
+        seconds = seconds_allowed(exchange.headers, self._resources.settings)
+        upload = Upload(exchange.receive)
         try:
-            model = self._models.get(name, version)
-            question = model.question.worded(scope["query_string"], model.manifest)
+            model = self._resources.models.get(exchange.name, exchange.version)
+            question = model.question.worded(exchange.query, model.manifest)
             said_by = _said_by(model.name, model.version, question, model.manifest.explained)
             media_type = (b"content-type", negotiation.NDJSON.MEDIA_TYPE.encode())
             head = {"type": "http.response.start", "status": 200, "headers": [media_type, *said_by]}
-            working = (self._budget, self._decoding, self._encoding)
-            stream = Stream(model, question, seconds, head, self._settings, self._metrics, *working)
-            await stream.run(upload, inflater(headers), send)
+            stream = Stream(model, question, seconds, head, self._resources)
+            await stream.run(upload, inflater(exchange.headers), exchange.send)
         except ServiceError as error:
             await upload.drain()
             error.close = not upload.ended
@@ -179,22 +128,3 @@ def _said_by(name: str, version: int, question: Question, explained: str) -> tup
         (b"surprisal-false-alarm-rate", repr(question.false_alarm_rate).encode()),
         (b"vary", b"accept, accept-encoding"),
     )
-
-
-def _again(decoder: Codec, body: bytes, most_records: int, question: Question) -> Body:
-    """What reads a body once more."""
-    return Body(
-        len(body),
-        lambda manifest: decoder.bound(body, manifest, most_records),
-        lambda manifest: decoder.decode(body, manifest, most_records, question),
-    )
-
-
-def _encoded(
-    encoder: Codec, model: ServedModel, question: Question, verdicts: Verdicts, compress: bool
-) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
-    """The body of an answer, and the header that says how it is compressed."""
-    answer = encoder.encode(model.name, model.version, question, verdicts)
-    if not compress or len(answer) <= COMPRESSED_BYTES:
-        return answer, ()
-    return gzip.compress(answer, 1, mtime=0), _COMPRESSED

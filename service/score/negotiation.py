@@ -1,4 +1,4 @@
-"""Media types and codings: what a request's body is, and what its answer shall be."""
+"""Media types: what a request's body is, and what its answer shall be."""
 
 from email.message import Message
 from functools import lru_cache
@@ -11,6 +11,7 @@ from service.engine.request import Admission, ScoreRequest, admitted
 from service.engine.verdicts import Verdicts
 from service.errors import MediaTypeUnsupported, NotAcceptable
 from service.wire.asgi import Headers
+from service.wire.coding import weighed
 
 
 class Codec(Protocol):
@@ -97,7 +98,7 @@ def encoder(headers: Headers, asked: Codec) -> Codec:
     accept = headers.get(b"accept")
     if accept is None or accept == b"*/*":
         return asked
-    wanted = _wanted(accept.decode("latin-1"))
+    wanted = weighed(accept.decode("latin-1"))
     best: Codec | None = None
     best_weight = 0.0
     for codec in (asked, *CODECS.values()):
@@ -107,16 +108,6 @@ def encoder(headers: Headers, asked: Codec) -> Codec:
     if best is None:
         raise NotAcceptable(f"Accept: one of {', '.join(CODECS)} is written here")
     return best
-
-
-def gzip_wanted(headers: Headers) -> bool:
-    """Whether the client would rather have its answer compressed (RFC 9110, section 12.5.3)."""
-    accepted = headers.get(b"accept-encoding")
-    if accepted is None:
-        return False
-    wanted = _wanted(accepted.decode("latin-1"))
-    weight = max(wanted.get("gzip", wanted.get("x-gzip", wanted.get("*", 0.0))), 0.0)
-    return weight > 0 and weight >= wanted.get("identity", 0.0)
 
 
 @lru_cache(64)
@@ -132,22 +123,6 @@ def _parsed(content_type: str) -> Codec:
     if codec is csv and str(head.get_param("header", "present")).lower() == "absent":
         raise MediaTypeUnsupported("Content-Type: CSV is read with a header row, which names the columns")
     return codec
-
-
-def _wanted(accept: str) -> dict[str, float]:
-    wanted: dict[str, float] = {}
-    for part in accept.lower().split(","):
-        media_type, *parameters = (piece.strip() for piece in part.split(";"))
-        weight = 1.0
-        for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip() == "q":
-                try:
-                    weight = float(value)
-                except ValueError:
-                    weight = 0.0
-        wanted[media_type or "*/*"] = weight
-    return wanted
 
 
 def _weight(wanted: dict[str, float], media_type: str) -> float:

@@ -22,18 +22,15 @@ from service.engine.question import Question
 from service.engine.request import ScoreRequest
 from service.engine.verdicts import Verdicts
 from service.errors import Fault, MemoryFull, QueueFull, RequestInvalid, ServiceError, ShuttingDown
+from service.exchange.exchange import Resources
 from service.models.served_model import ServedModel
 from service.models.shadow import Body
 from service.score.line_reader import TEXT_BYTES, LineReader
 from service.score.waiting_lines import WaitingLines
-from service.settings import Settings
-from service.telemetry.metrics import Metrics
-from service.telemetry.stages import Stages
 from service.wire import client
 from service.wire.asgi import ClientGone, Message, Send
 from service.wire.body import Inflater
-from service.wire.budget import Budget, Lease
-from service.wire.threads import Threads
+from service.wire.budget import Lease
 from service.wire.trace import CURRENT
 from service.wire.upload import Upload
 
@@ -74,11 +71,7 @@ class Stream:
         question: What is asked of each line.
         seconds: Deadline of each chunk.
         head: The head of the answer.
-        settings: Limits.
-        metrics: Where bad lines and stages are counted.
-        budget: The memory that requests may take.
-        decoding: Threads that long lines are decoded on.
-        encoding: Threads that explanations are written on.
+        resources: What scores them.
     """
 
     def __init__(
@@ -87,12 +80,9 @@ class Stream:
         question: Question,
         seconds: float,
         head: Message,
-        settings: Settings,
-        metrics: Metrics,
-        budget: Budget,
-        decoding: Threads,
-        encoding: Threads,
+        resources: Resources,
     ) -> None:
+        settings, budget = resources.settings, resources.budget
         self._model = model
         self._question = question
         self._seconds = seconds
@@ -100,11 +90,11 @@ class Stream:
         self._write_idle_seconds = settings.write_idle_seconds
         self._most_bad = settings.max_records
         self._bad = 0  # lines in a row
-        self._rejected = metrics.rejected
-        self._stages = Stages(metrics)
+        self._rejected = resources.metrics.rejected
+        self._stages = resources.stages
         self._budget = budget
-        self._decoding = decoding
-        self._encoding = encoding
+        self._decoding = resources.decoding
+        self._encoding = resources.encoding
         self._client = client.CURRENT.get()
         self._text, self._base = Lease(budget, self._client), Lease(budget, self._client)
         self._too_long = Problem(0, None, f"the line is over {settings.max_line_bytes} bytes")

@@ -1,4 +1,4 @@
-"""Which codec reads a body, which writes the answer, and whether that is compressed."""
+"""Which codec reads a body, and which writes the answer."""
 
 from typing import Any
 
@@ -72,24 +72,3 @@ def test_nothing_else_is_written(accept: bytes) -> None:
         return
     with pytest.raises(NotAcceptable, match="application/json"):
         negotiation.encoder({b"accept": accept}, csv)
-
-
-@pytest.mark.parametrize(
-    ("accepted", "wanted"),
-    [
-        (None, False),
-        (b"", False),
-        (b"gzip", True),
-        (b"gzip, deflate, br", True),
-        (b"GZIP;q=0.5", True),
-        (b"gzip;q=0", False),
-        (b"*", True),
-        (b"*;q=0.5, gzip;q=0", False),
-        (b"br", False),
-        (b"identity", False),
-        (b"identity;q=1, gzip;q=0.5", False),
-        (b"gzip;q=nan", False),
-    ],
-)
-def test_compression_is_for_those_who_ask_for_it(accepted: bytes | None, wanted: bool) -> None:
-    assert negotiation.gzip_wanted({} if accepted is None else {b"accept-encoding": accepted}) is wanted

@@ -18,7 +18,6 @@ from fastapi.routing import APIRoute
 from service.errors import KeyMissing
 from service.front import access
 from service.front.app import Application
-from service.front.gate import _SCORE_ROUTES
 from service.front.key import Role
 from service.front.keys import KeyRing, KeysInvalid, parse
 from service.settings import Settings
@@ -45,8 +44,8 @@ def every_route(app: Application, document: dict[str, Any]) -> Iterator[tuple[st
     """Method and path of the routes of FastAPI, of those beside it, and of the document."""
     for route in app.api.routes:
         yield "GET" if not isinstance(route, APIRoute) else next(iter(route.methods)), getattr(route, "path", "")
-    for path in _SCORE_ROUTES:
-        yield "POST", path
+    for beside in app.routes.every:
+        yield beside.method, beside.path
     for path, operations in document["paths"].items():
         for method in operations:
             yield method.upper(), path
