@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -40,6 +41,14 @@ FAST_ON_IMAGES = {
     "data": {"label": "label", "normal": "normal"},
     "scoring": {"false_alarm_rate": 0.05},
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Graphs that are kept for the next training: all processes of a run share them, and no run those of another."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="surprisal-cache-")
+        os.environ["XDG_CACHE_HOME"] = folder.name
+        config.add_cleanup(folder.cleanup)
 
 
 def as_data(table: pa.Table, name: str = "table.parquet") -> data.Data:
