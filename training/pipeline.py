@@ -35,8 +35,8 @@ from training.export.golden import golden
 from training.export.onnx import Graphs
 from training.fitting import cross_fit, trimming, words
 from training.fitting import model as models
-from training.fitting.fit import Progress
 from training.fitting.model import Model
+from training.fitting.progress import EpochCallback
 
 Say = Callable[[str], None]
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "pyarrow", "surprisal-vae", "torch")
@@ -68,7 +68,7 @@ def train(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     resume: bool = False,
     say: Say = lambda line: None,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: EpochCallback = lambda progress: None,
 ) -> Trained:
     """Train a model on a table and write its bundle.
 
@@ -135,7 +135,7 @@ class _Run:
     target: torch.device
     resume: bool
     say: Say
-    report: Callable[[Progress], None]
+    report: EpochCallback
 
 
 @dataclass(frozen=True)

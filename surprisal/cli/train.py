@@ -80,23 +80,23 @@ def run(
     Raises:
         TrainingError: See `training.pipeline.train`.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich import progress
 
     from training import pipeline
-    from training.fitting import fit
+    from training.fitting.progress import Progress
 
-    bar = Progress(
-        TextColumn("{task.fields[part]}epoch"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[terms]}"),
-        TimeRemainingColumn(),
+    bar = progress.Progress(
+        progress.TextColumn("{task.fields[part]}epoch"),
+        progress.MofNCompleteColumn(),
+        progress.BarColumn(),
+        progress.TextColumn("{task.fields[terms]}"),
+        progress.TimeRemainingColumn(),
         console=console,
         transient=not console.is_terminal,
     )
     task = bar.add_task("fit", total=None, terms="", part="")
 
-    def report(epoch: fit.Progress) -> None:
+    def report(epoch: Progress) -> None:
         terms = (
             f"ELBO {epoch.validation_elbo:.3f}{' *' if epoch.best else '  '}"
             f" reconstruction {epoch.log_likelihood:.3f} KL {epoch.kl:.3f} nats"
