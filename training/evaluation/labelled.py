@@ -12,8 +12,7 @@ from bundle.folder.store import Bundle
 from bundle.record.fields import ImageField
 from training.config import DataConfig, build
 from training.data import image_files, schema, split
-from training.data import read as files
-from training.data.read import Data, Rows
+from training.data.read import Data, Rows, read
 from training.errors import DataInvalid
 from training.evaluation import baselines
 from training.evaluation.measures import Measure, measures
@@ -76,7 +75,7 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
         DataInvalid: The file cannot be read, none of the fields is a column, a value does not fit its field, or there
             are no anomalies.
     """
-    data, absent = read(bundle, path)
+    data, absent = read_records(bundle, path)
     rows = _rows(bundle, data, path, DataConfig(label=label, normal=normal))
     of_bundle = _bundle_scores(bundle, data, rows)
     scores = of_bundle | _baseline_scores(bundle, data, rows)
@@ -155,7 +154,7 @@ def _baseline_scores(bundle: Bundle, data: Data, rows: _Labelled) -> Scores:
     return {name: (detector(usual), detector(strange)) for name, detector in fitted.items()}
 
 
-def read(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
+def read_records(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
     """A file of records, and which of the bundle's fields are no column of it.
 
     Raises:
@@ -163,7 +162,7 @@ def read(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
         DataInvalid: It cannot be read, none of the fields is a column, or its images are no such images.
     """
     record = bundle.manifest.record
-    data = files.read(path, [field.name for field in record.categorical])
+    data = read(path, [field.name for field in record.categorical])
     absent = tuple(record.absent(data.table.column_names))
     if len(absent) == len(record.names):
         raise DataInvalid(f"{path}: none of the model's fields is a column: {', '.join(absent)}")

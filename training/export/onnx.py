@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bundle.record.fields import RecordSchema
-from training.network.scores import Decoder, Encoder, Scorer
+from training.network.scores import Decoder, Encoder, ScoringNetwork
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Graphs:
     decoder: bytes
 
 
-def export(scorer: Scorer, schema: RecordSchema) -> Graphs:
+def export(scorer: ScoringNetwork, schema: RecordSchema) -> Graphs:
     """Export the scorer, the encoder and the decoder; batch and number of draws stay free.
 
     Args:

@@ -21,7 +21,7 @@ from training.fitting.progress import EpochCallback, Progress
 from training.network.batch import Batch
 from training.network.inference import records_a_pass
 from training.network.noise import noise_table
-from training.network.scores import Scorer
+from training.network.scores import ScoringNetwork
 from training.network.vae import VAE
 
 _CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ class Model:
         forget_checkpoint: To be called once the model is safe elsewhere.
     """
 
-    scorer: Scorer
+    scorer: ScoringNetwork
     scores: tuple[Score, ...]
     noise: npt.NDArray[np.float32]
     validation_elbo: float
@@ -130,12 +130,12 @@ def fit(
     return Model(scorer, scores, noise, validation_elbo, tuple(run.history), run.checkpoint.forget)
 
 
-def _scorer(run: Fit, record: RecordSchema, noise: Tensor, seed: int) -> Scorer:
+def _scorer(run: Fit, record: RecordSchema, noise: Tensor, seed: int) -> ScoringNetwork:
     """The trained network on the CPU, and with it the scores that are fitted on the rows that it was trained with."""
     kept, held_out = run.kept().to(_CPU), run.validation.records.to(_CPU)
     vae = run.vae.cpu().eval()
     others = None if vae.deterministic else modality.of(record).other_scores(vae, kept, held_out, noise, seed)
-    return Scorer(vae, others).eval()
+    return ScoringNetwork(vae, others).eval()
 
 
 def _standardised(vae: VAE, record: RecordSchema, data: Data, rows: Rows, target: torch.device) -> Batch:
