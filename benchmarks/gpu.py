@@ -38,11 +38,11 @@ import torch
 
 from bundle.record.fields import NumericField, RecordSchema
 from service.engine.device import DeviceUnavailable
-from service.engine.scorer import Scorer as Served
+from service.engine.scorer import Scorer
 from training.config import NetworkConfig
 from training.export.onnx import export
 from training.network.noise import noise_table
-from training.network.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training.network.scores import LIKELIHOOD_OUTPUTS, ScoringNetwork
 from training import modality
 
 FIELDS = 30
@@ -57,13 +57,13 @@ Scores = Mapping[str, npt.NDArray[np.float32]]
 Way = Callable[[], Any]
 
 
-def make() -> tuple[Scorer, bytes]:
+def make() -> tuple[ScoringNetwork, bytes]:
     """The network and its graph."""
     schema = RecordSchema(
         fields=tuple(NumericField(name=f"x{i}", mean=0.0, scale=1.0, missing_rate=1e-6) for i in range(FIELDS))
     )
     torch.manual_seed(0)
-    scorer = Scorer(modality.of(schema).vae(NetworkConfig(hidden=(256, 128), latent_size=16)).eval(), None)
+    scorer = ScoringNetwork(modality.of(schema).vae(NetworkConfig(hidden=(256, 128), latent_size=16)).eval(), None)
     return scorer, export(scorer, schema).scorer
 
 
@@ -116,7 +116,7 @@ def bound(
 
 @torch.no_grad()
 def compiled(
-    scorer: Scorer, device: str, value: npt.NDArray[np.float64], noise: npt.NDArray[np.float32]
+    scorer: ScoringNetwork, device: str, value: npt.NDArray[np.float64], noise: npt.NDArray[np.float32]
 ) -> tuple[Way, Callable[[], Scores]]:
     """The same of torch.compile."""
     module = torch.compile(scorer, dynamic=False)
@@ -141,9 +141,9 @@ def measure(arguments: argparse.Namespace) -> None:
     """Print the table."""
     scorer, graph = make()
     device, table = arguments.device, noise_table(16, 0)
-    served = Served(graph, table, device, tf32=arguments.tf32)
+    served = Scorer(graph, table, device, tf32=arguments.tf32)
     plain = onnxruntime.InferenceSession(graph, providers=providers(device, arguments.tf32))
-    reference = Served(graph, table, "cpu")
+    reference = Scorer(graph, table, "cpu")
     nodes, copies = copy_nodes(graph, device)
     compiles = not arguments.no_compile and (device == "cpu" or torch.cuda.is_available())
     torch.set_float32_matmul_precision("high" if arguments.tf32 else "highest")

@@ -28,6 +28,7 @@ import torch
 
 from bundle.record.fields import NumericField, RecordSchema
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
+from training.fitting.checkpoint import Checkpoint
 from training.fitting.fit import Fit
 from training.table.batch import Standardised
 from training.network.vae import VAE
@@ -57,7 +58,8 @@ def ours(rows: int, fields: int, epochs: int) -> float:
     vae, train, validation = make(rows, fields)
     config = FitConfig(epochs=epochs, batch_size=BATCH, patience=epochs)
     with tempfile.TemporaryDirectory() as folder:
-        fit = Fit(vae, train, validation, ObjectiveConfig(), config, seed=0, checkpoint=Path(folder) / "last.pt")
+        checkpoint = Checkpoint(Path(folder) / "last.pt")
+        fit = Fit(vae, train, validation, ObjectiveConfig(), config, seed=0, checkpoint=checkpoint)
         started = time.perf_counter()
         fit.run()
         return epochs * fit.rows / (time.perf_counter() - started)

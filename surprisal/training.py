@@ -34,14 +34,14 @@ def train(
         training.errors.TrainingError: The data or the configuration cannot be trained with.
         OSError: The bundle cannot be written.
     """
-    from training import config as configs
     from training import pipeline
-    from training.data import read
+    from training.config import build, read_toml
+    from training.data.read import read
 
     source = Path(data)
-    content = configs.read(Path(config)) if isinstance(config, str | PathLike) else dict(config or {})
-    settings = configs.build(content)
+    content = read_toml(Path(config)) if isinstance(config, str | PathLike) else dict(config or {})
+    settings = build(content)
     text = [field.name for field in settings.fields or () if field.kind == "categorical"]
-    table = read.read(source, text)
+    table = read(source, text)
     chosen = name or source.name.split(".")[0].lower()
     return Model(pipeline.train(table, Path(out), chosen, settings, device=device, resume=resume).folder)

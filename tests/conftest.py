@@ -24,7 +24,7 @@ from service.front.app import Application
 from service.settings import Settings
 from training import config, pipeline
 from training.data import image_files, transactions
-from training.data import read as data
+from training.data.read import Data, read
 
 NAME = "transactions"
 TRAINED_ON = "payments.parquet"
@@ -51,9 +51,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(folder.cleanup)
 
 
-def as_data(table: pa.Table, name: str = "table.parquet") -> data.Data:
+def as_data(table: pa.Table, name: str = "table.parquet") -> Data:
     """A table as if it had been read from a file."""
-    return data.Data(name, "0" * 64, table)
+    return Data(name, "0" * 64, table)
 
 
 def simulate_images(rows: int, seed: int, *, strange: bool = False) -> npt.NDArray[np.uint8]:
@@ -91,7 +91,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Trained:
 
     def train(out: Path) -> pipeline.Trained:
         pyarrow.parquet.write_table(transactions.simulate(8000, seed=1), out.with_name(TRAINED_ON))
-        return pipeline.train(data.read(out.with_name(TRAINED_ON)), out, NAME, config.build(FAST), device="cpu")
+        return pipeline.train(read(out.with_name(TRAINED_ON)), out, NAME, config.build(FAST), device="cpu")
 
     return once(tmp_path_factory, NAME, train)
 

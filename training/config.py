@@ -213,7 +213,7 @@ def build(content: dict[str, Any]) -> TrainingConfig:
         raise ConfigInvalid("the configuration is not right: " + "; ".join(lines)) from error
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file as a tree for `build`.
 
     Raises:

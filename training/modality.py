@@ -20,7 +20,7 @@ from training.network.vae import VAE, Parts
 from training.table import contrived as contrived_rows
 from training.table import networks as table_networks
 from training.table.components import Components
-from training.table.explainer import Explainer
+from training.table.explainer import TableExplainer
 
 
 class Modality(ABC):
@@ -94,7 +94,7 @@ class Table(Modality):
 
     def explainer(self, vae: VAE) -> nn.Module:
         """See `Modality`."""
-        return Explainer(vae, self.record)
+        return TableExplainer(vae, self.record)
 
     def extremes(self, vae: VAE, record: Record) -> Record:
         """See `Modality`."""

@@ -13,9 +13,7 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 
-from bundle.contents import calibration as calibrations
-from bundle.contents import explanation
-from bundle.contents import golden as goldens
+from bundle.contents import calibration, explanation, golden
 from bundle.contents.calibration import Calibration
 from bundle.contents.manifest import Manifest, TrainingFacts
 from bundle.contents.reference import references
@@ -28,15 +26,14 @@ from training.data import schema
 from training.data.read import Data, Rows
 from training.data.split import Split, split
 from training.errors import ConfigInvalid
-from training.evaluation import calibration as calibrating
+from training.evaluation.calibration import calibrate, detection, presumed_normal, summary
 from training.export import onnx, parity, runs
-from training.export.explanations import Explanations
-from training.export.golden import golden
+from training.export.explainer import ExportedExplainer
+from training.export.golden import choose_and_replay
 from training.export.onnx import Graphs
 from training.fitting import cross_fit, trimming, words
-from training.fitting import model as models
-from training.fitting.fit import Progress
-from training.fitting.model import Model
+from training.fitting.model import Model, fit
+from training.fitting.progress import EpochCallback
 
 Say = Callable[[str], None]
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "pyarrow", "surprisal-vae", "torch")
@@ -68,7 +65,7 @@ def train(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     resume: bool = False,
     say: Say = lambda line: None,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: EpochCallback = lambda progress: None,
 ) -> Trained:
     """Train a model on a table and write its bundle.
 
@@ -100,7 +97,7 @@ def train(
     exported = _export(run, prepared, model)
     calibrated = _calibrate(run, prepared, model, exported)
     manifest = _describe(run, prepared, model, exported, calibrated)
-    number = store.write(out, name, manifest, _files(run, prepared, model, exported, calibrated.calibration, manifest))
+    number = store.write(out, name, manifest, _files(run, prepared, model, exported, calibrated, manifest))
     model.forget_checkpoint()
     calibrated.forget_checkpoints()
     return Trained(name, number, out / name / str(number), store.load(out, name, number).manifest)
@@ -135,7 +132,7 @@ class _Run:
     target: torch.device
     resume: bool
     say: Say
-    report: Callable[[Progress], None]
+    report: EpochCallback
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ class _Exported:
 
     graphs: Graphs
     scorer: onnxruntime.InferenceSession
-    explanations: Explanations
+    explainer: ExportedExplainer
     held_out: Tensors
 
 
@@ -184,7 +181,7 @@ def _prepare(run: _Run) -> _Prepared:
 
 
 def _fit(run: _Run, prepared: _Prepared) -> Model:
-    model = models.fit(
+    model = fit(
         run.data,
         prepared.record,
         prepared.train,
@@ -206,11 +203,11 @@ def _export(run: _Run, prepared: _Prepared, model: Model) -> _Exported:
     graphs = onnx.export(model.scorer, record)
     scorer = runs.session(graphs.scorer)
     held_out = schema.tensors(record, run.data, parts.calibration if parts.calibration.size else parts.validation)
-    explanations = Explanations(vae, record, model.noise)
+    explainer = ExportedExplainer(vae, record, model.noise)
     every = modality.of(record).extremes(vae, held_out)
-    worst = max(parity.verify_parity(model.scorer, scorer, every, model.noise), explanations.verify_parity(every))
+    worst = max(parity.verify_parity(model.scorer, scorer, every, model.noise), explainer.verify_parity(every))
     run.say(f"ONNX Runtime and torch agree to within {worst:.1%} of the tolerance; calibrating")
-    return _Exported(graphs, scorer, explanations, held_out)
+    return _Exported(graphs, scorer, explainer, held_out)
 
 
 def _calibrate(run: _Run, prepared: _Prepared, model: Model, exported: _Exported) -> _Calibrated:
@@ -221,18 +218,18 @@ def _calibrate(run: _Run, prepared: _Prepared, model: Model, exported: _Exported
         scores, forget = cross_fit.scores(*given, folder=run.out / run.name, resume=run.resume, report=run.report)
     else:
         scores = runs.anomaly_scores(exported.scorer, exported.held_out, model.noise, model.scores)
-    calibration = calibrating.of(scores, config)
+    calibrated = calibrate(scores, config)
     metrics = {"validation_elbo": model.validation_elbo}
     if parts.anomalies.size:
         anomalies = schema.tensors(prepared.record, run.data, parts.anomalies)
         noise = model.noise[: config.scoring.samples]
-        metrics |= calibrating.detection(exported.scorer, model.scores, anomalies, noise, calibration)
-    return _Calibrated(calibration, metrics, forget)
+        metrics |= detection(exported.scorer, model.scores, anomalies, noise, calibrated)
+    return _Calibrated(calibrated, metrics, forget)
 
 
 def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported, calibrated: _Calibrated) -> Manifest:
-    config, record, calibration = run.config, prepared.record, calibrated.calibration
-    normal = calibrating.presumed_normal(exported.held_out, exported.scorer, model.noise, model.scores, config)
+    config, record = run.config, prepared.record
+    normal = presumed_normal(exported.held_out, exported.scorer, model.noise, model.scores, config)
     return Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         record=record,
@@ -243,15 +240,15 @@ def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported,
         anomaly_score=config.anomaly_score,
         samples=config.scoring.samples,
         false_alarm_rate=config.scoring.false_alarm_rate,
-        calibration=calibrating.summary(calibration, prepared.parts, config),
-        usual_surprisal=exported.explanations.usual(normal, config.scoring.samples),
+        calibration=summary(calibrated.calibration, prepared.parts, config),
+        usual_surprisal=exported.explainer.usual(normal, config.scoring.samples),
         training=TrainingFacts(
             data=run.data.name,
             data_sha256=run.data.sha256,
             rows={
                 "train": prepared.train.size,
                 "validation": prepared.validation.size,
-                "calibration": calibration.records,
+                "calibration": calibrated.calibration.records,
                 "anomalies": prepared.parts.anomalies.size,
             },
             seed=config.seed,
@@ -265,32 +262,32 @@ def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported,
 
 
 def _files(
-    run: _Run, prepared: _Prepared, model: Model, exported: _Exported, calibration: Calibration, manifest: Manifest
+    run: _Run, prepared: _Prepared, model: Model, exported: _Exported, calibrated: _Calibrated, manifest: Manifest
 ) -> dict[str, bytes]:
     """The bundle's files but for the manifest, by name."""
     # Here, because what draws the report takes a second to load, and a call that is wrong should hear of it at once.
     from training.report import evidence, page
 
-    noise, samples, explanations = model.noise, run.config.scoring.samples, exported.explanations
+    noise, samples, explainer = model.noise, run.config.scoring.samples, exported.explainer
 
     def score(tensors: Tensors) -> runs.Outputs:
         return runs.score(exported.scorer, tensors, noise[:samples])
 
     def explain(tensors: Tensors) -> runs.Outputs:
-        return explanations.explain(tensors, samples)
+        return explainer.explain(tensors, samples)
 
     parts, record, vae = prepared.parts, prepared.record, model.scorer.vae
     used = replace(parts, train=prepared.train)
-    found = evidence.gather(run.name, model, score, explain, run.data, used, calibration, manifest)
-    replayed = golden(vae, exported.scorer, explanations, record, run.data, parts, noise)
+    found = evidence.gather(run.name, model, score, explain, run.data, used, calibrated.calibration, manifest)
+    replayed = choose_and_replay(vae, exported.scorer, explainer, record, run.data, parts, noise)
     return {
         "scorer.onnx": exported.graphs.scorer,
-        explanation.FILE_NAME: explanations.graph,
+        explanation.FILE_NAME: explainer.graph,
         "encoder.onnx": exported.graphs.encoder,
         "decoder.onnx": exported.graphs.decoder,
         "noise.npy": _npy(noise),
-        calibrations.FILE_NAME: calibration.to_bytes(),
-        goldens.FILE_NAME: replayed.model_dump_json(indent=1).encode(),
+        calibration.FILE_NAME: calibrated.calibration.to_bytes(),
+        golden.FILE_NAME: replayed.model_dump_json(indent=1).encode(),
         page.FILE_NAME: page.write(found),
     }
 

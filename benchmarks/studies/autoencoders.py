@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.studies import figures, fitting, image_sets
 from benchmarks.studies.arguments import parse, study
 from benchmarks.studies.markdown import show
-from training.image import codec, gallery
+from training.image import encoder_decoder, gallery
 
 EPOCHS = 15
 BATCH = 64
@@ -52,7 +52,9 @@ def main() -> None:
             error = float(cost.std(ddof=1) / np.sqrt(len(cost)))
             nats = [f"{cost.mean():.2f}", f"{error:.2f}", f"{published:.2f}"]
             rows.append([name, vae.latent_size, f"{parameters:,}", *nats, f"{seconds:.0f}"])
-            sheets.append((name, figures.sheet(gallery.reconstructions(codec.of_network(vae), digits.test[:SHOWN]))))
+            sheets.append(
+                (name, figures.sheet(gallery.reconstructions(encoder_decoder.of_network(vae), digits.test[:SHOWN])))
+            )
         columns = ("network", "code", "parameters", "nats an image", "standard error", "published", "seconds")
         show(columns, rows)
     with figures.drawing(arguments.pictures / "autoencoders.png", 9, 4) as figure:

@@ -19,7 +19,7 @@ from benchmarks.studies import figures, fitting, image_sets
 from benchmarks.studies.arguments import parse, study
 from benchmarks.studies.markdown import show
 from training.fitting.model import Model
-from training.image import codec, gallery
+from training.image import encoder_decoder, gallery
 from training.image.batch import Images
 from training.network.posterior import kl_by_dimension
 
@@ -74,7 +74,7 @@ def main() -> None:
             active, order = dimensions(model, test)
             rows.append([f"{beta:g}", f"{rate:.1f}", f"{distortion:.1f}", f"{rate + distortion:.1f}", active])
             curve.append((rate, distortion))
-            seen = codec.of_network(model.scorer.vae)
+            seen = encoder_decoder.of_network(model.scorer.vae)
             sheet = figures.sheet(gallery.traversals(seen, test[0], order[:TRAVERSED]))
             sheets.append((f"beta {beta:g}: rate {rate:.1f} nats, {active} of {LATENT_SIZE} active", sheet))
         columns = ("beta", "rate: KL, nats", "distortion, nats", "negative ELBO, nats", "active dimensions")

@@ -15,8 +15,8 @@ from training.data import schema
 from training.data.image_files import COLUMN, column
 from training.data.read import Data
 from training.fitting import model
-from training.fitting.fit import Progress
 from training.fitting.model import Model
+from training.fitting.progress import Progress
 
 Levels = npt.NDArray[np.uint8]
 

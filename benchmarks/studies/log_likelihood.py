@@ -27,11 +27,10 @@ from benchmarks.studies.markdown import show
 from bundle.record.fields import ImageField, RecordSchema
 from training import config, modality
 from training.evaluation.log_likelihood import log_likelihoods
-from training.export import onnx as export
-from training.export import runs
+from training.export import onnx, runs
 from training.fitting.fit import Fit
 from training.image.batch import HALF, Images
-from training.network.scores import Scorer
+from training.network.scores import ScoringNetwork
 from training.network.vae import VAE
 
 SAMPLES = 5000
@@ -169,7 +168,7 @@ def main() -> None:
             started = time.perf_counter()
             vae, record, run = fit(digits, draws, budget, arguments)
             seconds = time.perf_counter() - started
-            graph = export.export(Scorer(vae, None).eval(), record).scorer
+            graph = onnx.export(ScoringNetwork(vae, None).eval(), record).scorer
             session = runs.session(graph, torch.get_num_threads())
             bounds = {
                 samples: -log_likelihoods(session, {"image": test}, vae.latent_size, samples, arguments.seed)

@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import chain, islice
 from typing import Any, cast
@@ -22,11 +22,10 @@ from bundle.record.fields import (
     RecordSchema,
     TableField,
 )
+from bundle.record.images import Report
 
 Column = Sequence[object] | npt.NDArray[Any]
 Tensor = npt.NDArray[Any]
-Report = Callable[[int, str], None]
-"""Called with the row and the detail of a value that does not fit."""
 
 MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """What an empty cell of a CSV file may look like."""

@@ -4,7 +4,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from panels import BAD, CALM, GOOD, WATCH, bars, choice, dashboard, heatmap, lines, pairs, row, stat, table, target
+from panels import (
+    BAD,
+    CALM,
+    GOOD,
+    WATCH,
+    Strip,
+    bars,
+    choice,
+    dashboard,
+    heatmap,
+    lines,
+    pairs,
+    row,
+    stat,
+    table,
+    target,
+)
 
 FOLDER = Path(__file__).parent / "dashboards"
 SERVICE, MODEL = "/d/surprisal-service", "/d/surprisal-model"
@@ -25,65 +41,83 @@ STAGES = target(
 
 def home() -> dict[str, Any]:
     """Whether the service and the model are well, in five seconds: everything is green, or what is not says why."""
-    return dashboard(
-        "surprisal-home",
-        "Surprisal",
-        [
-            (1, [(24, row("Is anything wrong?"))]),
-            (
-                5,
-                [
-                    (8, stat("Alerts that fire", 'count(ALERTS{alertstate="firing", alertname=~"Surprisal.*"}) or vector(0)',
-                             "short", [(None, GOOD), (1, BAD)], "How many alerts of the rules fire now.", words={"0": "none"})),
-                    (16, bars("Which; those that are pending fire soon", [
-                        target('sum by (alertname, alertstate, model, field) (ALERTS{alertstate="firing", alertname=~"Surprisal.*"}) or 0.5 * sum by (alertname, alertstate, model, field) (ALERTS{alertstate="pending", alertname=~"Surprisal.*"}) or on () label_replace(vector(0), "alertname", "none", "", "")', "{{alertname}} {{model}} {{field}} {{alertstate}}", instant=True),
-                    ], "short", [(None, GOOD), (0.5, WATCH), (1, BAD)], "The alerts that fire, and those whose condition has not held for long enough; docs/runbook.md has a heading for each.", most=1)),
-                ],
-            ),
-            (1, [(24, row("The service"))]),
-            (
-                6,
-                [
-                    (4, stat("Replicas that answer", 'sum(up{job="surprisal"}) / count(up{job="surprisal"})', "percentunit",
-                             [(None, BAD), (1, GOOD)], "Share of the replicas that answer Prometheus.", link=SERVICE)),
-                    (5, stat("Requests, 5 min", "sum(rate(surprisal_http_requests_total[5m]))", "reqps", [(None, CALM)], "Requests a second.", link=SERVICE)),
-                    (5, stat("Failed, 5 min", "surprisal:http_errors:ratio5m or vector(0)", "percentunit", [(None, GOOD), (0.001, WATCH), (0.01, BAD)],
-                             "Share of the requests of five minutes that were answered 5xx.", link=SERVICE)),
-                    (5, stat("Slowest of a hundred, 5 min", "surprisal:scoring_duration_seconds:p99_5m", "s", [(None, GOOD), (0.2, WATCH), (0.5, BAD)],
-                             "99th percentile of scoring requests, over five minutes.", link=SERVICE)),
-                    (5, stat("Turned away, 5 min", "surprisal:http_rejections:ratio5m or vector(0)", "percentunit", [(None, GOOD), (0.001, WATCH), (0.01, BAD)],
-                             "Share of the requests that found the queue full or missed their deadline.", link=SERVICE)),
-                ],
-            ),
-            (1, [(24, row("The model"))]),
-            (
-                6,
-                [
-                    (4, stat("In service for", "bottomk(1, time() - min by (model, version) (surprisal_model_loaded_timestamp_seconds and on (model, version) surprisal_model_info == 1))", "s",
-                             [(None, CALM)], "The version that came into service last, and for how long it has been.", legend="{{model}} version {{version}}", link=MODEL)),
-                    (4, stat("Field that drifts most, 1 day", f'topk(1, surprisal:field_psi:1d and on (model, version) {FULL_DAY}) or on () label_replace(vector(-1), "field", "a full day, 1 000 records", "", "")', "short", DRIFT,
-                             "Population stability index of a day against the training rows: from 0.2 on a field is another one.", legend="{{field}}", words=TOO_EARLY, link=MODEL)),
-                    (4, stat("P-values from uniform, 1 day", f"max(surprisal:p_value_distance:1d and on (model, version) {FULL_DAY}) or vector(-1)", "short", DRIFT,
-                             "Distance of a day's p-values from uniform: near 0 while records are like those of the calibration.", words=TOO_EARLY, link=MODEL)),
-                    (4, stat("Flagged, times as many as normal, 1 day", f"max((surprisal:anomalies:ratio1d and on (model, version) surprisal:records:increase1d >= 1000 and on (model, version) {FULL_DAY}) / on (model, version) max by (model, version) (surprisal_model_false_alarm_ratio)) or vector(-1)", "suffix: ×", [(None, CALM), (0, GOOD), (2, WATCH), (3, BAD)],
-                             "Share of a day's records that were flagged, over the share of normal records that are.", words=TOO_EARLY, link=MODEL)),
-                    (4, stat("Age since training", "time() - min(surprisal_model_created_timestamp_seconds and on (model, version) surprisal_model_info == 1)", "s",
-                             [(None, GOOD), (60 * 86400, WATCH), (90 * 86400, BAD)], "Since the oldest version in service was trained.", link=MODEL)),
-                    (4, stat("Versions refused", "sum(max by (model) (surprisal_model_refused))", "short", [(None, GOOD), (1, BAD)],
-                             "Models whose newest version could not be loaded.", words={"0": "none"}, link=MODEL)),
-                ],
-            ),
-            (8, [
-                (8, lines("Requests by status", [target("sum by (status) (rate(surprisal_http_requests_total[$__rate_interval]))", "{{status}}")],
-                          "reqps", "Requests a second.", stacked=True)),
-                (8, lines("Where the time goes", [STAGES], "s", "Mean by stage: bytes to tensors, waiting for a batch, the graph, scores to bytes.", stacked=True)),
-                (8, lines("Flagged records", [target("sum by (model) (rate(surprisal_anomalies_total[$__rate_interval])) / (sum by (model) (rate(surprisal_records_total[$__rate_interval])) > 0)", "{{model}}"),
-                                              target("max by (model) (surprisal_model_false_alarm_ratio)", "{{model}}: of normal records")],
-                           "percentunit", "Share of the records that were flagged, and that of normal ones.")),
-            ]),
-        ],
-        [],
-    )  # fmt: skip
+    return dashboard("surprisal-home", "Surprisal", [*_alerts(), *_service_now(), *_model_now(), *_lately()], [])
+
+
+def _alerts() -> list[Strip]:
+    """How many alerts fire, and which."""
+    return [
+        (1, [(24, row("Is anything wrong?"))]),
+        (
+            5,
+            [
+                (8, stat("Alerts that fire", 'count(ALERTS{alertstate="firing", alertname=~"Surprisal.*"}) or vector(0)',
+                         "short", [(None, GOOD), (1, BAD)], "How many alerts of the rules fire now.", words={"0": "none"})),
+                (16, bars("Which; those that are pending fire soon", [
+                    target('sum by (alertname, alertstate, model, field) (ALERTS{alertstate="firing", alertname=~"Surprisal.*"}) or 0.5 * sum by (alertname, alertstate, model, field) (ALERTS{alertstate="pending", alertname=~"Surprisal.*"}) or on () label_replace(vector(0), "alertname", "none", "", "")', "{{alertname}} {{model}} {{field}} {{alertstate}}", instant=True),
+                ], "short", [(None, GOOD), (0.5, WATCH), (1, BAD)], "The alerts that fire, and those whose condition has not held for long enough; docs/runbook.md has a heading for each.", most=1)),
+            ],
+        ),
+    ]  # fmt: skip
+
+
+def _service_now() -> list[Strip]:
+    """Whether the service answers, fast enough, and everyone."""
+    return [
+        (1, [(24, row("The service"))]),
+        (
+            6,
+            [
+                (4, stat("Replicas that answer", 'sum(up{job="surprisal"}) / count(up{job="surprisal"})', "percentunit",
+                         [(None, BAD), (1, GOOD)], "Share of the replicas that answer Prometheus.", link=SERVICE)),
+                (5, stat("Requests, 5 min", "sum(rate(surprisal_http_requests_total[5m]))", "reqps", [(None, CALM)], "Requests a second.", link=SERVICE)),
+                (5, stat("Failed, 5 min", "surprisal:http_errors:ratio5m or vector(0)", "percentunit", [(None, GOOD), (0.001, WATCH), (0.01, BAD)],
+                         "Share of the requests of five minutes that were answered 5xx.", link=SERVICE)),
+                (5, stat("Slowest of a hundred, 5 min", "surprisal:scoring_duration_seconds:p99_5m", "s", [(None, GOOD), (0.2, WATCH), (0.5, BAD)],
+                         "99th percentile of scoring requests, over five minutes.", link=SERVICE)),
+                (5, stat("Turned away, 5 min", "surprisal:http_rejections:ratio5m or vector(0)", "percentunit", [(None, GOOD), (0.001, WATCH), (0.01, BAD)],
+                         "Share of the requests that found the queue full or missed their deadline.", link=SERVICE)),
+            ],
+        ),
+    ]  # fmt: skip
+
+
+def _model_now() -> list[Strip]:
+    """How old the model is, and whether records are still like those that it learnt from."""
+    return [
+        (1, [(24, row("The model"))]),
+        (
+            6,
+            [
+                (4, stat("In service for", "bottomk(1, time() - min by (model, version) (surprisal_model_loaded_timestamp_seconds and on (model, version) surprisal_model_info == 1))", "s",
+                         [(None, CALM)], "The version that came into service last, and for how long it has been.", legend="{{model}} version {{version}}", link=MODEL)),
+                (4, stat("Field that drifts most, 1 day", f'topk(1, surprisal:field_psi:1d and on (model, version) {FULL_DAY}) or on () label_replace(vector(-1), "field", "a full day, 1 000 records", "", "")', "short", DRIFT,
+                         "Population stability index of a day against the training rows: from 0.2 on a field is another one.", legend="{{field}}", words=TOO_EARLY, link=MODEL)),
+                (4, stat("P-values from uniform, 1 day", f"max(surprisal:p_value_distance:1d and on (model, version) {FULL_DAY}) or vector(-1)", "short", DRIFT,
+                         "Distance of a day's p-values from uniform: near 0 while records are like those of the calibration.", words=TOO_EARLY, link=MODEL)),
+                (4, stat("Flagged, times as many as normal, 1 day", f"max((surprisal:anomalies:ratio1d and on (model, version) surprisal:records:increase1d >= 1000 and on (model, version) {FULL_DAY}) / on (model, version) max by (model, version) (surprisal_model_false_alarm_ratio)) or vector(-1)", "suffix: ×", [(None, CALM), (0, GOOD), (2, WATCH), (3, BAD)],
+                         "Share of a day's records that were flagged, over the share of normal records that are.", words=TOO_EARLY, link=MODEL)),
+                (4, stat("Age since training", "time() - min(surprisal_model_created_timestamp_seconds and on (model, version) surprisal_model_info == 1)", "s",
+                         [(None, GOOD), (60 * 86400, WATCH), (90 * 86400, BAD)], "Since the oldest version in service was trained.", link=MODEL)),
+                (4, stat("Versions refused", "sum(max by (model) (surprisal_model_refused))", "short", [(None, GOOD), (1, BAD)],
+                         "Models whose newest version could not be loaded.", words={"0": "none"}, link=MODEL)),
+            ],
+        ),
+    ]  # fmt: skip
+
+
+def _lately() -> list[Strip]:
+    """Requests, stages and flagged records over time."""
+    return [
+        (8, [
+            (8, lines("Requests by status", [target("sum by (status) (rate(surprisal_http_requests_total[$__rate_interval]))", "{{status}}")],
+                      "reqps", "Requests a second.", stacked=True)),
+            (8, lines("Where the time goes", [STAGES], "s", "Mean by stage: bytes to tensors, waiting for a batch, the graph, scores to bytes.", stacked=True)),
+            (8, lines("Flagged records", [target("sum by (model) (rate(surprisal_anomalies_total[$__rate_interval])) / (sum by (model) (rate(surprisal_records_total[$__rate_interval])) > 0)", "{{model}}"),
+                                          target("max by (model) (surprisal_model_false_alarm_ratio)", "{{model}}: of normal records")],
+                       "percentunit", "Share of the records that were flagged, and that of normal ones.")),
+        ]),
+    ]  # fmt: skip
 
 
 def service() -> dict[str, Any]:

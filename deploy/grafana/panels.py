@@ -3,6 +3,8 @@
 from typing import Any
 
 Panel = dict[str, Any]
+Strip = tuple[int, list[tuple[int, Panel]]]
+"""A height, and the panels of that height that stand side by side, each with its width."""
 
 DATASOURCE = {"type": "prometheus", "uid": "prometheus"}
 GOOD, WATCH, BAD, CALM = "green", "orange", "red", "blue"
@@ -254,20 +256,18 @@ def row(title: str) -> Panel:
     return {"type": "row", "title": title, "collapsed": False, "panels": []}
 
 
-def dashboard(
-    uid: str, title: str, rows: list[tuple[int, list[tuple[int, Panel]]]], variables: list[dict[str, Any]]
-) -> Panel:
+def dashboard(uid: str, title: str, strips: list[Strip], variables: list[dict[str, Any]]) -> Panel:
     """A whole dashboard.
 
     Args:
         uid: By which others link to it.
         title: Its name.
-        rows: Height, and width and panel of each in the row.
+        strips: What stands on it, from top to bottom.
         variables: Its choices at the top.
     """
     panels: list[Panel] = []
     top = 0
-    for height, members in rows:
+    for height, members in strips:
         left = 0
         for width, panel in members:
             placed = {**panel, "id": len(panels) + 1, "gridPos": {"h": height, "w": width, "x": left, "y": top}}

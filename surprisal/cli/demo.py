@@ -41,11 +41,11 @@ def demo(
             _train(Path(folder) / "transactions.parquet", models, console)
     if not serve:
         return
-    from service.process import start as launch
+    from service.process import start
     from service.settings import Settings
 
     _print_commands(port)
-    raise SystemExit(launch.run(Settings(models=models, port=port, default_model=NAME, workers=1)))
+    raise SystemExit(start.run(Settings(models=models, port=port, default_model=NAME, workers=1)))
 
 
 def _train(path: Path, models: Path, console: Console) -> None:
@@ -54,8 +54,8 @@ def _train(path: Path, models: Path, console: Console) -> None:
 
         from surprisal.cli import train
         from training import config
-        from training.data import read as data
         from training.data import transactions
+        from training.data.read import read
         from training.errors import TrainingError
     except ImportError as error:
         needs_training(error)
@@ -63,7 +63,7 @@ def _train(path: Path, models: Path, console: Console) -> None:
     console.print(f"simulated {ROWS:,} card payments: {path}")
     settings = config.build({"data": {"label": transactions.LABEL, "normal": transactions.NORMAL}})
     try:
-        trained = train.run(data.read(path), models, NAME, settings, "auto", False, console)
+        trained = train.run(read(path), models, NAME, settings, "auto", False, console)
     except TrainingError as error:
         fail(error, WORK_FAILED)
     train.summarise(trained, models, console)

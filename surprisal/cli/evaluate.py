@@ -40,8 +40,8 @@ def evaluate(
         fail("--log-likelihood has no curves; leave out --curves", CALL_WRONG)
     try:
         from training.errors import ConfigInvalid, TrainingError
-        from training.evaluation import labelled as evaluation
-        from training.evaluation import log_likelihood as estimates
+        from training.evaluation import labelled
+        from training.evaluation.log_likelihood import measure
 
         if curves is not None:
             from training.report import figures
@@ -55,11 +55,11 @@ def evaluate(
     try:
         loaded = store.load(*store.resolve(bundle))
         if log_likelihood is not None:
-            _say_likelihoods(loaded, data, estimates.measure(loaded, data, label, normal, log_likelihood), as_json)
+            _say_likelihoods(loaded, data, measure(loaded, data, label, normal, log_likelihood), as_json)
             return
         if label is None or normal is None:
             fail("which rows are anomalies: --label COLUMN --normal VALUE; or --log-likelihood DRAWS", CALL_WRONG)
-        done = evaluation.evaluate(loaded, data, label, normal)
+        done = labelled.evaluate(loaded, data, label, normal)
     except ConfigInvalid as error:
         fail(error, CALL_WRONG)
     except TrainingError as error:

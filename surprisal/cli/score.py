@@ -1,13 +1,18 @@
 """`surprisal score`: score a file with a bundle, a piece at a time and without a server."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from surprisal.cli.failure import CALL_WRONG, fail
+
+if TYPE_CHECKING:
+    from bundle.record.fields import RecordSchema
+    from service.files.scoring import Scoring
 
 
 def score_file(
@@ -31,33 +36,15 @@ def score_file(
     Of images in a folder OUT names the `file`, of those in an npz the `row`; their pixels are not copied.
     """
     from service import files
-    from service.errors import RequestInvalid
-    from service.files.scoring import Scored, Scoring
+    from service.files.scoring import Scored
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     _check(source, target)
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
-    given = {name: value for name, value in wanted.items() if value is not None}
-    try:
-        scoring = Scoring(bundle, given)
-    except RequestInvalid as error:
-        name = error.faults[0].pointer.removeprefix("/")
-        value = "" if name == "explain" else f" {given[name]}"
-        fail(f"--{name.replace('_', '-')}{value}: {error.faults[0].detail}", CALL_WRONG)
-    bar = Progress(
-        TextColumn("{task.fields[rows]:,} rows"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=not console.is_terminal,
-    )
+    scoring = _scoring(bundle, {name: value for name, value in wanted.items() if value is not None})
     with files.open_records(source, scoring.schema) as file:
-        if absent := scoring.schema.absent(file.columns):
-            if len(absent) == len(scoring.schema.names):
-                fail(f"{source}: none of the model's fields is a column: {', '.join(absent)}", CALL_WRONG)
-            console.print(f"{source} has no column {', '.join(absent)}; missing in every row")
-        with bar, files.writer(target) as writer:
+        _say_absent(source, scoring.schema, file.columns, console)
+        with _bar(console) as bar, files.writer(target) as writer:
             task = bar.add_task("score", total=1.0, rows=0)
 
             def report(done: Scored) -> None:
@@ -68,6 +55,38 @@ def score_file(
     console.print(
         f"{done.rows:,} rows scored, {done.anomalies:,} ({share:.2%}) flagged at a false-alarm rate of "
         f"{scoring.question.false_alarm_rate:.2%}; wrote {target}"
+    )
+
+
+def _scoring(bundle: Path, given: Mapping[str, object]) -> "Scoring":
+    """The bundle, ready for files; a question that it cannot answer is a wrong call."""
+    from service.errors import RequestInvalid
+    from service.files.scoring import Scoring
+
+    try:
+        return Scoring(bundle, given)
+    except RequestInvalid as error:
+        name = error.faults[0].pointer.removeprefix("/")
+        value = "" if name == "explain" else f" {given[name]}"
+        fail(f"--{name.replace('_', '-')}{value}: {error.faults[0].detail}", CALL_WRONG)
+
+
+def _say_absent(source: Path, schema: "RecordSchema", columns: Sequence[str], console: Console) -> None:
+    """Say which of the model's fields the file lacks; a file that lacks them all is refused."""
+    if absent := schema.absent(columns):
+        if len(absent) == len(schema.names):
+            fail(f"{source}: none of the model's fields is a column: {', '.join(absent)}", CALL_WRONG)
+        console.print(f"{source} has no column {', '.join(absent)}; missing in every row")
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.fields[rows]:,} rows"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=not console.is_terminal,
     )
 
 

@@ -80,23 +80,23 @@ def run(
     Raises:
         TrainingError: See `training.pipeline.train`.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich import progress
 
     from training import pipeline
-    from training.fitting import fit
+    from training.fitting.progress import Progress
 
-    bar = Progress(
-        TextColumn("{task.fields[part]}epoch"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[terms]}"),
-        TimeRemainingColumn(),
+    bar = progress.Progress(
+        progress.TextColumn("{task.fields[part]}epoch"),
+        progress.MofNCompleteColumn(),
+        progress.BarColumn(),
+        progress.TextColumn("{task.fields[terms]}"),
+        progress.TimeRemainingColumn(),
         console=console,
         transient=not console.is_terminal,
     )
     task = bar.add_task("fit", total=None, terms="", part="")
 
-    def report(epoch: fit.Progress) -> None:
+    def report(epoch: Progress) -> None:
         terms = (
             f"ELBO {epoch.validation_elbo:.3f}{' *' if epoch.best else '  '}"
             f" reconstruction {epoch.log_likelihood:.3f} KL {epoch.kl:.3f} nats"
@@ -119,10 +119,10 @@ def _settings(
     preset: str | None,
     seed: int | None,
 ) -> "TrainingConfig":
-    from training import config as configs
+    from training.config import build, read_toml
     from training.errors import ConfigInvalid
 
-    content: dict[str, Any] = configs.read(config) if config is not None else {}
+    content: dict[str, Any] = read_toml(config) if config is not None else {}
     if preset is not None and content.get("preset", preset) != preset:
         raise ConfigInvalid(
             f"{config} sets preset = {content['preset']!r} and --preset {preset}: their settings would be mixed; "
@@ -138,14 +138,14 @@ def _settings(
     given = {key: value for key, value in flags.items() if value is not None}
     if given and isinstance(content.get("data", {}), dict):
         content["data"] = {**content.get("data", {}), **given}
-    return configs.build(content)
+    return build(content)
 
 
 def _read(path: Path, settings: "TrainingConfig") -> "Data":
-    from training.data import read as data
+    from training.data.read import read
 
     text = [field.name for field in settings.fields or () if field.kind == "categorical"]
-    return data.read(path, text)
+    return read(path, text)
 
 
 def _schema(table: "Data", settings: "TrainingConfig", console: Console) -> str:

@@ -14,10 +14,10 @@ from service.settings import Settings
 from surprisal.cli.inspect import inspect
 from tests.conftest import as_data, in_process
 from training import config, pipeline
-from training.data import read as data
 from training.data import schema, transactions
+from training.data.read import read
 from training.errors import DataInvalid
-from training.evaluation import labelled as evaluation
+from training.evaluation import labelled
 from training.export import runs
 from training.report import evidence, page
 
@@ -31,7 +31,7 @@ async def test_a_hundred_rows_train_load_and_answer(tmp_path: Path, capsys: pyte
     said: list[str] = []
     label = {"label": transactions.LABEL, "normal": transactions.NORMAL}
     settings = config.build(TINY | {"scoring": {"false_alarm_rate": 1 / 101}, "data": label})
-    file = data.read(path)
+    file = read(path)
     trained = pipeline.train(file, tmp_path / "models", "few", settings, device="cpu", say=said.append)
     assert any("100 normal rows are too few to put any aside" in line for line in said)
     assert trained.manifest.training.rows == {"train": 90, "validation": 10, "calibration": 100, "anomalies": 4}
@@ -53,7 +53,7 @@ async def test_a_hundred_rows_train_load_and_answer(tmp_path: Path, capsys: pyte
     # Every normal row of the file was trained on, so none is left to measure with.
     bundle = store.load(tmp_path / "models", "few", 1)
     with pytest.raises(DataInvalid, match="cross-fitted"):
-        evaluation.evaluate(bundle, path, transactions.LABEL, transactions.NORMAL)
+        labelled.evaluate(bundle, path, transactions.LABEL, transactions.NORMAL)
 
 
 def test_contaminated_rows_train_and_what_was_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from benchmarks.tabular import Task, compare
 from service.settings import Settings
 from tests.conftest import FAST, in_process
 from training import config, pipeline
-from training.data import read as data
+from training.data.read import read
 
 PUBLIC = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not PUBLIC.is_dir(), reason=f"the public data sets are not at {PUBLIC}")
@@ -21,7 +21,7 @@ Records = list[dict[str, Any]]
 
 def train(path: Path, out: Path, label: str, normal: str, exclude: list[str]) -> pipeline.Trained:
     settings = FAST | {"fit": {"epochs": 4}, "data": {"label": label, "normal": normal, "exclude": exclude}}
-    return pipeline.train(data.read(path), out, "model", config.build(settings), device="cpu")
+    return pipeline.train(read(path), out, "model", config.build(settings), device="cpu")
 
 
 def records(path: Path, trained: pipeline.Trained, rows: int = 2000) -> Records:

@@ -22,7 +22,7 @@ from training.export.parity import verify_parity
 from training.export.runs import score, session
 from training.network.inference import infer
 from training.network.noise import noise_table
-from training.network.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training.network.scores import LIKELIHOOD_OUTPUTS, ScoringNetwork
 from training.network.vae import VAE
 from training.table.batch import Standardised
 from training.table.components import Components
@@ -36,10 +36,12 @@ def standardised(vae: VAE, rows: int, seed: int) -> Standardised:
 
 
 @pytest.fixture(scope="module")
-def scorer() -> Scorer:
+def scorer() -> ScoringNetwork:
     vae = build(MIXED)
     noise = torch.from_numpy(noise_table(vae.latent_size, 0))[:16]
-    return Scorer(vae, Components(vae, standardised(vae, 3000, 1), standardised(vae, 400, 2), noise, seed=0)).eval()
+    return ScoringNetwork(
+        vae, Components(vae, standardised(vae, 3000, 1), standardised(vae, 400, 2), noise, seed=0)
+    ).eval()
 
 
 @pytest.mark.parametrize("values", [0.0, 1e-6, 0.5, -3.0, 9999.0, 1e4, 1e10, -1e17])
@@ -101,7 +103,7 @@ def test_a_coreset_of_few_points_is_these_and_one_of_equal_points_is_no_failure(
     assert torch.equal(coreset(torch.ones(500, 3), 20, seed=0), torch.ones(20, 3))
 
 
-def test_combined_is_the_mean_of_the_likelihood_and_both_distances(scorer: Scorer) -> None:
+def test_combined_is_the_mean_of_the_likelihood_and_both_distances(scorer: ScoringNetwork) -> None:
     assert scorer.components is not None
     noise = torch.from_numpy(noise_table(scorer.vae.latent_size, 0))[:16]
     batch = standardised(scorer.vae, 50, 7)
@@ -131,7 +133,7 @@ def test_typicality_whitens_what_goes_together() -> None:
     assert across > 2 * along
 
 
-def test_the_graph_scores_as_torch_does_and_every_score_is_an_output(scorer: Scorer) -> None:
+def test_the_graph_scores_as_torch_does_and_every_score_is_an_output(scorer: ScoringNetwork) -> None:
     noise = noise_table(scorer.vae.latent_size, 0)
     graph = session(export(scorer, MIXED).scorer)
     held_out = ordinary(MIXED, 1000, seed=3)
@@ -150,11 +152,11 @@ def test_without_numbers_the_graph_scores_as_torch_does() -> None:
     record = ordinary(schema, 300, seed=1)
     batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in record.items()})
     noise = noise_table(vae.latent_size, 0)
-    scorer = Scorer(vae, Components(vae, batch, batch, torch.from_numpy(noise[:16]), seed=0)).eval()
+    scorer = ScoringNetwork(vae, Components(vae, batch, batch, torch.from_numpy(noise[:16]), seed=0)).eval()
     assert verify_parity(scorer, session(export(scorer, schema).scorer), with_extremes(scorer.vae, record), noise) < 1.0
 
 
-def test_neighbours_do_not_depend_on_the_draws_and_no_score_on_the_batch(scorer: Scorer) -> None:
+def test_neighbours_do_not_depend_on_the_draws_and_no_score_on_the_batch(scorer: ScoringNetwork) -> None:
     noise = noise_table(scorer.vae.latent_size, 0)
     graph = session(export(scorer, MIXED).scorer)
     record = ordinary(MIXED, 64, seed=4)
@@ -165,7 +167,7 @@ def test_neighbours_do_not_depend_on_the_draws_and_no_score_on_the_batch(scorer:
         np.testing.assert_allclose(alone[name], many[name], rtol=1e-3, atol=1e-4)
 
 
-def test_what_lies_further_out_is_stranger_and_never_infinite(scorer: Scorer) -> None:
+def test_what_lies_further_out_is_stranger_and_never_infinite(scorer: ScoringNetwork) -> None:
     noise = torch.from_numpy(noise_table(scorer.vae.latent_size, 0))[:16]
     record = {kind: torch.from_numpy(values) for kind, values in ordinary(MIXED, 1, seed=5).items()}
     found = []
@@ -180,7 +182,7 @@ def test_what_lies_further_out_is_stranger_and_never_infinite(scorer: Scorer) ->
     assert found[1] > found[0]
 
 
-def test_a_record_of_which_all_but_one_field_is_missing_has_every_score(scorer: Scorer) -> None:
+def test_a_record_of_which_all_but_one_field_is_missing_has_every_score(scorer: ScoringNetwork) -> None:
     record = {kind: np.full_like(values, GONE[kind]) for kind, values in ordinary(MIXED, 1, seed=6).items()}
     record["numeric"][0, 0] = 30.0
     tensors = {kind: torch.from_numpy(values) for kind, values in record.items()}

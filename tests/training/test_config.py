@@ -60,10 +60,10 @@ def test_what_does_not_exist_is_named_by_its_place(content: dict[str, object], p
 def test_a_file_that_is_no_toml_is_refused_with_its_name(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     with pytest.raises(ConfigInvalid, match=r"config\.toml"):
-        config.read(path)
+        config.read_toml(path)
     path.write_text("seed = ")
     with pytest.raises(ConfigInvalid, match=r"config\.toml"):
-        config.read(path)
+        config.read_toml(path)
 
 
 def test_a_configuration_survives_its_own_dump() -> None:

@@ -13,8 +13,8 @@ from training.config import TrainingConfig
 from training.data import schema
 from training.data.read import Data
 from training.data.split import Split, split
-from training.fitting import cross_fit, fit
-from training.fitting.fit import Progress
+from training.fitting import checkpoint, cross_fit
+from training.fitting.progress import Progress
 
 TINY = {"network": {"hidden": (8,), "latent_size": 2}, "fit": {"epochs": 3}}
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def test_a_row_far_out_is_strange_to_a_model_that_has_not_seen_it(few: tuple[Dat
 def test_an_interrupted_run_is_taken_up_in_its_fold(
     few: tuple[Data, Split, TrainingConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", -1.0)
     data, parts, settings = few
     fields = schema.infer(data, parts.normal, settings).fields
     whole, _ = cross_fit.scores(data, parts, fields, settings, CPU)

@@ -5,8 +5,8 @@ import torch
 
 from tests.training.test_parity import MIXED, build, ordinary
 from training.network.noise import noise_table
-from training.network.scores import Scorer
-from training.table.explainer import Explainer
+from training.network.scores import ScoringNetwork
+from training.table.explainer import TableExplainer
 
 NAMES = (
     "field_surprisal",
@@ -20,12 +20,12 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def explainer() -> Explainer:
-    return Explainer(build(MIXED), MIXED).eval()
+def explainer() -> TableExplainer:
+    return TableExplainer(build(MIXED), MIXED).eval()
 
 
 @torch.no_grad()
-def explained(explainer: Explainer, record: dict[str, torch.Tensor], samples: int = 16) -> dict[str, torch.Tensor]:
+def explained(explainer: TableExplainer, record: dict[str, torch.Tensor], samples: int = 16) -> dict[str, torch.Tensor]:
     noise = torch.from_numpy(noise_table(explainer.vae.latent_size, 0))[:samples]
     return dict(zip(explainer.names, explainer(record, noise), strict=True))
 
@@ -35,17 +35,17 @@ def records(rows: int = 40) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("samples", [1, 16, 256])
-def test_surprisals_and_kl_add_up_to_the_negative_elbo(explainer: Explainer, samples: int) -> None:
+def test_surprisals_and_kl_add_up_to_the_negative_elbo(explainer: TableExplainer, samples: int) -> None:
     record = records()
     said = explained(explainer, record, samples)
     assert tuple(said) == NAMES
     noise = torch.from_numpy(noise_table(explainer.vae.latent_size, 0))[:samples]
     with torch.no_grad():
-        elbo = Scorer(explainer.vae, None)(record, noise)[1]
+        elbo = ScoringNetwork(explainer.vae, None)(record, noise)[1]
     torch.testing.assert_close(said["field_surprisal"].sum(dim=1) + said["kl"], -elbo, rtol=1e-5, atol=1e-3)
 
 
-def test_what_is_expected_of_a_field_does_not_depend_on_what_it_holds(explainer: Explainer) -> None:
+def test_what_is_expected_of_a_field_does_not_depend_on_what_it_holds(explainer: TableExplainer) -> None:
     record = records()
     changed = {kind: values.clone() for kind, values in record.items()}
     changed["numeric"][:, 0] = 1e6
@@ -63,7 +63,7 @@ def test_what_is_expected_of_a_field_does_not_depend_on_what_it_holds(explainer:
     assert not torch.equal(before["expected_numeric"][:, 1], after["expected_numeric"][:, 1]), "others are looked at"
 
 
-def test_probabilities_of_a_category_add_up_to_one(explainer: Explainer) -> None:
+def test_probabilities_of_a_category_add_up_to_one(explainer: TableExplainer) -> None:
     said = explained(explainer, records())
     sizes = explainer.vae.likelihood.sizes
     for slots in torch.split(said["expected_categorical"], sizes, dim=1):

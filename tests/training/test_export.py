@@ -9,7 +9,7 @@ from tests.training.test_parity import ordinary
 from training import modality
 from training.config import NetworkConfig
 from training.export.onnx import export
-from training.network.scores import Scorer
+from training.network.scores import ScoringNetwork
 from training.table.components import Components
 
 SCHEMA = RecordSchema(
@@ -28,7 +28,7 @@ def graph() -> onnx.GraphProto:
     torch.manual_seed(0)
     vae = modality.of(SCHEMA).vae(NetworkConfig(hidden=(12, 8), latent_size=3)).eval()
     batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in ordinary(SCHEMA, 100).items()})
-    scorer = Scorer(vae, Components(vae, batch, batch, torch.randn(4, 3), seed=0))
+    scorer = ScoringNetwork(vae, Components(vae, batch, batch, torch.randn(4, 3), seed=0))
     return onnx.load_from_string(export(scorer, SCHEMA).scorer).graph
 
 

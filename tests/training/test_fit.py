@@ -11,8 +11,10 @@ from bundle.record.fields import NumericField, RecordSchema
 from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber
-from training.fitting import fit, trimming
-from training.fitting.fit import Fit, Plan, Progress
+from training.fitting import checkpoint, trimming
+from training.fitting.checkpoint import Checkpoint
+from training.fitting.fit import Fit, Plan
+from training.fitting.progress import Progress
 from training.network.importance import importance_weighted
 from training.network.objectives import elbo
 from training.network.vae import VAE
@@ -35,7 +37,7 @@ def batch(vae: VAE, rows: int, seed: int) -> Standardised:
 
 def fitting(
     vae: VAE,
-    checkpoint: Path | None = None,
+    kept_in: Path | None = None,
     epochs: int = 6,
     fingerprint: str = "a",
     patience: int = 20,
@@ -43,8 +45,8 @@ def fitting(
 ) -> Fit:
     config = FitConfig(epochs=epochs, batch_size=32, patience=patience, learning_rate=1e-2)
     parts = batch(vae, 400, 1), batch(vae, 100, 2)
-    options = {"seed": 3, "checkpoint": checkpoint, "fingerprint": fingerprint, "contamination": contamination}
-    return Fit(vae, *parts, ObjectiveConfig(), config, **options)  # type: ignore[arg-type]
+    left = Checkpoint(kept_in, fingerprint)
+    return Fit(vae, *parts, ObjectiveConfig(), config, seed=3, checkpoint=left, contamination=contamination)
 
 
 def weights(vae: VAE) -> list[torch.Tensor]:
@@ -63,7 +65,7 @@ def test_the_elbo_rises_and_the_best_weights_stay() -> None:
     assert best > seen[0].validation_elbo + 0.3
     assert best == max(epoch.validation_elbo for epoch in seen[5:])
     with torch.no_grad():
-        again = elbo(vae, fitted.validation, fitted.validation_noise).bound.double().mean().item()
+        again = elbo(vae, fitted.validation.records, fitted.validation.noise).bound.double().mean().item()
     assert again == pytest.approx(best, abs=1e-6)
 
 
@@ -89,22 +91,22 @@ def interrupt_at(epoch: int) -> Callable[[Progress], None]:
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contamination: float
 ) -> None:
-    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", -1.0)
     whole = model()
     first = fitting(whole, contamination=contamination)
     expected = first.run()
-    checkpoint = tmp_path / "checkpoint" / "last.pt"
+    last = tmp_path / "checkpoint" / "last.pt"
     with pytest.raises(KeyboardInterrupt):
-        fitting(model(), checkpoint, contamination=contamination).run(interrupt_at(3))
+        fitting(model(), last, contamination=contamination).run(interrupt_at(3))
     resumed = model(seed=99)
-    second = fitting(resumed, checkpoint, contamination=contamination)
+    second = fitting(resumed, last, contamination=contamination)
     assert second.resume() == 3
     assert second.run() == expected
     assert same(weights(whole), weights(resumed))
     assert second.history == first.history
     assert [epoch.epoch for epoch in second.history] == [1, 2, 3, 4, 5, 6]
-    second.forget_checkpoint()
-    assert not any(checkpoint.parent.iterdir())
+    second.checkpoint.forget()
+    assert not any(last.parent.iterdir())
 
 
 def test_the_first_epoch_leaves_a_checkpoint_and_forgetting_it_leaves_those_of_others(tmp_path: Path) -> None:
@@ -114,7 +116,7 @@ def test_the_first_epoch_leaves_a_checkpoint_and_forgetting_it_leaves_those_of_o
     with pytest.raises(KeyboardInterrupt):
         fitted.run(interrupt_at(1))
     assert mine.exists()
-    fitted.forget_checkpoint()
+    fitted.checkpoint.forget()
     assert [path.name for path in tmp_path.iterdir()] == ["b.pt"]
 
 
@@ -125,9 +127,9 @@ def test_the_bound_that_stops_the_training_has_the_free_nats_that_training_has()
     fitted = Fit(vae, *parts, objective, FitConfig(epochs=1, batch_size=32), seed=3)
     fitted.run()
     with torch.no_grad():
-        expected = elbo(vae, parts[1], fitted.validation_noise, 0.5, 3.0).bound.mean().item()
-        unpaid = elbo(vae, parts[1], fitted.validation_noise, 0.5).bound.mean().item()
-    assert fitted.best_bound == pytest.approx(expected, rel=1e-5)
+        expected = elbo(vae, parts[1], fitted.validation.noise, 0.5, 3.0).bound.mean().item()
+        unpaid = elbo(vae, parts[1], fitted.validation.noise, 0.5).bound.mean().item()
+    assert fitted.validation.best.bound == pytest.approx(expected, rel=1e-5)
     assert abs(expected - unpaid) > 0.1
 
 
@@ -140,10 +142,10 @@ def test_weighted_objectives_learn_stop_by_their_own_bound_and_count_their_sampl
     best = fitted.run()
     assert best > fitted.history[0].validation_elbo + 0.3
     with torch.no_grad():
-        bound = importance_weighted(vae, parts[1], fitted.validation_noise).bound.mean().item()
-    assert fitted.validation_noise.shape == (100, 5, 2)
-    assert fitted.best_bound == pytest.approx(bound, rel=1e-5)
-    assert fitted.best_bound > best
+        bound = importance_weighted(vae, parts[1], fitted.validation.noise).bound.mean().item()
+    assert fitted.validation.noise.shape == (100, 5, 2)
+    assert fitted.validation.best.bound == pytest.approx(bound, rel=1e-5)
+    assert fitted.validation.best.bound > best
     assert all(1.0 < epoch.effective_samples < 5.0 for epoch in fitted.history)
 
 
@@ -179,19 +181,19 @@ def test_trimmed_anomalies_are_not_learnt() -> None:
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", -1.0)
-    checkpoint = tmp_path / "last.pt"
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", -1.0)
+    last = tmp_path / "last.pt"
     with pytest.raises(ConfigInvalid, match="no checkpoint"):
-        fitting(model(), checkpoint).resume()
-    fitting(model(), checkpoint, epochs=1).run()
+        fitting(model(), last).resume()
+    fitting(model(), last, epochs=1).run()
     with pytest.raises(ConfigInvalid, match="other data or another configuration"):
-        fitting(model(), checkpoint, fingerprint="b").resume()
+        fitting(model(), last, fingerprint="b").resume()
 
 
 def test_a_nan_names_epoch_batch_and_field_and_keeps_what_was_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", -1.0)
     vae = model()
     fitted = fitting(vae, tmp_path / "last.pt")
 
@@ -203,7 +205,7 @@ def test_a_nan_names_epoch_batch_and_field_and_keeps_what_was_good(
         fitted.run(spoil)
     assert all(torch.isfinite(parameter).all() for parameter in vae.parameters())
     assert (tmp_path / "last.pt").exists()
-    assert torch.isfinite(elbo(vae, fitted.validation, fitted.validation_noise).bound).all()
+    assert torch.isfinite(elbo(vae, fitted.validation.records, fitted.validation.noise).bound).all()
 
 
 def test_it_stops_once_the_validation_elbo_no_longer_rises() -> None:
@@ -211,7 +213,7 @@ def test_it_stops_once_the_validation_elbo_no_longer_rises() -> None:
     fitted = fitting(vae, epochs=500, patience=3)
     fitted.run()
     assert fitted.epoch < 500
-    assert fitted.epoch - fitted.best_epoch == 3
+    assert fitted.epoch - fitted.validation.best.epoch == 3
 
 
 @pytest.mark.parametrize(("rows", "batch_size", "epochs"), [(80, 16, 200), (5000, 250, 200), (1_000_000, 512, 10)])

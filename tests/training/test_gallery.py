@@ -1,4 +1,4 @@
-"""Rows of images, by a codec of which everything is known; and codecs of a network and of a bundle's graphs."""
+"""Rows of images, by an encoder and a decoder of which everything is known, and by those of a network and of graphs."""
 
 import io
 
@@ -10,12 +10,13 @@ import torch
 from bundle.contents import explanation
 from bundle.folder import store
 from bundle.record.fields import ImageField, RecordSchema
+from bundle.record.images import Levels
 from tests.conftest import simulate_images
 from training import modality
 from training.config import NetworkConfig
 from training.export import runs
-from training.image import codec, gallery
-from training.image.codec import Codec, Latents, Levels
+from training.image import encoder_decoder, gallery
+from training.image.encoder_decoder import EncoderDecoder, Latents
 from training.pipeline import Trained
 
 
@@ -28,7 +29,7 @@ def expect(latents: Latents) -> Levels:
     return np.rint(latents + 100.0).clip(0, 255).astype(np.uint8).reshape(len(latents), 1, 2, 1)
 
 
-TOY = Codec(encode, expect, latent_size=2, deterministic=False)
+TOY = EncoderDecoder(encode, expect, latent_size=2, deterministic=False)
 IMAGES = np.array([[10, 20], [110, 90], [30, 40], [130, 80]], np.uint8).reshape(4, 1, 2, 1)
 
 
@@ -71,7 +72,7 @@ def test_a_bundles_graphs_expect_what_its_explainer_expects(trained_images: Trai
         runs.session(bundle.files[name]) for name in ("encoder.onnx", "decoder.onnx", explanation.FILE_NAME)
     )
     field = bundle.manifest.record.image[0]
-    graphs = codec.of_graphs(field, encoder, decoder, deterministic=False)
+    graphs = encoder_decoder.of_graphs(field, encoder, decoder, deterministic=False)
     images = simulate_images(20, seed=4)
     # Without noise the explainer's one draw is the posterior's mean.
     noise = np.zeros((1, bundle.manifest.latent_size), np.float32)
@@ -114,7 +115,7 @@ def test_locations_are_logits_or_levels(likelihood: str, locations: list[float],
     field = ImageField.model_validate(
         {"name": "scan", "height": 2, "width": 2, "channels": 1, "likelihood": likelihood}
     )
-    graphs = codec.of_graphs(field, None, Decoder(), deterministic=False)
+    graphs = encoder_decoder.of_graphs(field, None, Decoder(), deterministic=False)
     assert graphs.expect(np.array([locations], np.float32)).ravel().tolist() == levels
 
 
@@ -126,7 +127,7 @@ def test_a_network_keeps_height_width_and_channels_apart() -> None:
         .vae(NetworkConfig(kind="residual", channels=(4,), latent_size=2))
         .eval()
     )
-    network = codec.of_network(vae)
+    network = encoder_decoder.of_network(vae)
     latents = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
     found = network.expect(latents)
     assert found.shape == (3, 8, 12, 3)

@@ -14,16 +14,15 @@ from bundle.record.fields import ImageField, RecordSchema
 from tests.training.with_extremes import with_extremes
 from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
-from training.export import onnx as export
-from training.export import parity, runs
-from training.export.explanations import Explanations
+from training.export import onnx, parity, runs
+from training.export.explainer import ExportedExplainer
 from training.fitting.fit import Fit
 from training.image import contrived
 from training.image.batch import Images
 from training.image.components import ImageComponents
 from training.image.statistics import code_length
 from training.network.noise import noise_table
-from training.network.scores import Scorer
+from training.network.scores import ScoringNetwork
 
 SIZE = 8
 FIELD = ImageField(name="scan", height=SIZE, width=SIZE, channels=1)
@@ -44,7 +43,7 @@ def bars(rows: int, seed: int) -> Levels:
 class Trained(NamedTuple):
     """A model of bars, with everything that is fitted for its scores."""
 
-    scorer: Scorer
+    scorer: ScoringNetwork
     noise: npt.NDArray[np.float32]
     session: onnxruntime.InferenceSession
 
@@ -60,9 +59,9 @@ def trained() -> Trained:
     parts = [Images(torch.from_numpy(bars(rows, seed))) for seed, rows in enumerate((400, 120))]
     Fit(vae, *parts, ObjectiveConfig(), FitConfig(epochs=15, batch_size=32, learning_rate=3e-3), seed=0).run()
     noise = noise_table(vae.latent_size, 0)
-    scorer = Scorer(vae.eval(), ImageComponents(vae, *parts, torch.from_numpy(noise[:4]), 0)).eval()
-    given, free = export.arguments(SCHEMA, vae.latent_size)
-    return Trained(scorer, noise, runs.session(export.to_onnx(scorer, given, scorer.names, free), threads=1))
+    scorer = ScoringNetwork(vae.eval(), ImageComponents(vae, *parts, torch.from_numpy(noise[:4]), 0)).eval()
+    given, free = onnx.arguments(SCHEMA, vae.latent_size)
+    return Trained(scorer, noise, runs.session(onnx.to_onnx(scorer, given, scorer.names, free), threads=1))
 
 
 def test_the_graph_gives_every_score_as_torch_does(trained: Trained) -> None:
@@ -84,9 +83,9 @@ def test_images_that_are_all_the_same_can_be_exported() -> None:
     Fit(vae, *[Images(torch.from_numpy(same))] * 2, ObjectiveConfig(), FitConfig(epochs=1, batch_size=32), seed=0).run()
     noise = noise_table(vae.latent_size, 0)
     components = ImageComponents(vae.eval(), *[Images(torch.from_numpy(same))] * 2, torch.from_numpy(noise[:4]), 0)
-    scorer = Scorer(vae, components).eval()
-    given, free = export.arguments(schema, vae.latent_size)
-    session = runs.session(export.to_onnx(scorer, given, scorer.names, free), threads=1)
+    scorer = ScoringNetwork(vae, components).eval()
+    given, free = onnx.arguments(schema, vae.latent_size)
+    session = runs.session(onnx.to_onnx(scorer, given, scorer.names, free), threads=1)
     assert parity.verify_parity(scorer, session, with_extremes(scorer.vae, {"image": same}), noise) < 1.0
 
 
@@ -120,11 +119,11 @@ def test_a_score_does_not_depend_on_the_batch(trained: Trained) -> None:
 
 
 def test_pixels_of_an_explanation_add_up_to_the_bound(trained: Trained) -> None:
-    explanations = Explanations(trained.scorer.vae, SCHEMA, trained.noise)
+    explainer = ExportedExplainer(trained.scorer.vae, SCHEMA, trained.noise)
     images = bars(12, 15)
     images[0, 2, 3, 0] = 255  # a speck
     images[0, 2, 4, 0] = 0
-    found = explanations.explain({"image": images}, 4)
+    found = explainer.explain({"image": images}, 4)
     elbo = trained.scores(images)["elbo"]
     np.testing.assert_allclose(found["pixel_surprisal"].sum(axis=(1, 2)) + found["kl"], -elbo, rtol=1e-4, atol=0.02)
     np.testing.assert_allclose(found["conditional_surprisal"][:, 0], -elbo, rtol=1e-4, atol=0.02)
@@ -132,8 +131,8 @@ def test_pixels_of_an_explanation_add_up_to_the_bound(trained: Trained) -> None:
     assert found["expected_image"].shape == images.shape
     assert found["expected_image"].min() >= 0
     assert found["expected_image"].max() <= 255
-    assert explanations.verify_parity(contrived.extremes({"image": images})) < 1.0
-    usual = explanations.usual({"image": bars(100, 17)}, 4)
+    assert explainer.verify_parity(contrived.extremes({"image": images})) < 1.0
+    usual = explainer.usual({"image": bars(100, 17)}, 4)
     assert usual.pixels is not None
     assert usual.pixels[0] < usual.pixels[1]
 
@@ -147,10 +146,10 @@ def test_an_autoencoder_gives_its_error_and_its_code() -> None:
     run.run()
     assert run.history[-1].kl == 0.0
     assert run.history[-1].log_likelihood > run.history[0].log_likelihood + 20.0
-    scorer = Scorer(vae.eval(), None).eval()
+    scorer = ScoringNetwork(vae.eval(), None).eval()
     assert [score.name for score in scores_of(SCHEMA, scorer.names)] == ["expected_log_likelihood"]
-    given, free = export.arguments(SCHEMA, vae.latent_size)
-    session = runs.session(export.to_onnx(scorer, given, scorer.names, free), threads=1)
+    given, free = onnx.arguments(SCHEMA, vae.latent_size)
+    session = runs.session(onnx.to_onnx(scorer, given, scorer.names, free), threads=1)
     noise = noise_table(vae.latent_size, 0)
     images = {"image": bars(9, 3)}
     # The noise stays an input, as in every bundle, and has no effect.

@@ -8,13 +8,12 @@ from bundle.record.fields import ImageField, RecordSchema
 from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.errors import ConfigInvalid
-from training.export import onnx as export
-from training.export import runs
+from training.export import onnx, runs
 from training.fitting.fit import Fit
 from training.image.batch import Images
 from training.image.likelihood import ImageLikelihood, ImageParameters
 from training.network.noise import noise_table
-from training.network.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training.network.scores import LIKELIHOOD_OUTPUTS, ScoringNetwork
 from training.network.vae import VAE
 
 KINDS = ("dense", "residual", "fully-convolutional")
@@ -58,9 +57,9 @@ def test_the_graph_scores_as_torch_does(kind: str, likelihood: str) -> None:
     image = field(likelihood, channels=3)
     schema = RecordSchema(fields=(image,))
     vae = model(kind, image).eval()
-    scorer = Scorer(vae, None).eval()
-    given, free = export.arguments(schema, vae.latent_size)
-    session = runs.session(export.to_onnx(scorer, given, scorer.names, free), threads=1)
+    scorer = ScoringNetwork(vae, None).eval()
+    given, free = onnx.arguments(schema, vae.latent_size)
+    session = runs.session(onnx.to_onnx(scorer, given, scorer.names, free), threads=1)
     random = np.random.default_rng(0)
     extremes = np.stack([np.zeros(image.shape), np.full(image.shape, 255), random.integers(0, 256, image.shape)])
     records = {"image": np.concatenate([extremes.astype(np.uint8), bars(6, 3)])}

@@ -21,7 +21,7 @@ from training import modality
 from training.config import NetworkConfig
 from training.network.noise import noise_table
 from training.network.objectives import elbo
-from training.network.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training.network.scores import LIKELIHOOD_OUTPUTS, ScoringNetwork
 from training.network.vae import VAE
 from training.table.batch import BOUND
 
@@ -105,7 +105,7 @@ def records(count: int, seed: int) -> Array:
 
 @torch.no_grad()
 def scores(vae: VAE, values: Array, noise: npt.NDArray[np.float32]) -> dict[str, Array]:
-    outputs = Scorer(vae, None)({"numeric": torch.from_numpy(values)}, torch.from_numpy(noise).double())
+    outputs = ScoringNetwork(vae, None)({"numeric": torch.from_numpy(values)}, torch.from_numpy(noise).double())
     return dict(zip(LIKELIHOOD_OUTPUTS, (output.numpy() for output in outputs), strict=True))
 
 

@@ -24,7 +24,7 @@ from training.export.onnx import Graphs, export
 from training.export.parity import largest_term
 from training.export.runs import score, session
 from training.network.noise import noise_table
-from training.network.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training.network.scores import LIKELIHOOD_OUTPUTS, ScoringNetwork
 from training.network.vae import VAE
 
 Record = dict[str, npt.NDArray[Any]]
@@ -81,7 +81,7 @@ class Exported:
 
     @classmethod
     def of(cls, schema: RecordSchema, vae: VAE) -> "Exported":
-        graphs = export(Scorer(vae, None), schema)
+        graphs = export(ScoringNetwork(vae, None), schema)
         sessions = (session(graph, threads=1) for graph in (graphs.scorer, graphs.encoder, graphs.decoder))
         return cls(schema, vae, graphs, *sessions, noise_table(vae.latent_size, 0))
 
@@ -92,7 +92,7 @@ class Exported:
     @torch.no_grad()
     def in_torch(self, record: Record, samples: int) -> Scores:
         tensors = {kind: torch.from_numpy(values) for kind, values in record.items()}
-        outputs = Scorer(self.vae, None)(tensors, torch.from_numpy(self.noise[:samples]))
+        outputs = ScoringNetwork(self.vae, None)(tensors, torch.from_numpy(self.noise[:samples]))
         return {name: output.double().numpy() for name, output in zip(LIKELIHOOD_OUTPUTS, outputs, strict=True)}
 
 

@@ -14,7 +14,7 @@ from training import config, pipeline
 from training.data import transactions
 from training.errors import ConfigInvalid
 from training.fitting import words
-from training.fitting.fit import Progress
+from training.fitting.progress import Progress
 
 TINY = {"network": {"hidden": (8,), "latent_size": 2}, "fit": {"epochs": 2}}
 SETTINGS = config.build(

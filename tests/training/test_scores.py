@@ -21,7 +21,7 @@ from training.config import NetworkConfig
 from training.export.parity import largest_term
 from training.network.noise import noise_table
 from training.network.objectives import log_likelihood
-from training.network.scores import LIKELIHOOD_OUTPUTS, Decoder, Encoder, Scorer, log_mean_exp
+from training.network.scores import LIKELIHOOD_OUTPUTS, Decoder, Encoder, ScoringNetwork, log_mean_exp
 from training.network.vae import VAE
 
 PROPERTY = settings(deadline=None, derandomize=True, database=None, max_examples=150)
@@ -83,7 +83,7 @@ OF_LIKELIHOOD = [score for score in TABLE_SCORES if score.output in LIKELIHOOD_O
 
 @torch.no_grad()
 def scores(vae: VAE, record: Arrays, noise: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float64]]:
-    outputs = Scorer(vae, None)(
+    outputs = ScoringNetwork(vae, None)(
         {kind: torch.from_numpy(values) for kind, values in record.items()}, torch.from_numpy(noise)
     )
     return {name: output.double().numpy() for name, output in zip(LIKELIHOOD_OUTPUTS, outputs, strict=True)}

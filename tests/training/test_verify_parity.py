@@ -16,7 +16,7 @@ from tests.training.with_extremes import with_extremes
 from training.errors import ParityFailed
 from training.export import parity
 from training.export.parity import verify_parity
-from training.network.scores import LIKELIHOOD_OUTPUTS, Scorer
+from training.network.scores import LIKELIHOOD_OUTPUTS, ScoringNetwork
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def held_out() -> Record:
 def test_the_exported_graph_passes_within_the_tolerance(mixed: Exported) -> None:
     watched = Watched(mixed.scorer)
     share = verify_parity(
-        Scorer(mixed.vae, None), watched, with_extremes(mixed.vae, ordinary(MIXED, 1000)), mixed.noise
+        ScoringNetwork(mixed.vae, None), watched, with_extremes(mixed.vae, ordinary(MIXED, 1000)), mixed.noise
     )  # type: ignore[arg-type]
     assert 0.0 <= share < 1.0
     shapes = {(len(feeds["numeric"]), len(feeds["noise"])) for feeds in watched.seen}
@@ -62,9 +62,9 @@ def test_ordinary_records_are_compared_however_few_fit_in_a_run(
     monkeypatch.setattr(parity, "_LARGEST_RUN", 1)
     far_off = Watched(mixed.scorer, lambda outputs: [values + np.float32(0.1) for values in outputs])
     with pytest.raises(ParityFailed, match="apart"):
-        verify_parity(Scorer(mixed.vae, None), far_off, with_extremes(mixed.vae, held_out), mixed.noise)  # type: ignore[arg-type]
+        verify_parity(ScoringNetwork(mixed.vae, None), far_off, with_extremes(mixed.vae, held_out), mixed.noise)  # type: ignore[arg-type]
     watched = Watched(mixed.scorer)
-    verify_parity(Scorer(mixed.vae, None), watched, with_extremes(mixed.vae, held_out), mixed.noise)  # type: ignore[arg-type]
+    verify_parity(ScoringNetwork(mixed.vae, None), watched, with_extremes(mixed.vae, held_out), mixed.noise)  # type: ignore[arg-type]
     assert {len(feeds["numeric"]) for feeds in watched.seen} == {1}
 
 
@@ -77,7 +77,7 @@ def test_other_weights_fail_however_little_they_differ(
         getattr(moved, module)[-1].bias[0] += change
     for other in (moved, build(MIXED, seed=1)):
         with pytest.raises(ParityFailed, match="apart"):
-            verify_parity(Scorer(other, None), mixed.scorer, with_extremes(mixed.vae, held_out), mixed.noise)
+            verify_parity(ScoringNetwork(other, None), mixed.scorer, with_extremes(mixed.vae, held_out), mixed.noise)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -89,7 +89,10 @@ def test_a_score_that_is_no_number_fails(mixed: Exported, held_out: Record, outp
 
     with pytest.raises(ParityFailed, match=LIKELIHOOD_OUTPUTS[output]):
         verify_parity(
-            Scorer(mixed.vae, None), Watched(mixed.scorer, spoil), with_extremes(mixed.vae, held_out), mixed.noise
+            ScoringNetwork(mixed.vae, None),
+            Watched(mixed.scorer, spoil),
+            with_extremes(mixed.vae, held_out),
+            mixed.noise,
         )  # type: ignore[arg-type]
 
 
@@ -97,7 +100,7 @@ def test_parity_is_checked_a_million_deviations_out_and_with_one_field_alone(mix
     # As with epoch seconds, a million of these deviations from zero is where the values are anyhow.
     held_out["numeric"][:, 1] = 1.7e9 + 1.7e3 * np.random.default_rng(0).standard_normal(100)
     watched = Watched(mixed.scorer)
-    verify_parity(Scorer(mixed.vae, None), watched, with_extremes(mixed.vae, held_out), mixed.noise)  # type: ignore[arg-type]
+    verify_parity(ScoringNetwork(mixed.vae, None), watched, with_extremes(mixed.vae, held_out), mixed.noise)  # type: ignore[arg-type]
     seen = {kind: np.concatenate([feeds[kind] for feeds in watched.seen]) for kind in MIXED.dtypes}
     usual, spread = np.nanmean(held_out["numeric"], axis=0), np.nanstd(held_out["numeric"], axis=0)
     assert (np.nanmax(np.abs(seen["numeric"] - usual) / spread, axis=0) > 0.8e6).all()
@@ -108,4 +111,7 @@ def test_parity_is_checked_a_million_deviations_out_and_with_one_field_alone(mix
 @pytest.mark.parametrize("value", [np.nan, 1.7e308, -1.7e308, 5e-324])
 def test_no_column_of_finite_or_missing_values_is_an_obstacle(mixed: Exported, held_out: Record, value: float) -> None:
     held_out["numeric"][:, 2] = value
-    assert verify_parity(Scorer(mixed.vae, None), mixed.scorer, with_extremes(mixed.vae, held_out), mixed.noise) < 1.0
+    assert (
+        verify_parity(ScoringNetwork(mixed.vae, None), mixed.scorer, with_extremes(mixed.vae, held_out), mixed.noise)
+        < 1.0
+    )

@@ -11,14 +11,12 @@ from PIL import Image, UnidentifiedImageError
 from bundle.record import image_folder
 from bundle.record.fields import ImageField
 from bundle.record.image_folder import FILE
-from bundle.record.images import FORMATS, NotAnImage, from_file
+from bundle.record.images import FORMATS, Levels, NotAnImage, from_file
 from training.errors import DataInvalid
 
 COLUMN = "image"
 LABEL = "label"
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3, "CMYK": 3}
-
-Levels = npt.NDArray[np.uint8]
 
 
 def column(images: Levels) -> pa.ChunkedArray:

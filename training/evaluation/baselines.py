@@ -12,8 +12,10 @@ Features = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 Detector = Callable[[Features], npt.NDArray[np.float64]]
 
 NEIGHBOURS = 5
-_MOST_ROWS = 50_000  # of which the neighbours are looked for, ...
-_MOST_NUMBERS = 2**25  # ... and numbers in them: 10 922 images of 32 x 32 x 3
+_MOST_ROWS = 50_000
+"""Rows of which the neighbours are looked for."""
+_MOST_NUMBERS = 2**25
+"""Numbers in these rows: 10 922 images of 32 x 32 x 3."""
 _WIDE = 256
 """Columns from which the components are those of the covariance matrix: it takes neither a copy of the rows nor much
 longer for many of them, and what single precision loses there is far below the components that are kept."""

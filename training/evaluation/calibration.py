@@ -16,7 +16,7 @@ from training.export import runs
 from training.fitting import cross_fit, thinning
 
 
-def of(scores: cross_fit.Scores, config: TrainingConfig) -> Calibration:
+def calibrate(scores: cross_fit.Scores, config: TrainingConfig) -> Calibration:
     """Of the held-out rows that are presumed normal, the same for every score."""
     by = thinning.score({name for name, _ in scores})
     normal = thinning.presumed_normal(scores[by, config.scoring.samples], config.data.contamination)

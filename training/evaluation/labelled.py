@@ -12,12 +12,14 @@ from bundle.folder.store import Bundle
 from bundle.record.fields import ImageField
 from training.config import DataConfig, build
 from training.data import image_files, schema, split
-from training.data import read as files
-from training.data.read import Data, Rows
+from training.data.read import Data, Rows, read
 from training.errors import DataInvalid
 from training.evaluation import baselines
 from training.evaluation.measures import Measure, measures
 from training.export import runs
+
+Scores = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+"""By detector, (n,) scores of normal rows and (m,) of anomalies, higher = stranger."""
 
 _SHARE = 0.5  # of the normal rows of another file than the training's, for the baselines
 
@@ -50,7 +52,7 @@ class Evaluation:
     fitted_on: int
     trained_on: int
     absent: tuple[str, ...]
-    scores: dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+    scores: Scores
     baselines: int
     measures: dict[str, dict[str, Measure]]
 
@@ -73,13 +75,45 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
         DataInvalid: The file cannot be read, none of the fields is a column, a value does not fit its field, or there
             are no anomalies.
     """
-    manifest, facts = bundle.manifest, bundle.manifest.training
-    data, absent = read(bundle, path)
-    rows, anomalies = split.by_label(data.table, DataConfig(label=label, normal=normal))
-    labelled = anomalies.size
-    if not anomalies.size:
-        raise DataInvalid(f"{path}: every row with a {label!r} is {normal}, so there are no anomalies to be found")
-    known, fresh, anomalies = unseen(bundle, data, rows, anomalies)
+    data, absent = read_records(bundle, path)
+    rows = _rows(bundle, data, path, DataConfig(label=label, normal=normal))
+    of_bundle = _bundle_scores(bundle, data, rows)
+    scores = of_bundle | _baseline_scores(bundle, data, rows)
+    return Evaluation(
+        name=bundle.name,
+        version=bundle.version,
+        data=data.name,
+        anomaly_score=bundle.manifest.anomaly_score,
+        normal=rows.normal.size,
+        anomalies=rows.anomalies.size,
+        fitted_on=rows.known.size,
+        trained_on=rows.trained_on,
+        absent=absent,
+        scores=scores,
+        baselines=len(scores) - len(of_bundle),
+        measures={name: measures(*found) for name, found in scores.items()},
+    )
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """Rows of a file by what they serve, and how many anomalies are left out because the network has seen them."""
+
+    known: Rows
+    normal: Rows
+    anomalies: Rows
+    trained_on: int
+
+
+def _rows(bundle: Bundle, data: Data, path: Path, labels: DataConfig) -> _Labelled:
+    """Normal rows for the baselines to be fitted on, and normal rows and anomalies that nothing was fitted on."""
+    facts = bundle.manifest.training
+    rows, labelled = split.by_label(data.table, labels)
+    if not labelled.size:
+        raise DataInvalid(
+            f"{path}: every row with a {labels.label!r} is {labels.normal}, so there are no anomalies to be found"
+        )
+    known, fresh, anomalies = unseen(bundle, data, rows, labelled)
     if not anomalies.size:
         raise DataInvalid(f"{path}: the bundle was trained on all of its labelled anomalies; give another file")
     if data.sha256 != facts.data_sha256:
@@ -88,39 +122,39 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
         known, fresh = np.sort(shuffled[:half]), np.sort(shuffled[half:])
     if min(known.size, fresh.size) < 2:
         raise DataInvalid(f"{path}: {rows.size} normal rows are too few to fit on some and to test on others")
+    return _Labelled(known, fresh, anomalies, labelled.size - anomalies.size)
 
+
+def _bundle_scores(bundle: Bundle, data: Data, rows: _Labelled) -> Scores:
+    """The bundle's own scores of normal rows and of anomalies."""
+    manifest = bundle.manifest
     noise = contents.noise(bundle)[: manifest.samples]
     session = runs.session(bundle.files["scorer.onnx"])
-
-    def of_bundle(wanted: Rows) -> dict[str, npt.NDArray[np.float64]]:
-        outputs = runs.score(session, schema.tensors(manifest.record, data, wanted), noise)
-        return {each.name: each.sign * outputs[each.output].astype(np.float64) for each in manifest.scores}
-
-    def features(wanted: Rows) -> baselines.Features:
-        return baselines.features(manifest.record, schema.tensors(manifest.record, data, wanted))
-
-    usual, strange = of_bundle(fresh), of_bundle(anomalies)
-    scores = {each: (usual[each], strange[each]) for each in usual}
-    fresh_features, anomalous_features = features(fresh), features(anomalies)
-    for name, detector in baselines.fit(features(known), facts.seed).items():
-        scores[name] = detector(fresh_features), detector(anomalous_features)
-    return Evaluation(
-        name=bundle.name,
-        version=bundle.version,
-        data=data.name,
-        anomaly_score=manifest.anomaly_score,
-        normal=fresh.size,
-        anomalies=anomalies.size,
-        fitted_on=known.size,
-        trained_on=labelled - anomalies.size,
-        absent=absent,
-        scores=scores,
-        baselines=len(scores) - len(usual),
-        measures={name: measures(*found) for name, found in scores.items()},
+    usual, strange = (
+        runs.score(session, schema.tensors(manifest.record, data, wanted), noise)
+        for wanted in (rows.normal, rows.anomalies)
     )
+    return {
+        each.name: (
+            each.sign * usual[each.output].astype(np.float64),
+            each.sign * strange[each.output].astype(np.float64),
+        )
+        for each in manifest.scores
+    }
 
 
-def read(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
+def _baseline_scores(bundle: Bundle, data: Data, rows: _Labelled) -> Scores:
+    """The baselines' scores of the same rows, once they are fitted on others."""
+    record = bundle.manifest.record
+    usual, strange, known = (
+        baselines.features(record, schema.tensors(record, data, wanted))
+        for wanted in (rows.normal, rows.anomalies, rows.known)
+    )
+    fitted = baselines.fit(known, bundle.manifest.training.seed)
+    return {name: (detector(usual), detector(strange)) for name, detector in fitted.items()}
+
+
+def read_records(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
     """A file of records, and which of the bundle's fields are no column of it.
 
     Raises:
@@ -128,7 +162,7 @@ def read(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
         DataInvalid: It cannot be read, none of the fields is a column, or its images are no such images.
     """
     record = bundle.manifest.record
-    data = files.read(path, [field.name for field in record.categorical])
+    data = read(path, [field.name for field in record.categorical])
     absent = tuple(record.absent(data.table.column_names))
     if len(absent) == len(record.names):
         raise DataInvalid(f"{path}: none of the model's fields is a column: {', '.join(absent)}")

@@ -13,7 +13,7 @@ from bundle.record.fields import RecordSchema
 from training.config import DataConfig
 from training.data import schema, split
 from training.errors import ConfigInvalid, DataInvalid
-from training.evaluation import labelled as evaluation
+from training.evaluation import labelled
 from training.export import runs
 from training.export.runs import pieces
 from training.network.batch import Record
@@ -100,9 +100,9 @@ def measure(
     scorer = runs.session(bundle.files["scorer.onnx"])
     if _OUTPUT not in {output.name for output in scorer.get_outputs()}:
         raise ConfigInvalid(f"{bundle.name} is a deterministic autoencoder, which gives records no likelihood")
-    data, _ = evaluation.read(bundle, path)
+    data, _ = labelled.read_records(bundle, path)
     rows, anomalies = split.by_label(data.table, DataConfig(label=label, normal=normal))
-    _, rows, anomalies = evaluation.unseen(bundle, data, rows, anomalies)
+    _, rows, anomalies = labelled.unseen(bundle, data, rows, anomalies)
     if not rows.size:
         raise DataInvalid(f"{path}: the bundle was trained on all of its normal rows; give another file")
     found = {}

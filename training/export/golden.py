@@ -12,7 +12,7 @@ from training import modality
 from training.data.read import Data
 from training.data.split import Split
 from training.export import parity, runs
-from training.export.explanations import Explanations
+from training.export.explainer import ExportedExplainer
 from training.network.vae import VAE
 
 _NORMAL, _ANOMALIES = 6, 2
@@ -20,10 +20,10 @@ _SAMPLES = (1, 16, 256)
 _EXPLAINED_SAMPLES = 16
 
 
-def golden(
+def choose_and_replay(
     vae: VAE,
     scorer: Any,
-    explanations: Explanations,
+    explainer: ExportedExplainer,
     record: RecordSchema,
     data: Data,
     parts: Split,
@@ -34,7 +34,7 @@ def golden(
     Args:
         vae: The trained model.
         scorer: A session of `scorer.onnx`.
-        explanations: The exported explainer.
+        explainer: The exported explainer.
         record: The bundle's fields.
         data: The table.
         parts: Which of its rows served what.
@@ -50,7 +50,7 @@ def golden(
             expected = {name: plain(values[index]) for name, values in outputs.items()}
             cases.append(GoldenCase(record=each, samples=samples, expected=expected, tolerance=float(allowed[index])))
     explained = [case for case in cases if case.samples == _EXPLAINED_SAMPLES]
-    return Golden(cases=tuple(cases), explained=explanations.golden(explained, tensors))
+    return Golden(cases=tuple(cases), explained=explainer.golden(explained, tensors))
 
 
 def _raw(record: RecordSchema, data: Data, parts: Split) -> list[dict[str, Any] | list[Any]]:

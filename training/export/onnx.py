@@ -10,7 +10,7 @@ from torch import nn
 from bundle.record.fields import RecordSchema
 from training.export import architecture
 from training.export.template import filled, template
-from training.network.scores import Decoder, Encoder, Scorer
+from training.network.scores import Decoder, Encoder, ScoringNetwork
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Graphs:
     decoder: bytes
 
 
-def export(scorer: Scorer, schema: RecordSchema) -> Graphs:
+def export(scorer: ScoringNetwork, schema: RecordSchema) -> Graphs:
     """Export the scorer, the encoder and the decoder; batch and number of draws stay free.
 
     Args:

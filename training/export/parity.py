@@ -13,7 +13,7 @@ from training.errors import ParityFailed
 from training.export.runs import Outputs, as_torch, pieces, run_with_torch, score
 from training.network.batch import Record
 from training.network.inference import records_a_pass
-from training.network.scores import Scorer
+from training.network.scores import ScoringNetwork
 from training.network.vae import VAE
 
 PARITY_BATCHES = (1, 2, 1000)
@@ -44,7 +44,7 @@ def largest_term(vae: VAE, record: Record, noise: npt.NDArray[np.float32]) -> np
 
 
 def verify_parity(
-    scorer: Scorer, session: onnxruntime.InferenceSession, every: Record, noise: npt.NDArray[np.float32]
+    scorer: ScoringNetwork, session: onnxruntime.InferenceSession, every: Record, noise: npt.NDArray[np.float32]
 ) -> float:
     """Compare ONNX Runtime with torch, on held-out records and on extreme ones made from them.
 

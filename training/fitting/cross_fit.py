@@ -1,7 +1,8 @@
 """Calibration of few records: each is scored by a model that has not seen it, so that none need be spared."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,29 +10,28 @@ import numpy.typing as npt
 import torch
 
 from bundle.contents.manifest import SAMPLE_COUNTS
-from bundle.record.fields import RecordSchema
+from bundle.record.fields import RecordSchema, Tensors
 from training.config import FieldConfig, TrainingConfig
 from training.data import schema
 from training.data.read import Data, Rows
 from training.data.split import Split, set_aside
-from training.fitting import model as models
 from training.fitting import trimming
-from training.fitting.fit import Progress
+from training.fitting.model import Model, fit
+from training.fitting.progress import EpochCallback
 
-Report = Callable[[Progress], None]
 Scores = dict[tuple[str, int], npt.NDArray[np.float32]]
 
 
 def scores(
     data: Data,
     parts: Split,
-    fields: Iterable[FieldConfig],
+    fields: Sequence[FieldConfig],
     config: TrainingConfig,
     target: torch.device,
     *,
     folder: Path | None = None,
     resume: bool = False,
-    report: Report = lambda progress: None,
+    report: EpochCallback = lambda progress: None,
 ) -> tuple[Scores, Callable[[], None]]:
     """Every normal record's anomaly scores by the model of its fold.
 
@@ -62,29 +62,19 @@ def scores(
         Vovk 2015, "Cross-conformal predictors", section 3; Barber et al. 2021, "Predictive inference with the
         jackknife+", for how far off such scores can be.
     """
-    pooled: dict[tuple[str, int], list[npt.NDArray[np.float32]]] = {}
-    fitted: list[models.Model] = []
-    fields = tuple(fields)
-    for number, fold in enumerate(parts.folds, start=1):
+    found: list[Scores] = []
+    fitted: list[Model] = []
+    for number in range(1, len(parts.folds) + 1):
         record, train, validation = _prepare(data, parts, number, fields, config)
         name = f"fold {number} of {len(parts.folds)}"
         given = (data, record, train, validation, config, target)
-        model = models.fit(*given, folder=folder, resume=resume, part=name, report=_as_part(name, report))
-        fitted.append(model)
-        tensors = schema.tensors(record, data, fold)
-        for samples in SAMPLE_COUNTS:
-            for score, values in model.anomaly_scores(tensors, samples).items():
-                pooled.setdefault((score, samples), []).append(values)
-
-    def forget() -> None:
-        for model in fitted:
-            model.forget_checkpoint()
-
-    return {key: np.concatenate(values) for key, values in pooled.items()}, forget
+        fitted.append(fit(*given, folder=folder, resume=resume, part=name, report=_as_part(name, report)))
+        found.append(_every_score(fitted[-1], schema.tensors(record, data, parts.folds[number - 1])))
+    return _pooled(found), partial(_forget_checkpoints, fitted)
 
 
 def _prepare(
-    data: Data, parts: Split, number: int, fields: tuple[FieldConfig, ...], config: TrainingConfig
+    data: Data, parts: Split, number: int, fields: Sequence[FieldConfig], config: TrainingConfig
 ) -> tuple[RecordSchema, Rows, Rows]:
     """What a fold's model is trained with: all rows that are not its own."""
     others = np.setdiff1d(parts.normal, parts.folds[number - 1])
@@ -92,5 +82,24 @@ def _prepare(
     return trimming.prepare(data, train, validation, fields, config)
 
 
-def _as_part(name: str, report: Report) -> Report:
+def _every_score(model: Model, tensors: Tensors) -> Scores:
+    """A fold's scores by its model, with every number of draws."""
+    return {
+        (score, samples): values
+        for samples in SAMPLE_COUNTS
+        for score, values in model.anomaly_scores(tensors, samples).items()
+    }
+
+
+def _pooled(found: list[Scores]) -> Scores:
+    """Each score of all folds, one fold after the other."""
+    return {key: np.concatenate([of_fold[key] for of_fold in found]) for key in found[0]}
+
+
+def _forget_checkpoints(fitted: list[Model]) -> None:
+    for model in fitted:
+        model.forget_checkpoint()
+
+
+def _as_part(name: str, report: EpochCallback) -> EpochCallback:
     return lambda progress: report(replace(progress, part=name))

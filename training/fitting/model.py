@@ -1,7 +1,5 @@
 """A model: the trained network, and with it everything else that is fitted on training and validation rows."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from bundle.contents.scores import Score, scores_of
 from bundle.record.fields import RecordSchema
@@ -16,11 +15,13 @@ from training import modality
 from training.config import TrainingConfig
 from training.data import schema
 from training.data.read import Data, Rows
-from training.fitting.fit import Fit, Progress
+from training.fitting.checkpoint import Checkpoint
+from training.fitting.fit import Fit
+from training.fitting.progress import EpochCallback, Progress
 from training.network.batch import Batch
 from training.network.inference import records_a_pass
 from training.network.noise import noise_table
-from training.network.scores import Scorer
+from training.network.scores import ScoringNetwork
 from training.network.vae import VAE
 
 _CPU = torch.device("cpu")
@@ -41,7 +42,7 @@ class Model:
         forget_checkpoint: To be called once the model is safe elsewhere.
     """
 
-    scorer: Scorer
+    scorer: ScoringNetwork
     scores: tuple[Score, ...]
     noise: npt.NDArray[np.float32]
     validation_elbo: float
@@ -83,7 +84,7 @@ def fit(
     folder: Path | None = None,
     resume: bool = False,
     part: str = "",
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: EpochCallback = lambda progress: None,
 ) -> Model:
     """Train a network on some rows, and fit the scores that are made with it.
 
@@ -107,38 +108,34 @@ def fit(
         OSError: A checkpoint cannot be written.
     """
     torch.manual_seed(config.seed)
-    kind = modality.of(record)
-    vae = kind.vae(config.network, deterministic=config.objective.kind == "autoencoder")
-
-    batches = (
-        _standardised(vae, record, data, train, target),
-        _standardised(vae, record, data, validation, target),
-    )
-    made_from = json.dumps([data.sha256, config.model_dump(mode="json"), *([part] if part else [])], sort_keys=True)
-    fingerprint = hashlib.sha256(made_from.encode()).hexdigest()
+    vae = modality.of(record).vae(config.network, deterministic=config.objective.kind == "autoencoder")
+    # Before the model moves: it standardises where it was built.
+    trained_on, stopped_by = (_standardised(vae, record, data, rows, target) for rows in (train, validation))
     run = Fit(
         vae.to(target),
-        *batches,
+        trained_on,
+        stopped_by,
         config.objective,
         config.fit,
         seed=config.seed,
-        # Runs of one name may go on side by side, each with its own.
-        checkpoint=None if folder is None else folder / f".checkpoint-{fingerprint[:16]}.pt",
-        fingerprint=fingerprint,
+        checkpoint=Checkpoint.of(folder, data, config, part),
         contamination=config.data.contamination,
     )
-    if resume and not (part and not run.has_checkpoint):
+    if resume and not (part and not run.checkpoint.exists):
         run.resume()
     validation_elbo = run.run(report)
-    kept = run.kept().to(_CPU)
-    vae = vae.cpu().eval()
     noise = noise_table(vae.latent_size, config.seed)
-    drawn = torch.from_numpy(noise[: config.scoring.samples])
-    held_out = run.validation.to(_CPU)
-    others = None if vae.deterministic else kind.other_scores(vae, kept, held_out, drawn, config.seed)
-    scorer = Scorer(vae, others).eval()
+    scorer = _scorer(run, record, torch.from_numpy(noise[: config.scoring.samples]), config.seed)
     scores = scores_of(record, scorer.names)
-    return Model(scorer, scores, noise, validation_elbo, tuple(run.history), run.forget_checkpoint)
+    return Model(scorer, scores, noise, validation_elbo, tuple(run.history), run.checkpoint.forget)
+
+
+def _scorer(run: Fit, record: RecordSchema, noise: Tensor, seed: int) -> ScoringNetwork:
+    """The trained network on the CPU, and with it the scores that are fitted on the rows that it was trained with."""
+    kept, held_out = run.kept().to(_CPU), run.validation.records.to(_CPU)
+    vae = run.vae.cpu().eval()
+    others = None if vae.deterministic else modality.of(record).other_scores(vae, kept, held_out, noise, seed)
+    return ScoringNetwork(vae, others).eval()
 
 
 def _standardised(vae: VAE, record: RecordSchema, data: Data, rows: Rows, target: torch.device) -> Batch:

@@ -11,11 +11,11 @@ from training.data.read import Rows
 Values = npt.NDArray[np.float64]
 
 _BODY = 0.3
-"""The strangest rows, as a share, whose lower part tells how fast the scores of normal records thin out, ..."""
+"""The strangest rows, as a share. The lower part of them tells how fast the scores of normal records thin out."""
 _CLEAN = 1.5
-"""... namely what lies below so many times the share of anomalies from the top, ..."""
+"""That part begins below so many times the share of anomalies, counted from the strangest row."""
 _NARROWEST = 0.15
-"""... and this share of the rows at least."""
+"""That part holds at least this share of the rows."""
 _SLACK = 8.0
 """Times as many normal rows as the exponential has may be in the tail: tails of real tables are that much heavier."""
 _STEPS = 60

@@ -4,7 +4,7 @@ from bundle.record.fields import RecordSchema
 from training.config import TrainingConfig
 from training.data.read import Rows
 from training.data.split import Split
-from training.fitting.fit import Progress
+from training.fitting.progress import Progress
 
 _FEW_SAMPLES, _FEW_OF_DRAWS = 1.5, 0.05
 """Effective samples, and their share of the draws, below which a weighted objective is warned about."""

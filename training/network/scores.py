@@ -36,7 +36,7 @@ class OtherScores(Protocol):
         """Each score of B records, (B,) in the order of `names`."""
 
 
-class Scorer(nn.Module):
+class ScoringNetwork(nn.Module):
     """Every score of a record; the hot path.
 
     Args:

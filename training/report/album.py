@@ -45,22 +45,24 @@ def write(exploration: Exploration) -> bytes:
     Args:
         exploration: The model and the data; the same give the same bytes.
     """
-    manifest, codec, images = exploration.manifest, exploration.codec, exploration.data.images
+    manifest, encoder_decoder, images = exploration.manifest, exploration.encoder_decoder, exploration.data.images
     sets = [each for each in (exploration.data, exploration.other) if each is not None]
-    imagined = [] if codec.deterministic else [imagery.samples(codec, manifest.training.seed)]
+    imagined = [] if encoder_decoder.deterministic else [imagery.samples(encoder_decoder, manifest.training.seed)]
     if len(images) > 1:
-        imagined.append(imagery.interpolations(codec, images))
+        imagined.append(imagery.interpolations(encoder_decoder, images))
     return template.render(
         _TEMPLATE,
         name=exploration.name,
         manifest=manifest,
         facts=_facts(exploration),
-        deterministic=codec.deterministic,
+        deterministic=encoder_decoder.deterministic,
         explained=exploration.likelihood,
         compared=exploration.other is not None,
         reconstructions=[_reconstructions(exploration, each) for each in sets],
         imagined=imagined,
-        traversals=[] if codec.deterministic else [imagery.traversals(codec, images[0], exploration.kl)],
+        traversals=[]
+        if encoder_decoder.deterministic
+        else [imagery.traversals(encoder_decoder, images[0], exploration.kl)],
         scores=_scores(exploration),
         strangest=[(wording.shown(each.name), len(each.images), _strangest(exploration, each)) for each in sets],
     )
@@ -92,7 +94,7 @@ def _said_of(exploration: Exploration, images: ImageSet) -> str:
 
 
 def _reconstructions(exploration: Exploration, images: ImageSet) -> Panel:
-    panel = imagery.reconstructions(exploration.codec, images.images)
+    panel = imagery.reconstructions(exploration.encoder_decoder, images.images)
     shown = f"{min(imagery.SHOWN, len(images.images))} of {images.found:,} images. {panel.caption}"
     return Panel(wording.shown(images.name), shown, panel.picture)
 

@@ -19,8 +19,8 @@ from training.data.read import Data, Rows
 from training.data.split import Split
 from training.export.runs import Outputs
 from training.fitting import thinning
-from training.fitting.fit import Progress
 from training.fitting.model import Model
+from training.fitting.progress import Progress
 from training.network.inference import records_a_pass
 from training.network.vae import VAE
 from training.table.batch import Standardised

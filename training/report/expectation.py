@@ -14,7 +14,7 @@ _LARGEST_RUN = 2**24  # numbers in the widest layer of one run
 
 
 class Expectation:
-    """Computes, for a field at a time, what `training.table.explainer.Explainer` computes for all at once.
+    """Computes, for a field at a time, what `training.table.explainer.TableExplainer` computes for all at once.
 
     All at once takes as many passes through the network as there are fields, for every record: too many to show a
     dozen of a thousand.

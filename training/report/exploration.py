@@ -16,14 +16,15 @@ from bundle.contents.manifest import Manifest
 from bundle.folder import contents
 from bundle.folder.store import Bundle
 from bundle.record import image_folder
+from bundle.record.images import Levels
 from training.config import DataConfig, build
 from training.data import schema, split
 from training.data.read import Data, Rows
 from training.errors import ConfigInvalid
-from training.evaluation import labelled as evaluation
+from training.evaluation import labelled
 from training.export import runs
-from training.image import codec
-from training.image.codec import Codec, Levels
+from training.image import encoder_decoder
+from training.image.encoder_decoder import EncoderDecoder
 from training.network.posterior import Posterior, kl_by_dimension
 
 _ENCODED = 256
@@ -67,7 +68,7 @@ class Exploration:
         name: The model's name.
         version: The model's version.
         manifest: The bundle's.
-        codec: The bundle's encoder and decoder.
+        encoder_decoder: The bundle's encoder and decoder.
         calibration: The bundle's.
         kl: (K,) mean KL over the data by latent dimension, in nats; 0 of an autoencoder, which has none.
         data: The images.
@@ -78,7 +79,7 @@ class Exploration:
     name: str
     version: int
     manifest: Manifest
-    codec: Codec
+    encoder_decoder: EncoderDecoder
     calibration: Calibration
     kl: npt.NDArray[np.float64]
     data: ImageSet
@@ -88,7 +89,7 @@ class Exploration:
     @property
     def likelihood(self) -> str:
         """Name of the score that is the model's objective, negated: the ELBO's, or an autoencoder's only one."""
-        return "expected_log_likelihood" if self.codec.deterministic else "elbo"
+        return "expected_log_likelihood" if self.encoder_decoder.deterministic else "elbo"
 
     def threshold(self, score: str) -> float:
         """The value of a score above which an image is flagged at the bundle's false-alarm rate."""
@@ -148,7 +149,9 @@ def explore(bundle: Bundle, path: Path, other: Path | None, most: int, say: Say 
         name=bundle.name,
         version=bundle.version,
         manifest=manifest,
-        codec=codec.of_graphs(manifest.record.image[0], encoder, sessions["decoder.onnx"], deterministic=deterministic),
+        encoder_decoder=encoder_decoder.of_graphs(
+            manifest.record.image[0], encoder, sessions["decoder.onnx"], deterministic=deterministic
+        ),
         calibration=contents.calibration(bundle),
         kl=np.zeros(manifest.latent_size) if deterministic else _kl(encoder, sets[0].images),
         data=sets[0],
@@ -160,11 +163,11 @@ def explore(bundle: Bundle, path: Path, other: Path | None, most: int, say: Say 
 def _images(bundle: Bundle, path: Path, most: int) -> ImageSet:
     """Images of a file that the bundle has not seen, still without scores."""
     facts = bundle.manifest.training
-    data, _ = evaluation.read(bundle, path)
+    data, _ = labelled.read_records(bundle, path)
     held_out = data.sha256 == facts.data_sha256
     labels = build(dict(facts.config)).data if held_out else DataConfig()
     normal, _ = split.by_label(data.table, labels)
-    _, unseen, _ = evaluation.unseen(bundle, data, normal, normal[:0])
+    _, unseen, _ = labelled.unseen(bundle, data, normal, normal[:0])
     # In random order, because the first ones are shown, and a folder's stand in the order of their labels.
     rows = np.random.default_rng(facts.seed).permutation(unseen)[:most]
     images = schema.tensors(bundle.manifest.record, data, rows)["image"].astype(np.uint8, copy=False)

@@ -10,47 +10,49 @@ from markupsafe import Markup
 from PIL import Image
 
 from bundle.contents.explanation import Explanations
+from bundle.record.images import Levels
 from training.image import gallery
-from training.image.codec import Codec, Levels
+from training.image.encoder_decoder import EncoderDecoder
 from training.report import wording
 from training.report.panel import Panel
 
 SHOWN = 12
-"""Images beside their reconstructions, ..."""
+"""Most images that are shown beside their reconstructions."""
 SAMPLES = (4, 12)
-"""... rows and columns of samples of the prior, ..."""
+"""Rows and columns of samples of the prior."""
 DIMENSIONS = 10
-"""... and latent dimensions that are traversed, most."""
+"""Most latent dimensions that are traversed."""
 PAIRS = 4
+"""Most pairs of images that are interpolated."""
 
 _GAP = 4
-"""Between images, and ..."""
+"""Between images, in pixels."""
 _LEAST_WIDTH = 720
-"""... how wide a picture is at least, so that one of few pixels is not blurred where it is shown; both in pixels."""
+"""A picture's least width, in pixels: a narrower one would be blurred where it is shown."""
 
 
-def panels(codec: Codec, images: Levels, kl: npt.NDArray[np.float64], seed: int) -> list[Panel]:
+def panels(encoder_decoder: EncoderDecoder, images: Levels, kl: npt.NDArray[np.float64], seed: int) -> list[Panel]:
     """Everything that can be shown of a model by some images.
 
     Args:
-        codec: The model.
+        encoder_decoder: The model.
         images: (n, H, W, C) that it was not trained on; the first ones are shown.
         kl: (K,) mean KL of each latent dimension, in nats.
         seed: Of the samples.
     """
-    shown = [reconstructions(codec, images)]
-    if not codec.deterministic:
-        shown.append(samples(codec, seed))
+    shown = [reconstructions(encoder_decoder, images)]
+    if not encoder_decoder.deterministic:
+        shown.append(samples(encoder_decoder, seed))
     if len(images) > 1:
-        shown.append(interpolations(codec, images))
-    if not codec.deterministic:
-        shown.append(traversals(codec, images[0], kl))
+        shown.append(interpolations(encoder_decoder, images))
+    if not encoder_decoder.deterministic:
+        shown.append(traversals(encoder_decoder, images[0], kl))
     return shown
 
 
-def reconstructions(codec: Codec, images: Levels) -> Panel:
+def reconstructions(encoder_decoder: EncoderDecoder, images: Levels) -> Panel:
     """The first images, and below each what the decoder expects."""
-    rows = gallery.reconstructions(codec, images[:SHOWN])
+    rows = gallery.reconstructions(encoder_decoder, images[:SHOWN])
     return Panel(
         "Reconstructions",
         "Images above what the decoder expects of each: what is lost there is noise to the model.",
@@ -58,20 +60,20 @@ def reconstructions(codec: Codec, images: Levels) -> Panel:
     )
 
 
-def samples(codec: Codec, seed: int) -> Panel:
+def samples(encoder_decoder: EncoderDecoder, seed: int) -> Panel:
     """Images of latents drawn from the prior."""
     return Panel(
         "Samples",
         "Latents drawn from the prior, decoded: they look like normal images as far as the latent is used as it should "
         "be.",
-        picture(gallery.samples(codec, *SAMPLES, seed), "Images that the model imagines"),
+        picture(gallery.samples(encoder_decoder, *SAMPLES, seed), "Images that the model imagines"),
     )
 
 
-def interpolations(codec: Codec, images: Levels) -> Panel:
+def interpolations(encoder_decoder: EncoderDecoder, images: Levels) -> Panel:
     """From each of the first images to one of those after them, through the latent space."""
     pairs = min(PAIRS, len(images) // 2)
-    rows = gallery.interpolations(codec, images[:pairs], images[pairs : 2 * pairs])
+    rows = gallery.interpolations(encoder_decoder, images[:pairs], images[pairs : 2 * pairs])
     return Panel(
         "Interpolations",
         "From one image to another along a line through the latent space, both ends reconstructed.",
@@ -79,10 +81,10 @@ def interpolations(codec: Codec, images: Levels) -> Panel:
     )
 
 
-def traversals(codec: Codec, image: Levels, kl: npt.NDArray[np.float64]) -> Panel:
+def traversals(encoder_decoder: EncoderDecoder, image: Levels, kl: npt.NDArray[np.float64]) -> Panel:
     """An image (H, W, C) with each latent dimension moved, those of the most KL (K,) first."""
     dimensions = np.argsort(-kl, kind="stable")[:DIMENSIONS]
-    rows = gallery.traversals(codec, image, dimensions)
+    rows = gallery.traversals(encoder_decoder, image, dimensions)
     words = [(f"dimension {each + 1}", f"{wording.nats(float(kl[each]))} nats") for each in dimensions.tolist()]
     these = "all" if len(words) == kl.size else f"{len(words)} of {kl.size}"
     return Panel(

@@ -8,7 +8,7 @@ import numpy as np
 from training import config
 from training.config import ObjectiveConfig
 from training.evaluation.measures import detection
-from training.image import codec
+from training.image import encoder_decoder
 from training.report import field_fit, imagery, latent, normal, pictures, strangest, template, wording
 from training.report.evidence import Evidence
 from training.report.false_alarms import Check, check
@@ -217,7 +217,7 @@ def _gallery(evidence: Evidence) -> list[Panel]:
     images, seed = evidence.held_out.tensors["image"], evidence.manifest.training.seed
     # Some at random, because a folder's stand in the order of their labels.
     chosen = np.random.default_rng(seed).permutation(len(images))[: imagery.SHOWN]
-    return imagery.panels(codec.of_network(evidence.vae), images[chosen], evidence.kl.mean(axis=0), seed)
+    return imagery.panels(encoder_decoder.of_network(evidence.vae), images[chosen], evidence.kl.mean(axis=0), seed)
 
 
 def _fits(evidence: Evidence) -> list[Panel]:

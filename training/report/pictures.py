@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from training.fitting.fit import Progress
+from training.fitting.progress import Progress
 from training.report.false_alarms import P_VALUE_BINS, Check
 from training.report.field_fit import FieldFit
 from training.report.figures import COLOURS, INK

@@ -12,7 +12,7 @@ from training.table.batch import BOUND
 from training.table.likelihood import Parameters
 
 
-class Explainer(nn.Module):
+class TableExplainer(nn.Module):
     """The surprisal of each field, by itself and given the others, and the value that the others lead to expect.
 
     Args:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from bundle.contents.calibration import Calibration
-from bundle.contents.explanation import usual as usual_surprisal
 from bundle.contents.manifest import CalibrationSummary, Manifest, TrainingFacts
 from bundle.contents.reference import references
 from bundle.contents.scores import TABLE_SCORES
@@ -20,10 +19,10 @@ from training.data import schema
 from training.data.split import split
 from training.export import runs
 from training.export.runs import Outputs
-from training.fitting import model as models
+from training.fitting.model import fit
 from training.report import evidence
 from training.report.evidence import Evidence
-from training.table.explainer import Explainer
+from training.table.explainer import TableExplainer
 
 TINY = {"network": {"hidden": (8,), "latent_size": 2}, "fit": {"epochs": 2}}
 HOSTILE = "<script>alert('x')</script>"
@@ -34,7 +33,7 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
     given, data = config.build(settings), as_data(table)
     parts = split(data, given.data, given.scoring.false_alarm_rate, given.seed)
     record = schema.fit(data, parts.train, pipeline.choose_fields(data, parts, given, lambda line: None), given)
-    model = models.fit(data, record, parts.train, parts.validation, given, torch.device("cpu"))
+    model = fit(data, record, parts.train, parts.validation, given, torch.device("cpu"))
     noise = torch.from_numpy(model.noise[: given.scoring.samples])
 
     @torch.no_grad()
@@ -42,7 +41,7 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
         outputs = model.scorer({kind: torch.from_numpy(values) for kind, values in tensors.items()}, noise)
         return {name: output.numpy() for name, output in zip(model.scorer.names, outputs, strict=True)}
 
-    explainer = Explainer(model.scorer.vae, record).eval()
+    explainer = TableExplainer(model.scorer.vae, record).eval()
 
     def explain(tensors: Tensors) -> Outputs:
         return runs.run_with_torch(explainer, tensors, noise.numpy(), 64)
@@ -61,7 +60,7 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
         samples=samples,
         false_alarm_rate=given.scoring.false_alarm_rate,
         calibration=CalibrationSummary(records=calibration.records, thresholds={str(samples): limit}),
-        usual_surprisal=usual_surprisal(record, held_out, explain(held_out)),
+        usual_surprisal=usual(record, held_out, explain(held_out)),
         training=TrainingFacts(
             data=data.name,
             data_sha256=data.sha256,

@@ -15,10 +15,10 @@ from bundle.folder.store import Bundle
 from tests.conftest import simulate_images, table_of_images
 from tests.training.report.test_page import Reader
 from training.config import build
-from training.data import read as files
 from training.data import split
+from training.data.read import read
 from training.errors import ConfigInvalid, DataInvalid
-from training.evaluation import labelled as evaluation
+from training.evaluation import labelled
 from training.evaluation.measures import detection
 from training.pipeline import Trained
 from training.report import album, exploration, imagery
@@ -63,7 +63,7 @@ def assert_sound(content: bytes, pictures: int, charts: int = 2) -> Reader:
 
 
 def test_every_section_shows_what_it_should(explored: Exploration) -> None:
-    dimensions = explored.codec.latent_size
+    dimensions = explored.encoder_decoder.latent_size
     reader = assert_sound(album.write(explored), pictures=2 + 2 + dimensions + 2 * album.STRANGEST)
     assert "usual.npz: 120 images, " in reader.text
     assert "strange.npz: 50 images, " in reader.text
@@ -80,10 +80,10 @@ def test_every_section_shows_what_it_should(explored: Exploration) -> None:
 def test_the_strangest_images_are_those_of_the_highest_scores(trained_images: Trained, folder: Path) -> None:
     bundle = load(trained_images)
     found = exploration.explore(bundle, folder / "usual.npz", None, 2000)
-    data, _ = evaluation.read(bundle, folder / "usual.npz")
+    data, _ = labelled.read_records(bundle, folder / "usual.npz")
     scores = found.data.scores["combined"]
     names = [found.data.names[place] for place in np.argsort(-scores, kind="stable")[: album.STRANGEST]]
-    reader = assert_sound(album.write(found), pictures=1 + 2 + found.codec.latent_size + album.STRANGEST)
+    reader = assert_sound(album.write(found), pictures=1 + 2 + found.encoder_decoder.latent_size + album.STRANGEST)
     places = [reader.text.index(f"{name} score") for name in names]
     assert places == sorted(places)
     assert f"score {scores.max():.4g}, p-value" in reader.text
@@ -105,7 +105,7 @@ def test_of_the_training_file_only_images_that_nothing_was_fitted_on_are_shown(
     bundle = load(trained_images)
     path = tmp_path / "scans.parquet"
     pyarrow.parquet.write_table(table_of_images(1200, 60, seed=1), path)
-    data = files.read(path)
+    data = read(path)
     facts = bundle.manifest.training.model_copy(update={"data_sha256": data.sha256})
     bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"training": facts}))
     said: list[str] = []
@@ -135,7 +135,7 @@ def test_an_autoencoder_has_nothing_to_draw_from(trained_autoencoder: Trained, f
 
 def test_one_image_is_enough(trained_images: Trained, folder: Path) -> None:
     found = exploration.explore(load(trained_images), folder / "one.npz", None, 2000)
-    reader = assert_sound(album.write(found), pictures=1 + 1 + found.codec.latent_size + 1)
+    reader = assert_sound(album.write(found), pictures=1 + 1 + found.encoder_decoder.latent_size + 1)
     assert "one.npz: 1 image, " in reader.text
     assert "Interpolations" not in reader.text
 
@@ -146,7 +146,7 @@ def test_markup_in_names_of_files_stays_text(trained_images: Trained, tmp_path: 
     for place, levels in enumerate(simulate_images(3, seed=8)):
         Image.fromarray(levels[..., 0]).save(folder / f"<i>{place}.png")
     found = exploration.explore(load(trained_images), folder, None, 2000)
-    reader = assert_sound(album.write(found), pictures=1 + 2 + found.codec.latent_size + 3)
+    reader = assert_sound(album.write(found), pictures=1 + 2 + found.encoder_decoder.latent_size + 3)
     assert "<b>scans: 3 images" in reader.text
     assert all(f"<i>{place}.png" in reader.text for place in range(3))
 
@@ -174,7 +174,7 @@ def test_other_images_than_the_models_are_refused(trained_images: Trained, train
     with pytest.raises(DataInvalid, match="9 wide and 8 high, grey; those of the model are 8 wide and 8 high, grey"):
         exploration.explore(bundle, tmp_path / "large.npz", None, 2000)
     with pytest.raises(DataInvalid, match="8 wide and 8 high, RGB"):
-        evaluation.evaluate(bundle, tmp_path / "colour.npz", "y", "0")
+        labelled.evaluate(bundle, tmp_path / "colour.npz", "y", "0")
     with pytest.raises(DataInvalid, match="images are expected"):
         exploration.explore(bundle, tmp_path / "text.csv", None, 2000)
     with pytest.raises(ConfigInvalid, match="no such file"):

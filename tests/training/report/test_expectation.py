@@ -8,7 +8,7 @@ from tests.training.test_parity import MIXED, build, ordinary
 from training.network.noise import noise_table
 from training.network.vae import VAE
 from training.report.expectation import Expectation
-from training.table.explainer import Explainer
+from training.table.explainer import TableExplainer
 
 ROWS = 40
 
@@ -20,7 +20,7 @@ def vae() -> VAE:
 
 @pytest.fixture(scope="module")
 def said(vae: VAE) -> dict[str, torch.Tensor]:
-    explainer = Explainer(vae, MIXED).eval()
+    explainer = TableExplainer(vae, MIXED).eval()
     with torch.no_grad():
         return dict(zip(explainer.names, explainer(records(), torch.from_numpy(noise(vae))), strict=True))
 

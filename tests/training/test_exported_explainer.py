@@ -11,11 +11,11 @@ from tests.training.test_parity import MIXED, build, ordinary
 from tests.training.with_extremes import with_extremes
 from training.errors import ParityFailed
 from training.export import explanations
-from training.export.explanations import Explanations
+from training.export.explainer import ExportedExplainer
 from training.network.noise import noise_table
 from training.network.posterior import Posterior, kl_to_prior
 from training.network.vae import VAE
-from training.table.explainer import Explainer
+from training.table.explainer import TableExplainer
 
 NOISE = noise_table(3, 0)
 
@@ -26,23 +26,23 @@ def vae() -> VAE:
 
 
 @pytest.fixture(scope="module")
-def exported(vae: VAE) -> Explanations:
-    return Explanations(vae, MIXED, NOISE)
+def exported(vae: VAE) -> ExportedExplainer:
+    return ExportedExplainer(vae, MIXED, NOISE)
 
 
-def test_the_exported_graph_explains_as_the_network_does(exported: Explanations) -> None:
+def test_the_exported_graph_explains_as_the_network_does(exported: ExportedExplainer) -> None:
     assert 0.0 <= exported.verify_parity(with_extremes(exported._explainer.vae, ordinary(MIXED, 60))) < 1.0
 
 
-def test_another_network_fails(exported: Explanations) -> None:
-    other = Explanations.__new__(Explanations)
-    other.__dict__.update(exported.__dict__ | {"_explainer": Explainer(build(MIXED, seed=1).eval(), MIXED).eval()})
+def test_another_network_fails(exported: ExportedExplainer) -> None:
+    other = ExportedExplainer.__new__(ExportedExplainer)
+    other.__dict__.update(exported.__dict__ | {"_explainer": TableExplainer(build(MIXED, seed=1).eval(), MIXED).eval()})
     with pytest.raises(ParityFailed, match="apart"):
         other.verify_parity(with_extremes(exported._explainer.vae, ordinary(MIXED, 10)))
 
 
 def test_ordinary_records_are_compared_however_few_fit_in_a_run(
-    exported: Explanations, monkeypatch: pytest.MonkeyPatch
+    exported: ExportedExplainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record far out may be off by thousands of nats."""
     monkeypatch.setattr(explanations, "_LARGEST_RUN", 1)
@@ -50,13 +50,13 @@ def test_ordinary_records_are_compared_however_few_fit_in_a_run(
     def far_off(*given: Any, **options: Any) -> Any:
         return {name: values + np.float32(0.1) for name, values in exported.explain(*given, **options).items()}
 
-    other = Explanations.__new__(Explanations)
+    other = ExportedExplainer.__new__(ExportedExplainer)
     other.__dict__.update(exported.__dict__ | {"explain": far_off})
     with pytest.raises(ParityFailed, match="apart"):
         other.verify_parity(with_extremes(exported._explainer.vae, ordinary(MIXED, 10)))
 
 
-def test_a_record_is_explained_alike_alone_and_in_a_batch(exported: Explanations) -> None:
+def test_a_record_is_explained_alike_alone_and_in_a_batch(exported: ExportedExplainer) -> None:
     record = ordinary(MIXED, 9)
     together, alone = exported.explain(record, 16), exported.explain(record, 16, rows=1)
     for name, values in together.items():
@@ -66,7 +66,7 @@ def test_a_record_is_explained_alike_alone_and_in_a_batch(exported: Explanations
 @torch.no_grad()
 def test_the_surprisal_given_the_others_is_what_the_elbo_gains_without_the_field(vae: VAE) -> None:
     record = {kind: torch.from_numpy(values) for kind, values in ordinary(MIXED, 5, seed=4).items()}
-    explainer, noise = Explainer(vae, MIXED).eval(), torch.from_numpy(NOISE[:8])
+    explainer, noise = TableExplainer(vae, MIXED).eval(), torch.from_numpy(NOISE[:8])
     said = dict(zip(explainer.names, explainer(record, noise), strict=True))
     elbo = -(said["field_surprisal"].sum(dim=1) + said["kl"])
     batch = vae.standardise(record)
@@ -86,7 +86,7 @@ def test_a_wide_table_decodes_hidden_fields_at_the_posteriors_mean_alone() -> No
         fields=tuple(NumericField(name=f"x{i}", missing_rate=0.1, mean=0.0, scale=1.0) for i in range(150))
     )
     vae = build(many).eval()
-    explainer = Explainer(vae, many).eval()
+    explainer = TableExplainer(vae, many).eval()
     assert explainer.wide
     record = {"numeric": torch.zeros(2, 150, dtype=torch.float64)}
     few, more = (

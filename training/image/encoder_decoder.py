@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from bundle.record.fields import ImageField
+from bundle.record.images import Levels
 from training.image.batch import Images
 from training.image.likelihood import ImageLikelihood, ImageParameters
 from training.network.vae import VAE
 
-Levels = npt.NDArray[np.uint8]
 Latents = npt.NDArray[np.float32]
 
 
-class Codec(NamedTuple):
+class EncoderDecoder(NamedTuple):
     """What pictures of a model are made with, be it the network that was trained or the graphs of a bundle.
 
     Args:
@@ -34,7 +34,7 @@ class Codec(NamedTuple):
     deterministic: bool
 
 
-def of_network(vae: VAE) -> Codec:
+def of_network(vae: VAE) -> EncoderDecoder:
     """The functions of a trained network of images, on the CPU."""
 
     @torch.no_grad()
@@ -47,7 +47,7 @@ def of_network(vae: VAE) -> Codec:
     def expect(latents: Latents) -> Levels:
         return _levels(vae.likelihood, vae.decode(torch.from_numpy(latents)))
 
-    return Codec(encode, expect, vae.latent_size, vae.deterministic)
+    return EncoderDecoder(encode, expect, vae.latent_size, vae.deterministic)
 
 
 def of_graphs(
@@ -56,7 +56,7 @@ def of_graphs(
     decoder: onnxruntime.InferenceSession,
     *,
     deterministic: bool,
-) -> Codec:
+) -> EncoderDecoder:
     """The functions of a bundle.
 
     Args:
@@ -76,7 +76,7 @@ def of_graphs(
         given = decoder.run(["image_location", "image_log_scale"], {latent.name: latents})
         return _levels(likelihood, ImageParameters(*map(torch.from_numpy, given)))
 
-    return Codec(encode, expect, latent.shape[1], deterministic)
+    return EncoderDecoder(encode, expect, latent.shape[1], deterministic)
 
 
 def _levels(likelihood: ImageLikelihood, parameters: ImageParameters) -> Levels:

@@ -11,8 +11,7 @@ from bundle.contents.golden import GoldenCase, plain, tolerance
 from bundle.contents.usual_surprisal import UsualSurprisal
 from bundle.record.fields import RecordSchema
 from training import modality
-from training.export import onnx as export
-from training.export import parity, runs
+from training.export import onnx, parity, runs
 from training.export.parity import PARITY_SAMPLES
 from training.export.runs import Outputs
 from training.network.batch import Record
@@ -29,8 +28,8 @@ _MAGNIFIED = 1e-4
 rounds, and where a field that decides much is hidden, terms of other fields are thousands of nats."""
 
 
-class Explanations:
-    """The exported explainer of one model.
+class ExportedExplainer:
+    """One model's `explainer.onnx`, beside the network that it was made of.
 
     Args:
         vae: The trained model, on the CPU.
@@ -43,8 +42,8 @@ class Explanations:
         self._explainer = explainer.eval()
         self._schema = schema
         self._noise = noise
-        given, free = export.arguments(schema, vae.latent_size)
-        self.graph = export.to_onnx(self._explainer, given, self._explainer.names, free)
+        given, free = onnx.arguments(schema, vae.latent_size)
+        self.graph = onnx.to_onnx(self._explainer, given, self._explainer.names, free)
         """The bytes of `explainer.onnx`."""
         self.session = runs.session(self.graph)
 
@@ -60,7 +59,7 @@ class Explanations:
             rows: Records in one run; by default what suits a run.
 
         Returns:
-            See `Explainer.forward`; B rows each.
+            See `TableExplainer.forward` and `ImageExplainer.forward`; B rows each.
         """
         step = rows or max(1, _LARGEST_RUN // self._numbers(samples))
         return runs.score(session or self.session, record, self._noise[:samples], rows_a_run=step)

@@ -1,0 +1,84 @@
+"""The objective that is configured, of one model; and records in passes that fit the memory."""
+
+import torch
+from torch import Tensor
+
+from training.config import ObjectiveConfig
+from training.fitting.trimming import likeliest
+from training.network.batch import Batch
+from training.network.importance import doubly_reparameterised, forward_kl, importance_weighted
+from training.network.inference import records_a_pass
+from training.network.objectives import Terms, elbo
+from training.network.vae import VAE
+
+_ROWS, _NUMBERS = 4096, 2**26
+"""Records in one pass, and numbers in the widest layer of it: 256 MiB."""
+
+
+class Objective:
+    """What the optimiser maximises, of one model.
+
+    Args:
+        vae: The model.
+        config: Kind, draws, weights and warm-up.
+    """
+
+    def __init__(self, vae: VAE, config: ObjectiveConfig) -> None:
+        self.vae = vae
+        self.config = config
+
+    @property
+    def draws_of_bound(self) -> int:
+        """Draws a record that its bound is of: a bound of several is one of as many where it stops the training."""
+        return 1 if self.config.kind in ("elbo", "autoencoder") else self.config.draws
+
+    def terms(self, batch: Batch, noise: Tensor, warmth: float) -> Terms:
+        """The terms of B records.
+
+        Args:
+            batch: B records.
+            noise: eps, (B, L, K) float32.
+            warmth: Share of its weight that the KL has; grows to 1 while it warms up.
+        """
+        match self.config.kind:
+            case "elbo":
+                beta, capacity = self.config.beta, self.config.capacity
+                if capacity is None:
+                    return elbo(self.vae, batch, noise, beta * warmth, self.config.free_nats)
+                return elbo(self.vae, batch, noise, beta, capacity=capacity * warmth)
+            case "autoencoder":
+                return elbo(self.vae, batch, noise)
+            case "importance-weighted":
+                return importance_weighted(self.vae, batch, noise, warmth)
+            case "doubly-reparameterised":
+                return doubly_reparameterised(self.vae, batch, noise, warmth)
+            case "forward-kl":
+                return forward_kl(self.vae, batch, noise, warmth)
+
+
+def passes(vae: VAE, places: Tensor, draws: int) -> tuple[Tensor, ...]:
+    """Places of records (n,), cut into those of one pass each with so many draws a record."""
+    pieces: tuple[Tensor, ...] = torch.split(places, min(_ROWS, records_a_pass(vae, draws, _NUMBERS)))
+    return pieces
+
+
+def batch_at(records: Batch, places: Tensor, device: torch.device) -> Batch:
+    """The records at some places (B,), on a device."""
+    return records.take(places.to(records.device)).to(device)
+
+
+@torch.no_grad()
+def likeliest_records(vae: VAE, records: Batch, noise: Tensor, left_out: float) -> Tensor:
+    """Places, in order, of all but the given share of records, those whose ELBO is the lowest.
+
+    Args:
+        vae: The model.
+        records: n records.
+        noise: eps, (n, L, K) float32, where the model is.
+        left_out: The share.
+    """
+    every = torch.arange(records.rows, device=noise.device)
+    bounds = [
+        elbo(vae, batch_at(records, places, noise.device), noise[places]).bound for places in passes(vae, every, 1)
+    ]
+    return likeliest(torch.cat(bounds), left_out)

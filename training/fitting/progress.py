@@ -1,0 +1,36 @@
+"""What a run tells of each epoch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One finished epoch; the terms are means over records, in nats.
+
+    Args:
+        epoch: From 1.
+        epochs: How many there will be at most.
+        log_likelihood: Of the training records (the reconstruction term).
+        kl: Of the training records.
+        validation_elbo: Of the held-out records.
+        validation_kl: Of the held-out records.
+        best: Whether that is the best so far.
+        part: Of which of several models, in words; empty where there is one.
+        effective_samples: Draws of a training record, of the objective's, that carry its weight; all of them where
+            draws are not weighted.
+    """
+
+    epoch: int
+    epochs: int
+    log_likelihood: float
+    kl: float
+    validation_elbo: float
+    validation_kl: float
+    best: bool
+    part: str = ""
+    effective_samples: float = 1.0
+
+
+EpochCallback = Callable[[Progress], None]
+"""Called after every epoch."""
