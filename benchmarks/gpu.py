@@ -40,7 +40,7 @@ from bundle.record.fields import NumericField, RecordSchema
 from service.engine.device import DeviceUnavailable
 from service.engine.scorer import Scorer
 from training.config import NetworkConfig
-from training.export.onnx import export
+from training.export.graphs import export
 from training.network.noise import noise_table
 from training.network.scores import LIKELIHOOD_OUTPUTS, ScoringNetwork
 from training import modality

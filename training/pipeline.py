@@ -27,10 +27,10 @@ from training.data.read import Data, Rows
 from training.data.split import Split, split
 from training.errors import ConfigInvalid
 from training.evaluation.calibration import calibrate, detection, presumed_normal, summary
-from training.export import onnx, parity, runs
+from training.export import graphs, parity, runs
 from training.export.explainer import ExportedExplainer
 from training.export.golden import choose_and_replay
-from training.export.onnx import Graphs
+from training.export.graphs import Graphs
 from training.fitting import cross_fit, trimming, words
 from training.fitting.model import Model, fit
 from training.fitting.progress import EpochCallback
@@ -200,14 +200,14 @@ def _fit(run: _Run, prepared: _Prepared) -> Model:
 def _export(run: _Run, prepared: _Prepared, model: Model) -> _Exported:
     run.say("exporting to ONNX and comparing with torch")
     record, parts, vae = prepared.record, prepared.parts, model.scorer.vae
-    graphs = onnx.export(model.scorer, record)
-    scorer = runs.session(graphs.scorer)
+    exported = graphs.export(model.scorer, record)
+    scorer = runs.session(exported.scorer)
     held_out = schema.tensors(record, run.data, parts.calibration if parts.calibration.size else parts.validation)
     explainer = ExportedExplainer(vae, record, model.noise)
     every = modality.of(record).extremes(vae, held_out)
     worst = max(parity.verify_parity(model.scorer, scorer, every, model.noise), explainer.verify_parity(every))
     run.say(f"ONNX Runtime and torch agree to within {worst:.1%} of the tolerance; calibrating")
-    return _Exported(graphs, scorer, explainer, held_out)
+    return _Exported(exported, scorer, explainer, held_out)
 
 
 def _calibrate(run: _Run, prepared: _Prepared, model: Model, exported: _Exported) -> _Calibrated:

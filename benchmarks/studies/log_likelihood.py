@@ -27,7 +27,7 @@ from benchmarks.studies.markdown import show
 from bundle.record.fields import ImageField, RecordSchema
 from training import config, modality
 from training.evaluation.log_likelihood import log_likelihoods
-from training.export import onnx, runs
+from training.export import graphs, runs
 from training.fitting.fit import Fit
 from training.image.batch import HALF, Images
 from training.network.scores import ScoringNetwork
@@ -168,7 +168,7 @@ def main() -> None:
             started = time.perf_counter()
             vae, record, run = fit(digits, draws, budget, arguments)
             seconds = time.perf_counter() - started
-            graph = onnx.export(ScoringNetwork(vae, None).eval(), record).scorer
+            graph = graphs.export(ScoringNetwork(vae, None).eval(), record).scorer
             session = runs.session(graph, torch.get_num_threads())
             bounds = {
                 samples: -log_likelihoods(session, {"image": test}, vae.latent_size, samples, arguments.seed)

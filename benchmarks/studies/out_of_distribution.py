@@ -30,7 +30,7 @@ from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.markdown import show
 from bundle.record.fields import RecordSchema
 from training.evaluation.measures import detection, measures
-from training.export import onnx, runs
+from training.export import graphs, runs
 from training.fitting.model import Model
 
 Levels = npt.NDArray[np.uint8]
@@ -121,7 +121,7 @@ def sets(name: str, arguments: Arguments) -> tuple[Levels, dict[str, Levels]]:
 
 def scored(fitted: Model, record: RecordSchema, images: dict[str, Levels], most: int) -> dict[str, Scores]:
     """Every score of every set by the exported graph, higher = stranger."""
-    session = runs.session(onnx.export(fitted.scorer, record).scorer, torch.get_num_threads())
+    session = runs.session(graphs.export(fitted.scorer, record).scorer, torch.get_num_threads())
     signs = {each.name: (each.output, each.sign) for each in fitted.scores}
     found: dict[str, dict[str, npt.NDArray[np.float64]]] = {}
     for name, levels in images.items():

@@ -17,7 +17,7 @@ from training.detectors.coreset import coreset
 from training.detectors.neighbours import SOFTENING, Neighbours
 from training.detectors.robust_scale import RobustScale, asinh
 from training.detectors.typicality import Typicality
-from training.export.onnx import export
+from training.export.graphs import export
 from training.export.parity import verify_parity
 from training.export.runs import score, session
 from training.network.inference import infer

@@ -8,7 +8,7 @@ from bundle.record.fields import BooleanField, CategoricalField, NumericField, R
 from tests.training.test_parity import ordinary
 from training import modality
 from training.config import NetworkConfig
-from training.export.onnx import export
+from training.export.graphs import export
 from training.network.scores import ScoringNetwork
 from training.table.components import Components
 

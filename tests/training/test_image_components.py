@@ -14,7 +14,7 @@ from bundle.record.fields import ImageField, RecordSchema
 from tests.training.with_extremes import with_extremes
 from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
-from training.export import onnx, parity, runs
+from training.export import graphs, parity, runs
 from training.export.explainer import ExportedExplainer
 from training.fitting.fit import Fit
 from training.image import contrived
@@ -60,8 +60,8 @@ def trained() -> Trained:
     Fit(vae, *parts, ObjectiveConfig(), FitConfig(epochs=15, batch_size=32, learning_rate=3e-3), seed=0).run()
     noise = noise_table(vae.latent_size, 0)
     scorer = ScoringNetwork(vae.eval(), ImageComponents(vae, *parts, torch.from_numpy(noise[:4]), 0)).eval()
-    given, free = onnx.arguments(SCHEMA, vae.latent_size)
-    return Trained(scorer, noise, runs.session(onnx.to_onnx(scorer, given, scorer.names, free), threads=1))
+    given, free = graphs.arguments(SCHEMA, vae.latent_size)
+    return Trained(scorer, noise, runs.session(graphs.to_onnx(scorer, given, scorer.names, free), threads=1))
 
 
 def test_the_graph_gives_every_score_as_torch_does(trained: Trained) -> None:
@@ -84,8 +84,8 @@ def test_images_that_are_all_the_same_can_be_exported() -> None:
     noise = noise_table(vae.latent_size, 0)
     components = ImageComponents(vae.eval(), *[Images(torch.from_numpy(same))] * 2, torch.from_numpy(noise[:4]), 0)
     scorer = ScoringNetwork(vae, components).eval()
-    given, free = onnx.arguments(schema, vae.latent_size)
-    session = runs.session(onnx.to_onnx(scorer, given, scorer.names, free), threads=1)
+    given, free = graphs.arguments(schema, vae.latent_size)
+    session = runs.session(graphs.to_onnx(scorer, given, scorer.names, free), threads=1)
     assert parity.verify_parity(scorer, session, with_extremes(scorer.vae, {"image": same}), noise) < 1.0
 
 
@@ -148,8 +148,8 @@ def test_an_autoencoder_gives_its_error_and_its_code() -> None:
     assert run.history[-1].log_likelihood > run.history[0].log_likelihood + 20.0
     scorer = ScoringNetwork(vae.eval(), None).eval()
     assert [score.name for score in scores_of(SCHEMA, scorer.names)] == ["expected_log_likelihood"]
-    given, free = onnx.arguments(SCHEMA, vae.latent_size)
-    session = runs.session(onnx.to_onnx(scorer, given, scorer.names, free), threads=1)
+    given, free = graphs.arguments(SCHEMA, vae.latent_size)
+    session = runs.session(graphs.to_onnx(scorer, given, scorer.names, free), threads=1)
     noise = noise_table(vae.latent_size, 0)
     images = {"image": bars(9, 3)}
     # The noise stays an input, as in every bundle, and has no effect.

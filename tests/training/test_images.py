@@ -8,7 +8,7 @@ from bundle.record.fields import ImageField, RecordSchema
 from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.errors import ConfigInvalid
-from training.export import onnx, runs
+from training.export import graphs, runs
 from training.fitting.fit import Fit
 from training.image.batch import Images
 from training.image.likelihood import ImageLikelihood, ImageParameters
@@ -58,8 +58,8 @@ def test_the_graph_scores_as_torch_does(kind: str, likelihood: str) -> None:
     schema = RecordSchema(fields=(image,))
     vae = model(kind, image).eval()
     scorer = ScoringNetwork(vae, None).eval()
-    given, free = onnx.arguments(schema, vae.latent_size)
-    session = runs.session(onnx.to_onnx(scorer, given, scorer.names, free), threads=1)
+    given, free = graphs.arguments(schema, vae.latent_size)
+    session = runs.session(graphs.to_onnx(scorer, given, scorer.names, free), threads=1)
     random = np.random.default_rng(0)
     extremes = np.stack([np.zeros(image.shape), np.full(image.shape, 255), random.integers(0, 256, image.shape)])
     records = {"image": np.concatenate([extremes.astype(np.uint8), bars(6, 3)])}

@@ -20,7 +20,7 @@ from bundle.contents.golden import tolerance
 from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
 from training import modality
 from training.config import NetworkConfig
-from training.export.onnx import Graphs, export
+from training.export.graphs import Graphs, export
 from training.export.parity import largest_term
 from training.export.runs import score, session
 from training.network.noise import noise_table

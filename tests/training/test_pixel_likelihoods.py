@@ -10,7 +10,7 @@ import torch
 from scipy import integrate, special
 from torch import Tensor, nn
 
-from training.export import onnx, runs
+from training.export import graphs, runs
 from training.image.densities import (
     continuous_bernoulli,
     continuous_bernoulli_mean,
@@ -53,7 +53,7 @@ def exported(function: Function, names: Sequence[str]) -> Callable[..., npt.NDAr
 
     size = torch.export.Dim("values")
     given = {name: torch.rand(3) for name in names}
-    graph = onnx.to_onnx(Named(), {"given": given}, ["value"], {"given": {name: {0: size} for name in names}})
+    graph = graphs.to_onnx(Named(), {"given": given}, ["value"], {"given": {name: {0: size} for name in names}})
     session = runs.session(graph, threads=1)
     inputs = [each.name for each in session.get_inputs()]
 

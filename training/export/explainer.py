@@ -11,7 +11,7 @@ from bundle.contents.golden import GoldenCase, plain, tolerance
 from bundle.contents.usual_surprisal import UsualSurprisal
 from bundle.record.fields import RecordSchema
 from training import modality
-from training.export import onnx, parity, runs
+from training.export import graphs, parity, runs
 from training.export.parity import PARITY_SAMPLES
 from training.export.runs import Outputs
 from training.network.batch import Record
@@ -42,8 +42,8 @@ class ExportedExplainer:
         self._explainer = explainer.eval()
         self._schema = schema
         self._noise = noise
-        given, free = onnx.arguments(schema, vae.latent_size)
-        self.graph = onnx.to_onnx(self._explainer, given, self._explainer.names, free)
+        given, free = graphs.arguments(schema, vae.latent_size)
+        self.graph = graphs.to_onnx(self._explainer, given, self._explainer.names, free)
         """The bytes of `explainer.onnx`."""
         self.session = runs.session(self.graph)
 
