@@ -73,6 +73,15 @@ class Verdicts:
         flagged: npt.NDArray[np.bool_] = self.table[:, _IS_ANOMALY] == 1.0
         return flagged
 
+    def part(self, first: int, size: int) -> "Verdicts":
+        """So many records from one on, none of them explained."""
+        return Verdicts(self.table[first : first + size])
+
+    @staticmethod
+    def joined(parts: "list[Verdicts]") -> "Verdicts":
+        """The records of several, none of them explained, one behind another."""
+        return Verdicts(np.concatenate([part.table for part in parts]))
+
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Everything by its name in the API and in its own dtype; (B,) each, but for the (B, K) latent means."""
         columns: dict[str, npt.NDArray[Any]] = {}

@@ -14,9 +14,9 @@ from bundle.folder.store import Bundle
 from bundle.record.fields import Tensors
 from service.codecs.json import decode
 from service.engine.device import DeviceUnavailable
+from service.engine.graph import Graph
 from service.engine.question import Question
 from service.engine.run_guard import Watch
-from service.engine.scorer import Scorer
 from service.errors import ServiceError
 from service.models.explainer import decodes
 from service.settings import Settings
@@ -43,7 +43,7 @@ def read(root: Path, name: str, version: int, settings: Settings) -> Bundle:
     return bundle
 
 
-def open_scorer(bundle: Bundle, settings: Settings, watch: Watch | None = None) -> Scorer:
+def open_scorer(bundle: Bundle, settings: Settings, watch: Watch | None = None) -> Graph:
     """A session on a bundle's graph that scores the golden records as at export; which also warms it up.
 
     Args:
@@ -60,7 +60,7 @@ def open_scorer(bundle: Bundle, settings: Settings, watch: Watch | None = None) 
     return _open_graph(bundle, settings, "scorer.onnx", cost, Golden.verify, watch)
 
 
-def open_explainer(bundle: Bundle, settings: Settings, watch: Watch | None = None) -> Scorer | None:
+def open_explainer(bundle: Bundle, settings: Settings, watch: Watch | None = None) -> Graph | None:
     """The same on the graph that explains; None where the bundle holds none.
 
     Raises:
@@ -80,13 +80,13 @@ def _open_graph(
     cost: int,
     verify: Callable[[Golden, Callable[[Sequence[object], int], Tensors]], None],
     watch: Watch | None,
-) -> Scorer:
+) -> Graph:
     noise = contents.noise(bundle)
     golden = contents.golden(bundle)
 
-    def start(graph: bytes) -> Scorer:
-        return Scorer(
-            graph,
+    def start(content: bytes) -> Graph:
+        return Graph(
+            content,
             noise,
             settings.device,
             threads=settings.threads,
@@ -97,7 +97,7 @@ def _open_graph(
         )
 
     try:
-        session = contents.read(bundle, file, start)
+        graph = contents.read(bundle, file, start)
     except (BundleRefused, DeviceUnavailable):
         raise
     except Exception as error:  # ONNX Runtime's errors have no base
@@ -106,7 +106,7 @@ def _open_graph(
     def run(records: Sequence[object], samples: int) -> Tensors:
         body = orjson.dumps({"records": records, "samples": samples})
         usual = Question.usual(bundle.manifest)
-        return session.run(decode(body, bundle.manifest, len(records), usual).tensors, samples)
+        return graph.run(decode(body, bundle.manifest, len(records), usual).tensors, samples)
 
     try:
         verify(golden, run)
@@ -116,8 +116,8 @@ def _open_graph(
         raise
     except Exception as error:  # nor have those of a run
         raise BundleRefused(file, f"cannot score the golden records: {_one_line(error)}") from error
-    session.watch = None
-    return session
+    graph.watch = None
+    return graph
 
 
 def _one_line(error: Exception) -> str:
