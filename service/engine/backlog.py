@@ -16,7 +16,7 @@ _CERTAIN = 2.0
 
 
 class QueueObserver(Protocol):
-    """QueueObserver what waits, always on the event loop; must be quick and must not raise."""
+    """Told what waits, always on the event loop; must be quick and must not raise."""
 
     def queued(self, rows: int) -> None:
         """The queue now holds this many rows."""

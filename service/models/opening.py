@@ -5,8 +5,7 @@ from pathlib import Path
 
 import orjson
 
-from bundle.contents import explanation
-from bundle.contents import golden as goldens
+from bundle.contents import explanation, golden
 from bundle.contents.golden import Golden
 from bundle.errors import BundleError, BundleRefused, GoldenMismatch
 from bundle.folder import contents, store
@@ -82,7 +81,7 @@ def _open_graph(
     watch: Watch | None,
 ) -> Graph:
     noise = contents.noise(bundle)
-    golden = contents.golden(bundle)
+    replayed = contents.golden(bundle)
 
     def start(content: bytes) -> Graph:
         return Graph(
@@ -109,9 +108,9 @@ def _open_graph(
         return graph.run(decode(body, bundle.manifest, len(records), usual).tensors, samples)
 
     try:
-        verify(golden, run)
+        verify(replayed, run)
     except ServiceError as error:
-        raise GoldenMismatch(goldens.FILE_NAME, f"does not fit the manifest's fields: {error}") from error
+        raise GoldenMismatch(golden.FILE_NAME, f"does not fit the manifest's fields: {error}") from error
     except BundleError:
         raise
     except Exception as error:  # nor have those of a run

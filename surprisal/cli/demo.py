@@ -41,11 +41,11 @@ def demo(
             _train(Path(folder) / "transactions.parquet", models, console)
     if not serve:
         return
-    from service.process import start as launch
+    from service.process import start
     from service.settings import Settings
 
     _print_commands(port)
-    raise SystemExit(launch.run(Settings(models=models, port=port, default_model=NAME, workers=1)))
+    raise SystemExit(start.run(Settings(models=models, port=port, default_model=NAME, workers=1)))
 
 
 def _train(path: Path, models: Path, console: Console) -> None:

@@ -38,12 +38,14 @@ def score_file(
     _check(source, target)
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
     given = {name: value for name, value in wanted.items() if value is not None}
+    scoring = Scoring(bundle)
     try:
-        scoring = Scoring(bundle, given)
+        question = scoring.question(given)
     except RequestInvalid as error:
         name = error.faults[0].pointer.removeprefix("/")
         value = "" if name == "explain" else f" {given[name]}"
         fail(f"--{name.replace('_', '-')}{value}: {error.faults[0].detail}", CALL_WRONG)
+    scoring.open(question)
     bar = Progress(
         TextColumn("{task.fields[rows]:,} rows"),
         BarColumn(),
@@ -63,11 +65,11 @@ def score_file(
             def report(done: Scored) -> None:
                 bar.update(task, completed=done.share, rows=done.rows)
 
-            done = scoring.file(file, writer, target, report)
+            done = scoring.file(file, question, writer, target, report)
     share = done.anomalies / max(done.rows, 1)
     console.print(
         f"{done.rows:,} rows scored, {done.anomalies:,} ({share:.2%}) flagged at a false-alarm rate of "
-        f"{scoring.question.false_alarm_rate:.2%}; wrote {target}"
+        f"{question.false_alarm_rate:.2%}; wrote {target}"
     )
 
 

@@ -24,7 +24,7 @@ def serve(
 
     from service.engine.device import DeviceUnavailable
     from service.models import signature
-    from service.process import start as launch
+    from service.process import start
     from service.settings import Settings
 
     flags: dict[str, Any] = {"models": models, "host": host, "port": port, "workers": workers, "device": device}
@@ -37,8 +37,8 @@ def serve(
     if settings.trusted_keys is not None:
         signature.public_keys(settings.trusted_keys)  # Now, rather than as a refusal of every version.
     try:
-        code = launch.run(settings)
-    except (DeviceUnavailable, launch.CertificateUnusable) as error:
+        code = start.run(settings)
+    except (DeviceUnavailable, start.CertificateUnusable) as error:
         fail(error, WORK_FAILED)
     except OSError as error:
         address = error.filename or f"{settings.host}:{settings.port}"
