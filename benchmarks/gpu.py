@@ -38,7 +38,7 @@ import torch
 
 from bundle.record.fields import NumericField, RecordSchema
 from service.engine.device import DeviceUnavailable
-from service.engine.scorer import Scorer
+from service.engine.graph import Graph
 from training.config import NetworkConfig
 from training.export.graphs import export
 from training.network.noise import noise_table
@@ -141,9 +141,9 @@ def measure(arguments: argparse.Namespace) -> None:
     """Print the table."""
     scorer, graph = make()
     device, table = arguments.device, noise_table(16, 0)
-    served = Scorer(graph, table, device, tf32=arguments.tf32)
+    served = Graph(graph, table, device, tf32=arguments.tf32)
     plain = onnxruntime.InferenceSession(graph, providers=providers(device, arguments.tf32))
-    reference = Scorer(graph, table, "cpu")
+    reference = Graph(graph, table, "cpu")
     nodes, copies = copy_nodes(graph, device)
     compiles = not arguments.no_compile and (device == "cpu" or torch.cuda.is_available())
     torch.set_float32_matmul_precision("high" if arguments.tf32 else "highest")

@@ -2,17 +2,12 @@
 
 from os import PathLike
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from service.errors import RequestInvalid, ServiceError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from service.files.scoring import Scoring
-
-_Options = tuple[tuple[str, object], ...]
 
 
 class Model:
@@ -26,14 +21,14 @@ class Model:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         from bundle.folder import store
+        from service.files.scoring import Scoring
 
         root, name, version = store.resolve(Path(path))
         self.name = name
         self.version = version
         self._path = root / name / str(version)
-        self._opened: dict[_Options, Scoring] = {}
-        self._lock = Lock()
-        self._scoring({})
+        self._scoring = Scoring(self._path)
+        self._scoring.open(self._scoring.question({}))
 
     def __repr__(self) -> str:
         return f"surprisal.load({str(self._path)!r})"
@@ -67,20 +62,10 @@ class Model:
 
         wanted = {"samples": samples, "score": score, "explain": explain or None}
         try:
-            return of_table(
-                self._scoring({name: value for name, value in wanted.items() if value is not None}), as_table(records)
-            )
+            question = self._scoring.question({name: value for name, value in wanted.items() if value is not None})
+            return of_table(self._scoring, question, as_table(records))
         except ServiceError as error:
             raise ValueError(_said(error)) from None
-
-    def _scoring(self, wanted: dict[str, object]) -> "Scoring":
-        from service.files.scoring import Scoring
-
-        key = tuple(sorted(wanted.items()))
-        with self._lock:
-            if key not in self._opened:
-                self._opened[key] = Scoring(self._path, wanted)
-            return self._opened[key]
 
 
 def load(path: str | PathLike[str]) -> Model:

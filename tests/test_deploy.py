@@ -12,6 +12,7 @@ from pydantic import AliasChoices
 
 from service.front.app import Application
 from service.settings import Settings
+from service.telemetry import metric_table
 from service.wire.problems import STATUS
 from tests.conftest import in_process
 
@@ -86,10 +87,11 @@ async def test_every_setting_metric_and_error_is_documented(models: Path) -> Non
     text = (ROOT / "docs" / "operations.md").read_text()
     for name, field in Settings.model_fields.items():
         assert re.search(rf"^\| `{variable(name)}` \| .*{re.escape(field.description or '')} \|$", text, re.MULTILINE)
+    rows = [f"| `{row.exposed}` | {row.type} | {row.help} |" for row in metric_table.EVERY]
+    assert "\n".join(("\n", "| metric | type | |", "|---|---|---|", *rows, "\n")) in text
     metrics = Application(Settings(models=models, expect_provider="CPUExecutionProvider")).metrics
-    for family in metrics.registry.collect():
-        name = family.name + ("_total" if family.type == "counter" else "")
-        assert f"| `{name}` | {family.type} | {family.documentation} |" in text
+    shown = {(family.name, family.type, family.documentation) for family in metrics.registry.collect()}
+    assert shown == {(row.name, row.type, row.help) for row in metric_table.EVERY}
     slugs = {error.slug for error in STATUS} | set(re.findall(r'labels\("([a-z-]+)"\)\.inc', STREAM.read_text()))
     slugs |= set(re.findall(r'_refuse\(\d+, "([a-z-]+)"', PROTOCOL.read_text()))
     assert {"queue-full", "invalid-line", "client-not-reading", "head-too-large", "head-too-slow"} <= slugs

@@ -18,7 +18,7 @@ onnxruntime.InferenceSession(sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("module", ["service.engine.scorer", "training.export.graphs"])
+@pytest.mark.parametrize("module", ["service.engine.graph", "training.export.graphs"])
 def test_onnx_runtime_is_told_not_to_report(module: str, models: Path, tmp_path: Path) -> None:
     # It spares machines of continuous integration and test runs by itself.
     kept = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")

@@ -2,6 +2,7 @@
 
 from bundle.contents.manifest import Manifest
 from service.codecs import arrow, csv, json, ndjson
+from service.engine.verdicts import COLUMNS
 
 DECODED: dict[str, int] = {json.MEDIA_TYPE: 18, ndjson.MEDIA_TYPE: 19, csv.MEDIA_TYPE: 24, arrow.MEDIA_TYPE: 25}
 """By media type, the bound on what an honest body becomes while it is decoded, in times its size."""
@@ -10,7 +11,6 @@ VIEWED = frozenset({arrow.MEDIA_TYPE})
 
 _TABLE_BYTES = 8
 """A number of the table of verdicts."""
-_COLUMNS = 13
 _WRITTEN: dict[str, tuple[int, int]] = {
     arrow.MEDIA_TYPE: (256, 16),
     csv.MEDIA_TYPE: (768, 48),
@@ -35,7 +35,7 @@ def of_answer(media_type: str, manifest: Manifest, records: int, *, explain: boo
         compressed: Whether the answer is compressed.
     """
     fixed, by_latent = _WRITTEN[media_type]
-    each = fixed + by_latent * manifest.latent_size + 2 * _TABLE_BYTES * (_COLUMNS + manifest.latent_size)
+    each = fixed + by_latent * manifest.latent_size + 2 * _TABLE_BYTES * (len(COLUMNS) + manifest.latent_size)
     if explain:
         each += _EXPLAINED_BYTES * len(manifest.record.fields)
         each += _PIXEL_BYTES * sum(image.dimensions for image in manifest.record.image)

@@ -54,7 +54,7 @@ class Watch:
 
 
 class Run:
-    """One call of `Scorer.run`: one piece, or several side by side.
+    """One call of `Graph.run`: one piece, or several side by side.
 
     Args:
         watch: Of the version.

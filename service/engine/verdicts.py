@@ -25,14 +25,27 @@ NAMES = (
     "p_value",
     "is_anomaly",
 )
-"""Columns of a table of verdicts. All float64, which holds float32 exactly."""
+"""Columns of a table of verdicts that are members of an answer. All float64, which holds float32 exactly."""
 OTHERS = ("combined", "neighbours", "typicality", "texture", "complexity")
 """Columns after them: scores that can be asked for and are no members of an answer; NaN where a bundle has none."""
-_LATENT = len(NAMES) + len(OTHERS)
-_ANOMALY_SCORE = NAMES.index("anomaly_score")
-_P_VALUE, _IS_ANOMALY = NAMES.index("p_value"), NAMES.index("is_anomaly")
-_COLUMNS = (*NAMES, *OTHERS)
-_FLOAT32 = frozenset(NAMES[1:6])
+COLUMNS = (*NAMES, *OTHERS)
+"""All columns but those of the latent mean, which come last."""
+_LATENT_MEAN = len(COLUMNS)
+"""The first column of the latent mean."""
+(
+    _PROBABILITY,
+    _LOG_PROBABILITY,
+    _ELBO,
+    _IWAE,
+    _LOG_LIKELIHOOD,
+    _ANOMALY_SCORE,
+    _P_VALUE,
+    _IS_ANOMALY,
+) = range(len(NAMES))
+_COMPUTED = frozenset({_PROBABILITY, _ANOMALY_SCORE, _P_VALUE, _IS_ANOMALY})
+"""Columns that the graph does not give."""
+_DOUBLE = frozenset({_PROBABILITY, _P_VALUE, _IS_ANOMALY})
+"""Columns whose numbers float32 cannot hold, or that become something else."""
 _LEAST, _GREATEST = -745.0, 709.0  # beyond these a density in float64 is 0 or infinite
 
 
@@ -41,8 +54,8 @@ class Verdicts:
     """What is said of B records.
 
     Args:
-        table: (B, 8 + 5 + K) float64, the columns of `NAMES`, of `OTHERS` and the latent mean. One array, because that
-            is what the batcher joins and cuts for every request.
+        table: (B, 8 + 5 + K) float64, the columns of `COLUMNS` and the latent mean. One array, because that is what the
+            batcher joins and cuts for every request.
         explanations: Of the same records, where they were asked for.
     """
 
@@ -60,14 +73,23 @@ class Verdicts:
         flagged: npt.NDArray[np.bool_] = self.table[:, _IS_ANOMALY] == 1.0
         return flagged
 
+    def part(self, first: int, size: int) -> "Verdicts":
+        """So many records from one on, none of them explained."""
+        return Verdicts(self.table[first : first + size])
+
+    @staticmethod
+    def joined(parts: "list[Verdicts]") -> "Verdicts":
+        """The records of several, none of them explained, one behind another."""
+        return Verdicts(np.concatenate([part.table for part in parts]))
+
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Everything by its name in the API and in its own dtype; (B,) each, but for the (B, K) latent means."""
         columns: dict[str, npt.NDArray[Any]] = {}
         for index, name in enumerate(NAMES):
             column = self.table[:, index]
-            columns[name] = column.astype(np.float32) if name in _FLOAT32 else column
+            columns[name] = column if index in _DOUBLE else column.astype(np.float32)
         columns["is_anomaly"] = self.is_anomaly
-        columns["latent_mean"] = self.table[:, _LATENT:].astype(np.float32)
+        columns["latent_mean"] = self.table[:, _LATENT_MEAN:].astype(np.float32)
         return columns
 
     def objects(self) -> list[dict[str, Any]]:
@@ -75,15 +97,15 @@ class Verdicts:
         # Written out, because building it from NAMES takes twice as long.
         objects = [
             {
-                "reconstruction_probability": row[0],
-                "log_reconstruction_probability": row[1],
-                "elbo": row[2],
-                "iwae": row[3],
-                "expected_log_likelihood": row[4],
-                "anomaly_score": row[5],
-                "p_value": row[6],
-                "is_anomaly": row[7] == 1.0,
-                "latent_mean": row[13:],
+                "reconstruction_probability": row[_PROBABILITY],
+                "log_reconstruction_probability": row[_LOG_PROBABILITY],
+                "elbo": row[_ELBO],
+                "iwae": row[_IWAE],
+                "expected_log_likelihood": row[_LOG_LIKELIHOOD],
+                "anomaly_score": row[_ANOMALY_SCORE],
+                "p_value": row[_P_VALUE],
+                "is_anomaly": row[_IS_ANOMALY] == 1.0,
+                "latent_mean": row[_LATENT_MEAN:],
             }
             for row in self.table.tolist()
         ]
@@ -106,16 +128,15 @@ def judge(manifest: Manifest, calibration: Calibration, outputs: Tensors, sample
         Of B records; `reconstruction_probability` is NaN where a double cannot hold the density.
     """
     latent_mean = outputs["latent_mean"]
-    table = np.empty((len(latent_mean), _LATENT + latent_mean.shape[1]))
-    density = table[:, 0]
+    table = np.empty((len(latent_mean), _LATENT_MEAN + latent_mean.shape[1]))
+    density = table[:, _PROBABILITY]
     density[:] = outputs.get("log_reconstruction_probability", np.nan)
     density[(density < _LEAST) | (density > _GREATEST)] = np.nan
     np.exp(density, out=density)
-    for index, name in enumerate(NAMES[1:5], start=1):
-        table[:, index] = outputs.get(name, np.nan)
-    for index, name in enumerate(OTHERS, start=len(NAMES)):
-        table[:, index] = outputs.get(name, np.nan)
-    table[:, _LATENT:] = latent_mean
+    for index, name in enumerate(COLUMNS):
+        if index not in _COMPUTED:
+            table[:, index] = outputs.get(name, np.nan)
+    table[:, _LATENT_MEAN:] = latent_mean
     _decide(table, manifest.score, calibration, samples, manifest.false_alarm_rate)
     return Verdicts(table)
 
@@ -137,7 +158,7 @@ def answered(verdicts: Verdicts, manifest: Manifest, calibration: Calibration, q
 
 def _decide(table: Table, score: Score, calibration: Calibration, samples: int, false_alarm_rate: float) -> None:
     """Fill in the columns that depend on which score decides, from those of the scores themselves."""
-    values = score.sign * table[:, _COLUMNS.index(score.output)]
+    values = score.sign * table[:, COLUMNS.index(score.output)]
     p_value = calibration.p_values(score.name, samples, values.astype(np.float32))
     table[:, _ANOMALY_SCORE] = values
     table[:, _P_VALUE] = p_value

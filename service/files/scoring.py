@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from bundle.contents.explanation import Explanations
 from bundle.folder import contents, store
 from bundle.record.fields import Tensors
 from service.codecs import arrow, explained
+from service.engine.graph import Graph
 from service.engine.question import Question
 from service.engine.verdicts import Verdicts, answered, judge
 from service.errors import Fault, RequestInvalid
@@ -41,54 +43,83 @@ class Scored:
 
 
 class Scoring:
-    """A bundle, and what is asked of records.
+    """A bundle that answers questions about records; its graphs are opened once, when a question first takes them.
 
     Runs of the graph are cut at fixed numbers of rows from the first on, so that the same rows have the same scores to
     the last bit whatever the format, the reader's pieces and the number of threads, on one kind of processor.
 
     Args:
         bundle: models/NAME (the served version) or models/NAME/VERSION.
-        wanted: What differs from what the bundle answers by itself: `samples`, `score`, `false_alarm_rate`, `explain`.
 
     Raises:
         BundleError: The bundle is refused, with the file and the reason.
-        RequestInvalid: Something is asked that the bundle cannot answer.
     """
 
-    def __init__(self, bundle: Path, wanted: Mapping[str, object]) -> None:
-        settings = Settings()
-        opened = read(*store.resolve(bundle), settings)
-        self.manifest = opened.manifest
-        self.schema = opened.manifest.record
-        self._given = dict(wanted)
-        self.question, faults = Question.usual(self.manifest).changed(self._given, self.manifest)
+    def __init__(self, bundle: Path) -> None:
+        self._settings = Settings()
+        self._bundle = read(*store.resolve(bundle), self._settings)
+        self.manifest = self._bundle.manifest
+        self.schema = self.manifest.record
+        self._usual = Question.usual(self.manifest)
+        self._calibration = contents.calibration(self._bundle)
+        self._scorer: Graph | None = None
+        self._explainer: Graph | None = None
+        self._opening = Lock()
+
+    def question(self, wanted: Mapping[str, object]) -> Question:
+        """What is asked of records.
+
+        Args:
+            wanted: What differs from what the bundle answers by itself: `samples`, `score`, `false_alarm_rate`,
+                `explain`.
+
+        Raises:
+            RequestInvalid: Something is asked that the bundle cannot answer.
+        """
+        question, faults = self._usual.changed(wanted, self.manifest)
         if faults:
             raise RequestInvalid(faults)
-        self._scorer = open_scorer(opened, settings)
-        self._explainer = open_explainer(opened, settings) if self.question.explain else None
-        self._calibration = contents.calibration(opened)
+        return question
 
-    def verdicts(self, tensors: Tensors) -> Verdicts:
+    def open(self, question: Question) -> tuple[Graph, Graph | None]:
+        """The graphs that a question takes: the one that scores, and the one that explains where it is asked for.
+
+        Raises:
+            BundleError: The bundle is refused, with the file and the reason.
+        """
+        with self._opening:
+            if self._scorer is None:
+                self._scorer = open_scorer(self._bundle, self._settings)
+            if question.explain and self._explainer is None:
+                self._explainer = open_explainer(self._bundle, self._settings)
+            return self._scorer, self._explainer if question.explain else None
+
+    def verdicts(self, tensors: Tensors, question: Question) -> Verdicts:
         """What is said of records; may be called from many threads.
 
         Args:
             tensors: The graph's inputs, B records: one block, of at most `rows_of` records.
+            question: What is asked of them.
         """
-        samples = self.question.samples
-        outputs = self._scorer.run(tensors, samples, rows_a_run=self._scorer.rows_a_run(samples))
+        scorer, explainer = self.open(question)
+        samples = question.samples
+        outputs = scorer.run(tensors, samples, rows_a_run=scorer.rows_a_run(samples))
         verdicts = judge(self.manifest, self._calibration, outputs, samples)
-        if self._given:
-            verdicts = answered(verdicts, self.manifest, self._calibration, self.question)
-        if self._explainer is None:
+        if (question.score, question.false_alarm_rate) != (self._usual.score, self._usual.false_alarm_rate):
+            verdicts = answered(verdicts, self.manifest, self._calibration, question)
+        if explainer is None:
             return verdicts
-        outputs = self._explainer.run(tensors, samples, rows_a_run=self._explainer.rows_a_run(samples))
+        outputs = explainer.run(tensors, samples, rows_a_run=explainer.rows_a_run(samples))
         return replace(verdicts, explanations=Explanations(self.manifest, tensors, outputs))
 
-    def file(self, file: RecordFile, writer: Writer, target: Path, report: Callable[[Scored], None]) -> Scored:
+    def file(
+        self, file: RecordFile, question: Question, writer: Writer, target: Path, report: Callable[[Scored], None]
+    ) -> Scored:
         """Score a file.
 
         Args:
             file: The records.
+            question: What is asked of them.
             writer: Takes them with their scores.
             target: What it writes; its ending decides how images and explanations are written.
             report: Told after every block.
@@ -98,19 +129,23 @@ class Scoring:
             OSError: It cannot be read or written.
         """
         done = Scored(0, 0, 0.0)
-        for piece, verdicts in self._side_by_side(blocks(file.pieces(), rows_of(self.schema)), writer, target):
+        for piece, verdicts in self._side_by_side(
+            blocks(file.pieces(), rows_of(self.schema)), question, writer, target
+        ):
             flagged = int(verdicts.is_anomaly.sum())
             done = Scored(done.rows + piece.table.num_rows, done.anomalies + flagged, piece.share)
             report(done)
         return done
 
-    def _side_by_side(self, pieces: Iterator[Piece], writer: Writer, target: Path) -> Iterator[tuple[Piece, Verdicts]]:
+    def _side_by_side(
+        self, pieces: Iterator[Piece], question: Question, writer: Writer, target: Path
+    ) -> Iterator[tuple[Piece, Verdicts]]:
         """While a block is scored, the one before it is written and the one after it is read."""
         with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
             following, written = reading.submit(next, pieces, None), None
             while (piece := following.result()) is not None:
                 following = reading.submit(next, pieces, None)
-                verdicts = self.verdicts(piece.tensors)
+                verdicts = self.verdicts(piece.tensors, question)
                 if written is not None:
                     written.result()
                 written = writing.submit(self._write, piece, verdicts, writer, target)
@@ -125,11 +160,12 @@ class Scoring:
         writer.write_table(with_scores(table, _columns(verdicts), flat=target.suffix == ".csv"))
 
 
-def of_table(scoring: Scoring, table: pa.Table) -> pa.Table:
+def of_table(scoring: Scoring, question: Question, table: pa.Table) -> pa.Table:
     """Score a table that is in memory.
 
     Args:
-        scoring: The bundle, and what is asked.
+        scoring: The bundle.
+        question: What is asked.
         table: Columns that are no field are passed over.
 
     Returns:
@@ -149,7 +185,7 @@ def of_table(scoring: Scoring, table: pa.Table) -> pa.Table:
     tensors = arrow.tensors(schema, table)
     parts = []
     for start in range(0, table.num_rows, rows):
-        verdicts = scoring.verdicts({name: values[start : start + rows] for name, values in tensors.items()})
+        verdicts = scoring.verdicts({name: values[start : start + rows] for name, values in tensors.items()}, question)
         counted = pa.table({_ROW: pa.nulls(len(verdicts.table))})
         parts.append(with_scores(counted, _columns(verdicts), flat=False).drop_columns(_ROW))
     return pa.concat_tables(parts)

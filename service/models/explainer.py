@@ -1,11 +1,13 @@
 """Explains the records that were asked to be: a batcher of its own, so that scores never wait for explanations."""
 
+import time
+
 from bundle.contents.explanation import Explanations, decoded_numbers
 from bundle.contents.manifest import Manifest
 from bundle.record.fields import Tensors
 from service.engine.batcher import Batcher
-from service.engine.pieces import Rows
-from service.engine.scorer import Scorer
+from service.engine.graph import Graph
+from service.engine.portions import TENSORS
 from service.errors import Fault, RequestInvalid
 from service.settings import Settings
 from service.wire import client
@@ -17,7 +19,7 @@ _NUMBERS_A_ROW = 256
 
 
 def decodes(manifest: Manifest) -> int:
-    """Rows that explaining one record with one draw costs, or scoring an image; see `Scorer`."""
+    """Tensors that explaining one record with one draw costs, or scoring an image; see `Graph`."""
     return -(-decoded_numbers(manifest.record, 1) // _NUMBERS_A_ROW)
 
 
@@ -30,12 +32,13 @@ class Explainer:
         settings: Limits of the batcher.
     """
 
-    def __init__(self, manifest: Manifest, graph: Scorer, settings: Settings) -> None:
+    def __init__(self, manifest: Manifest, graph: Graph, settings: Settings) -> None:
         self._manifest = manifest
         self._graph = graph
         self._most = settings.max_records
         self._batcher = Batcher(
             graph,
+            TENSORS,
             max_batch_rows=settings.max_batch_records,
             max_queue_rows=settings.max_queue_records,
             max_request_rows=settings.max_records,
@@ -43,6 +46,7 @@ class Explainer:
             # Never on the event loop, on which others wait.
             inline_seconds=0.0,
             observer=_Nobody(),
+            clock=time.monotonic,
         )
 
     def limit(self, samples: int) -> int:
@@ -78,8 +82,8 @@ class Explainer:
         Raises:
             BatcherError: See `service.engine.batcher`.
         """
-        answer = await self._batcher.submit(tensors, samples, deadline, client.CURRENT.get())
-        return Explanations(self._manifest, tensors, answer.rows)
+        outcome = await self._batcher.submit(tensors, samples, deadline, client.CURRENT.get())
+        return Explanations(self._manifest, tensors, outcome.result)
 
     async def aclose(self, grace: float) -> None:
         """Answer what is queued, then end; see `Batcher.aclose`."""
@@ -91,19 +95,19 @@ class _Nobody:
     """Is told what the batcher does, and counts none of it: these records count when they are scored."""
 
     def queued(self, rows: int) -> None:
-        """Rows queued now."""
+        """Tensors queued now."""
 
     def abandoned(self, rows: int) -> None:
-        """Rows that left the queue."""
+        """Tensors that left the queue."""
 
     def waited(self, seconds: float) -> None:
-        """Seconds that a piece was queued."""
+        """Seconds that a portion was queued."""
 
     def batch(self, rows: int) -> None:
-        """Rows of a batch that starts."""
+        """Tensors of a batch that starts."""
 
     def ran(self, seconds: float) -> None:
         """Seconds that a batch ran."""
 
-    def answered(self, rows: Rows) -> None:
+    def answered(self, result: Tensors) -> None:
         """What the graph gave."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bundle.errors import BundleError
 from bundle.folder.store import Bundle
-from service.engine import cpus, scorer
+from service.engine import cpus, graph
 from service.engine.run_guard import Watch
 from service.models import daemon_thread, trial
 from service.models.address_space import ADDRESS_SPACE, allowance, out_of_memory
@@ -141,7 +141,7 @@ class Loader:
 
         more = allowance(bundle, self._settings.threads or cpus.available())
         # A GPU maps more than any limit that would be of use.
-        free = self._settings.device != "cpu" and scorer.offers_cuda()
+        free = self._settings.device != "cpu" and graph.offers_cuda()
         try:
             with contextlib.nullcontext() if free else ADDRESS_SPACE.limited(more):
                 return await daemon_thread.run(open_here, name=f"opens-{version}")

@@ -2,7 +2,6 @@
 
 import time
 
-from service.engine.pieces import Rows
 from service.engine.verdicts import Verdicts
 from service.telemetry.metrics import Metrics
 
@@ -29,18 +28,18 @@ class BatchObserver:
         self._last_batch = metrics.last_batch
 
     def queued(self, rows: int) -> None:
-        """Rows queued now."""
+        """Tensors queued now."""
         self._queued[self._labels] = rows
 
     def abandoned(self, rows: int) -> None:
-        """Rows that left the queue unscored; their request's own error is counted where it is answered."""
+        """Tensors that left the queue unscored; their request's own error is counted where it is answered."""
 
     def waited(self, seconds: float) -> None:
-        """Seconds that a piece was queued."""
+        """Seconds that a portion was queued."""
         self._waited.observe(seconds)
 
     def batch(self, rows: int) -> None:
-        """Rows of a batch that starts."""
+        """Tensors of a batch that starts."""
         self._batch.observe(rows)
 
     def ran(self, seconds: float) -> None:
@@ -49,12 +48,11 @@ class BatchObserver:
         self._batches.inc()
         self._last_batch[self._labels] = time.time()
 
-    def answered(self, rows: Rows) -> None:
+    def answered(self, result: Verdicts) -> None:
         """What is said of a batch's records."""
-        verdicts = Verdicts(rows["verdicts"])
-        self._records.inc(len(verdicts.table))
-        self._anomalies.inc(int(verdicts.is_anomaly.sum()))
-        self._p_value.observe_all(verdicts.p_value)
+        self._records.inc(len(result.table))
+        self._anomalies.inc(int(result.is_anomaly.sum()))
+        self._p_value.observe_all(result.p_value)
 
 
 class ShadowObserver(BatchObserver):

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import orjson
 
-from bundle.contents import explanation
-from bundle.contents import golden as goldens
+from bundle.contents import explanation, golden
 from bundle.contents.golden import Golden
 from bundle.errors import BundleError, BundleRefused, GoldenMismatch
 from bundle.folder import contents, store
@@ -14,9 +13,9 @@ from bundle.folder.store import Bundle
 from bundle.record.fields import Tensors
 from service.codecs.json import decode
 from service.engine.device import DeviceUnavailable
+from service.engine.graph import Graph
 from service.engine.question import Question
 from service.engine.run_guard import Watch
-from service.engine.scorer import Scorer
 from service.errors import ServiceError
 from service.models.explainer import decodes
 from service.settings import Settings
@@ -43,7 +42,7 @@ def read(root: Path, name: str, version: int, settings: Settings) -> Bundle:
     return bundle
 
 
-def open_scorer(bundle: Bundle, settings: Settings, watch: Watch | None = None) -> Scorer:
+def open_scorer(bundle: Bundle, settings: Settings, watch: Watch | None = None) -> Graph:
     """A session on a bundle's graph that scores the golden records as at export; which also warms it up.
 
     Args:
@@ -60,7 +59,7 @@ def open_scorer(bundle: Bundle, settings: Settings, watch: Watch | None = None) 
     return _open_graph(bundle, settings, "scorer.onnx", cost, Golden.verify, watch)
 
 
-def open_explainer(bundle: Bundle, settings: Settings, watch: Watch | None = None) -> Scorer | None:
+def open_explainer(bundle: Bundle, settings: Settings, watch: Watch | None = None) -> Graph | None:
     """The same on the graph that explains; None where the bundle holds none.
 
     Raises:
@@ -80,13 +79,13 @@ def _open_graph(
     cost: int,
     verify: Callable[[Golden, Callable[[Sequence[object], int], Tensors]], None],
     watch: Watch | None,
-) -> Scorer:
+) -> Graph:
     noise = contents.noise(bundle)
-    golden = contents.golden(bundle)
+    replayed = contents.golden(bundle)
 
-    def start(graph: bytes) -> Scorer:
-        return Scorer(
-            graph,
+    def start(content: bytes) -> Graph:
+        return Graph(
+            content,
             noise,
             settings.device,
             threads=settings.threads,
@@ -97,7 +96,7 @@ def _open_graph(
         )
 
     try:
-        session = contents.read(bundle, file, start)
+        graph = contents.read(bundle, file, start)
     except (BundleRefused, DeviceUnavailable):
         raise
     except Exception as error:  # ONNX Runtime's errors have no base
@@ -106,18 +105,18 @@ def _open_graph(
     def run(records: Sequence[object], samples: int) -> Tensors:
         body = orjson.dumps({"records": records, "samples": samples})
         usual = Question.usual(bundle.manifest)
-        return session.run(decode(body, bundle.manifest, len(records), usual).tensors, samples)
+        return graph.run(decode(body, bundle.manifest, len(records), usual).tensors, samples)
 
     try:
-        verify(golden, run)
+        verify(replayed, run)
     except ServiceError as error:
-        raise GoldenMismatch(goldens.FILE_NAME, f"does not fit the manifest's fields: {error}") from error
+        raise GoldenMismatch(golden.FILE_NAME, f"does not fit the manifest's fields: {error}") from error
     except BundleError:
         raise
     except Exception as error:  # nor have those of a run
         raise BundleRefused(file, f"cannot score the golden records: {_one_line(error)}") from error
-    session.watch = None
-    return session
+    graph.watch = None
+    return graph
 
 
 def _one_line(error: Exception) -> str:

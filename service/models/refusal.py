@@ -1,11 +1,17 @@
 """Why a version is not served, and until when that holds."""
 
+import logging
 import math
 from dataclasses import dataclass, replace
+
+from service.models.loading import Version
+from service.telemetry.metrics import Metrics
 
 PAUSE_SECONDS = 300.0
 """What took too long, or too much memory, is tried again after this long, at first: the disk may have been slow."""
 LONGEST_PAUSE_SECONDS = 3600.0
+
+log = logging.getLogger("surprisal.models")
 
 
 @dataclass(frozen=True)
@@ -49,3 +55,41 @@ class Refusal:
     def says_the_same(self, other: "Refusal | None") -> bool:
         """Whether it was said before."""
         return other is not None and (self.seen, self.reason) == (other.seen, other.reason)
+
+
+class Refusals:
+    """What is refused now: each new reason is logged and counted once.
+
+    Args:
+        metrics: Where it is counted.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.models: dict[str, Refusal] = {}
+        """Of the version that should be served, by model's name."""
+        self.shadows: dict[str, Refusal] = {}
+        """Of the version that should be tried out, by model's name."""
+
+    def accept(self, name: str) -> None:
+        """Nothing is wrong with a model, or with what should be served of it."""
+        self.models.pop(name, None)
+        self._metrics.model_refused.labels(name).set(0)
+
+    def refuse(self, name: str, refusal: Refusal) -> None:
+        """Refuse what should be served of a model."""
+        before = self.models.get(name)
+        self.models[name] = refusal
+        if refusal.says_the_same(before):
+            return
+        self._metrics.model_refused.labels(name).set(1)
+        self._metrics.reloads.labels(name, "refused").inc()
+        log.error("%s is refused: %s", name, refusal.reason)
+
+    def refuse_shadow(self, version: Version, refusal: Refusal) -> None:
+        """Refuse what should be tried out."""
+        before = self.shadows.get(version.name)
+        self.shadows[version.name] = refusal
+        if not refusal.says_the_same(before):
+            self._metrics.reloads.labels(version.name, "shadow refused").inc()
+            log.error("refused as a shadow, %s: %s", version, refusal.reason)

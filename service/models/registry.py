@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
-from typing import Any
 
 from bundle.errors import BundleError, BundleNotFound
 from bundle.folder import registry
@@ -12,12 +10,12 @@ from service.engine.device import DeviceUnavailable
 from service.engine.run_guard import GUARD
 from service.errors import ModelNotFound, ModelRefused, ModelsNotWritable, NotReady
 from service.models import daemon_thread, quarantine
+from service.models.in_service import InService
 from service.models.loading import Loader, Version
 from service.models.models_folder import Folder, Look
 from service.models.quarantine import Quarantine
-from service.models.refusal import Refusal
+from service.models.refusal import Refusal, Refusals
 from service.models.served_model import ServedModel
-from service.models.shadow import Shadow
 from service.models.trial import LimitExceeded
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -43,18 +41,15 @@ class Models:
 
     def __init__(self, settings: Settings, metrics: Metrics, held: Quarantine | None = None) -> None:
         self._settings = settings
-        self._metrics = metrics
         self._folder = Folder(settings.models)
         held = held or Quarantine(quarantine.new_file())
         self._loader = Loader(settings, metrics, held, ending=lambda: self.draining)
-        self._served: dict[str, ServedModel] = {}
+        self._in_service = InService(settings, metrics)
+        self._refusals = Refusals(metrics)
         self._unloaded: set[str] = set()
-        self._refused: dict[str, Refusal] = {}
-        self._refused_shadows: dict[str, Refusal] = {}
         self._looks: dict[str, Look] = {}
         self._loads: dict[Version, asyncio.Task[None]] = {}
         self._seen: dict[Version, object] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
         self._starting = False
         self._no_device: DeviceUnavailable | None = None
         self.draining = False
@@ -62,12 +57,12 @@ class Models:
     @property
     def served(self) -> tuple[ServedModel, ...]:
         """The models in service, sorted by name."""
-        return tuple(self._served[name] for name in sorted(self._served))
+        return self._in_service.every
 
     @property
     def refused(self) -> dict[str, str]:
         """Why the version that should be served is not, by model's name."""
-        return {name: refusal.reason for name, refusal in self._refused.items()}
+        return {name: refusal.reason for name, refusal in self._refusals.models.items()}
 
     @property
     def unloaded(self) -> tuple[str, ...]:
@@ -80,7 +75,7 @@ class Models:
             return "the service is shutting down"
         if broken := [model.name for model in self.served if not model.healthy]:
             return f"the batcher of {', '.join(broken)} has died"
-        if not self._served:
+        if not self._in_service:
             reasons = [f"{name}: {reason}" for name, reason in self.refused.items()]
             reasons += [f"{name} was taken out of service" for name in self.unloaded]
             reasons += [f"{version} is being loaded" for version in self._loads]
@@ -99,12 +94,12 @@ class Models:
             NotReady: There is no model at all yet.
         """
         if name is None:
-            name = self._settings.default_model or (next(iter(self._served)) if len(self._served) == 1 else None)
-        if not self._served:
+            name = self._settings.default_model or self._in_service.only
+        if not self._in_service:
             raise NotReady(self.not_ready() or "no model is loaded")
-        model = None if name is None else self._served.get(name)
+        model = None if name is None else self._in_service.get(name)
         if model is None:
-            known = ", ".join(sorted(self._served))
+            known = ", ".join(each.name for each in self.served)
             if name is None:
                 raise ModelNotFound(f"there are several models; name one: POST /models/NAME/score with one of {known}")
             raise ModelNotFound(f"there is no such model in service; there are {known}")
@@ -122,7 +117,7 @@ class Models:
         try:
             await self.follow()
             while self._loads:
-                patience = START_SECONDS if self._served else None
+                patience = START_SECONDS if self._in_service else None
                 done, _ = await asyncio.wait(
                     self._loads.values(), timeout=patience, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -150,7 +145,7 @@ class Models:
         if names is None:
             log.error("the models folder %s does not answer", self._settings.models)
             return
-        for name in {*self._refused, *(version.name for version in self._loads)} - set(names):
+        for name in {*self._refusals.models, *(version.name for version in self._loads)} - set(names):
             self._apply(name, None)
         self._unloaded &= set(names)
         await self._look(names)
@@ -182,7 +177,7 @@ class Models:
         await self._look([name])
         while loads := [self._loads[each] for each in self._loads_of(name) if not each.shadow and self._wants(each)]:
             await asyncio.wait(loads)
-        if loaded and name not in self._served:
+        if loaded and name not in self._in_service:
             raise ModelRefused(self.refused.get(name, "it could not be loaded; the log says why"))
 
     async def watch(self) -> None:
@@ -199,9 +194,7 @@ class Models:
         self.draining = True
         self._folder.close()
         self._give_up(*self._loads)
-        for model in self.served:
-            self._retire(model, min(self._settings.grace_seconds, CLOSE_SECONDS))
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await self._in_service.aclose(min(self._settings.grace_seconds, CLOSE_SECONDS))
         GUARD.stop_all()
 
     async def _look(self, names: list[str]) -> None:
@@ -212,7 +205,7 @@ class Models:
         """Do what a model's folder says."""
         if look is None:
             self._give_up(*self._loads_of(name))
-            self._accept(name)
+            self._refusals.accept(name)
             self._unloaded.discard(name)
             return
         if isinstance(look, Exception):
@@ -229,11 +222,11 @@ class Models:
         wanted = Version(name, look.version)
         # What is still there may be wanted again soon, and is tried only once.
         self._give_up(*(each for each in self._loads_of(name) if each.number not in look.there))
-        served = self._served.get(name)
+        served = self._in_service.get(name)
         if served is None or served.version != look.version:
-            self._begin(wanted, self._refused.get(name))
+            self._begin(wanted, self._refusals.models.get(name))
         else:
-            self._accept(name)
+            self._refusals.accept(name)
             self._follow_shadow(served, look)
 
     def _loads_of(self, name: str) -> list[Version]:
@@ -250,11 +243,11 @@ class Models:
         for version in versions:
             task = self._loads.pop(version)
             task.cancel()
-            self._await_at_the_end(task)
+            self._in_service.await_at_the_end(task)
 
     async def _load(self, version: Version, seen: object, *, tried: bool) -> None:
         """Load a version and take it into service, or say why not."""
-        before = (self._refused_shadows if version.shadow else self._refused).get(version.name)
+        before = (self._refusals.shadows if version.shadow else self._refusals.models).get(version.name)
         gone = False
         try:
             model = await self._loader.load(version, tried=tried)
@@ -281,7 +274,7 @@ class Models:
         if gone or not self._wants(version):
             log.info("%s is not wanted any more, and could not be loaded: %s", version, refusal.reason)
         elif version.shadow:
-            self._refuse_shadow(version, refusal)
+            self._refusals.refuse_shadow(version, refusal)
         else:
             self._refuse(version.name, refusal)
 
@@ -291,109 +284,43 @@ class Models:
 
     def _take(self, version: Version, model: ServedModel) -> None:
         if not self._wants(version):
-            self._finish(model.aclose(0.0))
+            self._in_service.end(model)
         elif version.shadow:
-            self._try_out(version, model)
+            if self._in_service.try_out(version, model):
+                self._refusals.shadows.pop(version.name, None)
         else:
-            self._serve(model)
-            self._accept(version.name)
+            self._in_service.serve(model)
+            self._refusals.accept(version.name)
             self._follow_shadow(model, self._looks[version.name])
 
     def _end_what_is_held(self, model: ServedModel) -> None:
         """Take out of service whose graph had to be stopped too often, here or in another worker."""
         shadow = model.shadow
         if shadow is not None and (why := self._loader.why_held(shadow.model.manifest.digest)) is not None:
-            self._drop_shadow(model)
+            self._in_service.drop_shadow(model)
             version = Version(model.name, shadow.model.version, shadow=True)
-            self._refuse_shadow(version, Refusal(self._seen.get(version), why))
+            self._refusals.refuse_shadow(version, Refusal(self._seen.get(version), why))
         if (why := self._loader.why_held(model.manifest.digest)) is not None:
-            del self._served[model.name]
-            self._retire(model)
+            self._in_service.take_out(model.name)
             self._refuse(model.name, Refusal(self._seen.get(Version(model.name, model.version)), why))
 
-    def _serve(self, model: ServedModel) -> None:
-        old = self._served.get(model.name)
-        self._served[model.name] = model
-        self._metrics.reloads.labels(model.name, "loaded").inc()
-        self._metrics.model_info.labels(*_info(model)).set(1)
-        self._metrics.model_loaded.labels(model.name, str(model.version)).set(model.loaded_at)
-        log.info("serving %s version %d on %s", model.name, model.version, model.scorer.provider)
-        if old is not None:
-            self._retire(old)
-
     def _unload(self, name: str) -> None:
-        self._accept(name)
+        self._refusals.accept(name)
         self._unloaded.add(name)
-        model = self._served.pop(name, None)
-        if model is not None:
+        if self._in_service.take_out(name):
             log.info("%s is out of service, as its serving.json says", name)
-            self._retire(model)
-
-    def _retire(self, model: ServedModel, grace: float | None = None) -> None:
-        """Let a version finish what it has, and its shadow nothing."""
-        grace = self._settings.grace_seconds if grace is None else grace
-        self._metrics.model_info.labels(*_info(model)).set(0)
-        self._drop_shadow(model, grace)
-        self._finish(model.aclose(grace))
-
-    def _finish(self, ending: Coroutine[Any, Any, None]) -> None:
-        self._await_at_the_end(asyncio.create_task(ending))
-
-    def _await_at_the_end(self, task: asyncio.Task[None]) -> None:
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
 
     def _follow_shadow(self, model: ServedModel, look: Look) -> None:
         """Try out what `serving.json` names, and nothing else."""
         name, version = model.name, look.shadow
         self._give_up(*(each for each in self._loads_of(name) if each.shadow and each.number != version))
         if model.shadow is not None and model.shadow.model.version != version:
-            self._drop_shadow(model)
+            self._in_service.drop_shadow(model)
         if version is None:
-            self._refused_shadows.pop(name, None)
+            self._refusals.shadows.pop(name, None)
         elif model.shadow is None:
-            self._begin(Version(name, version, shadow=True), self._refused_shadows.get(name))
-
-    def _try_out(self, version: Version, shadow: ServedModel) -> None:
-        model = self._served.get(version.name)
-        if model is None or model.shadow is not None:  # meanwhile
-            self._finish(shadow.aclose(0.0))
-            return
-        self._refused_shadows.pop(version.name, None)
-        self._metrics.reloads.labels(version.name, "shadow loaded").inc()
-        self._metrics.model_info.labels(*_info(shadow)).set(0)  # known, and not in service
-        self._metrics.model_shadow.labels(version.name, str(version.number)).set(1)
-        log.info("trying %s out beside version %d", version, model.version)
-        model.shadow = Shadow(shadow, self._metrics, self._settings.deadline_ms / 1e3)
-
-    def _drop_shadow(self, model: ServedModel, grace: float | None = None) -> None:
-        shadow, model.shadow = model.shadow, None
-        if shadow is not None:
-            self._metrics.model_shadow.labels(model.name, str(shadow.model.version)).set(0)
-            self._finish(shadow.aclose(self._settings.grace_seconds if grace is None else grace))
-
-    def _accept(self, name: str) -> None:
-        self._refused.pop(name, None)
-        self._metrics.model_refused.labels(name).set(0)
+            self._begin(Version(name, version, shadow=True), self._refusals.shadows.get(name))
 
     def _refuse(self, name: str, refusal: Refusal) -> None:
         self._unloaded.discard(name)
-        before = self._refused.get(name)
-        self._refused[name] = refusal
-        if refusal.says_the_same(before):
-            return
-        self._metrics.model_refused.labels(name).set(1)
-        self._metrics.reloads.labels(name, "refused").inc()
-        log.error("%s is refused: %s", name, refusal.reason)
-
-    def _refuse_shadow(self, version: Version, refusal: Refusal) -> None:
-        before = self._refused_shadows.get(version.name)
-        self._refused_shadows[version.name] = refusal
-        if not refusal.says_the_same(before):
-            self._metrics.reloads.labels(version.name, "shadow refused").inc()
-            log.error("refused as a shadow, %s: %s", version, refusal.reason)
-
-
-def _info(model: ServedModel) -> tuple[str, str, str, str, str]:
-    digest = model.manifest.digest
-    return model.name, str(model.version), digest, model.scorer.device, model.scorer.provider
+        self._refusals.refuse(name, refusal)

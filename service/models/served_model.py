@@ -12,11 +12,11 @@ from bundle.folder import contents
 from bundle.folder.store import Bundle
 from bundle.record.fields import RecordSchema, Tensors
 from service.engine.batcher import Batcher
-from service.engine.pieces import Answer
+from service.engine.graph import Graph
+from service.engine.portions import Outcome, Results
 from service.engine.question import Question
 from service.engine.request import Admission
 from service.engine.run_guard import Watch
-from service.engine.scorer import Scorer
 from service.engine.verdicts import Verdicts, answered, judge
 from service.errors import QueueFull
 from service.models.explainer import Explainer
@@ -56,17 +56,21 @@ class Judge:
         counts: Told of every record that was scored.
     """
 
-    def __init__(self, manifest: Manifest, calibration: Calibration, scorer: Scorer, counts: FieldCounts) -> None:
+    def __init__(self, manifest: Manifest, calibration: Calibration, scorer: Graph, counts: FieldCounts) -> None:
         self._manifest = manifest
         self._calibration = calibration
         self._scorer = scorer
         self._counts = counts
 
-    def run(self, rows: Tensors, samples: int) -> Tensors:
-        """See `service.engine.batcher.Backend`; `verdicts` is the table of `Verdicts`."""
+    def run(self, rows: Tensors, samples: int) -> Verdicts:
+        """See `service.engine.batcher.Backend`."""
         verdicts = judge(self._manifest, self._calibration, self._scorer.run(rows, samples), samples)
         self._counts.add(rows)
-        return {"verdicts": verdicts.table}
+        return verdicts
+
+
+def _arrays(verdicts: Verdicts) -> Tensors:
+    return {"verdicts": verdicts.table}
 
 
 class ServedModel:
@@ -84,12 +88,12 @@ class ServedModel:
     def __init__(
         self,
         bundle: Bundle,
-        scorer: Scorer,
+        scorer: Graph,
         settings: Settings,
         metrics: Metrics,
         *,
         shadow: bool = False,
-        explainer: Scorer | None = None,
+        explainer: Graph | None = None,
     ) -> None:
         self.name = bundle.name
         self.version = bundle.version
@@ -113,6 +117,7 @@ class ServedModel:
         metrics.attach(self._counts)
         self._batcher = Batcher(
             Judge(self.manifest, self.calibration, scorer, self._counts),
+            Results(_arrays, Verdicts.part, Verdicts.joined),
             max_batch_rows=settings.max_batch_records,
             max_queue_rows=waiting,
             max_request_rows=self.largest_request,
@@ -120,6 +125,7 @@ class ServedModel:
             # A shadow must not hold up the event loop, on which others wait.
             inline_seconds=0.0 if shadow else INLINE_SECONDS,
             observer=(ShadowObserver if shadow else BatchObserver)(metrics, self.name, self.version),
+            clock=time.monotonic,
         )
 
     @property
@@ -172,36 +178,36 @@ class ServedModel:
             self.explainer.refuse(len(next(iter(tensors.values()))), question.samples, deadline, client.CURRENT.get())
         trace = CURRENT.get()
         if trace is not None and trace.recorded:
-            answer = await self._traced(trace, tensors, question.samples, deadline)
+            outcome = await self._traced(trace, tensors, question.samples, deadline)
         else:
-            answer = await self._batcher.submit(tensors, question.samples, deadline, client.CURRENT.get())
-        verdicts = Verdicts(answer.rows["verdicts"])
+            outcome = await self._batcher.submit(tensors, question.samples, deadline, client.CURRENT.get())
+        verdicts = outcome.result
         if question.score != self.question.score or question.false_alarm_rate != self.question.false_alarm_rate:
             verdicts = answered(verdicts, self.manifest, self.calibration, question)
         if not question.explain or self.explainer is None:
-            return verdicts, Timing(answer.waited, answer.ran)
+            return verdicts, Timing(outcome.waited, outcome.ran)
         started = time.perf_counter()
         explanations = await self.explainer.explain(tensors, question.samples, deadline)
         ended = time.perf_counter()
         if trace is not None:
             trace.stage("explain", started, ended, records=len(explanations), samples=question.samples)
-        return replace(verdicts, explanations=explanations), Timing(answer.waited, answer.ran, ended - started)
+        return replace(verdicts, explanations=explanations), Timing(outcome.waited, outcome.ran, ended - started)
 
-    async def _traced(self, trace: Trace, tensors: Tensors, samples: int, deadline: float) -> Answer:
+    async def _traced(self, trace: Trace, tensors: Tensors, samples: int, deadline: float) -> Outcome[Verdicts]:
         trace.describe(model=self.name, version=self.version)
         submitted = time.perf_counter()
         try:
-            answer = await self._batcher.submit(tensors, samples, deadline, client.CURRENT.get())
+            outcome = await self._batcher.submit(tensors, samples, deadline, client.CURRENT.get())
         except BaseException:
             # Whether it ran in vain or not at all is not known here.
             trace.stage("queue", submitted, time.perf_counter())
             raise
-        taken = submitted + answer.waited
+        taken = submitted + outcome.waited
         trace.stage("queue", submitted, taken)
-        # The pieces of a large request ran while others of its pieces waited.
-        ended = min(time.perf_counter(), taken + answer.ran)
-        trace.stage("infer", ended - answer.ran, ended, records=len(answer.rows["verdicts"]), samples=samples)
-        return answer
+        # The portions of a large request ran while others of its portions waited.
+        ended = min(time.perf_counter(), taken + outcome.ran)
+        trace.stage("infer", ended - outcome.ran, ended, records=len(outcome.result.table), samples=samples)
+        return outcome
 
     async def aclose(self, grace: float) -> None:
         """Answer what is queued, then end; see `Batcher.aclose`."""

@@ -25,7 +25,7 @@ CLIENT = "shadow"
 log = logging.getLogger("surprisal.shadow")
 
 
-class Version(Protocol):
+class Candidate(Protocol):
     """A version, as far as a shadow needs it; see `service.models.served_model.ServedModel`."""
 
     name: str
@@ -76,7 +76,7 @@ class Shadow:
         seconds: Deadline of a request, once more.
     """
 
-    def __init__(self, model: Version, metrics: Metrics, seconds: float) -> None:
+    def __init__(self, model: Candidate, metrics: Metrics, seconds: float) -> None:
         self.model = model
         self._left_out = metrics.shadow_left_out
         self._seconds = seconds

@@ -14,12 +14,12 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from bundle.contents import manifest as manifests
+from bundle.contents import manifest
 from bundle.errors import BundleError, SignatureRefused
 from bundle.folder import durable_file, small_file
 from bundle.folder.store import Bundle
 
-FILE_NAME: Final = manifests.SIGNATURE
+FILE_NAME: Final = manifest.SIGNATURE
 _FORM = re.compile(rb"ed25519 ([A-Za-z0-9+/]{85}[AQgw]==)\n")
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _MADE_BY = "openssl genpkey -algorithm ed25519"

@@ -8,8 +8,8 @@ from bundle.record import images
 from bundle.record.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
 from service.models.registry import Models
 from service.models.served_model import ServedModel
-from service.openinference import datatype as datatypes
 from service.openinference import metadata
+from service.openinference.datatype import NAMES
 from service.openinference.outputs import OUTPUTS
 from service.settings import Settings
 
@@ -32,7 +32,7 @@ def _array(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
-_TENSOR = _object({"name": _TEXT, "datatype": {"enum": list(datatypes.NAMES)}, "shape": _SIZES})
+_TENSOR = _object({"name": _TEXT, "datatype": {"enum": list(NAMES)}, "shape": _SIZES})
 _SERVER = _object({"name": _TEXT, "version": _TEXT, "extensions": _array(_TEXT)})
 _MODEL = _object(
     {"name": _TEXT, "versions": _array(_TEXT), "platform": _TEXT, "inputs": _array(_TENSOR), "outputs": _array(_TENSOR)}
@@ -214,7 +214,7 @@ def _infer(path: str, model: ServedModel, settings: Settings) -> Schema:
     inputs = _object(
         {
             "name": {"enum": list(dict.fromkeys(names))},
-            "datatype": {"enum": list(datatypes.NAMES)},
+            "datatype": {"enum": list(NAMES)},
             "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4},
             "data": {"type": ["array", "null"], "description": "flat, or nested as the shape says", "minItems": 1},
             "parameters": _PARAMETERS,

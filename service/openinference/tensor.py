@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import Fault, RequestInvalid, TooManyRecords
-from service.openinference import datatype as datatypes
-from service.openinference.datatype import BOOL, BYTES, DTYPES, Group
+from service.openinference.datatype import BOOL, BYTES, DTYPES, NAMES, Group, group
 
 _LENGTH = struct.Struct("<I")
 _MOST_SIZES = 4  # of a batch of images
@@ -93,8 +92,8 @@ class TensorReader:
         name, datatype = content.get("name"), content.get("datatype")
         if not isinstance(name, str):
             _refuse(f"{pointer}/name", "text is expected")
-        if not isinstance(datatype, str) or datatype not in datatypes.NAMES:
-            _refuse(f"{pointer}/datatype", f"one of {', '.join(datatypes.NAMES)} is expected")
+        if not isinstance(datatype, str) or datatype not in NAMES:
+            _refuse(f"{pointer}/datatype", f"one of {', '.join(NAMES)} is expected")
         rows, inner = _shape(content.get("shape"), f"{pointer}/shape")
         size = _binary_size(content.get("parameters"), f"{pointer}/parameters")
         data = content.get("data")
@@ -194,21 +193,21 @@ def _flat(data: object, shape: tuple[int, ...], pointer: str) -> Sequence[object
 def _from_json(
     flat: Sequence[object], datatype: str, pointer: str
 ) -> tuple[npt.NDArray[Any] | list[str | None], npt.NDArray[np.bool_] | None]:
-    group = datatypes.group(datatype)
-    allowed, expected = _JSON_TYPES[group]
-    kinds = set(map(type, flat))
-    if not kinds <= allowed:
+    kind = group(datatype)
+    allowed, expected = _JSON_TYPES[kind]
+    types = set(map(type, flat))
+    if not types <= allowed:
         position = next(i for i, value in enumerate(flat) if type(value) not in allowed)
         _refuse(f"{pointer}/{position}", expected)
-    if group == "text":
+    if kind == "text":
         return cast(list[str | None], list(flat)), None
     values: list[Any] = list(flat)
     missing = None
-    if type(None) in kinds:
+    if type(None) in types:
         missing = np.fromiter((value is None for value in values), bool, len(values))
         values = [0 if value is None else value for value in values]
     try:
-        if group != "float":
+        if kind != "float":
             return np.array(values, DTYPES[datatype]), missing
         with np.errstate(over="ignore"):  # what is beyond the datatype becomes infinite, and is refused as such
             numbers = np.array(values, np.float64).astype(DTYPES[datatype])

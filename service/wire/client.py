@@ -11,7 +11,7 @@ from service.settings import networks
 CURRENT: ContextVar[str] = ContextVar("client", default="")
 """The client that this code works for: its key's digest where it has one, else the address of its peer."""
 
-Headers = Iterable[tuple[bytes, bytes]]
+RawHeaders = Iterable[tuple[bytes, bytes]]
 _Address = IPv4Address | IPv6Address
 _SITE_BITS = 64
 """Of an IPv6 address: whoever has one has the 2^64 that begin alike, and must not count as so many clients."""
@@ -40,7 +40,7 @@ class Clients:
         self._proxies = networks(proxies or "")
         self._peer = lru_cache(4096)(self._looked_up)
 
-    def named(self, peer: tuple[str, int] | None, headers: Headers) -> str:
+    def named(self, peer: tuple[str, int] | None, headers: RawHeaders) -> str:
         """The client of a request without a key.
 
         Args:
@@ -59,7 +59,7 @@ class Clients:
     def _trusts(self, address: _Address) -> bool:
         return any(address in network for network in self._proxies)
 
-    def _forwarded(self, proxy: str, headers: Headers) -> str:
+    def _forwarded(self, proxy: str, headers: RawHeaders) -> str:
         """The nearest address that is no trusted proxy: what stands left of it is the client's own invention."""
         sent = b",".join(value for name, value in headers if name == b"x-forwarded-for")
         client = proxy

@@ -12,6 +12,7 @@ from surprisal.cli.failure import CALL_WRONG, fail
 
 if TYPE_CHECKING:
     from bundle.record.fields import RecordSchema
+    from service.engine.question import Question
     from service.files.scoring import Scoring
 
 
@@ -36,12 +37,15 @@ def score_file(
     Of images in a folder OUT names the `file`, of those in an npz the `row`; their pixels are not copied.
     """
     from service import files
-    from service.files.scoring import Scored
+    from service.files.scoring import Scored, Scoring
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     _check(source, target)
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
-    scoring = _scoring(bundle, {name: value for name, value in wanted.items() if value is not None})
+    given = {name: value for name, value in wanted.items() if value is not None}
+    scoring = Scoring(bundle)
+    question = _question(scoring, given)
+    scoring.open(question)
     with files.open_records(source, scoring.schema) as file:
         _say_absent(source, scoring.schema, file.columns, console)
         with _bar(console) as bar, files.writer(target) as writer:
@@ -50,21 +54,20 @@ def score_file(
             def report(done: Scored) -> None:
                 bar.update(task, completed=done.share, rows=done.rows)
 
-            done = scoring.file(file, writer, target, report)
+            done = scoring.file(file, question, writer, target, report)
     share = done.anomalies / max(done.rows, 1)
     console.print(
         f"{done.rows:,} rows scored, {done.anomalies:,} ({share:.2%}) flagged at a false-alarm rate of "
-        f"{scoring.question.false_alarm_rate:.2%}; wrote {target}"
+        f"{question.false_alarm_rate:.2%}; wrote {target}"
     )
 
 
-def _scoring(bundle: Path, given: Mapping[str, object]) -> "Scoring":
-    """The bundle, ready for files; a question that it cannot answer is a wrong call."""
+def _question(scoring: "Scoring", given: Mapping[str, object]) -> "Question":
+    """What is asked of the records; what the bundle cannot answer is a wrong call."""
     from service.errors import RequestInvalid
-    from service.files.scoring import Scoring
 
     try:
-        return Scoring(bundle, given)
+        return scoring.question(given)
     except RequestInvalid as error:
         name = error.faults[0].pointer.removeprefix("/")
         value = "" if name == "explain" else f" {given[name]}"

@@ -1,6 +1,7 @@
 """What tests of the batcher share: a backend held at its gates, a clock, and a batcher between the two."""
 
 import asyncio
+import math
 import threading
 import time
 from collections import defaultdict
@@ -11,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from service.engine.batcher import Answer, Batcher
+from bundle.record.fields import Tensors
+from service.engine.batcher import Batcher
+from service.engine.portions import TENSORS, Outcome
 
 PATIENCE = 60.0  # seconds until a test counts as hanging; no result depends on it
+NEVER = 1e9  # a deadline beyond the end of any test
 
 
 class Clock:
@@ -67,13 +71,14 @@ class Backend:
 
 
 @asynccontextmanager
-async def serving(**options: Any) -> AsyncIterator[tuple[Backend, Batcher]]:
+async def serving(**options: Any) -> AsyncIterator[tuple[Backend, Batcher[Tensors]]]:
     """A batcher that must end in time, with an empty queue and no error that only the event loop heard of."""
     backend = Backend()
     unheard: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
     limits: dict[str, Any] = {"max_batch_rows": 8, "max_queue_rows": 100, "max_request_rows": 70}
-    batcher = Batcher(backend, observer=backend.log, clock=backend.clock, **limits | options)
+    limits |= {"max_batch_draws": math.inf, "inline_seconds": 0.0}
+    batcher = Batcher(backend, TENSORS, observer=backend.log, clock=backend.clock, **limits | options)
     try:
         async with asyncio.timeout(PATIENCE):
             yield backend, batcher
@@ -85,23 +90,25 @@ async def serving(**options: Any) -> AsyncIterator[tuple[Backend, Batcher]]:
 
 
 async def score(
-    batcher: Batcher, ids: Iterable[int], samples: int = 1, deadline: float | None = None, client: str = ""
-) -> Answer:
+    batcher: Batcher[Tensors], ids: Iterable[int], samples: int = 1, deadline: float = NEVER, client: str = ""
+) -> Outcome[Tensors]:
     """Submits and checks that the answer is the request's own."""
     column = np.array(list(ids))
     x = np.stack([column * 0.5, column * 2.0], axis=1)
     rows = {"id": column, "x": x, "samples": np.full(len(column), samples)}
-    answer = await batcher.submit(rows, samples, deadline, client)
-    assert answer.rows["id"].tolist() == column.tolist()
-    assert answer.rows["score"].tolist() == (column * 2.5 * samples).tolist()
-    return answer
+    outcome = await batcher.submit(rows, samples, deadline, client)
+    assert outcome.result["id"].tolist() == column.tolist()
+    assert outcome.result["score"].tolist() == (column * 2.5 * samples).tolist()
+    return outcome
 
 
-def send(batcher: Batcher, ids: Iterable[int], samples: int = 1, **options: Any) -> asyncio.Task[Answer]:
+def send(
+    batcher: Batcher[Tensors], ids: Iterable[int], samples: int = 1, **options: Any
+) -> asyncio.Task[Outcome[Tensors]]:
     return asyncio.create_task(score(batcher, ids, samples, **options))
 
 
-async def kinds(tasks: list[asyncio.Task[Answer]]) -> list[type]:
+async def kinds(tasks: list[asyncio.Task[Outcome[Tensors]]]) -> list[type]:
     return [type(each) for each in await asyncio.gather(*tasks, return_exceptions=True)]
 
 

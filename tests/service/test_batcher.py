@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.batcher import Answer
+from bundle.record.fields import Tensors
+from service.engine.portions import Outcome
 from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, ShuttingDown, TooManyRecords
-from tests.service.batching import PATIENCE, kinds, score, send, serving, turns, until
+from tests.service.batching import NEVER, PATIENCE, kinds, score, send, serving, turns, until
 
 
 @pytest.mark.parametrize("inline", [0.0, math.inf], ids=["threads", "inline"])
@@ -59,7 +60,7 @@ async def test_an_answered_request_is_forgotten_though_its_deadline_is_still_to_
         for _ in ("thread", "inline"):
             rows = {"id": np.arange(9), "x": np.zeros((9, 2)), "samples": np.ones(9)}
             array = weakref.ref(rows["x"])
-            await batcher.submit(rows, 1, deadline=PATIENCE)
+            await batcher.submit(rows, 1, PATIENCE, "")
             del rows
             await until(lambda: array() is None)  # noqa: B023 - awaited here
 
@@ -92,7 +93,7 @@ async def test_what_does_not_fit_is_refused() -> None:
         assert await kinds(others) == [TooManyRecords, QueueFull, DeadlineExceeded]
         for rows in ({}, {"id": np.zeros(0)}, {"id": np.zeros(2), "x": np.zeros((3, 1))}):
             with pytest.raises(ValueError, match="one length above 0"):
-                await batcher.submit(rows, 1)
+                await batcher.submit(rows, 1, NEVER, "")
         tasks += [send(batcher, [3])]
         await turns()
         assert batcher.queued_rows == 10
@@ -126,7 +127,7 @@ async def test_a_deadline_that_passed_while_the_loop_was_held_up_is_seen_before_
         await turns()
         backend.clock.now = PATIENCE  # which the loop's own timers do not see
         backend.open()
-        assert await kinds(tasks) == [Answer, DeadlineExceeded, Answer]
+        assert await kinds(tasks) == [Outcome, DeadlineExceeded, Outcome]
 
 
 async def test_closing_refuses_newcomers_and_answers_the_others() -> None:
@@ -251,7 +252,7 @@ STEP = st.tuples(
     st.integers(0, 11),
     st.sampled_from([1, 2]),
     st.sampled_from("abc"),
-    st.sampled_from([None, 0.1, 1.0]),
+    st.sampled_from([NEVER, 0.1, 1.0]),
 )
 
 
@@ -265,14 +266,14 @@ STEP = st.tuples(
 async def test_every_submit_ends_once_whatever_happens(
     steps: list[Any], cost: float, inline: float, stuck: bool
 ) -> None:
-    asked, tasks, cancelled = list[Asked](), list[asyncio.Task[Answer]](), 0
+    asked, tasks, cancelled = list[Asked](), list[asyncio.Task[Outcome[Tensors]]](), 0
     async with serving(inline_seconds=inline, max_batch_rows=5, max_queue_rows=16) as (backend, batcher):
         backend.clock.drive_loop()
         backend.seconds_per_draw = cost
         for step, number, samples, client, seconds in steps:
             if step == "submit":
                 asked.append(Asked(range(100 * len(asked), 100 * len(asked) + number + 1), samples, client))
-                deadline = None if seconds is None else backend.clock.now + seconds
+                deadline = backend.clock.now + seconds
                 tasks.append(send(batcher, asked[-1].ids, samples, deadline=deadline, client=client))
             elif step == "cancel" and number < len(tasks):
                 cancelled += tasks[number].cancel()
@@ -289,7 +290,7 @@ async def test_every_submit_ends_once_whatever_happens(
             await batcher.aclose(0.0)
         backend.open()
         ends = await kinds(tasks)
-    kept = {Answer, InferenceFailed, QueueFull, DeadlineExceeded, asyncio.CancelledError, ShuttingDown}
+    kept = {Outcome, InferenceFailed, QueueFull, DeadlineExceeded, asyncio.CancelledError, ShuttingDown}
     assert set(ends) <= kept
     assert ends.count(asyncio.CancelledError) == cancelled
     assert stuck or ShuttingDown not in ends
@@ -299,7 +300,7 @@ async def test_every_submit_ends_once_whatever_happens(
     ran = [i for run in backend.runs for i in run.ids]
     assert len(ran) == len(set(ran)), "no row runs twice"
     for each, end in zip(asked, ends, strict=True):
-        assert end is not Answer or set(each.ids) <= set(ran)
+        assert end is not Outcome or set(each.ids) <= set(ran)
     # What was let in has run or was abandoned, but for what was refused on arrival.
     let_in = sum(backend.log["batch"]) + sum(backend.log["abandoned"])
     never = sum(

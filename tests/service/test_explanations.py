@@ -1,9 +1,11 @@
 """Explanations over HTTP: the same in every format, adding up to the ELBO, and costing nothing unless asked for."""
 
+import asyncio
 import csv
 import io
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from bundle.contents.golden import tolerance
 from bundle.contents.manifest import Manifest
 from bundle.errors import BundleRefused, GoldenMismatch
 from bundle.folder import store
-from service.engine.batcher import Batcher
+from bundle.record.fields import Tensors
+from service.engine.graph import Graph
 from service.models import explainer as explainers
 from service.models.served_model import load
 from service.settings import Settings
@@ -154,16 +157,15 @@ def test_the_open_inference_protocol_says_where_to_ask(server: str) -> None:
 
 async def test_the_explainer_runs_only_when_asked(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with in_process(Settings(models=models)) as (client, app):
-        explainer = app.models.get().explainer
-        assert explainer is not None
         runs: list[int] = []
-        real = explainer._graph.run
+        scorer, real = app.models.get().scorer, Graph.run
 
-        def run(rows: Any, samples: int) -> Any:
-            runs.append(samples)
-            return real(rows, samples)
+        def run(graph: Graph, rows: Tensors, samples: int) -> Tensors:
+            if graph is not scorer:
+                runs.append(samples)
+            return real(graph, rows, samples)
 
-        monkeypatch.setattr(explainer._graph, "run", run)
+        monkeypatch.setattr(Graph, "run", run)
         await client.post("/score", json={"records": [PAYMENT]})
         assert runs == []
         await client.post("/score", json={"records": [PAYMENT], "explain": True, "samples": 4})
@@ -185,15 +187,33 @@ async def test_more_records_than_are_explained_at_a_time_are_refused_by_pointer(
     assert [("explanation" in orjson.loads(line)) for line in stream.content.splitlines()] == [True] * 3
 
 
-async def test_explanations_meet_the_same_queue_limit(models: Path) -> None:
+async def test_explanations_meet_the_same_queue_limit(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(models=models, max_records=4, max_queue_records=4)
     async with in_process(settings) as (client, app):
-        explainer = app.models.get().explainer
-        assert explainer is not None
-        assert isinstance(explainer._batcher, Batcher)
-        assert (explainer._batcher.max_queue_rows, explainer._batcher.inline_seconds) == (4, 0.0)
+        body = {"records": [PAYMENT] * 4, "explain": True}
         response = await client.post("/score", json={"records": [PAYMENT] * 5, "explain": True})
         assert response.status_code == 413
+        assert (await client.post("/score", json=body)).status_code == 200  # now it is known how long one takes
+        begun, go_on = threading.Event(), threading.Event()
+        scorer, real = app.models.get().scorer, Graph.run
+
+        def run(graph: Graph, rows: Tensors, samples: int) -> Tensors:
+            if graph is not scorer:
+                # On the event loop nobody would ever let it go on.
+                assert threading.current_thread() is not threading.main_thread()
+                begun.set()
+                assert go_on.wait(60)
+            return real(graph, rows, samples)
+
+        monkeypatch.setattr(Graph, "run", run)
+        running = asyncio.create_task(client.post("/score", json=body))
+        await asyncio.to_thread(begun.wait, 60)
+        behind = [asyncio.create_task(client.post("/score", json=body)) for _ in range(2)]
+        # Four wait behind the four that run, and another four would be too many.
+        done, (queued,) = await asyncio.wait(behind, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        go_on.set()
+        assert [task.result().status_code for task in done] == [429]
+        assert (await running).status_code == (await queued).status_code == 200
 
 
 @pytest.fixture

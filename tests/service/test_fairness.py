@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from service.engine.batcher import Answer, Batcher
+from bundle.record.fields import Tensors
+from service.engine.batcher import Batcher
+from service.engine.portions import Outcome
 from service.errors import DeadlineExceeded, QueueFull
 from tests.service.batching import Backend, kinds, score, send, serving, turns, until
 
@@ -87,11 +89,11 @@ async def test_a_full_queue_is_shared_out() -> None:
         assert await kinds([second]) == [QueueFull]
         assert batcher.queued_rows == 40
         backend.open()
-        assert await kinds([running, first, few, third_client]) == [Answer] * 4
+        assert await kinds([running, first, few, third_client]) == [Outcome] * 4
 
 
 @asynccontextmanager
-async def paced(seconds_per_draw: float, **options: Any) -> AsyncIterator[tuple[Backend, Batcher]]:
+async def paced(seconds_per_draw: float, **options: Any) -> AsyncIterator[tuple[Backend, Batcher[Tensors]]]:
     """A batcher that knows how long a draw takes, and whose thread is taken."""
     async with serving(max_queue_rows=10_000, max_request_rows=1000, **options) as (backend, batcher):
         backend.seconds_per_draw = seconds_per_draw
@@ -150,4 +152,4 @@ async def test_an_estimate_that_refuses_and_is_not_confirmed_heals() -> None:
         assert await kinds([send(batcher, range(300), deadline=now + 1.4)]) == [DeadlineExceeded]
         backend.seconds_per_draw = 0.001
         backend.clock.now = now = now + 10.0
-        assert await kinds([send(batcher, range(300), deadline=now + 1.4)]) == [Answer]
+        assert await kinds([send(batcher, range(300), deadline=now + 1.4)]) == [Outcome]

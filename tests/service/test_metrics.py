@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import httpx
 import pytest
@@ -10,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.front import gate
 from service.settings import Settings
+from service.telemetry import metric_table
+from service.telemetry.metrics import Metrics
 from tests.conftest import NAME, in_process
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -29,6 +31,13 @@ async def samples(client: httpx.AsyncClient) -> Samples:
 def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     """Of one sample."""
     return f"surprisal_{name}", frozenset(labels.items())
+
+
+def test_every_metric_of_the_table_is_an_attribute_of_its_type() -> None:
+    rows = metric_table.COUNTED | metric_table.LOAD | metric_table.MODELS
+    assert {name: row.kind for name, row in rows.items()} == get_type_hints(Metrics)
+    metrics = Metrics()
+    assert all(type(getattr(metrics, name)) is row.kind for name, row in rows.items())
 
 
 async def test_requests_records_and_verdicts_are_counted(models: Path) -> None:

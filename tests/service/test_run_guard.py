@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 
 from service.engine import run_guard
+from service.engine.graph import Graph
 from service.engine.run_guard import END_SECONDS, RunGuard, RunStopped, Watch
-from service.engine.scorer import Scorer
 from tests.conftest import NAME
 from tests.service import hostile_bundles
 
@@ -47,7 +47,7 @@ def test_a_run_that_never_ends_is_ended_and_the_next_one_runs(
     graph = changed(models, hostile_bundles.loops_on_one_record)
     told: list[float] = []
     watch = Watch(*((1e9, SHORT) if inline else (SHORT, 1e9)), told.append)
-    scorer = Scorer(graph, noise, "cpu", threads=1, watch=watch)
+    scorer = Graph(graph, noise, "cpu", threads=1, watch=watch)
     failures: list[Exception] = []
 
     def run(value: float) -> None:
@@ -72,7 +72,7 @@ def test_of_pieces_on_several_threads_those_that_run_and_those_that_wait_end_and
 ) -> None:
     graph = changed(models, hostile_bundles.loops)
     told: list[float] = []
-    scorer = Scorer(graph, noise, "cpu", threads=3, watch=Watch(SHORT, SHORT, told.append))
+    scorer = Graph(graph, noise, "cpu", threads=3, watch=Watch(SHORT, SHORT, told.append))
     with pytest.raises(RunStopped):
         scorer.run(records(graph, 500, 0.0), 16)
     assert len(told) == 1
@@ -81,7 +81,7 @@ def test_of_pieces_on_several_threads_those_that_run_and_those_that_wait_end_and
 
 def test_an_error_of_the_graph_is_no_stop(models: Path, noise: npt.NDArray[np.float32]) -> None:
     graph = changed(models, lambda model: None)
-    scorer = Scorer(graph, noise, "cpu", threads=1, watch=Watch(60.0, 60.0))
+    scorer = Graph(graph, noise, "cpu", threads=1, watch=Watch(60.0, 60.0))
     with pytest.raises(Exception, match="numeric") as failure:
         scorer.run({name: rows for name, rows in records(graph, 1, 0.0).items() if name != "numeric"}, 1)
     assert not isinstance(failure.value, RunStopped)

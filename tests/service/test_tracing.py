@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from service.engine.batcher import Batcher
+from service.engine.portions import TENSORS
 from service.settings import Settings
 from service.wire.trace import CURRENT, Trace
 from tests.conftest import NAME, in_process, running
@@ -324,12 +326,12 @@ async def test_batches_run_in_the_context_of_no_request() -> None:
             seen.append(CURRENT.get())
             return rows
 
-    limits = {"max_batch_rows": 8, "max_queue_rows": 8, "max_request_rows": 8}
+    limits = {"max_batch_rows": 8, "max_queue_rows": 8, "max_request_rows": 8, "max_batch_draws": 8.0}
     # Long enough for the second run to be one on the event loop.
-    batcher = Batcher(Backend(), observer=Mock(), inline_seconds=60.0, **limits)
+    batcher = Batcher(Backend(), TENSORS, observer=Mock(), inline_seconds=60.0, clock=time.monotonic, **limits)
     token = CURRENT.set(Trace("first", None))
     for _ in range(2):
-        await batcher.submit({"x": np.zeros(1)}, 1)
+        await batcher.submit({"x": np.zeros(1)}, 1, time.monotonic() + 60.0, "")
     CURRENT.reset(token)
     await batcher.aclose(10.0)
     assert seen == [None, None]

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pyarrow.parquet
 import pytest
 
 import surprisal
+from service.engine.graph import Graph
 from service.files.piece import ROWS
 from training import pipeline
 from training.data import transactions
@@ -70,7 +72,17 @@ def test_a_model_is_used_by_many_threads_and_is_pickled_by_its_path(
     assert repr(again) == repr(model)
 
 
-def test_what_is_asked_changes_what_is_answered(trained: pipeline.Trained, records: pa.Table) -> None:
+def test_what_is_asked_changes_what_is_answered(
+    trained: pipeline.Trained, records: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = Graph.__init__
+
+    def noted(graph: Graph, *given: Any, **options: Any) -> None:
+        opened.append("a graph")
+        real(graph, *given, **options)
+
+    monkeypatch.setattr(Graph, "__init__", noted)
     model = surprisal.load(trained.folder)
     some = records.slice(0, 50)
     usual = model.score(some)
@@ -82,6 +94,8 @@ def test_what_is_asked_changes_what_is_answered(trained: pipeline.Trained, recor
     np.testing.assert_allclose(-np.asarray(other["elbo"]), np.asarray(other["anomaly_score"]), rtol=1e-6)
     batch = some.to_batches()[0]
     assert same(model.score(batch), usual)
+    assert same(model.score(some, samples=64, score="elbo", explain=True), other)
+    assert len(opened) == 2, "scorer and explainer once each, whatever is asked"
 
 
 def test_what_cannot_be_scored_is_refused_in_words(trained: pipeline.Trained, records: pa.Table) -> None:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on one bundle's scoring graph: tensors in, scores out, in runs of the size that suits the device."""
+"""ONNX Runtime on one of a bundle's graphs: tensors in, tensors out, in runs of the size that suits the device."""
 
 import logging
 import math
@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from bundle.record.fields import Tensors
 from service.engine import cpus
 from service.engine.device import CUDA_PROVIDER, Device, DeviceUnavailable, no_cuda
-from service.engine.pieces import Rows
 from service.engine.run_guard import GUARD, Run, RunStopped, Watch
 
 DECODED_ROWS = 1024
@@ -27,21 +27,22 @@ CUDA_DECODED_ROWS = 2**20
 """The same on a GPU: as many fill it, and a hidden layer of 256 then takes 1 GiB."""
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": CUDA_PROVIDER}
+_BOUND_TO = "cuda"
 
 log = logging.getLogger("surprisal.scorer")
 
 
-class Scorer:
-    """The backend of one model version.
+class Graph:
+    """A graph of one model version, which scores records or explains them.
 
     Args:
-        graph: The bytes of `scorer.onnx`.
+        content: The bytes of `scorer.onnx` or `explainer.onnx`.
         noise: The noise table, (256, K) float32.
         device: `cuda` that cannot be had is an error; `auto` takes it where it can.
         threads: Runs side by side on a CPU; by default as many as there are processors.
         tf32: Whether a GPU may round the factors of products to 10 bits: faster, and off by some 1e-3 nats.
         gpu_memory_mb: Most MiB that the graph's tensors may take on a GPU; by default there is no limit.
-        decodes: Rows that the graph decodes for each record and draw; the explainer many.
+        decodes: Tensors that the graph decodes for each record and draw; the explainer many.
         watch: How long a run may take; None where whoever waits can end the process.
 
     Raises:
@@ -50,9 +51,9 @@ class Scorer:
 
     def __init__(
         self,
-        graph: bytes,
+        content: bytes,
         noise: npt.NDArray[np.float32],
-        device: Device = "auto",
+        device: Device,
         *,
         threads: int | None = None,
         tf32: bool = False,
@@ -62,7 +63,7 @@ class Scorer:
     ) -> None:
         self._decodes = decodes
         self.watch = watch
-        session = _session(graph, device, tf32, gpu_memory_mb)
+        session = _session(content, device, tf32, gpu_memory_mb)
         self.provider: str = session.get_providers()[0]
         self.device = "cuda" if self.provider == _PROVIDERS["cuda"] else "cpu"
         outputs = {output.name: output.shape[1:] for output in session.get_outputs()}
@@ -79,8 +80,8 @@ class Scorer:
         self.batch_draws = RUNS_A_BATCH * self._threads * self._decoded_rows // decodes
         """Records times draws that are scored together at most: nobody waits behind more of somebody else's."""
 
-    def run(self, rows: Rows, samples: int, *, rows_a_run: int | None = None) -> Rows:
-        """Score records; blocks.
+    def run(self, rows: Tensors, samples: int, *, rows_a_run: int | None = None) -> Tensors:
+        """Run the graph on records; blocks.
 
         Args:
             rows: The bundle's record tensors, B records.
@@ -112,7 +113,7 @@ class Scorer:
         """Records in a run that suits the device, whatever the number of threads."""
         return max(1, self._decoded_rows // (samples * self._decodes))
 
-    def _run(self, rows: Rows, total: int, samples: int, run: Run | None, rows_a_run: int | None) -> Rows:
+    def _run(self, rows: Tensors, total: int, samples: int, run: Run | None, rows_a_run: int | None) -> Tensors:
         decoded = total * samples * self._decodes
         if decoded <= self._decoded_rows or total == 1:
             return self._runner.run(rows, samples, run)
@@ -137,8 +138,8 @@ class Scorer:
 class _Runner(Protocol):
     """What scores one piece."""
 
-    def run(self, rows: Rows, samples: int, run: Run | None = None) -> Rows:
-        """See `Scorer.run`; may be called from several threads at a time."""
+    def run(self, rows: Tensors, samples: int, run: Run | None) -> Tensors:
+        """See `Graph.run`; may be called from several threads at a time."""
         ...
 
 
@@ -151,7 +152,7 @@ class _Plain:
         self._table = noise
         self._noise: dict[int, npt.NDArray[np.float32]] = {}
 
-    def run(self, rows: Rows, samples: int, run: Run | None = None) -> Rows:
+    def run(self, rows: Tensors, samples: int, run: Run | None) -> Tensors:
         noise = self._noise.get(samples)
         if noise is None:
             noise = self._noise[samples] = self._table[:samples]
@@ -166,28 +167,26 @@ class _Bound:
         session: Of the graph.
         outputs: Names of its outputs.
         noise: The noise table.
-        device: Where it is bound, as ONNX Runtime calls it.
     """
 
-    def __init__(self, session: Any, outputs: list[str], noise: npt.NDArray[np.float32], device: str = "cuda") -> None:
+    def __init__(self, session: Any, outputs: list[str], noise: npt.NDArray[np.float32]) -> None:
         self._session = session
         self._outputs = outputs
         self._table = noise
         self._noise: dict[int, Any] = {}
-        self._device = device
 
-    def run(self, rows: Rows, samples: int, run: Run | None = None) -> Rows:
+    def run(self, rows: Tensors, samples: int, run: Run | None) -> Tensors:
         noise = self._noise.get(samples)
         if noise is None:
             table = np.ascontiguousarray(self._table[:samples])
-            noise = self._noise[samples] = onnxruntime.OrtValue.ortvalue_from_numpy(table, self._device, 0)
+            noise = self._noise[samples] = onnxruntime.OrtValue.ortvalue_from_numpy(table, _BOUND_TO, 0)
         # A binding would keep the shapes of its outputs, and the memory of the largest batch: each run has its own.
         binding = self._session.io_binding()
         binding.bind_ortvalue_input("noise", noise)
         for name, part in rows.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(part))
         for name in self._outputs:
-            binding.bind_output(name, self._device, 0)
+            binding.bind_output(name, _BOUND_TO, 0)
         self._session.run_with_iobinding(binding, _begun(run))
         return dict(zip(self._outputs, binding.copy_outputs_to_cpu(), strict=True))
 
@@ -214,7 +213,7 @@ def _session(graph: bytes, device: Device, tf32: bool, gpu_memory_mb: int | None
     # By their first bytes it would take some for a format of its own, which nobody has checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     cause: Exception | None = None
-    if device != "cpu" and _offers_cuda():
+    if device != "cpu" and offers_cuda():
         onnxruntime.preload_dlls()  # finds the CUDA libraries that pip has installed
         cuda = {
             "use_tf32": str(int(tf32)),
@@ -238,7 +237,3 @@ def _session(graph: bytes, device: Device, tf32: bool, gpu_memory_mb: int | None
     if cause is not None:
         log.warning("the GPU cannot be used, so the CPU scores: %s", " ".join(str(cause).split()))
     return session
-
-
-def _offers_cuda() -> bool:
-    return _PROVIDERS["cuda"] in onnxruntime.get_available_providers()

@@ -9,11 +9,10 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 
+from bundle.record.fields import Tensors
 from service.engine import device
-from service.engine import scorer as scorers
 from service.engine.device import Device, DeviceUnavailable
-from service.engine.pieces import Rows
-from service.engine.scorer import DECODED_ROWS, LEAST_ROWS, Scorer
+from service.engine.graph import DECODED_ROWS, LEAST_ROWS, Graph
 from tests.conftest import NAME
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -57,16 +56,16 @@ def record(session: onnxruntime.InferenceSession) -> dict[str, npt.NDArray[Any]]
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
 def scorer(request: pytest.FixtureRequest, graph: bytes, noise: npt.NDArray[np.float32]) -> Any:
-    made = Scorer(graph, noise, "cpu", threads=request.param)
+    made = Graph(graph, noise, "cpu", threads=request.param)
     yield made
     made.close()
 
 
-def head(rows: Rows, count: int) -> dict[str, npt.NDArray[Any]]:
+def head(rows: Tensors, count: int) -> dict[str, npt.NDArray[Any]]:
     return {name: values[:count] for name, values in rows.items()}
 
 
-def assert_alike(actual: Rows, expected: Rows) -> None:
+def assert_alike(actual: Tensors, expected: Tensors) -> None:
     assert list(actual) == list(expected)
     for name, values in expected.items():
         assert actual[name].shape == values.shape, name
@@ -77,9 +76,9 @@ def assert_alike(actual: Rows, expected: Rows) -> None:
 @pytest.mark.parametrize("samples", [1, 16, 256])
 @pytest.mark.parametrize("count", [1, 4, 5, 64, 65, 129, 1000])
 def test_a_batch_scores_as_in_one_run_however_it_is_cut(
-    scorer: Scorer,
+    scorer: Graph,
     session: onnxruntime.InferenceSession,
-    record: Rows,
+    record: Tensors,
     noise: npt.NDArray[np.float32],
     count: int,
     samples: int,
@@ -90,7 +89,7 @@ def test_a_batch_scores_as_in_one_run_however_it_is_cut(
     assert_alike(scorer.run(rows, samples), dict(zip(names, whole, strict=True)))
 
 
-def test_no_records_have_no_scores_of_the_same_shapes(scorer: Scorer, record: Rows) -> None:
+def test_no_records_have_no_scores_of_the_same_shapes(scorer: Graph, record: Tensors) -> None:
     nothing, one = scorer.run(head(record, 0), 16), scorer.run(head(record, 1), 16)
     assert {name: values.shape[1:] for name, values in nothing.items()} == {
         name: values.shape[1:] for name, values in one.items()
@@ -99,7 +98,7 @@ def test_no_records_have_no_scores_of_the_same_shapes(scorer: Scorer, record: Ro
 
 
 def test_arrays_that_may_not_be_written_or_lie_apart_are_taken_and_left_as_they_are(
-    scorer: Scorer, record: Rows
+    scorer: Graph, record: Tensors
 ) -> None:
     kept = {name: values.copy() for name, values in record.items()}
     apart = {name: np.repeat(values, 2, axis=0)[::2] for name, values in record.items()}
@@ -116,20 +115,21 @@ def test_arrays_that_may_not_be_written_or_lie_apart_are_taken_and_left_as_they_
 def test_runs_are_of_one_size_within_the_bounds_and_enough_for_every_thread(
     graph: bytes,
     noise: npt.NDArray[np.float32],
-    record: Rows,
+    record: Tensors,
     monkeypatch: pytest.MonkeyPatch,
     threads: int,
     samples: int,
     count: int,
 ) -> None:
     sizes: list[int] = []
-    scorer = Scorer(graph, noise, "cpu", threads=threads)
+    scorer = Graph(graph, noise, "cpu", threads=threads)
+    shapes = [values.shape[1:] for values in scorer.run(head(record, 0), samples).values()]
 
-    def run(rows: Rows, samples: int, run: object) -> Rows:
-        sizes.append(len(rows["numeric"]))
-        return {name: np.empty((sizes[-1], *values.shape[1:])) for name, values in scorer._nothing.items()}
+    def run(session: object, names: list[str], inputs: Tensors, options: object) -> list[npt.NDArray[Any]]:
+        sizes.append(len(inputs["numeric"]))
+        return [np.empty((sizes[-1], *shape)) for shape in shapes]
 
-    monkeypatch.setattr(scorer._runner, "run", run)
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", run)
     scorer.run(head(record, count), samples)
     scorer.close()
     assert sum(sizes) == count
@@ -139,18 +139,6 @@ def test_runs_are_of_one_size_within_the_bounds_and_enough_for_every_thread(
     else:
         assert len(sizes) >= min(threads, count * samples // LEAST_ROWS, count) * 0.9
         assert sorted(sizes)[1] == max(sizes)
-
-
-def test_a_gpu_s_runs_score_the_same(
-    session: onnxruntime.InferenceSession, record: Rows, noise: npt.NDArray[np.float32]
-) -> None:
-    """Bound to the CPU, where the same calls do the same."""
-    names = [output.name for output in session.get_outputs()]
-    bound = scorers._Bound(session, names, noise, "cpu")
-    plain = scorers._Plain(session, names, noise)
-    for count, samples in ((1000, 16), (1, 16), (7, 1), (1000, 4)):
-        apart = {name: np.repeat(values, 2, axis=0)[::2] for name, values in head(record, count).items()}
-        assert_alike(bound.run(apart, samples), plain.run(head(record, count), samples))
 
 
 class Offered:
@@ -184,25 +172,66 @@ def test_a_gpu_is_taken_with_full_precision_and_no_more_memory_than_needed(
     graph: bytes, noise: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, device: Device
 ) -> None:
     offered = Offered(monkeypatch, lambda: True)
-    scorer = Scorer(graph, noise, device)
+    scorer = Graph(graph, noise, device)
     assert (scorer.device, scorer.provider) == ("cuda", CUDA)
     assert offered.options == {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
-    Scorer(graph, noise, device, tf32=True, gpu_memory_mb=2048)
+    Graph(graph, noise, device, tf32=True, gpu_memory_mb=2048)
     assert (offered.options["use_tf32"], offered.options["gpu_mem_limit"]) == ("1", "2147483648")
 
 
-def test_a_gpu_takes_a_batch_whole(
-    graph: bytes, noise: npt.NDArray[np.float32], record: Rows, monkeypatch: pytest.MonkeyPatch
+def bind_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is bound to a GPU is bound to the CPU, where the same calls do the same; lists the devices asked for."""
+    asked: list[str] = []
+    output, value = onnxruntime.IOBinding.bind_output, onnxruntime.OrtValue.ortvalue_from_numpy
+
+    def bind_output(binding: Any, name: str, device: str, number: int) -> None:
+        asked.append(device)
+        output(binding, name, "cpu", number)
+
+    def ortvalue_from_numpy(array: npt.NDArray[Any], device: str, number: int) -> Any:
+        asked.append(device)
+        return value(array, "cpu", number)
+
+    monkeypatch.setattr(onnxruntime.IOBinding, "bind_output", bind_output)
+    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_numpy", ortvalue_from_numpy)
+    return asked
+
+
+def test_a_gpu_s_runs_score_the_same(
+    graph: bytes, noise: npt.NDArray[np.float32], record: Tensors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    plain = Graph(graph, noise, "cpu", threads=1)
     Offered(monkeypatch, lambda: True)
-    scorer = Scorer(graph, noise, "cuda")
+    asked = bind_to_the_cpu(monkeypatch)
+    bound = Graph(graph, noise, "cuda")
+    for count, samples in ((1000, 16), (1, 16), (7, 1), (1000, 4)):
+        apart = {name: np.repeat(values, 2, axis=0)[::2] for name, values in head(record, count).items()}
+        assert_alike(bound.run(apart, samples), plain.run(head(record, count), samples))
+    assert set(asked) == {"cuda"}
+
+
+def test_a_gpu_takes_a_batch_whole(
+    graph: bytes, noise: npt.NDArray[np.float32], record: Tensors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run_with_iobinding", lambda session, binding, options: None)
+    Offered(monkeypatch, lambda: True)
+    bind_to_the_cpu(monkeypatch)
+    scorer = Graph(graph, noise, "cuda")
+    shapes = [values.shape[1:] for values in scorer.run(head(record, 0), 256).values()]
     sizes: list[int] = []
+    bind = onnxruntime.IOBinding.bind_cpu_input
 
-    def run(rows: Rows, samples: int, run: object) -> Rows:
-        sizes.append(len(rows["numeric"]))
-        return scorer._nothing
+    def bind_cpu_input(binding: Any, name: str, array: npt.NDArray[Any]) -> None:
+        if name == "numeric":
+            sizes.append(len(array))
+        bind(binding, name, array)
 
-    monkeypatch.setattr(scorer._runner, "run", run)
+    monkeypatch.setattr(onnxruntime.IOBinding, "bind_cpu_input", bind_cpu_input)
+    monkeypatch.setattr(
+        onnxruntime.IOBinding,
+        "copy_outputs_to_cpu",
+        lambda binding: [np.empty((sizes[-1], *shape), np.float32) for shape in shapes],
+    )
     scorer.run(record, 256)
     assert sizes == [1000]
     scorer.run({name: np.repeat(values, 9, axis=0) for name, values in record.items()}, 256)
@@ -217,8 +246,8 @@ def test_a_gpu_that_onnxruntime_cannot_use_is_an_error_or_gives_way_to_the_cpu(
     monkeypatch.setattr(device, "_offered", lambda: [CUDA, CPU])
     device.require("cuda")
     with pytest.raises(DeviceUnavailable, match="onnxruntime-gpu"):
-        Scorer(graph, noise, "cuda")
-    assert Scorer(graph, noise, "auto").device == "cpu"
+        Graph(graph, noise, "cuda")
+    assert Graph(graph, noise, "auto").device == "cpu"
 
 
 def test_without_the_provider_cuda_is_refused_before_and_while_loading(
@@ -229,10 +258,10 @@ def test_without_the_provider_cuda_is_refused_before_and_while_loading(
     with pytest.raises(DeviceUnavailable):
         device.require("cuda")
     with pytest.raises(DeviceUnavailable):
-        Scorer(graph, noise, "cuda")
+        Graph(graph, noise, "cuda")
     device.require("auto")
     device.require("cpu")
-    assert Scorer(graph, noise, "auto").provider == CPU
+    assert Graph(graph, noise, "auto").provider == CPU
 
 
 @pytest.mark.parametrize("asked", ["cpu", "auto", "cuda"])
@@ -241,5 +270,5 @@ def test_a_graph_at_fault_is_not_blamed_on_the_device(
 ) -> None:
     Offered(monkeypatch, no_gpu)
     with pytest.raises(Exception, match="protobuf") as failure:
-        Scorer(b"no graph", noise, asked)
+        Graph(b"no graph", noise, asked)
     assert not isinstance(failure.value, DeviceUnavailable)
