@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from service.codecs.thread_limits import THREAD_BYTES
-from service.score.endpoint import COMPRESSED_BYTES, THREAD_RECORDS
+from service.codecs.thread_limits import THREAD_BYTES, THREAD_RECORDS
+from service.wire import coding
 from tests.conftest import NAME
 from tests.service.test_score import MARK, PAYMENT
 
@@ -148,7 +148,7 @@ async def test_answers_are_compressed_for_those_who_ask(
         assert int(compressed.headers["content-length"]) < int(plain.headers["content-length"])
         same(results(compressed), results(plain))
     small = await answer(payments[:1], "gzip")
-    assert ("content-encoding" in small.headers) is (len(small.content) > COMPRESSED_BYTES)
+    assert ("content-encoding" in small.headers) is (len(small.content) > coding.LEAST_BYTES)
 
 
 async def test_what_is_missing_is_missing_in_every_format(client: httpx.AsyncClient) -> None:
