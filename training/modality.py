@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from training.config import FieldConfig, NetworkConfig, TrainingConfig
 from training.data.read import Data, Rows
 from training.errors import ConfigInvalid
@@ -24,14 +24,12 @@ from training.table.explainer import Explainer
 
 
 class Modality(ABC):
-    """What records of one kind need.
+    """What records of one kind need."""
 
-    Args:
-        record: The bundle's fields.
-    """
-
-    def __init__(self, record: RecordSchema) -> None:
-        self.record = record
+    @property
+    @abstractmethod
+    def usual_network(self) -> str:
+        """The kind of network where a configuration names none."""
 
     def vae(self, config: NetworkConfig, *, deterministic: bool = False) -> VAE:
         """A variational autoencoder of such records, not trained yet.
@@ -83,7 +81,19 @@ class Modality(ABC):
 
 
 class Table(Modality):
-    """Rows of a table."""
+    """Rows of a table.
+
+    Args:
+        record: The bundle's fields.
+    """
+
+    def __init__(self, record: TableSchema) -> None:
+        self.record = record
+
+    @property
+    def usual_network(self) -> str:
+        """See `Modality`."""
+        return table_networks.USUAL
 
     def _parts(self, config: NetworkConfig, codes: int) -> Parts:
         return table_networks.build(self.record, config, codes)
@@ -114,10 +124,22 @@ class Table(Modality):
 
 
 class Image(Modality):
-    """Images, a record each."""
+    """Images, a record each.
+
+    Args:
+        record: The bundle's one field.
+    """
+
+    def __init__(self, record: ImageSchema) -> None:
+        self.record = record
+
+    @property
+    def usual_network(self) -> str:
+        """See `Modality`."""
+        return image_networks.USUAL
 
     def _parts(self, config: NetworkConfig, codes: int) -> Parts:
-        return image_networks.build(self.record.image[0], config, codes)
+        return image_networks.build(self.record.field, config, codes)
 
     def other_scores(self, vae: VAE, train: Any, held_out: Any, noise: Tensor, seed: int) -> OtherScores:
         """See `Modality`."""
@@ -137,7 +159,7 @@ class Image(Modality):
 
     def contrived(self) -> list[dict[str, Any] | list[Any]]:
         """See `Modality`."""
-        return contrived_images.contrived(self.record.image[0])
+        return contrived_images.contrived(self.record.field)
 
     def places(self, data: Data, rows: Rows) -> Tensor:
         """See `Modality`."""
@@ -146,7 +168,11 @@ class Image(Modality):
 
 def of(record: RecordSchema) -> Modality:
     """The modality of a bundle's records."""
-    return Image(record) if record.image else Table(record)
+    match record:
+        case TableSchema():
+            return Table(record)
+        case ImageSchema():
+            return Image(record)
 
 
 def refuse_score(config: TrainingConfig, fields: Iterable[FieldConfig]) -> None:

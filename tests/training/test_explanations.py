@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.record.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField
+from bundle.record.schema import TableSchema
 from tests.training.test_parity import MIXED, build, ordinary
 from tests.training.with_extremes import with_extremes
 from training.errors import ParityFailed
@@ -82,7 +83,7 @@ def test_the_surprisal_given_the_others_is_what_the_elbo_gains_without_the_field
 
 @torch.no_grad()
 def test_a_wide_table_decodes_hidden_fields_at_the_posteriors_mean_alone() -> None:
-    many = RecordSchema(
+    many = TableSchema(
         fields=tuple(NumericField(name=f"x{i}", missing_rate=0.1, mean=0.0, scale=1.0) for i in range(150))
     )
     vae = build(many).eval()

@@ -9,7 +9,8 @@ import torch
 
 from bundle.contents import explanation
 from bundle.folder import store
-from bundle.record.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField
+from bundle.record.schema import ImageSchema
 from tests.conftest import simulate_images
 from training import modality
 from training.config import NetworkConfig
@@ -70,7 +71,7 @@ def test_a_bundles_graphs_expect_what_its_explainer_expects(trained_images: Trai
     encoder, decoder, explainer = (
         runs.session(bundle.files[name]) for name in ("encoder.onnx", "decoder.onnx", explanation.FILE_NAME)
     )
-    field = bundle.manifest.record.image[0]
+    field = bundle.manifest.record.field
     graphs = codec.of_graphs(field, encoder, decoder, deterministic=False)
     images = simulate_images(20, seed=4)
     # Without noise the explainer's one draw is the posterior's mean.
@@ -122,7 +123,7 @@ def test_a_network_keeps_height_width_and_channels_apart() -> None:
     torch.manual_seed(0)
     field = ImageField(name="scan", height=8, width=12, channels=3)
     vae = (
-        modality.of(RecordSchema(fields=(field,)))
+        modality.of(ImageSchema(fields=(field,)))
         .vae(NetworkConfig(kind="residual", channels=(4,), latent_size=2))
         .eval()
     )

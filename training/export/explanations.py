@@ -9,7 +9,7 @@ import onnxruntime
 from bundle.contents.explanation import decoded_numbers, usual
 from bundle.contents.golden import GoldenCase, plain, tolerance
 from bundle.contents.usual_surprisal import UsualSurprisal
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from training import modality
 from training.export import onnx as export
 from training.export import parity, runs

@@ -12,7 +12,7 @@ import onnx
 import torch
 from torch import nn
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from training.network.scores import Decoder, Encoder, Scorer
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from bundle.contents.manifest import SAMPLE_COUNTS
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from training.config import FieldConfig, TrainingConfig
 from training.data import schema
 from training.data.read import Data, Rows

@@ -1,6 +1,6 @@
 """Encoders and decoders of images: dense, residual convolutional, and fully convolutional with a latent map."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from training.image.likelihood import ImageLikelihood
 from training.network.networks import ACTIVATIONS, dense
 from training.network.vae import Parts
 
+USUAL: Literal["residual"] = "residual"
+"""The kind of network where a configuration names none."""
 LATENT_SIZE = 32
 """Latent dimensions of dense and residual networks by default."""
 LATENT_MAPS = 4
@@ -62,7 +64,7 @@ def both(field: ImageField, outputs: int, config: NetworkConfig, codes: int) -> 
     Raises:
         ConfigInvalid: The image's size is not a multiple of what the convolutions divide it by.
     """
-    match config.kind or "residual":
+    match config.kind or USUAL:
         case "dense":
             return _dense(field, outputs, config, codes)
         case "residual":

@@ -16,6 +16,8 @@ from bundle.contents.manifest import Manifest
 from bundle.folder import contents
 from bundle.folder.store import Bundle
 from bundle.record import image_folder
+from bundle.record.fields import ImageField
+from bundle.record.schema import ImageSchema
 from training.config import DataConfig, build
 from training.data import schema, split
 from training.data.read import Data, Rows
@@ -67,6 +69,7 @@ class Exploration:
         name: The model's name.
         version: The model's version.
         manifest: The bundle's.
+        image: The bundle's one field.
         codec: The bundle's encoder and decoder.
         calibration: The bundle's.
         kl: (K,) mean KL over the data by latent dimension, in nats; 0 of an autoencoder, which has none.
@@ -78,6 +81,7 @@ class Exploration:
     name: str
     version: int
     manifest: Manifest
+    image: ImageField
     codec: Codec
     calibration: Calibration
     kl: npt.NDArray[np.float64]
@@ -117,7 +121,7 @@ def explore(bundle: Bundle, path: Path, other: Path | None, most: int, say: Say 
         DataInvalid: A file cannot be read, or holds other images than the bundle's, or none that it has not seen.
     """
     manifest = bundle.manifest
-    if not manifest.record.image:
+    if not isinstance(manifest.record, ImageSchema):
         raise ConfigInvalid(
             f"{bundle.name} is a model of tables, and explore shows models of images; the pictures of a table's model "
             f"stand in the bundle's folder, {bundle.name}/{bundle.version}/report.html"
@@ -148,7 +152,8 @@ def explore(bundle: Bundle, path: Path, other: Path | None, most: int, say: Say 
         name=bundle.name,
         version=bundle.version,
         manifest=manifest,
-        codec=codec.of_graphs(manifest.record.image[0], encoder, sessions["decoder.onnx"], deterministic=deterministic),
+        image=manifest.record.field,
+        codec=codec.of_graphs(manifest.record.field, encoder, sessions["decoder.onnx"], deterministic=deterministic),
         calibration=contents.calibration(bundle),
         kl=np.zeros(manifest.latent_size) if deterministic else _kl(encoder, sets[0].images),
         data=sets[0],

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from bundle.contents.explanation import ROUNDS, is_wide
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import TableSchema
 from training.network.densities import categorical, join
 from training.network.posterior import Posterior
 from training.network.vae import VAE
@@ -23,7 +23,7 @@ class Explainer(nn.Module):
     hidden: Tensor
     slots: Tensor
 
-    def __init__(self, vae: VAE, schema: RecordSchema) -> None:
+    def __init__(self, vae: VAE, schema: TableSchema) -> None:
         super().__init__()
         self.vae = vae
         likelihood = vae.likelihood
