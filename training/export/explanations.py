@@ -1,7 +1,5 @@
 """`explainer.onnx`: its export, the proof that it explains as the network does, and what is usual by it."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
@@ -39,8 +37,7 @@ class Explanations:
     """
 
     def __init__(self, vae: VAE, schema: RecordSchema, noise: npt.NDArray[np.float32]) -> None:
-        explainer: Any = modality.of(schema).explainer(vae)
-        self._explainer = explainer.eval()
+        self._explainer = modality.of(schema).explainer(vae).eval()
         self._schema = schema
         self._noise = noise
         given, free = export.arguments(schema, vae.latent_size)

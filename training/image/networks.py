@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from bundle.record.fields import ImageField
 from training.config import NetworkConfig
 from training.errors import ConfigInvalid
-from training.image.batch import ImagePreprocess
-from training.image.likelihood import ImageLikelihood
+from training.image.batch import ImagePreprocess, Images
+from training.image.likelihood import ImageLikelihood, ImageParameters
 from training.network.networks import ACTIVATIONS, dense
-from training.network.vae import Parts
+from training.network.parts import Parts
 
 USUAL: Literal["residual"] = "residual"
 """The kind of network where a configuration names none."""
@@ -35,7 +35,7 @@ class Networks(NamedTuple):
     latent_size: int
 
 
-def build(field: ImageField, config: NetworkConfig, codes: int) -> Parts:
+def build(field: ImageField, config: NetworkConfig, codes: int) -> Parts[Images, ImageParameters]:
     """What a VAE of images is made of.
 
     Args:

@@ -23,6 +23,7 @@ from training.fitting.model import Model
 from training.network.inference import records_a_pass
 from training.network.vae import VAE
 from training.table.batch import Standardised
+from training.table.vae import TableVAE
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,16 @@ class Evidence:
         values: npt.NDArray[Any] = tensors[field.kind][:, self.manifest.record.columns[field.name]]
         return values
 
+    @property
+    def table_vae(self) -> TableVAE:
+        """The network, which is one of a table's records."""
+        assert isinstance(self.vae, TableVAE)
+        return self.vae
+
     def standardised(self, part: Part) -> Standardised:
         """Some rows as the network takes them."""
         tensors = {kind: torch.from_numpy(values) for kind, values in part.tensors.items()}
-        batch: Standardised = self.vae.standardise(tensors)
-        return batch
+        return self.table_vae.standardise(tensors)
 
 
 def gather(

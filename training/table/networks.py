@@ -9,15 +9,15 @@ from bundle.record.schema import TableSchema
 from training.config import NetworkConfig
 from training.errors import ConfigInvalid
 from training.network.networks import dense
-from training.network.vae import Parts
-from training.table.batch import Preprocess
-from training.table.likelihood import JointLikelihood
+from training.network.parts import Parts
+from training.table.batch import Preprocess, Standardised
+from training.table.likelihood import JointLikelihood, Parameters
 
 USUAL = "dense"
 """The one kind of network that a table's records take."""
 
 
-def build(schema: TableSchema, config: NetworkConfig, codes: int) -> Parts:
+def build(schema: TableSchema, config: NetworkConfig, codes: int) -> Parts[Standardised, Parameters]:
     """What a VAE of tables is made of.
 
     Args:
