@@ -28,7 +28,7 @@ from rich.table import Table
 
 from benchmarks.serving.heading import heading
 from bundle.contents.calibration import Calibration
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from training import config
 from training.config import TrainingConfig
 from training.data import schema, transactions

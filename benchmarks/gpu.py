@@ -36,7 +36,8 @@ import onnx
 import onnxruntime
 import torch
 
-from bundle.record.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField
+from bundle.record.schema import TableSchema
 from service.engine.device import DeviceUnavailable
 from service.engine.graph import Graph
 from training.config import NetworkConfig
@@ -59,7 +60,7 @@ Way = Callable[[], Any]
 
 def make() -> tuple[ScoringNetwork, bytes]:
     """The network and its graph."""
-    schema = RecordSchema(
+    schema = TableSchema(
         fields=tuple(NumericField(name=f"x{i}", mean=0.0, scale=1.0, missing_rate=1e-6) for i in range(FIELDS))
     )
     torch.manual_seed(0)

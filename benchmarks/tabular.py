@@ -27,7 +27,7 @@ from sklearn.ensemble import IsolationForest
 
 from bundle.contents.scores import TABLE_SCORES
 from bundle.folder import store
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import TableSchema
 from service.models.opening import open_scorer
 from service.settings import Settings
 from training import config, pipeline
@@ -84,6 +84,7 @@ def compare(folder: Path, task: Task, seed: int) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as models:
         trained = pipeline.train(data, Path(models), "model", settings, device="cpu")
         record = trained.manifest.record
+        assert isinstance(record, TableSchema)
         scorer = open_scorer(store.load(Path(models), "model", trained.version), Settings(device="cpu"))
         outputs = [
             scorer.run(schema.tensors(record, tested, rows), settings.scoring.samples) for rows in (normal, anomalies)
@@ -97,7 +98,7 @@ def compare(folder: Path, task: Task, seed: int) -> dict[str, dict[str, float]]:
     return found | {"forest": detection(*strange)}
 
 
-def one_hot(record: RecordSchema, data: Data, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def one_hot(record: TableSchema, data: Data, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """The same fields as a matrix for scikit-learn."""
     tensors = schema.tensors(record, data, rows)
     parts = [tensors[kind].astype(np.float64) for kind in ("numeric", "boolean") if kind in tensors]

@@ -26,20 +26,21 @@ import training  # noqa: F401, I001 - before torch, whose threads it sets
 import numpy as np
 import torch
 
-from bundle.record.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField
+from bundle.record.schema import TableSchema
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.fitting.checkpoint import Checkpoint
 from training.fitting.fit import Fit
 from training.table.batch import Standardised
-from training.network.vae import VAE
+from training.table.vae import TableVAE
 from training import modality
 
 BATCH = 512
 
 
-def make(rows: int, fields: int) -> tuple[VAE, Standardised, Standardised]:
+def make(rows: int, fields: int) -> tuple[TableVAE, Standardised, Standardised]:
     """A default network, and correlated normal data in memory; a tenth of it for validation."""
-    schema = RecordSchema(
+    schema = TableSchema(
         fields=tuple(NumericField(name=f"x{i}", mean=0.0, scale=1.0, missing_rate=1e-6) for i in range(fields))
     )
     torch.manual_seed(0)

@@ -116,12 +116,59 @@ def test_the_command_line_imports_training_and_service_only_inside_commands() ->
 
 
 def test_training_tells_tables_from_images_in_one_place() -> None:
-    """Elsewhere an `if` on images is one that was forgotten; those of the report and of evaluation are left."""
+    """Elsewhere a branch on images is one that was forgotten; those of the report and of evaluation are left."""
     rooms = ("fitting", "export", "network", "data/split.py", "pipeline.py")
-    for path, _ in parsed("training"):
+    for path, tree in parsed("training"):
         place = str(path.relative_to(ROOT / "training"))
         if place.startswith(rooms):
             assert not [line for line in path.read_text().splitlines() if "if " in line and ".image" in line], path
+            names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            assert not names & {"TableSchema", "ImageSchema"}, path
+
+
+@pytest.mark.parametrize("package", ["bundle", "service", "training"])
+def test_a_schema_is_told_apart_by_its_type(package: str) -> None:
+    """`match`, or `isinstance`: the type checker then knows what each kind has, and that no kind is left out."""
+    of_images = (ROOT / "training" / "image", ROOT / "training" / "modality.py")
+    seen = 0
+    for path, tree in parsed(package):
+        if any(path.is_relative_to(each) for each in of_images):
+            continue
+        seen += 1
+        asked = [each for each in conditions(tree) if isinstance(each, ast.Attribute) and each.attr == "image"]
+        assert not asked, f"{path}: line {asked[0].lineno} asks whether there is an image"
+    assert seen
+
+
+def conditions(tree: ast.AST) -> Iterator[ast.expr]:
+    """Every expression whose truth alone is asked for, those that are joined by `and`, `or` and `not` one by one."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test) | ast.Assert(test=test):
+                yield test
+            case ast.comprehension(ifs=tests) | ast.BoolOp(values=tests):
+                yield from tests
+            case ast.UnaryOp(op=ast.Not(), operand=test):
+                yield test
+            case ast.match_case(guard=ast.expr() as test):
+                yield test
+            case ast.Call(func=ast.Name(id="bool"), args=[test]):
+                yield test
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "if schema.image: pass",
+        "1 if manifest.record.image else 2",
+        "[x for x in y if schema.image]",
+        "small and not schema.image",
+        "bool(read(path).record.image)",
+        "while self.schema.image: pass",
+    ],
+)
+def test_a_question_for_an_image_is_found(code: str) -> None:
+    assert [each for each in conditions(ast.parse(code)) if isinstance(each, ast.Attribute)]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_pixels_are_black_and_white_as_often_as_their_level_says() -> None:
 
 def test_a_network_begins_at_the_mean_image() -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1)).astype(np.uint8)
-    record = log_likelihood.RecordSchema(
+    record = log_likelihood.ImageSchema(
         fields=(log_likelihood.ImageField(name="image", height=4, width=4, channels=1, likelihood="bernoulli"),)
     )
     vae = modality.of(record).vae(log_likelihood.config.build({"network": log_likelihood.NETWORK}).network)

@@ -2,38 +2,44 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from training.config import FieldConfig, NetworkConfig, TrainingConfig
 from training.data.read import Data, Rows
 from training.errors import ConfigInvalid
 from training.image import contrived as contrived_images
 from training.image import networks as image_networks
+from training.image.batch import Images
 from training.image.components import ImageComponents
 from training.image.explainer import ImageExplainer
-from training.network.batch import Batch, Record
-from training.network.scores import OtherScores
-from training.network.vae import VAE, Parts
+from training.image.vae import ImageVAE
+from training.network.batch import Record
+from training.network.parts import BatchT
+from training.network.scores import ExplainerModule, OtherScores
+from training.network.vae import VAE
 from training.table import contrived as contrived_rows
 from training.table import networks as table_networks
+from training.table.batch import Standardised
 from training.table.components import Components
 from training.table.explainer import TableExplainer
+from training.table.vae import TableVAE
+
+VAET = TypeVar("VAET", bound=VAE)
 
 
-class Modality(ABC):
-    """What records of one kind need.
+class Modality(ABC, Generic[VAET, BatchT]):
+    """What records of one kind need."""
 
-    Args:
-        record: The bundle's fields.
-    """
+    @property
+    @abstractmethod
+    def usual_network(self) -> str:
+        """The kind of network where a configuration names none."""
 
-    def __init__(self, record: RecordSchema) -> None:
-        self.record = record
-
-    def vae(self, config: NetworkConfig, *, deterministic: bool = False) -> VAE:
+    @abstractmethod
+    def vae(self, config: NetworkConfig, *, deterministic: bool = False) -> VAET:
         """A variational autoencoder of such records, not trained yet.
 
         Args:
@@ -43,14 +49,9 @@ class Modality(ABC):
         Raises:
             ConfigInvalid: A network that does not fit the records.
         """
-        return VAE(self._parts(config, 1 if deterministic else 2), deterministic=deterministic)
 
     @abstractmethod
-    def _parts(self, config: NetworkConfig, codes: int) -> Parts:
-        """What it is made of; `codes` numbers a latent dimension come from the encoder."""
-
-    @abstractmethod
-    def other_scores(self, vae: VAE, train: Batch, held_out: Batch, noise: Tensor, seed: int) -> OtherScores:
+    def other_scores(self, vae: VAET, train: BatchT, held_out: BatchT, noise: Tensor, seed: int) -> OtherScores:
         """The scores beyond the likelihood's own.
 
         Args:
@@ -62,11 +63,11 @@ class Modality(ABC):
         """
 
     @abstractmethod
-    def explainer(self, vae: VAE) -> nn.Module:
+    def explainer(self, vae: VAET) -> ExplainerModule:
         """The module that becomes `explainer.onnx`."""
 
     @abstractmethod
-    def extremes(self, vae: VAE, record: Record) -> Record:
+    def extremes(self, vae: VAET, record: Record) -> Record:
         """Held-out records, and extreme ones made from them, to compare two computations on."""
 
     @abstractmethod
@@ -82,21 +83,37 @@ class Modality(ABC):
         """(n, D): where rows lie, for densities that need no network."""
 
 
-class Table(Modality):
-    """Rows of a table."""
+class Table(Modality[TableVAE, Standardised]):
+    """Rows of a table.
 
-    def _parts(self, config: NetworkConfig, codes: int) -> Parts:
-        return table_networks.build(self.record, config, codes)
+    Args:
+        record: The bundle's fields.
+    """
 
-    def other_scores(self, vae: VAE, train: Any, held_out: Any, noise: Tensor, seed: int) -> OtherScores:
+    def __init__(self, record: TableSchema) -> None:
+        self.record = record
+
+    @property
+    def usual_network(self) -> str:
+        """See `Modality`."""
+        return table_networks.USUAL
+
+    def vae(self, config: NetworkConfig, *, deterministic: bool = False) -> TableVAE:
+        """See `Modality`."""
+        parts = table_networks.build(self.record, config, 1 if deterministic else 2)
+        return TableVAE(parts, deterministic=deterministic)
+
+    def other_scores(
+        self, vae: TableVAE, train: Standardised, held_out: Standardised, noise: Tensor, seed: int
+    ) -> OtherScores:
         """See `Modality`."""
         return Components(vae, train, held_out, noise, seed)
 
-    def explainer(self, vae: VAE) -> nn.Module:
+    def explainer(self, vae: TableVAE) -> ExplainerModule:
         """See `Modality`."""
         return TableExplainer(vae, self.record)
 
-    def extremes(self, vae: VAE, record: Record) -> Record:
+    def extremes(self, vae: TableVAE, record: Record) -> Record:
         """See `Modality`."""
         return contrived_rows.extremes(vae.preprocess, record)
 
@@ -113,21 +130,35 @@ class Table(Modality):
         return contrived_rows.places(self.record, data, rows)
 
 
-class Image(Modality):
-    """Images, a record each."""
+class Image(Modality[ImageVAE, Images]):
+    """Images, a record each.
 
-    def _parts(self, config: NetworkConfig, codes: int) -> Parts:
-        return image_networks.build(self.record.image[0], config, codes)
+    Args:
+        record: The bundle's one field.
+    """
 
-    def other_scores(self, vae: VAE, train: Any, held_out: Any, noise: Tensor, seed: int) -> OtherScores:
+    def __init__(self, record: ImageSchema) -> None:
+        self.record = record
+
+    @property
+    def usual_network(self) -> str:
+        """See `Modality`."""
+        return image_networks.USUAL
+
+    def vae(self, config: NetworkConfig, *, deterministic: bool = False) -> ImageVAE:
+        """See `Modality`."""
+        parts = image_networks.build(self.record.field, config, 1 if deterministic else 2)
+        return ImageVAE(parts, deterministic=deterministic)
+
+    def other_scores(self, vae: ImageVAE, train: Images, held_out: Images, noise: Tensor, seed: int) -> OtherScores:
         """See `Modality`."""
         return ImageComponents(vae, train, held_out, noise, seed)
 
-    def explainer(self, vae: VAE) -> nn.Module:
+    def explainer(self, vae: ImageVAE) -> ExplainerModule:
         """See `Modality`."""
         return ImageExplainer(vae)
 
-    def extremes(self, vae: VAE, record: Record) -> Record:
+    def extremes(self, vae: ImageVAE, record: Record) -> Record:
         """See `Modality`."""
         return contrived_images.extremes(record)
 
@@ -137,16 +168,20 @@ class Image(Modality):
 
     def contrived(self) -> list[dict[str, Any] | list[Any]]:
         """See `Modality`."""
-        return contrived_images.contrived(self.record.image[0])
+        return contrived_images.contrived(self.record.field)
 
     def places(self, data: Data, rows: Rows) -> Tensor:
         """See `Modality`."""
         return contrived_images.places(self.record, data, rows)
 
 
-def of(record: RecordSchema) -> Modality:
-    """The modality of a bundle's records."""
-    return Image(record) if record.image else Table(record)
+def of(record: RecordSchema) -> Modality[Any, Any]:
+    """The modality of a bundle's records; what its `vae` and that one's `standardise` give goes into it alone."""
+    match record:
+        case TableSchema():
+            return Table(record)
+        case ImageSchema():
+            return Image(record)
 
 
 def refuse_score(config: TrainingConfig, fields: Iterable[FieldConfig]) -> None:

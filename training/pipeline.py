@@ -19,7 +19,8 @@ from bundle.contents.manifest import Manifest, TrainingFacts
 from bundle.contents.reference import references
 from bundle.contents.scores import likelihoods_of
 from bundle.folder import store
-from bundle.record.fields import RecordSchema, Tensors
+from bundle.record.fields import Tensors
+from bundle.record.schema import RecordSchema
 from training import modality
 from training.config import FieldConfig, TrainingConfig
 from training.data import schema

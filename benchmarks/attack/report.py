@@ -14,6 +14,7 @@ from benchmarks.attack.memory import MEBIBYTE
 from benchmarks.attack.server import Server
 from bundle.contents.manifest import Manifest
 from bundle.folder import store
+from bundle.record.schema import ImageSchema
 
 BOUND = 1.25
 """Of its budget, what a worker may take over its memory at rest."""
@@ -46,7 +47,7 @@ class Row:
 
 def is_of_images(folder: Path) -> bool:
     """Whether the bundle of a version scores images."""
-    return bool(Manifest.from_bytes((folder / "manifest.json").read_bytes()).record.image)
+    return isinstance(Manifest.from_bytes((folder / "manifest.json").read_bytes()).record, ImageSchema)
 
 
 def models_for(case: Case, models: Path, scratch: Path) -> Path | None:

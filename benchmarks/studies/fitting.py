@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from training import config
 from training.data import schema
 from training.data.image_files import COLUMN, column

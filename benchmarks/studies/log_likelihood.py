@@ -24,7 +24,8 @@ from benchmarks.studies import figures, image_sets
 from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.fitting import progress
 from benchmarks.studies.markdown import show
-from bundle.record.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField
+from bundle.record.schema import ImageSchema
 from training import config, modality
 from training.evaluation.log_likelihood import log_likelihoods
 from training.export import graphs, runs
@@ -117,7 +118,7 @@ def centre(vae: VAE, images: image_sets.Levels) -> None:
     last.bias.copy_(torch.logit((mean / 255.0).clamp(RAREST, 1.0 - RAREST)).float())
 
 
-def fit(digits: image_sets.ImageSet, draws: int, budget: Budget, arguments: Arguments) -> tuple[VAE, RecordSchema, Fit]:
+def fit(digits: image_sets.ImageSet, draws: int, budget: Budget, arguments: Arguments) -> tuple[VAE, ImageSchema, Fit]:
     """Train one model; the last images of the training part tell its best epoch."""
     objective = {"kind": "importance-weighted", "draws": draws} if draws > 1 else {"kind": "elbo"}
     settings = config.build(
@@ -128,7 +129,7 @@ def fit(digits: image_sets.ImageSet, draws: int, budget: Budget, arguments: Argu
             "fit": {"epochs": budget.epochs, "batch_size": budget.batch, "patience": budget.epochs},
         }
     )
-    record = RecordSchema(
+    record = ImageSchema(
         fields=(ImageField(name="image", height=28, width=28, channels=1, likelihood="bernoulli", binary=True),)
     )
     torch.manual_seed(arguments.seed)

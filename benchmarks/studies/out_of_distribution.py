@@ -28,7 +28,7 @@ import torch
 from benchmarks.studies import figures, fitting, image_sets
 from benchmarks.studies.arguments import Arguments, parse, study
 from benchmarks.studies.markdown import show
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from training.evaluation.measures import detection, measures
 from training.export import graphs, runs
 from training.fitting.model import Model

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import torch
 
 from benchmarks.studies.fitting import progress
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from training import config
 from training.data import schema
 from training.data.read import Data, Rows

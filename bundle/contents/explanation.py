@@ -11,16 +11,8 @@ import numpy.typing as npt
 from bundle.contents.manifest import Manifest
 from bundle.contents.usual_surprisal import UsualSurprisal
 from bundle.record import images
-from bundle.record.fields import (
-    MISSING,
-    UNKNOWN,
-    BooleanField,
-    CategoricalField,
-    ImageField,
-    NumericField,
-    RecordSchema,
-    Tensors,
-)
+from bundle.record.fields import MISSING, UNKNOWN, BooleanField, CategoricalField, ImageField, NumericField, Tensors
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 
 FILE_NAME = "explainer.onnx"
 COVERAGE = 0.9
@@ -47,7 +39,7 @@ Array = npt.NDArray[np.float64]
 
 def is_wide(schema: RecordSchema) -> bool:
     """Whether hidden fields are decoded at the posterior's mean alone; of an image nothing is hidden."""
-    return not schema.image and _hidden_numbers(schema) > WIDE
+    return isinstance(schema, TableSchema) and _hidden_numbers(schema) > WIDE
 
 
 def decoded_numbers(schema: RecordSchema, samples: int) -> int:
@@ -57,16 +49,16 @@ def decoded_numbers(schema: RecordSchema, samples: int) -> int:
         schema: The bundle's fields.
         samples: Number of draws, L.
     """
-    if schema.image:  # It is decoded and weighed, and nothing is filled in.
-        return _hidden_numbers(schema) * samples
-    # Encoding again costs about what decoding does.
-    return _hidden_numbers(schema) * ((1 if is_wide(schema) else samples) + 2 * ROUNDS)
+    match schema:
+        case ImageSchema():  # It is decoded and weighed, and nothing is filled in.
+            return 2 * schema.field.dimensions * samples
+        case TableSchema():
+            # Encoding again costs about what decoding does.
+            return _hidden_numbers(schema) * ((1 if is_wide(schema) else samples) + 2 * ROUNDS)
 
 
-def _hidden_numbers(schema: RecordSchema) -> int:
+def _hidden_numbers(schema: TableSchema) -> int:
     """Parameters of p(x|z), for every field that is hidden in turn."""
-    if schema.image:
-        return 2 * schema.image[0].dimensions
     parameters = 2 * len(schema.numeric) + len(schema.boolean) + sum(field.size for field in schema.categorical)
     return len(schema.fields) * parameters
 
@@ -93,7 +85,7 @@ class Surprisals:
             schema: The bundle's fields.
             outputs: Of `explainer.onnx`, B rows each.
         """
-        by_kind = {field.name: place for place, field in enumerate((*schema.by_kind, *schema.image))}
+        by_kind = {field.name: place for place, field in enumerate(schema.by_kind)}
         order = [by_kind[name] for name in schema.names]
         fields, kl, conditional = (
             outputs[name].astype(np.float64) for name in ("field_surprisal", "kl", "conditional_surprisal")
@@ -110,12 +102,13 @@ def usual(schema: RecordSchema, tensors: Tensors, outputs: Tensors) -> UsualSurp
         outputs: Of `explainer.onnx` for them.
     """
     surprisals = Surprisals.of(schema, outputs)
+    numeric = [field for field in schema.by_kind if isinstance(field, NumericField)]
     return UsualSurprisal(
         fields=tuple(np.median(surprisals.fields, axis=0).tolist()),
         kl=float(np.median(surprisals.kl)),
         conditional=tuple(np.median(surprisals.conditional, axis=0).tolist()),
-        deviations=tuple(_deviations(field, column, tensors, outputs) for column, field in enumerate(schema.numeric)),
-        pixels=_black_and_white(outputs["pixel_surprisal"]) if schema.image else None,
+        deviations=tuple(_deviations(field, column, tensors, outputs) for column, field in enumerate(numeric)),
+        pixels=_black_and_white(outputs["pixel_surprisal"]) if isinstance(schema, ImageSchema) else None,
     )
 
 
@@ -282,10 +275,10 @@ class Explanations:
     @cached_property
     def _columns(self) -> list[int]:
         """Each field's column in the tensor of its kind."""
-        return [getattr(self.schema, field.kind).index(field) for field in self.schema.fields]
+        return [self.schema.columns[name] for name in self.schema.names]
 
     @cached_property
     def _slots(self) -> list[int]:
         """Where each categorical field's slots begin."""
-        sizes = [field.size for field in self.schema.categorical]
+        sizes = [field.size for field in self.schema.by_kind if isinstance(field, CategoricalField)]
         return [0, *np.cumsum(sizes).tolist()]

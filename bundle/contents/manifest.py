@@ -11,7 +11,8 @@ from bundle.contents.reference import FieldBins, FieldReference
 from bundle.contents.scores import LIKELIHOODS, TABLE_SCORES, AnomalyScore, Score
 from bundle.contents.usual_surprisal import UsualSurprisal
 from bundle.errors import ManifestInvalid, SchemaTooNew
-from bundle.record.fields import Frozen, RecordSchema
+from bundle.record.fields import Frozen
+from bundle.record.schema import RecordSchema
 
 SCHEMA_VERSION: Final = 3
 """2 since bundles may hold an explainer; those of 1 have none. 3 since a record may be an image."""
@@ -124,7 +125,8 @@ class Manifest(Frozen):
         usual = self.usual_surprisal
         if usual is not None and {len(usual.fields), len(usual.conditional)} != {len(self.record.fields)}:
             raise ValueError("usual_surprisal is not of as many fields as there are")
-        if usual is not None and len(usual.deviations) != len(self.record.numeric):
+        numeric = sum(field.kind == "numeric" for field in self.record.fields)
+        if usual is not None and len(usual.deviations) != numeric:
             raise ValueError("usual_surprisal is not of as many numeric fields as there are")
         return self
 

@@ -1,6 +1,7 @@
 """What is usual in each field: the share of the training rows in each of its bins, which drift is measured against."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,9 @@ from bundle.record.fields import (
     Frozen,
     ImageField,
     NumericField,
-    RecordSchema,
     Tensors,
 )
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 
 MISSING_BIN = "(missing)"
 UNKNOWN_BIN = "(unknown)"
@@ -75,21 +76,17 @@ class FieldBins:
         """Field and bin of each count."""
         firsts = np.cumsum([0, *(len(each.bins) for each in references[:-1])]).tolist()
         by_name = {each.field: (each, first) for each, first in zip(references, firsts, strict=True)}
-        numeric = [by_name[field.name] for field in record.numeric]
-        # Two bins are bounded by nothing: the last one of numbers, and the missing ones.
-        widest = max((len(each.bins) for each, _ in numeric), default=2) - 2
-        self._bounds = np.full((len(numeric), widest), np.inf)
-        for bounds, (each, _) in zip(self._bounds, numeric, strict=True):
-            bounds[: len(each.bins) - 2] = [float(name) for name in each.bins[:-2]]
-        self._numeric = np.array([first for _, first in numeric], np.int64)
-        self._numeric_missing = np.array([first + len(each.bins) - 1 for each, first in numeric], np.int64)
-        self._boolean = np.array([by_name[field.name][1] for field in record.boolean], np.int64)
-        largest = max((field.size for field in record.categorical), default=0)
-        self._categories = np.zeros((len(record.categorical), largest + 1), np.int64)
-        for places, field in zip(self._categories, record.categorical, strict=True):
-            each, first = by_name[field.name]
-            places[: field.size + 1] = [first + place for place in _places(field, each.bins)]
-        self._levels = [float(name) for each in references for name in each.bins[:-1]] if record.image else []
+        match record:
+            case TableSchema():
+                table = _TableBins(record, by_name)
+                self._places: dict[str, Callable[[npt.NDArray[Any]], Counts]] = {
+                    "numeric": table.numeric,
+                    "boolean": table.boolean,
+                    "categorical": table.categorical,
+                }
+            case ImageSchema():
+                bounds = [float(name) for name in references[0].bins[:-1]]
+                self._places = {"image": lambda pixels: np.searchsorted(bounds, _mean_levels(pixels))}
 
     def count(self, tensors: Tensors) -> Counts:
         """How many of some records fall into each bin of each field.
@@ -104,23 +101,48 @@ class FieldBins:
         rows = len(next(iter(tensors.values())))
         for start in range(0, rows, _ROWS):
             for kind, tensor in tensors.items():
-                places = getattr(self, f"_{kind}_places")(tensor[start : start + _ROWS])
+                places = self._places[kind](tensor[start : start + _ROWS])
                 counts += np.bincount(places.ravel(), minlength=len(counts))
         return counts
 
-    def _numeric_places(self, values: npt.NDArray[np.float64]) -> Counts:
+
+class _TableBins:
+    """The place of each value of a table among all bins.
+
+    Args:
+        record: The fields.
+        by_name: Each field's bins, and the place of the first of them.
+    """
+
+    def __init__(self, record: TableSchema, by_name: Mapping[str, tuple[FieldReference, int]]) -> None:
+        numeric = [by_name[field.name] for field in record.numeric]
+        # Two bins are bounded by nothing: the last one of numbers, and the missing ones.
+        widest = max((len(each.bins) for each, _ in numeric), default=2) - 2
+        self._bounds = np.full((len(numeric), widest), np.inf)
+        for bounds, (each, _) in zip(self._bounds, numeric, strict=True):
+            bounds[: len(each.bins) - 2] = [float(name) for name in each.bins[:-2]]
+        self._numeric = np.array([first for _, first in numeric], np.int64)
+        self._numeric_missing = np.array([first + len(each.bins) - 1 for each, first in numeric], np.int64)
+        self._boolean = np.array([by_name[field.name][1] for field in record.boolean], np.int64)
+        largest = max((field.size for field in record.categorical), default=0)
+        self._categories = np.zeros((len(record.categorical), largest + 1), np.int64)
+        for places, field in zip(self._categories, record.categorical, strict=True):
+            each, first = by_name[field.name]
+            places[: field.size + 1] = [first + place for place in _places(field, each.bins)]
+
+    def numeric(self, values: npt.NDArray[np.float64]) -> Counts:
+        """Of numbers (B, F)."""
         above = np.zeros(values.shape, np.int8)
         for bound in self._bounds.T:  # all of them at once would take four times as long
             above += values > bound
         return np.where(np.isnan(values), self._numeric_missing, self._numeric + above)
 
-    def _image_places(self, pixels: npt.NDArray[np.uint8]) -> Counts:
-        return np.searchsorted(self._levels, _mean_levels(pixels))
-
-    def _boolean_places(self, codes: npt.NDArray[np.int8]) -> Counts:
+    def boolean(self, codes: npt.NDArray[np.int8]) -> Counts:
+        """Of booleans (B, G)."""
         return self._boolean + np.where(codes == MISSING, 2, codes)
 
-    def _categorical_places(self, codes: npt.NDArray[np.int64]) -> Counts:
+    def categorical(self, codes: npt.NDArray[np.int64]) -> Counts:
+        """Of categories (B, C)."""
         return self._categories[np.arange(len(self._categories)), codes - MISSING]
 
 
@@ -134,11 +156,7 @@ def references(record: RecordSchema, tensors: Tensors) -> tuple[FieldReference, 
     Returns:
         In the order of the fields. A number's bins hold a tenth of the rows each, as far as its values allow.
     """
-    columns = {
-        field.name: tensors[kind][:, index]
-        for kind in record.dtypes
-        for index, field in enumerate(getattr(record, kind))
-    }
+    columns = {field.name: tensors[field.kind][:, record.columns[field.name]] for field in record.fields}
     bins: list[tuple[str, ...]] = []
     for field in record.fields:
         match field:

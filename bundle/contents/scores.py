@@ -3,7 +3,8 @@
 from collections.abc import Collection
 from typing import Literal
 
-from bundle.record.fields import Frozen, RecordSchema
+from bundle.record.fields import Frozen
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 
 AnomalyScore = Literal[
     "combined",
@@ -175,14 +176,19 @@ _CROSS_ENTROPY = (
 
 def likelihoods_of(record: RecordSchema) -> dict[str, str]:
     """What one nat means, by kind of likelihood."""
-    if not record.image:
-        return LIKELIHOODS
-    field = record.image[0]
-    grey = field.likelihood == "bernoulli" and not field.binary
-    return {field.likelihood: _CROSS_ENTROPY if grey else IMAGE_LIKELIHOODS[field.likelihood]}
+    match record:
+        case TableSchema():
+            return LIKELIHOODS
+        case ImageSchema(field=field):
+            grey = field.likelihood == "bernoulli" and not field.binary
+            return {field.likelihood: _CROSS_ENTROPY if grey else IMAGE_LIKELIHOODS[field.likelihood]}
 
 
 def scores_of(record: RecordSchema, outputs: Collection[str]) -> tuple[Score, ...]:
     """The scores of a bundle, whose graph has these outputs."""
-    every = IMAGE_SCORES if record.image else TABLE_SCORES
+    match record:
+        case TableSchema():
+            every = TABLE_SCORES
+        case ImageSchema():
+            every = IMAGE_SCORES
     return tuple(score for score in every if score.output in outputs)

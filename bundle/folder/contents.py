@@ -77,8 +77,7 @@ def read(bundle: Bundle, file: str, parse: Callable[[bytes], _Content]) -> _Cont
 
 
 def _golden(manifest: Manifest, content: bytes) -> Golden:
-    image = manifest.record.image
-    most = _MOST_GOLDEN_VALUES + _GOLDEN_IMAGES * (2 * image[0].dimensions if image else 0)
+    most = _MOST_GOLDEN_VALUES + _GOLDEN_IMAGES * 2 * manifest.record.levels
     if sum(map(content.count, (b",", b"[", b"{"))) > most:
         raise ValueError(f"it holds more than {most:,} values")
     try:

@@ -1,13 +1,11 @@
-"""The fields of a record: their kinds, and the schema that fixes their order."""
+"""The fields of a record: their kinds, and what training has learnt of each."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from operator import itemgetter
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 """Named arrays that share their first dimension B (records); the graph's inputs or outputs."""
@@ -128,104 +126,7 @@ class ImageField(Frozen):
         return self.height, self.width, self.channels
 
 
-TableField = NumericField | BooleanField | CategoricalField
+TableField = Annotated[NumericField | BooleanField | CategoricalField, Field(discriminator="kind")]
 """A field of a record that is a row of a table; any of them may be missing."""
-AnyField = Annotated[TableField | ImageField, Field(discriminator="kind")]
-_FieldType = TypeVar("_FieldType", NumericField, BooleanField, CategoricalField, ImageField)
-
-
-class RecordSchema(Frozen):
-    """The fields of a record, in the order of an array record.
-
-    Raises:
-        ValidationError: No field, or two of one name.
-    """
-
-    fields: tuple[AnyField, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _names_are_distinct(self) -> "RecordSchema":
-        names = [field.name for field in self.fields]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two fields are named {name!r}")
-        if taken := set(names) & set(self.timestamps):
-            raise ValueError(f"{sorted(taken)[0]!r} is both a field and the timestamp that others derive from")
-        if self.image and len(names) > 1:
-            raise ValueError(f"{self.image[0].name!r} is an image, which is a record by itself: no field beside it")
-        return self
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Field names, in order."""
-        return tuple(field.name for field in self.fields)
-
-    @cached_property
-    def by_kind(self) -> tuple[TableField, ...]:
-        """The fields of a table in the order of the graphs' tensors: numeric, boolean, categorical."""
-        return (*self.numeric, *self.boolean, *self.categorical)
-
-    @cached_property
-    def values_of(self) -> Callable[[Mapping[str, object]], tuple[object, ...]]:
-        """Takes the values of all fields out of a mapping, in order; KeyError where one is left out."""
-        if len(self.names) == 1:
-            (name,) = self.names
-            return lambda record: (record[name],)
-        return itemgetter(*self.names)
-
-    @cached_property
-    def name_set(self) -> frozenset[str]:
-        """Field names, for look-up."""
-        return frozenset(self.names)
-
-    def takes(self, name: str) -> bool:
-        """Whether a record may hold this name: a field's, or that of a timestamp which fields derive from."""
-        return name in self.name_set or name in self.timestamps
-
-    def absent(self, columns: Collection[str]) -> list[str]:
-        """The fields that such columns neither hold nor let us derive, in order."""
-        derived = {field.name for source, fields in self.timestamps.items() if source in columns for field in fields}
-        return [name for name in self.names if name not in columns and name not in derived]
-
-    @cached_property
-    def timestamps(self) -> dict[str, tuple[CategoricalField, ...]]:
-        """Timestamps that a record may hold in place of the fields derived from them."""
-        sources: dict[str, tuple[CategoricalField, ...]] = {}
-        for field in self.categorical:
-            if field.derived is not None:
-                sources[field.derived.source] = (*sources.get(field.derived.source, ()), field)
-        return sources
-
-    @cached_property
-    def numeric(self) -> tuple[NumericField, ...]:
-        """Columns of the tensor `numeric` (B, F) float64, NaN = missing."""
-        return self._of(NumericField)
-
-    @cached_property
-    def boolean(self) -> tuple[BooleanField, ...]:
-        """Columns of the tensor `boolean` (B, G) int8, -1 = missing."""
-        return self._of(BooleanField)
-
-    @cached_property
-    def categorical(self) -> tuple[CategoricalField, ...]:
-        """Columns of the tensor `categorical` (B, C) int64, -1 = missing, 0 = unknown."""
-        return self._of(CategoricalField)
-
-    @cached_property
-    def image(self) -> tuple[ImageField, ...]:
-        """The image, of the tensor `image` (B, H, W, C) uint8; at most one."""
-        return self._of(ImageField)
-
-    def _of(self, kind: type[_FieldType]) -> tuple[_FieldType, ...]:
-        return tuple(field for field in self.fields if isinstance(field, kind))
-
-    @cached_property
-    def dtypes(self) -> dict[str, np.dtype[Any]]:
-        """The graph's record inputs and their dtypes; a kind that no field has is no input."""
-        kinds = {"numeric": np.float64, "boolean": np.int8, "categorical": np.int64, "image": np.uint8}
-        return {kind: np.dtype(dtype) for kind, dtype in kinds.items() if getattr(self, kind)}
-
-    @cached_property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The same inputs' shapes, without B."""
-        return {kind: self.image[0].shape if kind == "image" else (len(getattr(self, kind)),) for kind in self.dtypes}
+AnyField = Annotated[NumericField | BooleanField | CategoricalField | ImageField, Field(discriminator="kind")]
+"""A field of any record."""

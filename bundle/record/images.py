@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import MOST_PROBLEMS
+from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.record.fields import ImageField
 
 Levels = npt.NDArray[np.uint8]
@@ -79,6 +79,19 @@ def encode(field: ImageField, column: Sequence[object] | npt.NDArray[Any], repor
             left -= 1
             if not left:
                 break
+    return levels
+
+
+def encode_column(field: ImageField, column: Sequence[object] | npt.NDArray[Any]) -> Levels:
+    """The same, where every value has to fit.
+
+    Raises:
+        InvalidRecords: Values that do not fit.
+    """
+    problems: list[Problem] = []
+    levels = encode(field, column, lambda row, detail: problems.append(Problem(row, field.name, detail)))
+    if problems:
+        raise InvalidRecords(problems[:MOST_PROBLEMS])
     return levels
 
 

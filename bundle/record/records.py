@@ -17,12 +17,11 @@ from bundle.record.fields import (
     UNKNOWN,
     BooleanField,
     CategoricalField,
-    ImageField,
     NumericField,
-    RecordSchema,
     TableField,
 )
 from bundle.record.images import Report
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 
 Column = Sequence[object] | npt.NDArray[Any]
 Tensor = npt.NDArray[Any]
@@ -63,7 +62,7 @@ def encode_records(schema: RecordSchema, records: Sequence[object]) -> dict[str,
                 break
         if problems:
             raise InvalidRecords(problems[:MOST_PROBLEMS])
-    if len(schema.numeric) == len(schema.names):
+    if list(schema.dtypes) == ["numeric"]:
         matrix = _matrix(rows, len(schema.names))
         if matrix is not None:
             return {"numeric": matrix}
@@ -202,17 +201,21 @@ def _objects(column: npt.NDArray[Any]) -> list[object]:
 
 
 def _tensors(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> dict[str, Tensor]:
-    if schema.image:
-        (image,) = schema.image
-        return {"image": _images(image, columns[image.name])}
+    match schema:
+        case ImageSchema():
+            return {"image": images.encode_column(schema.field, columns[schema.field.name])}
+        case TableSchema():
+            return _of_table(schema, columns, rows)
+
+
+def _of_table(schema: TableSchema, columns: Mapping[str, Column], rows: int) -> dict[str, Tensor]:
     problems: list[Problem] = []
     tensors: dict[str, Tensor] = {}
-    for kind, dtype in schema.dtypes.items():
-        fields: Sequence[TableField] = getattr(schema, kind)
+    for kind, fields in schema.by_input.items():
         given = [columns[field.name] for field in fields]
         matrix = _matrix(given, rows) if kind == "numeric" else None
         if matrix is None:
-            tensors[kind] = _column_by_column(fields, given, rows, dtype, problems)
+            tensors[kind] = _column_by_column(fields, given, rows, schema.dtypes[kind], problems)
         else:
             tensors[kind] = np.ascontiguousarray(matrix.T)
     if not problems and not all(_is_whole(kind, tensor) for kind, tensor in tensors.items()):
@@ -223,14 +226,6 @@ def _tensors(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> 
     if problems:
         raise InvalidRecords(sorted(problems, key=lambda problem: problem.row)[:MOST_PROBLEMS])
     return tensors
-
-
-def _images(field: ImageField, column: Column) -> npt.NDArray[np.uint8]:
-    problems: list[Problem] = []
-    levels = images.encode(field, column, lambda row, detail: problems.append(Problem(row, field.name, detail)))
-    if problems:
-        raise InvalidRecords(problems[:MOST_PROBLEMS])
-    return levels
 
 
 def _matrix(lines: Sequence[Column], width: int) -> Tensor | None:

@@ -15,8 +15,9 @@ from pyarrow import types
 from bundle.contents.manifest import Manifest
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.record import images as images_of
-from bundle.record.fields import BooleanField, CategoricalField, ImageField, NumericField, RecordSchema, Tensors
+from bundle.record.fields import BooleanField, CategoricalField, ImageField, NumericField, Tensors
 from bundle.record.records import encode_columns
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.codecs import explained, ipc
 from service.engine.question import Question
 from service.engine.request import Admission, ScoreRequest, admitted
@@ -117,11 +118,12 @@ def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
     messages = (found.batches + found.dictionaries) * (_MESSAGE + columns * _COLUMN)
     # Misaligned buffers are copied, and so are chunks that are put together.
     copies = 2 * len(body) + found.joined + (4 * len(body) if found.texts else 0)
-    if schema.image:
-        values = images_of.bound(schema.image[0], found.rows, len(body)) + len(body)
-    else:
-        numbers = len(schema.numeric)
-        values = found.rows * (_ROW + numbers * _PLAIN + (len(schema.names) - numbers) * _VALUE)
+    match schema:
+        case ImageSchema():
+            values = images_of.bound(schema.field, found.rows, len(body)) + len(body)
+        case TableSchema():
+            numbers = len(schema.numeric)
+            values = found.rows * (_ROW + numbers * _PLAIN + (len(schema.names) - numbers) * _VALUE)
     return messages + copies + values + columns * _FIELD + _BASE
 
 
@@ -215,10 +217,12 @@ def values_of(schema: RecordSchema, table: pa.Table) -> dict[str, Any]:
         RequestInvalid: See `images`.
     """
     given = [name for name in table.column_names if schema.takes(name)]
-    if schema.image:
-        return {name: images(schema.image[0], table[name]) for name in given}
-    categories = {field.name for field in schema.categorical}
-    return {name: values(table[name], name in categories) for name in given}
+    match schema:
+        case ImageSchema():
+            return {name: images(schema.field, table[name]) for name in given}
+        case TableSchema():
+            categories = {field.name for field in schema.categorical}
+            return {name: values(table[name], name in categories) for name in given}
 
 
 def images(field: ImageField, column: pa.ChunkedArray) -> Sequence[object] | npt.NDArray[np.uint8]:

@@ -14,8 +14,9 @@ import pyarrow.csv
 from bundle.contents.manifest import Manifest
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.record import images
-from bundle.record.fields import RecordSchema
+from bundle.record.fields import BooleanField, NumericField
 from bundle.record.records import MISSING_TEXTS
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.codecs import arrow, scan
 from service.engine.question import Question
 from service.engine.request import Admission, ScoreRequest, admitted
@@ -71,7 +72,7 @@ def decode(
         _check_cells(_Cells.of(body), len(names), max_records)
     if not more:
         raise RequestInvalid([Fault("", "at least one record is expected, after the header row")])
-    numbers = [field.name for field in schema.numeric if field.name in names]
+    numbers = [name for name in _numbers(schema) if name in names]
     try:
         try:
             table = _table(body, names, numbers)
@@ -97,15 +98,20 @@ def decode(
 def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
     """Most bytes that `decode` makes of a body, the body itself apart; see `service.score.negotiation.Codec.bound`."""
     schema = manifest.record
-    if len(body) <= _SMALL and not schema.image:
+    if isinstance(schema, TableSchema) and len(body) <= _SMALL:
         return _BASE + len(body) * _WORST + (body.count(b"\n") + body.count(b"\r")) * len(schema.names) * _VALUE
     cells = _Cells.of(body)
     names, _ = _header(body)
     _check_header(schema, names)
     _check_cells(cells, len(names), max_records)
-    texts = sum(name not in schema.name_set or not _is_number(schema, name) for name in names)
+    numbers = _numbers(schema)
+    texts = sum(name not in numbers for name in names)
     rows = min(cells.lines, max_records)
-    values = images.bound(schema.image[0], rows, len(body)) if schema.image else rows * len(schema.names) * _VALUE
+    match schema:
+        case ImageSchema():
+            values = images.bound(schema.field, rows, len(body))
+        case TableSchema():
+            values = rows * len(schema.names) * _VALUE
     objects = min(cells.all, cells.lines * texts) * _TEXT + len(body) * scan.width(body)
     return cells.all * _CELL + objects + values + _COPIES * len(body) + _BASE
 
@@ -154,7 +160,7 @@ def cells(schema: RecordSchema, table: pa.Table) -> pa.Table:
     Raises:
         InvalidRecords: A cell of a boolean field is none.
     """
-    flags = {field.name for field in schema.boolean}
+    flags = {field.name for field in schema.fields if isinstance(field, BooleanField)}
     for index, name in enumerate(table.column_names):
         column = table[name]
         if not schema.takes(name) or not pa.types.is_string(column.type):
@@ -237,8 +243,9 @@ def _check_cells(cells: _Cells, columns: int, max_records: int) -> None:
         raise TooManyRecords(f"more cells than {max_records} records hold, which is the most of a request")
 
 
-def _is_number(schema: RecordSchema, name: str) -> bool:
-    return any(field.name == name for field in schema.numeric)
+def _numbers(schema: RecordSchema) -> dict[str, NumericField]:
+    """The numeric fields by name, in order."""
+    return {field.name: field for field in schema.fields if isinstance(field, NumericField)}
 
 
 def _header(body: bytes) -> tuple[Sequence[str], bool]:

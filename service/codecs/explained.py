@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from bundle.contents.explanation import TOP, Explanations
+from bundle.record.schema import ImageSchema
 
 _NUMBER, _TEXT, _FILE = pa.float64(), pa.string(), pa.binary()
 _LIKELY = pa.struct([("value", _TEXT), ("probability", _NUMBER)])
@@ -60,12 +61,12 @@ def flat(explanations: Explanations) -> dict[str, Any]:
         explanations: Of B records.
     """
     columns: dict[str, Any] = {}
+    names = (*_FLAT, "surprisal_map") if isinstance(explanations.schema, ImageSchema) else _FLAT
     for rank in range(min(TOP, len(explanations.schema.fields))):
         rows = [explanations.field(row, int(place)) for row, place in enumerate(explanations.order[:, rank])]
         for row in rows:
             row["share"] = _number(row["share"])
             row["expected"] = _text(row["expected"])
-        names = (*_FLAT, *(("surprisal_map",) if explanations.schema.image else ()))
         for name in names:
             kind = _NUMBER if name in ("excess", "share") else _TEXT
             columns[f"explanation_{rank + 1}_{name}"] = pa.array([row[name] for row in rows], kind)

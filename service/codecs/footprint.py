@@ -38,5 +38,5 @@ def of_answer(media_type: str, manifest: Manifest, records: int, *, explain: boo
     each = fixed + by_latent * manifest.latent_size + 2 * _TABLE_BYTES * (len(COLUMNS) + manifest.latent_size)
     if explain:
         each += _EXPLAINED_BYTES * len(manifest.record.fields)
-        each += _PIXEL_BYTES * sum(image.dimensions for image in manifest.record.image)
+        each += _PIXEL_BYTES * manifest.record.levels
     return records * (each + each // 8 if compressed else each)

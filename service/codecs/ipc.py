@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from service.errors import BodyMalformed, Fault, MediaTypeUnsupported, RequestInvalid, TooManyRecords
 
 _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3  # kinds of messages

@@ -7,8 +7,8 @@ import orjson
 
 from bundle.contents.manifest import Manifest
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
-from bundle.record.fields import RecordSchema
 from bundle.record.records import encode_records
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.codecs import syntax
 from service.codecs.syntax import Counts, Most
 from service.engine.question import MEMBERS, Question
@@ -53,18 +53,20 @@ def most_of(schema: RecordSchema, max_records: int) -> Most:
         schema: The model's fields.
         max_records: Most records in a request.
     """
-    if schema.image:
-        detail = "more numbers than a request may hold; send fewer images, or files in base64"
-        values = max_records * (schema.image[0].dimensions + 2) + MOST_ROWS
-        return Most(values, MOST_ROWS, detail, slack=1)
-    detail = f"more values than {max_records} records hold, which is the most of a request"
-    return Most(max_records * (len(schema.names) + 2) + _FRAME, max_records + _FRAME, detail)
+    values = max_records * (schema.width + 2)
+    match schema:
+        case ImageSchema():
+            detail = "more numbers than a request may hold; send fewer images, or files in base64"
+            return Most(values + MOST_ROWS, MOST_ROWS, detail, slack=1)
+        case TableSchema():
+            detail = f"more values than {max_records} records hold, which is the most of a request"
+            return Most(values + _FRAME, max_records + _FRAME, detail)
 
 
 def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
     """Most bytes that `decode` makes of a body, the body itself apart; see `service.score.negotiation.Codec.bound`."""
     schema = manifest.record
-    if len(body) <= syntax.SMALL and not schema.image:
+    if isinstance(schema, TableSchema) and len(body) <= syntax.SMALL:
         return syntax.small(body, len(schema.names))
     counts = Counts.of(body)
     most_of(schema, max_records).check(body, counts)

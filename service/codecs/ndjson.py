@@ -9,8 +9,9 @@ import orjson
 
 from bundle.contents.manifest import Manifest
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
-from bundle.record.fields import RecordSchema, Tensors
+from bundle.record.fields import Tensors
 from bundle.record.records import encode_records
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.codecs import json, scan, syntax
 from service.codecs.syntax import Counts, Most
 from service.engine.question import Question
@@ -211,7 +212,7 @@ class Splitter:
 
 
 def _bound(body: bytes, schema: RecordSchema, most_lines: int) -> int:
-    if len(body) <= syntax.SMALL and not schema.image:
+    if isinstance(schema, TableSchema) and len(body) <= syntax.SMALL:
         lines = min(body.count(b"\n") + 1, most_lines)
         return syntax.small(body, len(schema.names)) + lines * (_LINE + _FAULT)
     lines = min(scan.count(body, b"\n")[0] + 1, most_lines)
@@ -221,15 +222,21 @@ def _bound(body: bytes, schema: RecordSchema, most_lines: int) -> int:
 def _most_of(schema: RecordSchema, max_records: int) -> Most:
     # A fault in a line says nothing about the next, so what texts hold cannot be told from what they do not.
     most = json.most_of(schema, max_records)
-    return most if schema.image else Most(_SLACK * most.values, _SLACK * most.nested, most.detail, slack=1)
+    match schema:
+        case ImageSchema():
+            return most
+        case TableSchema():
+            return Most(_SLACK * most.values, _SLACK * most.nested, most.detail, slack=1)
 
 
 def _most_of_line(schema: RecordSchema) -> Most:
     detail = "more values than a record holds"
-    if schema.image:
-        values = schema.image[0].height * (schema.image[0].width + 1)
-        return Most(values + schema.image[0].dimensions + _FRAME, values + _FRAME, detail)
-    return Most(len(schema.names) + _FRAME, _FRAME, detail)
+    match schema:
+        case ImageSchema(field=image):
+            lists = image.height * (image.width + 1)
+            return Most(lists + image.dimensions + _FRAME, lists + _FRAME, detail)
+        case TableSchema():
+            return Most(len(schema.names) + _FRAME, _FRAME, detail)
 
 
 def _holds_more(text: bytes, most: Most) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bundle.record import images
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.codecs import scan
 from service.errors import TooManyRecords
 
@@ -113,10 +113,11 @@ def bound(body: bytes, counts: Counts, schema: RecordSchema, rows: int, lines: i
         lines: Most documents.
     """
     objects = parsed(body, counts, lines)
-    if schema.image:
-        encoding = images.bound(schema.image[0], rows, len(body))
-    else:
-        encoding = rows * (_ROW + len(schema.names) * _VALUE + len(schema.numeric) * _PACKED)
+    match schema:
+        case ImageSchema():
+            encoding = images.bound(schema.field, rows, len(body))
+        case TableSchema():
+            encoding = rows * (_ROW + len(schema.names) * _VALUE + len(schema.numeric) * _PACKED)
     return objects + max(parsing(body, counts, lines), encoding) + _BASE
 
 

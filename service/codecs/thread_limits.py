@@ -1,6 +1,6 @@
 """Where bodies are decoded and answers encoded: on the event loop if that is quick, else on a thread."""
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 
 THREAD_BYTES = 2**17
 """Bodies of tables above this are decoded on a thread."""
@@ -19,4 +19,8 @@ def takes_long(schema: RecordSchema, size: int) -> bool:
         schema: The model's fields.
         size: Of the body, inflated.
     """
-    return size > (IMAGE_THREAD_BYTES if schema.image else THREAD_BYTES)
+    match schema:
+        case ImageSchema():
+            return size > IMAGE_THREAD_BYTES
+        case TableSchema():
+            return size > THREAD_BYTES

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.csv
 
 from bundle.errors import InvalidRecords
-from bundle.record.fields import RecordSchema
+from bundle.record.fields import NumericField
+from bundle.record.schema import RecordSchema
 from service.codecs import csv
 from service.files.piece import FileInvalid, Piece, at_row, encode_table
 
@@ -25,7 +26,9 @@ class CsvFile:
         self._path, self._schema = path, schema
         with self._open(path, (), ()) as reader:
             self.columns: list[str] = list(reader.schema.names)
-        self._numbers = [field.name for field in schema.numeric if field.name in self.columns]
+        self._numbers = [
+            field.name for field in schema.fields if isinstance(field, NumericField) and field.name in self.columns
+        ]
 
     def pieces(self) -> Iterator[Piece]:
         """See `RecordFile.pieces`."""

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from bundle.record import image_folder
-from bundle.record.fields import RecordSchema
 from bundle.record.image_folder import FILE
 from bundle.record.images import NotAnImage, from_file
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.files.piece import FileInvalid, Piece, rows_of
 
 
@@ -20,9 +20,11 @@ class ImageFolder:
     """
 
     def __init__(self, path: Path, schema: RecordSchema) -> None:
-        if not schema.image:
-            raise FileInvalid(f"{path}: a folder holds images, and the model's records are rows of a table")
-        (self._field,) = schema.image
+        match schema:
+            case TableSchema():
+                raise FileInvalid(f"{path}: a folder holds images, and the model's records are rows of a table")
+            case ImageSchema():
+                self._field = schema.field
         self._rows = rows_of(schema)
         try:
             self._files = list(image_folder.files(path).items())

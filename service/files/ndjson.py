@@ -9,12 +9,13 @@ import orjson
 import pyarrow as pa
 
 from bundle.errors import InvalidRecords
-from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, NumericField
 from bundle.record.records import category_text, encode_records
+from bundle.record.schema import ImageSchema, RecordSchema
 from service.files.piece import FileInvalid, Piece, at_row, rows_of
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_TYPES = {NumericField: pa.float64(), BooleanField: pa.bool_(), CategoricalField: pa.string()}
+_TYPES: dict[type, pa.DataType] = {NumericField: pa.float64(), BooleanField: pa.bool_(), CategoricalField: pa.string()}
 """Of the fields of tables; an image is text or nested numbers."""
 
 
@@ -27,7 +28,7 @@ class NdjsonFile:
 
     def __init__(self, path: Path, schema: RecordSchema) -> None:
         self._path, self._schema = path, schema
-        fields = {field.name: _TYPES[type(field)] for field in schema.by_kind}
+        fields = {field.name: _TYPES.get(type(field)) for field in schema.fields}
         merged = pa.schema([])
         for numbered, _ in self._lines():
             names = dict.fromkeys(name for _, each in numbered for name in each)
@@ -75,7 +76,7 @@ class NdjsonFile:
         try:
             return pa.array([each.get(name) for _, each in numbered]).type
         except (pa.ArrowException, OverflowError) as error:
-            if self._schema.image and name == self._schema.image[0].name:
+            if isinstance(self._schema, ImageSchema) and name == self._schema.field.name:
                 raise FileInvalid(
                     f"{self._path}: images of one form are expected, all of them nested numbers of one depth or all of "
                     f"them text, between line {numbered[0][0]} and {numbered[-1][0]}"

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from bundle.record import npz_file
-from bundle.record.fields import RecordSchema
+from bundle.record.fields import ImageField
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.files.piece import FileInvalid, Piece, encode_table, rows_of
 
 ROW = "row"
@@ -27,20 +28,28 @@ class NpzFile:
             self._records, self._label = npz_file.read(path)
         except npz_file.NpzInvalid as error:
             raise FileInvalid(str(error)) from error
-        shape, kind = self._records.shape, self._records.dtype
-        found = f"{path}: X is {kind} of shape {shape}"
-        if schema.image:
-            field = schema.image[0]
-            shapes = (field.shape[:2], field.shape) if field.channels == 1 else (field.shape,)
-            if kind != np.uint8 or shape[1:] not in shapes:
-                raise FileInvalid(f"{found}; images are uint8 (n, {', '.join(map(str, shapes[0]))})")
-            columns = [field.name, ROW]
-        else:
-            if len(shape) != 2 or kind.kind not in "fiub":
-                raise FileInvalid(f"{found}; a table of numbers (n, d) is expected")
-            columns = list(npz_file.columns(self._records[:0]))
+        match schema:
+            case ImageSchema():
+                columns = self._image_columns(schema.field)
+            case TableSchema():
+                columns = self._table_columns()
         # The images are no column of the table, so that theirs may have the name of one.
         self.columns: list[str] = list(dict.fromkeys([*columns, *([] if self._label is None else [LABEL])]))
+
+    def _image_columns(self, field: ImageField) -> list[str]:
+        shapes = (field.shape[:2], field.shape) if field.channels == 1 else (field.shape,)
+        if self._records.dtype != np.uint8 or self._records.shape[1:] not in shapes:
+            raise FileInvalid(f"{self._found}; images are uint8 (n, {', '.join(map(str, shapes[0]))})")
+        return [field.name, ROW]
+
+    def _table_columns(self) -> list[str]:
+        if self._records.ndim != 2 or self._records.dtype.kind not in "fiub":
+            raise FileInvalid(f"{self._found}; a table of numbers (n, d) is expected")
+        return list(npz_file.columns(self._records[:0]))
+
+    @property
+    def _found(self) -> str:
+        return f"{self._path}: X is {self._records.dtype} of shape {self._records.shape}"
 
     def pieces(self) -> Iterator[Piece]:
         """See `RecordFile.pieces`."""
@@ -51,9 +60,11 @@ class NpzFile:
     def _piece(self, some: slice, share: float) -> Piece:
         records, first = self._records[some], some.start + 1
         label = {} if self._label is None else {LABEL: self._label[some]}
-        if self._schema.image:
-            levels = records.reshape(len(records), *self._schema.image[0].shape)
-            table = pa.table({ROW: np.arange(first, first + len(records))} | label)
-            return Piece(table, {"image": levels}, share)
-        table = pa.table(npz_file.columns(records) | label)
-        return Piece(table, encode_table(self._path, self._schema, table, first), share)
+        match self._schema:
+            case ImageSchema(field=image):
+                levels = records.reshape(len(records), *image.shape)
+                table = pa.table({ROW: np.arange(first, first + len(records))} | label)
+                return Piece(table, {"image": levels}, share)
+            case TableSchema():
+                table = pa.table(npz_file.columns(records) | label)
+                return Piece(table, encode_table(self._path, self._schema, table, first), share)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from service.files.piece import Piece, encode_table, rows_of
 
 

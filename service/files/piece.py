@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from bundle.errors import BundleError, InvalidRecords
-from bundle.record.fields import RecordSchema, Tensors
+from bundle.record.fields import Tensors
 from bundle.record.records import encode_columns
+from bundle.record.schema import RecordSchema
 from service.codecs import arrow
 from service.errors import RequestInvalid
 
@@ -74,7 +75,7 @@ def _part(piece: Piece, first: int, rows: int) -> Piece:
 
 def rows_of(schema: RecordSchema) -> int:
     """Rows in a piece, but of CSV: of images as many as hold so many levels."""
-    return max(1, min(ROWS, _LEVELS // schema.image[0].dimensions)) if schema.image else ROWS
+    return max(1, min(ROWS, _LEVELS // max(1, schema.levels)))
 
 
 def encode_table(path: Path, schema: RecordSchema, table: pa.Table, first: int) -> Tensors:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from bundle.contents.explanation import Explanations
 from bundle.folder import contents, store
 from bundle.record.fields import Tensors
+from bundle.record.schema import ImageSchema
 from service.codecs import arrow, explained
 from service.engine.graph import Graph
 from service.engine.question import Question
@@ -155,8 +156,8 @@ class Scoring:
 
     def _write(self, piece: Piece, verdicts: Verdicts, writer: Writer, target: Path) -> None:
         table: Any = piece.table
-        if self.schema.image and target.suffix != ".parquet":
-            table = images_as_text(table, self.schema, piece.tensors["image"])
+        if isinstance(self.schema, ImageSchema) and target.suffix != ".parquet":
+            table = images_as_text(table, self.schema.field, piece.tensors["image"])
         writer.write_table(with_scores(table, _columns(verdicts), flat=target.suffix == ".csv"))
 
 

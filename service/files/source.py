@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from service.files.csv import CsvFile
 from service.files.folder import ImageFolder
 from service.files.ndjson import NdjsonFile

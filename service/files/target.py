@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from bundle.record import images
-from bundle.record.fields import RecordSchema
+from bundle.record.fields import ImageField
 from service.files.piece import FileInvalid
 from service.files.source import ending, refusals
 
@@ -78,15 +78,15 @@ def with_scores(table: pa.Table, scores: Mapping[str, np.ndarray[Any, Any] | pa.
     return table
 
 
-def images_as_text(table: pa.Table, schema: RecordSchema, levels: npt.NDArray[np.uint8]) -> pa.Table:
+def images_as_text(table: pa.Table, field: ImageField, levels: npt.NDArray[np.uint8]) -> pa.Table:
     """A table whose column of images is text, as CSV and a line of JSON may hold it and as a client may send it.
 
     Args:
         table: n rows; images that are text stay as they are, and so does a table that has none.
-        schema: Of images.
+        field: The image.
         levels: (n, H, W, C), the same images.
     """
-    name = schema.image[0].name
+    name = field.name
     if name not in table.column_names:
         return table
     kind = table.schema.field(name).type

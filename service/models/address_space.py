@@ -27,8 +27,7 @@ def allowance(bundle: Bundle, threads: int = 1) -> int:
         bundle: What is loaded.
         threads: That each of its graphs runs on.
     """
-    image = bundle.manifest.record.image
-    levels = image[0].dimensions if image else 0
+    levels = bundle.manifest.record.levels
     held = sum(map(len, bundle.files.values()))
     return (
         _LEAST + _TIMES_ITS_BYTES * held + _BYTES_A_LEVEL * _GOLDEN_DRAWS * levels + 2 * (threads - 1) * _BYTES_A_THREAD

@@ -11,6 +11,7 @@ from bundle.errors import BundleError, BundleRefused, GoldenMismatch
 from bundle.folder import contents, store
 from bundle.folder.store import Bundle
 from bundle.record.fields import Tensors
+from bundle.record.schema import ImageSchema, TableSchema
 from service.codecs.json import decode
 from service.engine.device import DeviceUnavailable
 from service.engine.graph import Graph
@@ -54,8 +55,12 @@ def open_scorer(bundle: Bundle, settings: Settings, watch: Watch | None = None) 
         BundleRefused: The graph cannot be loaded, or the golden records score differently.
         DeviceUnavailable: The device asked for cannot be had.
     """
-    # Runs of a thousand rows would fill the memory with images; smaller ones are as fast.
-    cost = decodes(bundle.manifest) if bundle.manifest.record.image else 1
+    match bundle.manifest.record:
+        case ImageSchema():
+            # Runs of a thousand rows would fill the memory with images; smaller ones are as fast.
+            cost = decodes(bundle.manifest)
+        case TableSchema():
+            cost = 1
     return _open_graph(bundle, settings, "scorer.onnx", cost, Golden.verify, watch)
 
 

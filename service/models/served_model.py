@@ -10,7 +10,8 @@ from bundle.contents.manifest import Manifest
 from bundle.errors import BundleError
 from bundle.folder import contents
 from bundle.folder.store import Bundle
-from bundle.record.fields import RecordSchema, Tensors
+from bundle.record.fields import Tensors
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.engine.batcher import Batcher
 from service.engine.graph import Graph
 from service.engine.portions import Outcome, Results
@@ -270,4 +271,8 @@ def opened(
 
 def fitting(records: int, schema: RecordSchema, most_bytes: int) -> int:
     """So many records, or of images no more than have so many levels; one at least."""
-    return max(1, min(records, most_bytes // schema.image[0].dimensions)) if schema.image else records
+    match schema:
+        case ImageSchema():
+            return max(1, min(records, most_bytes // schema.levels))
+        case TableSchema():
+            return records

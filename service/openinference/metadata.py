@@ -48,7 +48,7 @@ def config(served: ServedModel) -> dict[str, Any]:
     schema = served.schema
     about = {
         # Lists are JSON inside the text: parameters of a configuration are text only.
-        **{kind: _listed([field.name for field in getattr(schema, kind)]) for kind in schema.dtypes},
+        **{kind: _listed([field.name for field in fields]) for kind, fields in schema.by_input.items()},
         **({"timestamps": _listed(list(schema.timestamps))} if schema.timestamps else {}),
         "samples": str(served.manifest.samples),
         "sample_counts": _listed(list(served.manifest.sample_counts)),

@@ -8,14 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.record import images, timestamps
-from bundle.record.fields import MISSING, UNKNOWN, AnyField, CategoricalField, ImageField, RecordSchema, Tensors
+from bundle.record.fields import MISSING, UNKNOWN, CategoricalField, ImageField, Tensors
 from bundle.record.records import category_text
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.errors import Fault, RequestInvalid
 from service.openinference.datatype import group
 from service.openinference.tensor import InputTensor
 
 _NOTHING = {"numeric": np.nan, "boolean": MISSING, "categorical": MISSING}
 
+_UNKNOWN = "the model has no such input; GET /v2/models/NAME lists those that it has"
 _TWICE = "given twice: by this input and by one before it"
 _Code = TypeVar("_Code", np.int8, np.int64)
 
@@ -34,53 +36,94 @@ def to_tensors(schema: RecordSchema, inputs: Sequence[InputTensor]) -> Tensors:
     Raises:
         RequestInvalid: A name, a shape, a datatype or a value that does not fit, or a record without any value.
     """
-    rows = inputs[0].rows
-    assembly = _Assembly(schema, rows)
+    match schema:
+        case ImageSchema():
+            assembly: _Images | _Table = _Images(schema.field)
+        case TableSchema():
+            assembly = _Table(schema, inputs[0].rows)
     with np.errstate(invalid="ignore"):  # signalling NaNs
         for tensor in inputs:
-            if tensor.rows != rows:
+            if tensor.rows != inputs[0].rows:
                 tensor.refuse("shape", "as many records as the first input has are expected")
             assembly.add(tensor)
         return assembly.tensors()
 
 
-class _Assembly:
-    """The graph's inputs, while they are put together.
+class _Images:
+    """The graph's input of images, while it is put together.
+
+    Args:
+        field: The image.
+    """
+
+    def __init__(self, field: ImageField) -> None:
+        self._field = field
+        self._tensors: dict[str, images.Levels] = {}
+
+    def add(self, tensor: InputTensor) -> None:
+        """Take a tensor in."""
+        if tensor.name not in ("image", self._field.name):
+            tensor.refuse("name", _UNKNOWN)
+        if self._tensors:
+            tensor.refuse("name", _TWICE)
+        self._tensors["image"] = self._files(tensor) if group(tensor.datatype) == "text" else self._levels(tensor)
+
+    def tensors(self) -> Tensors:
+        """What has been put together."""
+        return self._tensors
+
+    def _files(self, tensor: InputTensor) -> images.Levels:
+        if tensor.width != 1:
+            tensor.refuse("shape", "[B] or [B, 1] is expected: a file each")
+        return images.encode(
+            self._field, tensor.values, lambda row, detail: tensor.refuse("data", f"value {row}: {detail}")
+        )
+
+    def _levels(self, tensor: InputTensor) -> images.Levels:
+        field = self._field
+        shapes = [field.shape, (field.dimensions,), *([field.shape[:2]] if field.channels == 1 else [])]
+        if tensor.inner not in shapes:
+            tensor.refuse("shape", f"[B, {', '.join(map(str, field.shape))}] is expected")
+        values = tensor.values
+        if tensor.missing is not None:
+            tensor.refuse("data", "an image is never missing")
+        if group(tensor.datatype) != "integer":
+            tensor.refuse("datatype", "UINT8 is expected, levels from 0 to 255; or BYTES, PNG or JPEG files")
+        assert isinstance(values, np.ndarray)
+        if values.min() < 0 or values.max() > 255:
+            tensor.refuse("data", "whole numbers from 0 to 255 are expected")
+        return values.astype(np.uint8, copy=False).reshape(tensor.rows, *field.shape)
+
+
+class _Table:
+    """The graph's inputs of a table's rows, while they are put together.
 
     Args:
         schema: The model's fields.
         rows: B.
     """
 
-    def __init__(self, schema: RecordSchema, rows: int) -> None:
+    def __init__(self, schema: TableSchema, rows: int) -> None:
         self._schema = schema
         self._rows = rows
         self._tensors: dict[str, npt.NDArray[Any]] = {}
         self._given: set[str] = set()  # fields
         self._numeric: list[InputTensor] = []
-        self._places: dict[str, tuple[str, int, AnyField]] = {
-            field.name: (kind, position, field)
-            for kind in schema.dtypes
-            for position, field in enumerate(getattr(schema, kind))
-        }
+        self._fields = {field.name: field for field in schema.fields}
 
     def add(self, tensor: InputTensor) -> None:
         """Take a tensor in."""
-        if tensor.name in self._places:
+        if tensor.name in self._fields:
             self._add_field(tensor)
         elif tensor.name in self._schema.timestamps:
             self._add_timestamp(tensor)
-        elif tensor.name == "image" and self._schema.image:
-            self._add_images(self._schema.image[0], tensor)
         elif tensor.name in self._schema.dtypes:
             self._add_kind(tensor)
         else:
-            tensor.refuse("name", "the model has no such input; GET /v2/models/NAME lists those that it has")
+            tensor.refuse("name", _UNKNOWN)
 
     def tensors(self) -> Tensors:
         """What has been put together; kinds without any tensor are missing throughout."""
-        if self._schema.image:
-            return self._tensors
         if self._numeric and np.isinf(self._tensors["numeric"]).any():
             for each in self._numeric:
                 _refuse_infinite(each)
@@ -94,37 +137,11 @@ class _Assembly:
         return self._tensors
 
     def _add_field(self, tensor: InputTensor) -> None:
-        kind, position, field = self._places[tensor.name]
-        if isinstance(field, ImageField):
-            self._add_images(field, tensor)
-            return
+        field = self._fields[tensor.name]
+        kind, position = field.kind, self._schema.columns[field.name]
         self._claim(tensor, [field.name], 1)
         values = _categories([field], tensor) if isinstance(field, CategoricalField) else self._plain(kind, tensor)
         self._of_kind(kind)[:, position] = values
-
-    def _add_images(self, field: ImageField, tensor: InputTensor) -> None:
-        if field.name in self._given:
-            tensor.refuse("name", _TWICE)
-        self._given.add(field.name)
-        if group(tensor.datatype) == "text":
-            if tensor.width != 1:
-                tensor.refuse("shape", "[B] or [B, 1] is expected: a file each")
-            self._tensors["image"] = images.encode(
-                field, tensor.values, lambda row, detail: tensor.refuse("data", f"value {row}: {detail}")
-            )
-            return
-        shapes = [field.shape, (field.dimensions,), *([field.shape[:2]] if field.channels == 1 else [])]
-        if tensor.inner not in shapes:
-            tensor.refuse("shape", f"[B, {', '.join(map(str, field.shape))}] is expected")
-        values = tensor.values
-        if tensor.missing is not None:
-            tensor.refuse("data", "an image is never missing")
-        if group(tensor.datatype) != "integer":
-            tensor.refuse("datatype", "UINT8 is expected, levels from 0 to 255; or BYTES, PNG or JPEG files")
-        assert isinstance(values, np.ndarray)
-        if values.min() < 0 or values.max() > 255:
-            tensor.refuse("data", "whole numbers from 0 to 255 are expected")
-        self._tensors["image"] = values.astype(np.uint8, copy=False).reshape(self._rows, *field.shape)
 
     def _add_timestamp(self, tensor: InputTensor) -> None:
         fields = self._schema.timestamps[tensor.name]
@@ -133,8 +150,7 @@ class _Assembly:
             tensor.refuse("datatype", "BYTES is expected: timestamps in ISO 8601")
         for field in fields:
             assert field.derived is not None
-            _, position, _ = self._places[field.name]
-            codes = self._of_kind("categorical")
+            position, codes = self._schema.columns[field.name], self._of_kind("categorical")
             for row, text in enumerate(tensor.values):
                 try:
                     codes[row, position] = field.codes.get(timestamps.part(field.derived, text or None), UNKNOWN)
@@ -143,7 +159,7 @@ class _Assembly:
 
     def _add_kind(self, tensor: InputTensor) -> None:
         kind = tensor.name
-        fields: Sequence[AnyField] = getattr(self._schema, kind)
+        fields = self._schema.by_input[kind]
         self._claim(tensor, [field.name for field in fields], len(fields))
         if kind != "categorical":
             values = self._plain(kind, tensor)
@@ -174,7 +190,7 @@ class _Assembly:
 
     def _of_kind(self, kind: str) -> npt.NDArray[Any]:
         if kind not in self._tensors:
-            shape = (self._rows, len(getattr(self._schema, kind)))
+            shape = (self._rows, len(self._schema.by_input[kind]))
             self._tensors[kind] = np.full(shape, _NOTHING[kind], self._schema.dtypes[kind])
         return self._tensors[kind]
 

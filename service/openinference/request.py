@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from bundle.contents.manifest import Manifest
 from bundle.record import images
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.codecs import json, scan, syntax
 from service.codecs.syntax import Counts, Most
 from service.engine.question import Question
@@ -86,8 +86,7 @@ def decode(
         _refuse("/inputs", "an array of at least one tensor is expected")
     if len(inputs) > _most_inputs(manifest.record):
         _refuse("/inputs", "more tensors than the model has inputs; GET /v2/models/NAME lists them")
-    files = {"image", manifest.record.image[0].name} if manifest.record.image else ()
-    reader = TensorReader(body, length, max_records, _widest(manifest.record), files)
+    reader = TensorReader(body, length, max_records, manifest.record.width, _of_files(manifest.record))
     tensors = [reader.read(position, each) for position, each in enumerate(inputs)]
     reader.end()
     admission(tensors[0].rows, question)
@@ -116,9 +115,13 @@ def bound(body: bytes, header_length: bytes | None, manifest: Manifest, max_reco
     blobs = len(body) - length
     values = counts.commas + counts.nested + 1
     rows = min(max_records, max(values, blobs))
-    tensors = images.bound(schema.image[0], rows, len(body)) if schema.image else rows * len(schema.names) * _TENSOR
+    match schema:
+        case ImageSchema():
+            tensors = images.bound(schema.field, rows, len(body))
+        case TableSchema():
+            tensors = rows * len(schema.names) * _TENSOR
     patched = _PATCHED * length if length <= _LARGEST_WITH_NAN and b"NaN" in text else 0
-    read = values * _VALUE + min(blobs, max_records * _widest(schema)) * _NUMBER
+    read = values * _VALUE + min(blobs, max_records * schema.width) * _NUMBER
     texts = min(blobs // 4, max_records * _most_texts(schema)) * _TEXT + blobs * (2 + scan.width(body))
     parsed = syntax.parsed(text, counts)
     copied = length if text is not body else 0
@@ -127,12 +130,14 @@ def bound(body: bytes, header_length: bytes | None, manifest: Manifest, max_reco
 
 def _most_of(schema: RecordSchema, max_records: int) -> Most:
     """What the JSON may hold: a value a field of each record, each in a list of its own maybe."""
-    if schema.image:
-        most = json.most_of(schema, max_records)
-        return Most(most.values + _FRAME, most.nested + _FRAME, most.detail, most.slack)
-    fields = len(schema.names)
-    detail = f"more values than {max_records} records hold, which is the most of a request"
-    return Most(max_records * (2 * fields + 2) + _FRAME, max_records * fields + _FRAME, detail)
+    match schema:
+        case ImageSchema():
+            most = json.most_of(schema, max_records)
+            return Most(most.values + _FRAME, most.nested + _FRAME, most.detail, most.slack)
+        case TableSchema():
+            fields = len(schema.names)
+            detail = f"more values than {max_records} records hold, which is the most of a request"
+            return Most(max_records * (2 * fields + 2) + _FRAME, max_records * fields + _FRAME, detail)
 
 
 def _most_inputs(schema: RecordSchema) -> int:
@@ -141,12 +146,20 @@ def _most_inputs(schema: RecordSchema) -> int:
 
 def _most_texts(schema: RecordSchema) -> int:
     """Most texts or files that inputs may have for a record, each category twice: by itself and by its kind."""
-    return 1 if schema.image else 2 * len(schema.categorical) + len(schema.timestamps) + 1
+    match schema:
+        case ImageSchema():
+            return 1
+        case TableSchema():
+            return 2 * len(schema.categorical) + len(schema.timestamps) + 1
 
 
-def _widest(schema: RecordSchema) -> int:
-    """Most values that an input may have for a record."""
-    return schema.image[0].dimensions if schema.image else len(schema.names)
+def _of_files(schema: RecordSchema) -> frozenset[str]:
+    """Inputs that may hold files."""
+    match schema:
+        case ImageSchema():
+            return frozenset(("image", schema.field.name))
+        case TableSchema():
+            return frozenset()
 
 
 def _json_length(header: bytes | None, size: int) -> int:

@@ -9,8 +9,9 @@ import orjson
 
 from bundle.contents.manifest import SAMPLE_COUNTS
 from bundle.record import images
-from bundle.record.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField, RecordSchema
+from bundle.record.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
 from bundle.record.records import MISSING_TEXTS
+from bundle.record.schema import RecordSchema
 from service.codecs import arrow, csv, json, ndjson
 from service.models.served_model import ServedModel
 from service.score import answers

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from surprisal.cli.failure import CALL_WRONG, fail
 
 if TYPE_CHECKING:
-    from bundle.record.fields import RecordSchema
+    from bundle.record.schema import RecordSchema
     from service.engine.question import Question
     from service.files.scoring import Scoring
 

@@ -5,17 +5,18 @@ from hypothesis import settings
 
 from bundle.contents.manifest import CalibrationSummary, Manifest, TrainingFacts
 from bundle.contents.reference import FieldReference, references
-from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, NumericField
 from bundle.record.records import encode_records
+from bundle.record.schema import TableSchema
 
 settings.register_profile("untimed", settings(), deadline=None)  # no result depends on a machine's speed
 settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
-def schema() -> RecordSchema:
+def schema() -> TableSchema:
     """One field of each kind, none of them in the order of the graph's inputs."""
-    return RecordSchema(
+    return TableSchema(
         fields=(
             CategoricalField(name="colour", missing_rate=0.1, vocabulary=("red", "7", "true", "0.5", "-3")),
             NumericField(name="amount", missing_rate=0.1, mean=10.0, scale=2.0),
@@ -25,14 +26,14 @@ def schema() -> RecordSchema:
 
 
 @pytest.fixture(scope="session")
-def reference(schema: RecordSchema) -> tuple[FieldReference, ...]:
+def reference(schema: TableSchema) -> tuple[FieldReference, ...]:
     """Of four rows."""
     rows = [["red", 1.0, True], ["7", 2.0, False], ["red", 3.0, None], [None, None, True]]
     return references(schema, encode_records(schema, rows))
 
 
 @pytest.fixture(scope="session")
-def manifest(schema: RecordSchema, reference: tuple[FieldReference, ...]) -> Manifest:
+def manifest(schema: TableSchema, reference: tuple[FieldReference, ...]) -> Manifest:
     """A small manifest that lists no files yet."""
     return Manifest(
         created="2026-01-02T03:04:05Z",

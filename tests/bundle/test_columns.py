@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords
-from bundle.record.fields import RecordSchema
 from bundle.record.records import encode_columns, encode_records
+from bundle.record.schema import TableSchema
 
 COLOURS = st.sampled_from(["red", "7", "true", "violet", ""])
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -28,7 +28,7 @@ def assert_same(left: dict[str, npt.NDArray[Any]], right: dict[str, npt.NDArray[
         np.testing.assert_array_equal(left[name], right[name])
 
 
-def column(schema: RecordSchema, name: str, values: Any) -> list[Any]:
+def column(schema: TableSchema, name: str, values: Any) -> list[Any]:
     """The tensor's column of one field, next to another field so that no record is empty."""
     other = {"amount": np.ones(len(values))} if name != "amount" else {"paid": np.ones(len(values), bool)}
     tensors = encode_columns(schema, {name: values} | other, len(values))
@@ -37,7 +37,7 @@ def column(schema: RecordSchema, name: str, values: Any) -> list[Any]:
 
 
 @given(ROWS)
-def test_columns_give_the_tensors_of_the_same_records(schema: RecordSchema, rows: list[tuple[Any, ...]]) -> None:
+def test_columns_give_the_tensors_of_the_same_records(schema: TableSchema, rows: list[tuple[Any, ...]]) -> None:
     of_records = encode_records(schema, rows)
     lists = dict(zip(NAMES, map(list, zip(*rows, strict=True)), strict=True))
     arrow = {
@@ -57,9 +57,7 @@ def test_columns_give_the_tensors_of_the_same_records(schema: RecordSchema, rows
 
 
 @given(st.lists(st.integers(-128, 127), min_size=1), st.sampled_from(["i1", "i2", "i4", "i8", "f2", "f4", "f8"]))
-def test_whole_numbers_are_the_same_category_in_every_dtype(
-    schema: RecordSchema, numbers: list[int], kind: str
-) -> None:
+def test_whole_numbers_are_the_same_category_in_every_dtype(schema: TableSchema, numbers: list[int], kind: str) -> None:
     of_records = encode_records(schema, [{"colour": number, "amount": number} for number in numbers])
     array = np.array(numbers, kind)
     assert_same(encode_columns(schema, {"colour": array, "amount": array}, len(numbers)), of_records)
@@ -91,7 +89,7 @@ def test_whole_numbers_are_the_same_category_in_every_dtype(
     ids=lambda value: f"{value.type}{value.to_pylist()}" if isinstance(value, pa.Array) else repr(value),
 )
 def test_none_and_nan_are_missing_in_every_kind_of_column(
-    schema: RecordSchema, name: str, values: Any, expected: list[float]
+    schema: TableSchema, name: str, values: Any, expected: list[float]
 ) -> None:
     given_values = np.asarray(values) if isinstance(values, pa.Array) else values
     np.testing.assert_array_equal(column(schema, name, given_values), expected)
@@ -99,25 +97,25 @@ def test_none_and_nan_are_missing_in_every_kind_of_column(
 
 @pytest.mark.parametrize("value", [2**53, -(2**53), 1_700_000_000])
 @pytest.mark.parametrize("kind", [np.int64, np.float64, object])
-def test_large_numbers_keep_their_digits(schema: RecordSchema, value: int, kind: type) -> None:
+def test_large_numbers_keep_their_digits(schema: TableSchema, value: int, kind: type) -> None:
     assert column(schema, "amount", np.array([value, 1], kind)) == [value, 1]
 
 
 def test_large_whole_categories_keep_their_digits() -> None:
     identity = 2**63 - 1
     document = {"kind": "categorical", "name": "id", "missing_rate": 0.1, "vocabulary": [str(identity)]}
-    schema = RecordSchema.model_validate({"fields": [document]})
+    schema = TableSchema.model_validate({"fields": [document]})
     for values in (np.array([identity, identity - 1]), [identity, identity - 1], np.array([str(identity), "x"])):
         assert encode_columns(schema, {"id": values}, 2)["categorical"].tolist() == [[1], [0]]
 
 
-def test_a_field_without_a_column_is_missing_and_columns_that_are_no_field_are_ignored(schema: RecordSchema) -> None:
+def test_a_field_without_a_column_is_missing_and_columns_that_are_no_field_are_ignored(schema: TableSchema) -> None:
     columns = {"paid": np.array([True, False]), "note": ["x", "y"], "row": object()}
     tensors = encode_columns(schema, columns, 2)  # type: ignore[arg-type]
     assert_same(tensors, encode_records(schema, [{"paid": True}, {"paid": False}]))
 
 
-def test_the_arrays_of_the_caller_are_neither_changed_nor_kept(schema: RecordSchema) -> None:
+def test_the_arrays_of_the_caller_are_neither_changed_nor_kept(schema: TableSchema) -> None:
     amount = np.array([1.0, 2.0])
     tensors = encode_columns(schema, {"amount": amount}, 2)
     tensors["numeric"][:] = 9.0
@@ -126,7 +124,7 @@ def test_the_arrays_of_the_caller_are_neither_changed_nor_kept(schema: RecordSch
 
 @pytest.mark.parametrize("bad", [math.inf, -math.inf])
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16, object])
-def test_infinities_are_refused_in_every_dtype(schema: RecordSchema, bad: float, kind: type) -> None:
+def test_infinities_are_refused_in_every_dtype(schema: TableSchema, bad: float, kind: type) -> None:
     with pytest.raises(InvalidRecords, match="record 1, field 'amount': a finite number is expected"):
         encode_columns(schema, {"amount": np.array([1.0, bad], kind)}, 2)
 
@@ -150,20 +148,20 @@ DETAILS = {
     ],
     ids=lambda value: value if isinstance(value, str) else str(value.dtype),
 )
-def test_columns_of_foreign_types_are_refused(schema: RecordSchema, name: str, values: npt.NDArray[Any]) -> None:
+def test_columns_of_foreign_types_are_refused(schema: TableSchema, name: str, values: npt.NDArray[Any]) -> None:
     with pytest.raises(InvalidRecords, match=f"record 0, field '{name}': {DETAILS[name]}") as error:
         encode_columns(schema, {name: values}, 1)
     assert "777" not in str(error.value)
 
 
-def test_a_row_with_no_field_present_is_refused(schema: RecordSchema) -> None:
+def test_a_row_with_no_field_present_is_refused(schema: TableSchema) -> None:
     with pytest.raises(InvalidRecords) as error:
         encode_columns(schema, {"amount": np.array([1.0, math.nan, 2.0, math.nan])}, 4)
     said = [(problem.row, problem.field, problem.detail) for problem in error.value.problems]
     assert said == [(1, None, "no field is present"), (3, None, "no field is present")]
 
 
-def test_problems_come_in_row_order_and_only_the_first_of_them(schema: RecordSchema) -> None:
+def test_problems_come_in_row_order_and_only_the_first_of_them(schema: TableSchema) -> None:
     rows = MOST_PROBLEMS + 20
     with pytest.raises(InvalidRecords) as error:
         encode_columns(schema, {"paid": ["no"] * rows, "amount": ["no"] * rows, "colour": ["red"] * rows}, rows)

@@ -9,8 +9,9 @@ import pytest
 from bundle.contents.explanation import ROUNDS, Explanations, decoded_numbers, is_wide, usual
 from bundle.contents.manifest import Manifest
 from bundle.contents.usual_surprisal import UsualSurprisal
-from bundle.record.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField
 from bundle.record.records import encode_records
+from bundle.record.schema import TableSchema
 
 USUAL = UsualSurprisal(fields=(1.0, 2.0, 0.5), kl=3.0, conditional=(1.5, 2.5, 0.75), deviations=(2.0,))
 RECORDS = [["red", 14.0, True], ["blue", 2.0, None], [None, None, False]]
@@ -117,6 +118,6 @@ def test_the_cost_grows_with_the_draws_until_a_table_is_wide(manifest: Manifest)
     assert decoded_numbers(manifest.record, 16) == 3 * parameters * (16 + 2 * ROUNDS)
     assert not is_wide(manifest.record)
     many = tuple(NumericField(name=f"x{i}", missing_rate=0.1, mean=0.0, scale=1.0) for i in range(200))
-    wide = RecordSchema(fields=many)
+    wide = TableSchema(fields=many)
     assert is_wide(wide)
     assert decoded_numbers(wide, 16) == decoded_numbers(wide, 1) == 200 * 400 * (1 + 2 * ROUNDS)

@@ -3,18 +3,12 @@
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from bundle.record.fields import (
-    MISSING,
-    UNKNOWN,
-    BooleanField,
-    CategoricalField,
-    Derived,
-    NumericField,
-    RecordSchema,
-)
+from bundle.record.fields import MISSING, UNKNOWN, BooleanField, CategoricalField, Derived, NumericField
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema, schema_of
 
 NUMERIC = {"kind": "numeric", "name": "n", "missing_rate": 0.1, "mean": 0.0, "scale": 1.0}
 BOOLEAN = {"kind": "boolean", "name": "b", "missing_rate": 0.1}
@@ -22,8 +16,12 @@ CATEGORICAL = {"kind": "categorical", "name": "c", "missing_rate": 0.1, "vocabul
 HOUR = CATEGORICAL | {"name": "hour", "derived": {"source": "at", "part": "hour"}}
 
 
+IMAGE = {"kind": "image", "name": "i", "height": 2, "width": 3, "channels": 1}
+ANY: TypeAdapter[RecordSchema] = TypeAdapter(RecordSchema)
+
+
 def read(*fields: dict[str, Any]) -> RecordSchema:
-    return RecordSchema.model_validate({"fields": fields})
+    return ANY.validate_python({"fields": fields})
 
 
 def test_a_schema_keeps_the_order_of_its_fields_and_sorts_them_by_kind() -> None:
@@ -109,7 +107,7 @@ def test_a_field_does_not_derive_from_itself() -> None:
 )
 def test_unknown_members_are_refused(document: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=r"surprise\n  Extra inputs are not permitted"):
-        RecordSchema.model_validate(document)
+        ANY.validate_python(document)
 
 
 @pytest.mark.parametrize(
@@ -149,4 +147,44 @@ def test_what_was_read_cannot_be_changed(frozen: Any, member: str) -> None:
 
 def test_a_schema_survives_json() -> None:
     schema = read(CATEGORICAL, HOUR, NUMERIC | {"mean": 0.1 + 0.2, "likelihood": "fixed-gaussian"}, BOOLEAN)
-    assert RecordSchema.model_validate_json(schema.model_dump_json()) == schema
+    assert TableSchema.model_validate_json(schema.model_dump_json()) == schema
+
+
+@pytest.mark.parametrize(("field", "kind"), [(NUMERIC, TableSchema), (IMAGE, ImageSchema)])
+def test_the_kinds_of_the_fields_tell_which_record_a_document_means(field: dict[str, Any], kind: type) -> None:
+    schema = read(field)
+    assert type(schema) is kind
+    document = ANY.dump_json(schema)
+    assert list(orjson.loads(document)) == ["fields"]
+    assert ANY.validate_json(document) == schema == schema_of(schema.fields)
+    assert ANY.validate_python(schema) is schema
+
+
+@pytest.mark.parametrize("fields", [(IMAGE, NUMERIC), (NUMERIC, IMAGE), (IMAGE, IMAGE | {"name": "j"})])
+def test_nothing_stands_beside_an_image(fields: tuple[dict[str, Any], ...]) -> None:
+    with pytest.raises(ValidationError, match="'i' is an image, which is a record by itself: no field beside it"):
+        read(*fields)
+
+
+def test_a_schema_is_of_one_kind() -> None:
+    with pytest.raises(ValidationError, match="'image' found using 'kind'"):
+        TableSchema.model_validate({"fields": [IMAGE]})
+    with pytest.raises(ValidationError, match="'image'"):
+        ImageSchema.model_validate({"fields": [NUMERIC]})
+
+
+def test_what_is_wrong_is_said_of_a_field() -> None:
+    with pytest.raises(ValidationError) as caught:
+        read(BOOLEAN, NUMERIC | {"scale": -1.0})
+    assert caught.value.errors()[0]["loc"] == ("fields", 1, "numeric", "scale")
+
+
+def test_every_record_says_how_large_it_is_and_where_its_fields_stand() -> None:
+    table, image = read(NUMERIC, BOOLEAN, NUMERIC | {"name": "n2"}), read(IMAGE)
+    assert (table.width, table.levels, table.columns) == (3, 0, {"n": 0, "b": 0, "n2": 1})
+    assert (image.width, image.levels, image.columns) == (6, 6, {"i": 0})
+    assert (table.shapes, image.shapes) == ({"numeric": (2,), "boolean": (1,)}, {"image": (2, 3, 1)})
+    assert {kind: [field.name for field in fields] for kind, fields in table.by_input.items()} == {
+        "numeric": ["n", "n2"],
+        "boolean": ["b"],
+    }

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from bundle.errors import InvalidRecords
 from bundle.record import images
-from bundle.record.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField, NumericField
 from bundle.record.images import NotAnImage, decode, encode, png
 from bundle.record.records import encode_columns, encode_records
+from bundle.record.schema import ImageSchema, schema_of
 
 GREY = ImageField(name="scan", height=5, width=4, channels=1)
 COLOUR = ImageField(name="photo", height=5, width=4, channels=3)
@@ -40,7 +41,7 @@ def test_every_form_gives_the_same_levels(field: ImageField) -> None:
     forms = [pixels.tolist(), pixels, content, text, f"data:image/png;base64,{text}", pixels.tobytes(), png(pixels)]
     if field.channels == 1:
         forms.append(pixels[..., 0].tolist())
-    schema = RecordSchema(fields=(field,))
+    schema = ImageSchema(fields=(field,))
     expected = np.stack([pixels] * len(forms))
     for records in ([{field.name: form} for form in forms], [[form] for form in forms]):
         tensors = encode_records(schema, records)
@@ -106,7 +107,7 @@ def test_what_is_no_image_of_the_field_is_said(name: str) -> None:
         decode(GREY, value)
     good = PIXELS[GREY].tolist()
     with pytest.raises(InvalidRecords) as refused:
-        encode_records(RecordSchema(fields=(GREY,)), [{"scan": good}, {"scan": value}])
+        encode_records(ImageSchema(fields=(GREY,)), [{"scan": good}, {"scan": value}])
     (problem,) = refused.value.problems
     assert (problem.row, problem.field) == (1, "scan")
 
@@ -208,13 +209,13 @@ def test_whatever_the_bytes_it_is_an_image_or_refused(data: st.DataObject) -> No
 
 
 def test_an_image_is_a_record_by_itself() -> None:
-    table = {"kind": "numeric", "name": "n", "missing_rate": 0.1, "mean": 0.0, "scale": 1.0}
+    table = NumericField(name="n", missing_rate=0.1, mean=0.0, scale=1.0)
     with pytest.raises(ValidationError, match="a record by itself"):
-        RecordSchema.model_validate({"fields": [GREY.model_dump(), table]})
-    schema = RecordSchema(fields=(GREY,))
-    assert schema.image == (GREY,)
+        schema_of([GREY, table])
+    schema = ImageSchema(fields=(GREY,))
+    assert schema.field == GREY
     assert schema.dtypes == {"image": np.dtype(np.uint8)}
-    assert schema.by_kind == ()
+    assert schema.by_input == {"image": (GREY,)}
 
 
 def test_rows_that_are_no_images_are_reported_and_left_black() -> None:

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
-from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, NumericField
 from bundle.record.records import category_text, encode_columns, encode_records
+from bundle.record.schema import TableSchema
 
 MARK = "MARK7777777"
 Rows = list[list[Any]]
 
 
-def problems_of(schema: RecordSchema, *records: object) -> list[tuple[int, str | None, str]]:
+def problems_of(schema: TableSchema, *records: object) -> list[tuple[int, str | None, str]]:
     with pytest.raises(InvalidRecords) as error:
         encode_records(schema, records)
     said = str(error.value) + repr(error.value) + repr(error.value.problems)
@@ -37,7 +38,7 @@ def same(left: Mapping[str, npt.NDArray[Any]], right: Mapping[str, npt.NDArray[A
 
 
 @st.composite
-def schemas(draw: st.DrawFn) -> RecordSchema:
+def schemas(draw: st.DrawFn) -> TableSchema:
     names = draw(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=6, unique=True))
     words = st.lists(st.text(max_size=3) | st.integers(-9, 99).map(str), min_size=1, max_size=5, unique=True)
     fields: list[NumericField | BooleanField | CategoricalField] = []
@@ -49,7 +50,7 @@ def schemas(draw: st.DrawFn) -> RecordSchema:
                 fields.append(BooleanField(name=name, missing_rate=0.1))
             case _:
                 fields.append(CategoricalField(name=name, missing_rate=0.1, vocabulary=tuple(draw(words))))
-    return RecordSchema(fields=tuple(fields))
+    return TableSchema(fields=tuple(fields))
 
 
 def values(field: NumericField | BooleanField | CategoricalField) -> st.SearchStrategy[Any]:
@@ -63,14 +64,14 @@ def values(field: NumericField | BooleanField | CategoricalField) -> st.SearchSt
 
 
 @st.composite
-def schemas_and_rows(draw: st.DrawFn) -> tuple[RecordSchema, Rows]:
+def schemas_and_rows(draw: st.DrawFn) -> tuple[TableSchema, Rows]:
     """Rows in field order, None where a value is missing, no row without any value."""
     schema = draw(schemas())
     row = st.tuples(*(st.none() | values(field) for field in schema.fields)).map(list)
     return schema, draw(st.lists(row.filter(lambda each: any(value is not None for value in each)), min_size=1))
 
 
-def decoded(schema: RecordSchema, tensors: Mapping[str, npt.NDArray[Any]]) -> Rows:
+def decoded(schema: TableSchema, tensors: Mapping[str, npt.NDArray[Any]]) -> Rows:
     """What tensors say, field by field: a float, a bool, a category, `...` where unknown, None where missing."""
     columns: dict[str, list[Any]] = {}
     for kind, tensor in tensors.items():
@@ -98,7 +99,7 @@ def meant(field: object, value: Any) -> Any:
 
 
 @given(schemas_and_rows())
-def test_tensors_decode_to_the_values_that_were_sent(sent: tuple[RecordSchema, Rows]) -> None:
+def test_tensors_decode_to_the_values_that_were_sent(sent: tuple[TableSchema, Rows]) -> None:
     schema, rows = sent
     tensors = encode_records(schema, rows)
     assert decoded(schema, tensors) == [[meant(f, v) for f, v in zip(schema.fields, row, strict=True)] for row in rows]
@@ -109,7 +110,7 @@ def test_tensors_decode_to_the_values_that_were_sent(sent: tuple[RecordSchema, R
 
 @given(schemas_and_rows(), st.data())
 def test_objects_arrays_and_both_mixed_give_the_same_tensors(
-    sent: tuple[RecordSchema, Rows], data: st.DataObject
+    sent: tuple[TableSchema, Rows], data: st.DataObject
 ) -> None:
     schema, rows = sent
     mixed: list[object] = []
@@ -122,7 +123,7 @@ def test_objects_arrays_and_both_mixed_give_the_same_tensors(
 
 
 @given(schemas_and_rows(), st.integers(0))
-def test_a_record_never_depends_on_its_neighbours(sent: tuple[RecordSchema, Rows], at: int) -> None:
+def test_a_record_never_depends_on_its_neighbours(sent: tuple[TableSchema, Rows], at: int) -> None:
     schema, rows = sent
     row = at % len(rows)
     together, alone = encode_records(schema, rows), encode_records(schema, [rows[row]])
@@ -135,7 +136,7 @@ JSON = SCALARS | st.lists(SCALARS, max_size=4) | st.dictionaries(KEYS, SCALARS |
 
 
 @given(st.lists(JSON, min_size=1))
-def test_whatever_is_sent_is_encoded_or_refused_in_row_order(schema: RecordSchema, records: list[Any]) -> None:
+def test_whatever_is_sent_is_encoded_or_refused_in_row_order(schema: TableSchema, records: list[Any]) -> None:
     try:
         tensors = encode_records(schema, records)
     except InvalidRecords as error:
@@ -148,7 +149,7 @@ def test_whatever_is_sent_is_encoded_or_refused_in_row_order(schema: RecordSchem
         assert not np.isinf(tensors["numeric"]).any()
 
 
-def test_no_records_make_empty_tensors(schema: RecordSchema) -> None:
+def test_no_records_make_empty_tensors(schema: TableSchema) -> None:
     assert same(encode_records(schema, []), encode_columns(schema, {}, 0))
 
 
@@ -162,7 +163,7 @@ def test_no_records_make_empty_tensors(schema: RecordSchema) -> None:
     ],
 )
 def test_left_out_null_and_nan_are_all_missing(
-    schema: RecordSchema, name: str, present: dict[str, Any], tensors: tuple[list[float], ...], missing: object
+    schema: TableSchema, name: str, present: dict[str, Any], tensors: tuple[list[float], ...], missing: object
 ) -> None:
     as_array = [({name: missing} | present).get(each) for each in schema.names]
     encoded = encode_records(schema, [present, {name: missing} | present, as_array])
@@ -180,13 +181,13 @@ def test_left_out_null_and_nan_are_all_missing(
     ],
     ids=repr,
 )
-def test_a_category_has_one_spelling(schema: RecordSchema, value: object, code: int) -> None:
+def test_a_category_has_one_spelling(schema: TableSchema, value: object, code: int) -> None:
     for neighbour in ("red", 7, None):  # the spelling must not depend on the types beside it
         tensors = encode_records(schema, [[value, 1.0, None], [neighbour, 1.0, None]])
         assert tensors["categorical"][0] == [code]
 
 
-def test_a_whole_number_too_long_to_be_spelt_is_an_unknown_category(schema: RecordSchema) -> None:
+def test_a_whole_number_too_long_to_be_spelt_is_an_unknown_category(schema: TableSchema) -> None:
     assert encode_records(schema, [{"colour": 10**5000}])["categorical"].tolist() == [[0]]
 
 
@@ -201,13 +202,13 @@ def test_category_text_is_the_shortest_that_reads_back(whole: int, number: float
 
 
 @pytest.mark.parametrize("value", [2**53, 2**53 - 1, -(2**53), 1_700_000_000, 1_700_000_000.123456, 5e-324, 1e308])
-def test_large_numbers_keep_their_digits(schema: RecordSchema, value: float) -> None:
+def test_large_numbers_keep_their_digits(schema: TableSchema, value: float) -> None:
     tensor = encode_records(schema, [{"amount": value}, {"amount": 1}])["numeric"]
     assert (tensor.dtype, tensor[0, 0]) == (np.float64, float(value))
 
 
 @pytest.mark.parametrize("value", [Decimal("12.25"), np.float32(12.25), np.float64(12.25)])
-def test_numbers_of_other_libraries_are_numbers(schema: RecordSchema, value: object) -> None:
+def test_numbers_of_other_libraries_are_numbers(schema: TableSchema, value: object) -> None:
     records = [[None, each, True] for each in (value, None, math.nan, 1, 1.5)]
     assert np.array_equal(
         encode_records(schema, records)["numeric"][:, 0], [12.25, math.nan, math.nan, 1, 1.5], equal_nan=True
@@ -215,7 +216,7 @@ def test_numbers_of_other_libraries_are_numbers(schema: RecordSchema, value: obj
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 10**400, -(10**400), Decimal("1e400"), np.float64("inf")])
-def test_numbers_beyond_a_double_are_refused(schema: RecordSchema, value: object) -> None:
+def test_numbers_beyond_a_double_are_refused(schema: TableSchema, value: object) -> None:
     for neighbour in (1, 1.5, None, Decimal(2)):
         said = problems_of(schema, [None, neighbour, True], [None, value, None], [None, value, None])
         assert said == [(row, "amount", "a finite number is expected") for row in (1, 2)]
@@ -240,41 +241,41 @@ DETAILS = {
     ],
     ids=lambda value: repr(value)[:12],
 )
-def test_a_value_of_the_wrong_type_is_named_by_row_and_field(schema: RecordSchema, name: str, value: object) -> None:
+def test_a_value_of_the_wrong_type_is_named_by_row_and_field(schema: TableSchema, name: str, value: object) -> None:
     good = {"colour": "red", "amount": 1, "paid": True}
     assert problems_of(schema, good, good | {name: value}, good) == [(1, name, DETAILS[name])]
     in_order = [value if each == name else None for each in schema.names]
     assert problems_of(schema, in_order) == [(0, name, DETAILS[name])]
 
 
-def test_unknown_fields_are_named_without_their_values(schema: RecordSchema) -> None:
+def test_unknown_fields_are_named_without_their_values(schema: TableSchema) -> None:
     said = problems_of(schema, {"amount": 1}, {"amount": 1, "size": MARK, "Paid": 777, 5: MARK})
     assert said == [(1, "size", "no such field"), (1, "Paid", "no such field"), (1, "5", "no such field")]
 
 
 @pytest.mark.parametrize("record", [[], [MARK], [MARK, 777.0], [MARK, 777.0, True, None], (None,) * 9])
-def test_an_array_record_has_one_value_a_field(schema: RecordSchema, record: list[Any]) -> None:
+def test_an_array_record_has_one_value_a_field(schema: TableSchema, record: list[Any]) -> None:
     detail = f"an array record holds 3 values, one a field; this one has {len(record)}"
     assert problems_of(schema, {"amount": 1}, record) == [(1, None, detail)]
 
 
 @pytest.mark.parametrize("record", [None, MARK, "abc", 777, 1.5, True, b"MAR", {MARK}, range(3)])
-def test_what_is_neither_object_nor_array_is_no_record(schema: RecordSchema, record: object) -> None:
+def test_what_is_neither_object_nor_array_is_no_record(schema: TableSchema, record: object) -> None:
     detail = "a record is an object by field name or an array in field order"
     assert problems_of(schema, {"amount": 1}, record) == [(1, None, detail)]
 
 
 @pytest.mark.parametrize("record", [{}, {"amount": None}, [None, None, None], [None, math.nan, None], [math.nan] * 3])
-def test_a_record_with_no_field_present_is_refused(schema: RecordSchema, record: object) -> None:
+def test_a_record_with_no_field_present_is_refused(schema: TableSchema, record: object) -> None:
     assert problems_of(schema, {"amount": 0}, record) == [(1, None, "no field is present")]
 
 
 @pytest.mark.parametrize("value", [{"amount": 0}, {"paid": False}, {"colour": "unheard of"}])
-def test_zero_false_and_unknown_are_present(schema: RecordSchema, value: object) -> None:
+def test_zero_false_and_unknown_are_present(schema: TableSchema, value: object) -> None:
     encode_records(schema, [value])
 
 
-def test_problems_of_all_kinds_come_in_row_order(schema: RecordSchema) -> None:
+def test_problems_of_all_kinds_come_in_row_order(schema: TableSchema) -> None:
     values = [
         [["MARK"], 1, True],
         [None, 1, 777],
@@ -293,7 +294,7 @@ def test_problems_of_all_kinds_come_in_row_order(schema: RecordSchema) -> None:
 
 
 @pytest.mark.parametrize("record", [[["MARK"], MARK, 777], {"a": MARK, "b": 777, "c": MARK}, MARK, [None] * 3])
-def test_only_the_first_problems_are_reported(schema: RecordSchema, record: object) -> None:
+def test_only_the_first_problems_are_reported(schema: TableSchema, record: object) -> None:
     every = problems_of(schema, record)
     said = problems_of(schema, *[record] * (MOST_PROBLEMS + 20))
     rows = [row for row in range(MOST_PROBLEMS) for _ in every]

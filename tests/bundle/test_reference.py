@@ -7,26 +7,27 @@ from hypothesis import strategies as st
 
 from bundle.contents.manifest import Manifest
 from bundle.contents.reference import MOST_CATEGORIES, FieldBins, FieldReference, references
-from bundle.record.fields import BooleanField, CategoricalField, ImageField, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, ImageField, NumericField
 from bundle.record.records import encode_records
+from bundle.record.schema import ImageSchema, TableSchema
 
 
 def numeric(values: list[float | None]) -> FieldReference:
     """The bins of one number."""
-    schema = RecordSchema(fields=(NumericField(name="x", missing_rate=0.1, mean=0.0, scale=1.0),))
+    schema = TableSchema(fields=(NumericField(name="x", missing_rate=0.1, mean=0.0, scale=1.0),))
     column = np.array([np.nan if value is None else value for value in values])[:, None]
     (reference,) = references(schema, {"numeric": column})
     return reference
 
 
-def counted(schema: RecordSchema, reference: tuple[FieldReference, ...], records: list[list[object]]) -> dict[str, int]:
+def counted(schema: TableSchema, reference: tuple[FieldReference, ...], records: list[list[object]]) -> dict[str, int]:
     """Bins that hold a record, as FIELD=BIN."""
     bins = FieldBins(schema, reference)
     counts = bins.count(encode_records(schema, records))
     return {f"{field}={name}": int(n) for (field, name), n in zip(bins.labels, counts, strict=True) if n}
 
 
-def test_bins_of_every_kind_and_their_shares(schema: RecordSchema, reference: tuple[FieldReference, ...]) -> None:
+def test_bins_of_every_kind_and_their_shares(schema: TableSchema, reference: tuple[FieldReference, ...]) -> None:
     colour, amount, paid = reference
     assert colour.bins == ("red", "7", "true", "0.5", "-3", "(unknown)", "(missing)")
     assert colour.ratios == (0.5, 0.25, 0.0, 0.0, 0.0, 0.0, 0.25)
@@ -35,7 +36,7 @@ def test_bins_of_every_kind_and_their_shares(schema: RecordSchema, reference: tu
     assert (paid.bins, paid.ratios) == (("false", "true", "(missing)"), (0.25, 0.5, 0.25))
 
 
-def test_records_fall_into_their_bins(schema: RecordSchema, reference: tuple[FieldReference, ...]) -> None:
+def test_records_fall_into_their_bins(schema: TableSchema, reference: tuple[FieldReference, ...]) -> None:
     records = [["red", 2.0, False], ["mauve", 2.5, None], [None, 9.0, True], ["-3", None, True], ["red", -1e300, True]]
     assert counted(schema, reference, records) == {
         "colour=red": 2,
@@ -61,7 +62,7 @@ def test_numbers_that_repeat_have_fewer_bins_and_none_of_them_twice() -> None:
 
 def test_rare_categories_share_a_bin_and_no_name_is_taken_for_another() -> None:
     names = ("(missing)", "(other)", "\\(other)", *(f"c{index}" for index in range(MOST_CATEGORIES)))
-    schema = RecordSchema(fields=(CategoricalField(name="c", missing_rate=0.1, vocabulary=names),))
+    schema = TableSchema(fields=(CategoricalField(name="c", missing_rate=0.1, vocabulary=names),))
     records: list[list[object]] = [[name] for name in names[:-2] for _ in range(2)] + [[names[-2]], [names[-1]]]
     (reference,) = references(schema, encode_records(schema, records))
     assert len(reference.bins) == MOST_CATEGORIES + 3
@@ -77,7 +78,7 @@ def test_rare_categories_share_a_bin_and_no_name_is_taken_for_another() -> None:
 
 @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)), min_size=1, max_size=60))
 def test_every_record_falls_into_one_bin_of_each_field(values: list[float | None]) -> None:
-    schema = RecordSchema(
+    schema = TableSchema(
         fields=(
             NumericField(name="x", missing_rate=0.1, mean=0.0, scale=1.0),
             BooleanField(name="b", missing_rate=0.1),
@@ -116,7 +117,7 @@ def test_references_of_other_fields_are_refused(manifest: Manifest) -> None:
 
 
 def test_images_fall_into_bins_of_their_mean_level() -> None:
-    schema = RecordSchema(fields=(ImageField(name="scan", height=2, width=3, channels=1),))
+    schema = ImageSchema(fields=(ImageField(name="scan", height=2, width=3, channels=1),))
     levels = np.arange(100, dtype=np.uint8)
     tensors = {"image": np.broadcast_to(levels[:, None, None, None], (100, 2, 3, 1))}
     (reference,) = references(schema, tensors)

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords
-from bundle.record.fields import CategoricalField, Derived, NumericField, RecordSchema
+from bundle.record.fields import CategoricalField, Derived, NumericField
 from bundle.record.records import encode_columns, encode_records
+from bundle.record.schema import TableSchema
 from bundle.record.timestamps import HOURS, WEEKDAYS, part, parts, vocabulary
 
 HOUR, WEEKDAY = Derived(source="at", part="hour"), Derived(source="at", part="weekday")
-SCHEMA = RecordSchema(
+SCHEMA = TableSchema(
     fields=(
         CategoricalField(name="hour", missing_rate=0.1, vocabulary=HOURS, derived=HOUR),
         NumericField(name="n", missing_rate=0.1, mean=0.0, scale=1.0),

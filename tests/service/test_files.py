@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from bundle.record.fields import BooleanField, CategoricalField, Derived, ImageField, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, Derived, ImageField, NumericField
 from bundle.record.images import png
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service import files
 from service.files.piece import ROWS
 from training.data import read as data
 from training.errors import DataInvalid
 
-SCHEMA = RecordSchema(
+SCHEMA = TableSchema(
     fields=(
         NumericField(name="amount", missing_rate=0.1, mean=0.0, scale=1.0),
         BooleanField(name="new", missing_rate=0.1),
@@ -144,11 +145,11 @@ def test_what_is_wrong_is_named_by_file_and_place(tmp_path: Path, name: str, tex
     assert "much" not in str(refusal.value)
 
 
-NUMBERS = RecordSchema(
+NUMBERS = TableSchema(
     fields=tuple(NumericField(name=f"x{column}", missing_rate=0.1, mean=0.0, scale=1.0) for column in range(2))
 )
-GREY = RecordSchema(fields=(ImageField(name="image", height=3, width=2, channels=1),))
-COLOUR = RecordSchema(fields=(ImageField(name="image", height=3, width=2, channels=3),))
+GREY = ImageSchema(fields=(ImageField(name="image", height=3, width=2, channels=1),))
+COLOUR = ImageSchema(fields=(ImageField(name="image", height=3, width=2, channels=3),))
 
 
 def test_an_array_of_numbers_has_the_columns_that_training_gives_it(tmp_path: Path) -> None:
@@ -271,7 +272,7 @@ def test_images_arrive_once_and_in_order_however_many(
 def test_images_may_have_the_name_of_a_column_that_is_written(tmp_path: Path) -> None:
     field = ImageField(name="row", height=3, width=2, channels=1)
     np.savez(tmp_path / "in.npz", x_train=np.zeros((4, 3, 2), np.uint8))
-    with files.open_records(tmp_path / "in.npz", RecordSchema(fields=(field,))) as file:
+    with files.open_records(tmp_path / "in.npz", ImageSchema(fields=(field,))) as file:
         (piece,) = file.pieces()
     assert piece.table["row"].to_pylist() == [1, 2, 3, 4]
 

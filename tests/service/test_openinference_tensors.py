@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema, Tensors
+from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, Tensors
 from bundle.record.records import encode_records
+from bundle.record.schema import TableSchema
 from bundle.record.timestamps import HOURS
 from service.errors import RequestInvalid, TooManyRecords
 from service.openinference.records import to_tensors
 from service.openinference.tensor import TensorReader
 
-SCHEMA = RecordSchema(
+SCHEMA = TableSchema(
     fields=(
         NumericField(name="speed", missing_rate=0.1, mean=0.0, scale=1.0),
         CategoricalField(name="gate", missing_rate=0.1, vocabulary=("7", "2.5", "true", "north")),

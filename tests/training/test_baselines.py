@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from bundle.record.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField
+from bundle.record.schema import ImageSchema
 from tests.conftest import simulate_images
 from training.evaluation import baselines
 from training.evaluation.measures import detection
 
 
-def schema(height: int, width: int, channels: int = 1) -> RecordSchema:
-    return RecordSchema(fields=(ImageField(name="scan", height=height, width=width, channels=channels),))  # type: ignore[arg-type]
+def schema(height: int, width: int, channels: int = 1) -> ImageSchema:
+    return ImageSchema(fields=(ImageField(name="scan", height=height, width=width, channels=channels),))  # type: ignore[arg-type]
 
 
 def test_the_features_of_an_image_are_its_levels() -> None:

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from bundle.contents.scores import TABLE_SCORES
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import TableSchema
 from tests.training.test_parity import GONE, MIXED, build, ordinary
 from tests.training.with_extremes import with_extremes
 from training.detectors.coreset import coreset
@@ -147,7 +147,7 @@ def test_the_graph_scores_as_torch_does_and_every_score_is_an_output(scorer: Sco
 
 
 def test_without_numbers_the_graph_scores_as_torch_does() -> None:
-    schema = RecordSchema(fields=tuple(field for field in MIXED.fields if field.kind != "numeric"))
+    schema = TableSchema(fields=tuple(field for field in MIXED.fields if field.kind != "numeric"))
     vae = build(schema)
     record = ordinary(schema, 300, seed=1)
     batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in record.items()})

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from bundle.record.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField
+from bundle.record.schema import ImageSchema
 from training import config, modality
 from training.errors import ConfigInvalid
 
@@ -22,7 +23,7 @@ def test_what_is_said_wins_over_the_preset_and_that_over_the_default() -> None:
 @pytest.mark.parametrize("preset", ["kingma-welling", "an-cho"])
 def test_the_networks_of_papers_are_dense_for_images_too(preset: str) -> None:
     field = ImageField(name="image", height=8, width=8, channels=1, likelihood="bernoulli")
-    vae = modality.of(RecordSchema(fields=(field,))).vae(config.build({"preset": preset}).network)
+    vae = modality.of(ImageSchema(fields=(field,))).vae(config.build({"preset": preset}).network)
     assert not any(isinstance(layer, nn.Conv2d) for layer in vae.modules())
 
 

@@ -4,7 +4,8 @@ import onnx
 import pytest
 import torch
 
-from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, NumericField
+from bundle.record.schema import TableSchema
 from tests.training.test_parity import ordinary
 from training import modality
 from training.config import NetworkConfig
@@ -12,7 +13,7 @@ from training.export.graphs import export
 from training.network.scores import ScoringNetwork
 from training.table.components import Components
 
-SCHEMA = RecordSchema(
+SCHEMA = TableSchema(
     fields=(
         NumericField(name="amount", missing_rate=0.1, mean=30.0, scale=8.0),
         NumericField(name="fixed", missing_rate=0.2, mean=0.0, scale=1.0, likelihood="fixed-gaussian"),

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.record.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField
+from bundle.record.schema import TableSchema
 from tests.training.test_parity import MIXED, build, ordinary
 from tests.training.with_extremes import with_extremes
 from training.errors import ParityFailed
-from training.export import explanations
 from training.export.explainer import ExportedExplainer
 from training.network.noise import noise_table
 from training.network.posterior import Posterior, kl_to_prior
@@ -45,7 +45,7 @@ def test_ordinary_records_are_compared_however_few_fit_in_a_run(
     exported: ExportedExplainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record far out may be off by thousands of nats."""
-    monkeypatch.setattr(explanations, "_LARGEST_RUN", 1)
+    monkeypatch.setattr("training.export.explainer._LARGEST_RUN", 1)
 
     def far_off(*given: Any, **options: Any) -> Any:
         return {name: values + np.float32(0.1) for name, values in exported.explain(*given, **options).items()}
@@ -82,7 +82,7 @@ def test_the_surprisal_given_the_others_is_what_the_elbo_gains_without_the_field
 
 @torch.no_grad()
 def test_a_wide_table_decodes_hidden_fields_at_the_posteriors_mean_alone() -> None:
-    many = RecordSchema(
+    many = TableSchema(
         fields=tuple(NumericField(name=f"x{i}", missing_rate=0.1, mean=0.0, scale=1.0) for i in range(150))
     )
     vae = build(many).eval()

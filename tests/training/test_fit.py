@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.record.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField
+from bundle.record.schema import TableSchema
 from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber
@@ -26,7 +27,7 @@ FIELDS = 4
 def model(seed: int = 0) -> VAE:
     fields = tuple(NumericField(name=f"x{i}", mean=0.0, scale=1.0, missing_rate=1e-3) for i in range(FIELDS))
     torch.manual_seed(seed)
-    return modality.of(RecordSchema(fields=fields)).vae(NetworkConfig(hidden=(16,), latent_size=2))
+    return modality.of(TableSchema(fields=fields)).vae(NetworkConfig(hidden=(16,), latent_size=2))
 
 
 def batch(vae: VAE, rows: int, seed: int) -> Standardised:

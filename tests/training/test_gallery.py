@@ -9,8 +9,9 @@ import torch
 
 from bundle.contents import explanation
 from bundle.folder import store
-from bundle.record.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField
 from bundle.record.images import Levels
+from bundle.record.schema import ImageSchema
 from tests.conftest import simulate_images
 from training import modality
 from training.config import NetworkConfig
@@ -71,7 +72,7 @@ def test_a_bundles_graphs_expect_what_its_explainer_expects(trained_images: Trai
     encoder, decoder, explainer = (
         runs.session(bundle.files[name]) for name in ("encoder.onnx", "decoder.onnx", explanation.FILE_NAME)
     )
-    field = bundle.manifest.record.image[0]
+    field = bundle.manifest.record.field
     graphs = encoder_decoder.of_graphs(field, encoder, decoder, deterministic=False)
     images = simulate_images(20, seed=4)
     # Without noise the explainer's one draw is the posterior's mean.
@@ -123,7 +124,7 @@ def test_a_network_keeps_height_width_and_channels_apart() -> None:
     torch.manual_seed(0)
     field = ImageField(name="scan", height=8, width=12, channels=3)
     vae = (
-        modality.of(RecordSchema(fields=(field,)))
+        modality.of(ImageSchema(fields=(field,)))
         .vae(NetworkConfig(kind="residual", channels=(4,), latent_size=2))
         .eval()
     )

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from bundle.contents.scores import IMAGE_SCORES, scores_of
-from bundle.record.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField
+from bundle.record.schema import ImageSchema
 from tests.training.with_extremes import with_extremes
 from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
@@ -26,7 +27,7 @@ from training.network.scores import ScoringNetwork
 
 SIZE = 8
 FIELD = ImageField(name="scan", height=SIZE, width=SIZE, channels=1)
-SCHEMA = RecordSchema(fields=(FIELD,))
+SCHEMA = ImageSchema(fields=(FIELD,))
 NETWORK = NetworkConfig(kind="residual", channels=(8, 12), latent_size=3)
 Levels = npt.NDArray[np.uint8]
 
@@ -77,7 +78,7 @@ def test_the_graph_gives_every_score_as_torch_does(trained: Trained) -> None:
 
 def test_images_that_are_all_the_same_can_be_exported() -> None:
     torch.manual_seed(0)
-    schema = RecordSchema(fields=(FIELD.model_copy(update={"likelihood": "gaussian"}),))
+    schema = ImageSchema(fields=(FIELD.model_copy(update={"likelihood": "gaussian"}),))
     vae = modality.of(schema).vae(NETWORK)
     same = np.repeat(bars(1, 0), 150, axis=0)
     Fit(vae, *[Images(torch.from_numpy(same))] * 2, ObjectiveConfig(), FitConfig(epochs=1, batch_size=32), seed=0).run()

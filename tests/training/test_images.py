@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.record.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField
+from bundle.record.schema import ImageSchema
 from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.errors import ConfigInvalid
@@ -27,7 +28,7 @@ def field(likelihood: str = "discretised-logistic", channels: int = 1, size: int
 def model(kind: str, image: ImageField) -> VAE:
     torch.manual_seed(0)
     network = NetworkConfig(kind=kind, hidden=(32,), channels=(8, 12), latent_size=3)  # type: ignore[arg-type]
-    return modality.of(RecordSchema(fields=(image,))).vae(network)
+    return modality.of(ImageSchema(fields=(image,))).vae(network)
 
 
 def bars(rows: int, channels: int = 1, seed: int = 0, size: int = 8) -> np.ndarray:  # type: ignore[type-arg]
@@ -55,7 +56,7 @@ def test_every_network_learns(kind: str, channels: int) -> None:
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_the_graph_scores_as_torch_does(kind: str, likelihood: str) -> None:
     image = field(likelihood, channels=3)
-    schema = RecordSchema(fields=(image,))
+    schema = ImageSchema(fields=(image,))
     vae = model(kind, image).eval()
     scorer = ScoringNetwork(vae, None).eval()
     given, free = graphs.arguments(schema, vae.latent_size)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bundle.record.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField
+from bundle.record.schema import TableSchema
 from training import modality
 from training.config import NetworkConfig
 from training.network.importance import (
@@ -65,7 +66,7 @@ def model(variance: Tensor = REVERSE, records: int = 4) -> tuple[VAE, Standardis
         NumericField(name=name, missing_rate=RATE, mean=0.0, scale=1.0, likelihood="fixed-gaussian")
         for name in ("first", "second")
     )
-    vae = modality.of(RecordSchema(fields=fields)).vae(NetworkConfig(hidden=(1,), latent_size=2)).double()
+    vae = modality.of(TableSchema(fields=fields)).vae(NetworkConfig(hidden=(1,), latent_size=2)).double()
     encoder, decoder = Encoder(variance), nn.Linear(2, 2, bias=False).double()
     with torch.no_grad():
         decoder.weight.copy_(WEIGHT)

@@ -9,7 +9,8 @@ import torch
 from scipy import integrate, special, stats
 from torch import Tensor
 
-from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField
+from bundle.record.schema import TableSchema
 from training.network.densities import bernoulli, categorical, gaussian, student_t, student_t_normaliser
 from training.table.batch import Standardised
 from training.table.likelihood import LARGEST_SCALE, JointLikelihood, NumericHead, Parameters
@@ -33,7 +34,7 @@ WEEKDAY = CategoricalField(
     vocabulary=("monday", "tuesday", "friday", "sunday"),
     derived=Derived(source="at", part="weekday"),
 )
-MIXED = RecordSchema(fields=(COUNTRY, LEARNED, HOUR, NEW, FIXED, WEEKDAY, SHARP, PAID, UNIT))
+MIXED = TableSchema(fields=(COUNTRY, LEARNED, HOUR, NEW, FIXED, WEEKDAY, SHARP, PAID, UNIT))
 BY_KIND = (LEARNED, FIXED, SHARP, UNIT, NEW, PAID, COUNTRY, HOUR, WEEKDAY)
 
 
@@ -212,11 +213,11 @@ def test_every_learned_deviation_starts_near_its_ceiling_and_every_mean_at_zero(
     np.testing.assert_allclose(np.exp(0.5 * log_variance.numpy()), [LARGEST_SCALE, 0.3, LARGEST_SCALE], rtol=0.5)
 
 
-ONE_KIND: dict[str, RecordSchema] = {
-    "numeric": RecordSchema(fields=(LEARNED, FIXED)),
-    "fixed": RecordSchema(fields=(FIXED, UNIT)),
-    "boolean": RecordSchema(fields=(NEW, PAID)),
-    "categorical": RecordSchema(fields=(COUNTRY, HOUR)),
+ONE_KIND: dict[str, TableSchema] = {
+    "numeric": TableSchema(fields=(LEARNED, FIXED)),
+    "fixed": TableSchema(fields=(FIXED, UNIT)),
+    "boolean": TableSchema(fields=(NEW, PAID)),
+    "categorical": TableSchema(fields=(COUNTRY, HOUR)),
 }
 
 
@@ -230,7 +231,7 @@ def test_a_record_of_one_kind_of_field_has_a_likelihood_too(kind: str) -> None:
     assert fields.isfinite().all()
 
 
-def record(schema: RecordSchema, rows: int, missing: float = 0.0) -> Standardised:
+def record(schema: TableSchema, rows: int, missing: float = 0.0) -> Standardised:
     """Random standardised records, each value missing with one probability."""
     generator = torch.Generator().manual_seed(2)
 
@@ -307,7 +308,7 @@ def test_a_missing_value_contributes_exactly_zero_and_leaves_the_others_as_they_
 
 
 @pytest.mark.parametrize("schema", [MIXED, *ONE_KIND.values()], ids=["mixed", *ONE_KIND])
-def test_a_whole_record_s_term_is_the_sum_of_its_fields_and_gaps(schema: RecordSchema) -> None:
+def test_a_whole_record_s_term_is_the_sum_of_its_fields_and_gaps(schema: TableSchema) -> None:
     likelihood, batch = JointLikelihood(schema), record(schema, 40, missing=0.5)
     raw = torch.randn(5, 40, likelihood.outputs, generator=torch.Generator().manual_seed(3))
     fields = likelihood.log_prob(batch, likelihood(raw.transpose(0, 1))).sum(dim=-1)
@@ -316,7 +317,7 @@ def test_a_whole_record_s_term_is_the_sum_of_its_fields_and_gaps(schema: RecordS
 
 
 def test_being_missing_or_not_has_the_probability_of_the_missing_rate() -> None:
-    schema = RecordSchema(fields=tuple(field for field in MIXED.fields if field not in (HOUR, WEEKDAY)))
+    schema = TableSchema(fields=tuple(field for field in MIXED.fields if field not in (HOUR, WEEKDAY)))
     likelihood, batch = JointLikelihood(schema), record(schema, 50, missing=0.5)
     rates = np.array([field.missing_rate for field in BY_KIND if field not in (HOUR, WEEKDAY)])
     expected = np.where(batch.present.numpy() == 0, np.log(rates), np.log1p(-rates))
@@ -326,21 +327,21 @@ def test_being_missing_or_not_has_the_probability_of_the_missing_rate() -> None:
 @pytest.mark.parametrize("missing", [0.0, 1.0])
 def test_a_timestamp_is_missing_once_however_many_fields_derive_from_it(missing: float) -> None:
     other = HOUR.model_copy(update={"name": "seen_hour", "derived": Derived(source="seen", part="hour")})
-    schema = RecordSchema(fields=(HOUR, other, COUNTRY, WEEKDAY))
+    schema = TableSchema(fields=(HOUR, other, COUNTRY, WEEKDAY))
     terms = JointLikelihood(schema).log_prob_of_gaps(record(schema, 1, missing)).double().sum().item()
     expected = [math.log(rate) if missing else math.log1p(-rate) for rate in (0.35, 0.35, 0.15)]
     assert terms == pytest.approx(sum(expected), rel=1e-6)
 
 
 def test_a_rare_gap_keeps_its_small_term() -> None:
-    schema = RecordSchema(fields=(WIDE,))
+    schema = TableSchema(fields=(WIDE,))
     present = JointLikelihood(schema).log_prob_of_gaps(record(schema, 1))
     assert present.item() == pytest.approx(-1.0000005e-6, rel=1e-6)
 
 
 @pytest.mark.parametrize("field", BY_KIND, ids=lambda field: field.name)
 def test_over_being_missing_and_every_value_a_field_has_probability_one(field: NumericField | BooleanField) -> None:
-    schema = RecordSchema(fields=(field,))
+    schema = TableSchema(fields=(field,))
     # As the trapezoid rule sees it: no weight for missing, steps for numbers, one for each discrete value.
     values = torch.linspace(-40, 40, 40001)
     count = {"numeric": len(values), "boolean": 2, "categorical": getattr(field, "size", 0)}[field.kind]

@@ -16,7 +16,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from bundle.record.fields import NumericField, RecordSchema
+from bundle.record.fields import NumericField
+from bundle.record.schema import TableSchema
 from training import modality
 from training.config import NetworkConfig
 from training.network.noise import noise_table
@@ -67,7 +68,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def vae() -> VAE:
-    schema = RecordSchema(
+    schema = TableSchema(
         fields=tuple(
             NumericField(
                 name=f"x{number}",

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from bundle.record.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField
+from bundle.record.schema import ImageSchema
 from training import modality
 from training.config import FitConfig, NetworkConfig, ObjectiveConfig
 from training.fitting.fit import Fit, hidden_precision
@@ -21,7 +22,7 @@ def images(rows: int) -> Images:
 def vae() -> VAE:
     torch.manual_seed(0)
     field = ImageField(name="image", height=8, width=8, channels=1, likelihood="bernoulli")
-    return modality.of(RecordSchema(fields=(field,))).vae(NetworkConfig(channels=(4, 8), latent_size=2))
+    return modality.of(ImageSchema(fields=(field,))).vae(NetworkConfig(channels=(4, 8), latent_size=2))
 
 
 def test_without_hidden_layers_a_network_is_linear() -> None:

@@ -12,7 +12,8 @@ from scipy import stats
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, NumericField
+from bundle.record.schema import TableSchema
 from training import modality
 from training.config import NetworkConfig
 from training.network.objectives import elbo, log_likelihood
@@ -23,7 +24,7 @@ from training.table.batch import Standardised
 PROPERTY = settings(deadline=None, derandomize=True, database=None, max_examples=200)
 DRAWS = 1_000_000
 
-SCHEMA = RecordSchema(
+SCHEMA = TableSchema(
     fields=(
         NumericField(name="amount", missing_rate=0.1, mean=30.0, scale=8.0),
         CategoricalField(name="country", missing_rate=0.1, vocabulary=("SE", "NO")),

@@ -17,7 +17,8 @@ import torch
 from scipy import special, stats
 
 from bundle.contents.golden import tolerance
-from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField
+from bundle.record.schema import TableSchema
 from training import modality
 from training.config import NetworkConfig
 from training.export.graphs import Graphs, export
@@ -46,18 +47,18 @@ HOUR, WEEKDAY = (
     CategoricalField(name=name, missing_rate=0.2, vocabulary=texts, derived=Derived(source="at", part=name))  # type: ignore[arg-type]
     for name, texts in PARTS.items()
 )
-MIXED = RecordSchema(
+MIXED = TableSchema(
     fields=(COUNTRY, NUMERIC[0], BOOLEAN[0], HOUR, NUMERIC[1], NUMERIC[2], WEEKDAY, BOOLEAN[1], ONLY, *NUMERIC[3:])
 )
 GONE = {"numeric": np.nan, "boolean": -1, "categorical": -1}
 ONE_KIND = {
-    "numeric": RecordSchema(fields=(NUMERIC[2], NUMERIC[2].model_copy(update={"name": "other", "fixed_scale": 2.0}))),
-    "boolean": RecordSchema(fields=BOOLEAN),
-    "categorical": RecordSchema(fields=(COUNTRY, ONLY)),
+    "numeric": TableSchema(fields=(NUMERIC[2], NUMERIC[2].model_copy(update={"name": "other", "fixed_scale": 2.0}))),
+    "boolean": TableSchema(fields=BOOLEAN),
+    "categorical": TableSchema(fields=(COUNTRY, ONLY)),
 }
 
 
-def build(schema: RecordSchema, seed: int = 0) -> VAE:
+def build(schema: TableSchema, seed: int = 0) -> VAE:
     """A random model whose scores depend on z a good deal."""
     torch.manual_seed(seed)
     vae = modality.of(schema).vae(NetworkConfig(hidden=(12, 8), latent_size=3))
@@ -71,7 +72,7 @@ def build(schema: RecordSchema, seed: int = 0) -> VAE:
 class Exported:
     """A model, its graphs, and sessions of them."""
 
-    schema: RecordSchema
+    schema: TableSchema
     vae: VAE
     graphs: Graphs
     scorer: onnxruntime.InferenceSession
@@ -80,7 +81,7 @@ class Exported:
     noise: npt.NDArray[np.float32]
 
     @classmethod
-    def of(cls, schema: RecordSchema, vae: VAE) -> "Exported":
+    def of(cls, schema: TableSchema, vae: VAE) -> "Exported":
         graphs = export(ScoringNetwork(vae, None), schema)
         sessions = (session(graph, threads=1) for graph in (graphs.scorer, graphs.encoder, graphs.decoder))
         return cls(schema, vae, graphs, *sessions, noise_table(vae.latent_size, 0))
@@ -135,7 +136,7 @@ class Independent:
         }
 
 
-def log_densities(schema: RecordSchema, record: Record, parameters: Scores) -> tuple[list[Any], list[Any]]:
+def log_densities(schema: TableSchema, record: Record, parameters: Scores) -> tuple[list[Any], list[Any]]:
     """log p(x_j | z_l) of each field (B, L), and the log-probability of its being missing or not (B,)."""
     columns, gaps, start = [], [], 0
     timestamps: set[str] = set()
@@ -172,7 +173,7 @@ def log_densities(schema: RecordSchema, record: Record, parameters: Scores) -> t
     return columns, gaps
 
 
-def ordinary(schema: RecordSchema, rows: int, seed: int = 0) -> Record:
+def ordinary(schema: TableSchema, rows: int, seed: int = 0) -> Record:
     """Random records, a tenth of the values missing, some categories unknown."""
     rng = np.random.default_rng(seed)
     record: Record = {}
@@ -188,7 +189,7 @@ def ordinary(schema: RecordSchema, rows: int, seed: int = 0) -> Record:
     return record
 
 
-def records(schema: RecordSchema) -> Record:
+def records(schema: TableSchema) -> Record:
     """Extreme records first (one field alone, 1e6 deviations out, any double), then ordinary ones: 1000 in all."""
     record = ordinary(schema, 1000)
     alone = [(kind, column) for kind, values in record.items() for column in range(values.shape[1])]
@@ -206,7 +207,7 @@ def records(schema: RecordSchema) -> Record:
     return record
 
 
-def extremes(schema: RecordSchema) -> int:
+def extremes(schema: TableSchema) -> int:
     return len(schema.fields) + (2 * len(schema.numeric) + 24 if schema.numeric else 0)
 
 

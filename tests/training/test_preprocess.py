@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField
+from bundle.record.schema import TableSchema
 from training.table.batch import BOUND, FURTHEST, Preprocess, Standardised
 
 PROPERTY = settings(deadline=None, derandomize=True, database=None, max_examples=200)
@@ -26,7 +27,7 @@ CATEGORICAL = (
     ),
 )
 # Kinds stand mixed, as in users' files; the tensors go by kind.
-MIXED = RecordSchema(
+MIXED = TableSchema(
     fields=(
         CATEGORICAL[0],
         NUMERIC[0],
@@ -40,14 +41,14 @@ MIXED = RecordSchema(
 )
 SCHEMAS = {
     "mixed": MIXED,
-    "numeric": RecordSchema(fields=NUMERIC),
-    "boolean": RecordSchema(fields=BOOLEAN),
-    "categorical": RecordSchema(fields=CATEGORICAL),
-    "never-missing": RecordSchema(fields=(NUMERIC[1], BOOLEAN[1], CATEGORICAL[1])),
+    "numeric": TableSchema(fields=NUMERIC),
+    "boolean": TableSchema(fields=BOOLEAN),
+    "categorical": TableSchema(fields=CATEGORICAL),
+    "never-missing": TableSchema(fields=(NUMERIC[1], BOOLEAN[1], CATEGORICAL[1])),
 }
 
 
-def records(schema: RecordSchema, rows: int, seed: int = 0) -> dict[str, torch.Tensor]:
+def records(schema: TableSchema, rows: int, seed: int = 0) -> dict[str, torch.Tensor]:
     """Random records with missing values and unknown categories."""
     rng = np.random.default_rng(seed)
     drawn: dict[str, npt.NDArray[np.generic]] = {}
@@ -62,7 +63,7 @@ def records(schema: RecordSchema, rows: int, seed: int = 0) -> dict[str, torch.T
     return {kind: torch.from_numpy(values) for kind, values in drawn.items()}
 
 
-def expected_input(schema: RecordSchema, record: dict[str, torch.Tensor]) -> npt.NDArray[np.float64]:
+def expected_input(schema: TableSchema, record: dict[str, torch.Tensor]) -> npt.NDArray[np.float64]:
     """The network's input, column by column, in float64."""
     columns, gaps = [], []
     for kind, dtype in schema.dtypes.items():
@@ -95,13 +96,13 @@ def test_the_network_sees_bounded_numbers_signs_slots_and_gaps(name: str) -> Non
 
 @pytest.mark.parametrize("deviation", [0.0, 0.5, -2.0, 1e3])
 def test_large_numbers_keep_their_digits(deviation: float) -> None:
-    schema = RecordSchema(fields=(NumericField(name="id", missing_rate=0.1, mean=2.0**50, scale=0.5),))
+    schema = TableSchema(fields=(NumericField(name="id", missing_rate=0.1, mean=2.0**50, scale=0.5),))
     value = torch.tensor([[2.0**50 + 0.5 * deviation]], dtype=torch.float64)
     assert Preprocess(schema).standardise({"numeric": value}).numeric.item() == deviation
 
 
 def test_standardised_numbers_are_clipped_far_out_and_nowhere_else() -> None:
-    schema = RecordSchema(fields=(NumericField(name="x", missing_rate=0.1, mean=0.0, scale=1.0),))
+    schema = TableSchema(fields=(NumericField(name="x", missing_rate=0.1, mean=0.0, scale=1.0),))
     given_ = [-1.7e308, -1e13, -1e12, -1e11, -5e-324, 5e-324, 1.0, 1e11, 1e12, 1e13, 1.7e308]
     value = torch.tensor(given_, dtype=torch.float64).unsqueeze(1)
     seen = Preprocess(schema).standardise({"numeric": value}).numeric.squeeze(1)
@@ -123,7 +124,7 @@ def test_every_double_is_standardised_to_a_finite_number(values: list[float]) ->
 
 
 def test_what_the_network_sees_rises_with_the_value_and_stands_still_far_out() -> None:
-    schema = RecordSchema(fields=(NumericField(name="x", missing_rate=1e-6, mean=3.0, scale=2.0),))
+    schema = TableSchema(fields=(NumericField(name="x", missing_rate=1e-6, mean=3.0, scale=2.0),))
     preprocess = Preprocess(schema)
 
     def seen(deviations: npt.NDArray[np.float64]) -> torch.Tensor:

@@ -15,7 +15,8 @@ from torch.distributions import Normal, kl_divergence
 
 from bundle.contents.golden import tolerance
 from bundle.contents.scores import TABLE_SCORES
-from bundle.record.fields import BooleanField, CategoricalField, NumericField, RecordSchema
+from bundle.record.fields import BooleanField, CategoricalField, NumericField
+from bundle.record.schema import TableSchema
 from training import modality
 from training.config import NetworkConfig
 from training.export.parity import largest_term
@@ -40,10 +41,10 @@ CATEGORICAL = (
     CategoricalField(name="country", missing_rate=0.1, vocabulary=("SE", "NO", "DK")),
     CategoricalField(name="only", missing_rate=0.1, vocabulary=("one",)),
 )
-SCHEMA = RecordSchema(fields=(*CATEGORICAL, *NUMERIC, *BOOLEAN))
+SCHEMA = TableSchema(fields=(*CATEGORICAL, *NUMERIC, *BOOLEAN))
 
 
-def build(schema: RecordSchema, latent_size: int = 3, seed: int = 0) -> VAE:
+def build(schema: TableSchema, latent_size: int = 3, seed: int = 0) -> VAE:
     """A random model whose scores depend on z a good deal."""
     torch.manual_seed(seed)
     vae = modality.of(schema).vae(NetworkConfig(hidden=(12, 8), latent_size=latent_size))
@@ -120,7 +121,7 @@ def test_the_outputs_are_those_that_the_manifest_names() -> None:
 
 @pytest.mark.parametrize("samples", [1, 4, 256])
 def test_each_score_is_its_definition(samples: int) -> None:
-    vae, noise = build(RecordSchema(fields=(NUMERIC[0], *BOOLEAN, CATEGORICAL[0]))), NOISE[:samples]
+    vae, noise = build(TableSchema(fields=(NUMERIC[0], *BOOLEAN, CATEGORICAL[0]))), NOISE[:samples]
     record = records(50)
     record = {**record, "numeric": record["numeric"][:, :1], "categorical": record["categorical"][:, :1]}
     actual = scores(vae, record, noise)
@@ -149,7 +150,7 @@ def test_each_score_is_its_definition(samples: int) -> None:
 @pytest.fixture(scope="module")
 def wide() -> VAE:
     fields = tuple(NumericField(name=f"x{number}", missing_rate=0.1, mean=0.0, scale=1.0) for number in range(2000))
-    return build(RecordSchema(fields=fields))
+    return build(TableSchema(fields=fields))
 
 
 @pytest.mark.parametrize("samples", [1, 16, 256])
@@ -234,7 +235,7 @@ def test_whatever_scale_a_schema_accepts_scores_stay_finite(likelihood: str, sca
     except ValidationError:
         return
     value = np.array([[0.0], [1.0], [-1e6], [1e300], [np.nan]])
-    vae = build(RecordSchema(fields=(field,)))
+    vae = build(TableSchema(fields=(field,)))
     with torch.no_grad():
         vae.decoder[-1].bias[1:] = -100.0  # a learned deviation at its floor
     for name, values in scores(vae, {"numeric": value}, NOISE).items():

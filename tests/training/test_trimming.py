@@ -24,11 +24,11 @@ def contaminated() -> Data:
     return as_data(pa.table({"a": numbers[:, 0], "b": numbers[:, 1], "colour": colours}))
 
 
-def prepared(share: float) -> tuple[schema.RecordSchema, list[int], list[int]]:
+def prepared(share: float) -> tuple[schema.TableSchema, list[int], list[int]]:
     return trim(contaminated(), share)
 
 
-def trim(data: Data, share: float) -> tuple[schema.RecordSchema, list[int], list[int]]:
+def trim(data: Data, share: float) -> tuple[schema.TableSchema, list[int], list[int]]:
     settings = config.build({"data": {"contamination": share}})
     rows = np.arange(data.table.num_rows)
     fields = schema.infer(data, rows, settings).fields

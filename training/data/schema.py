@@ -15,16 +15,9 @@ from pydantic import ValidationError
 
 from bundle.errors import InvalidRecords
 from bundle.record import timestamps
-from bundle.record.fields import (
-    AnyField,
-    BooleanField,
-    CategoricalField,
-    Derived,
-    ImageField,
-    NumericField,
-    RecordSchema,
-)
+from bundle.record.fields import AnyField, BooleanField, CategoricalField, Derived, ImageField, NumericField
 from bundle.record.records import category_text, encode_columns
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema, schema_of
 from training.config import FieldConfig, TrainingConfig
 from training.data import image_files
 from training.data.read import Data, Rows
@@ -131,7 +124,7 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
             case _:
                 assert_never(field.kind)
     try:
-        return RecordSchema(fields=tuple(fitted))
+        return schema_of(fitted)
     except ValidationError as error:
         raise ConfigInvalid(f"the fields do not go together: {error.errors()[0]['msg']}") from error
 
@@ -142,8 +135,14 @@ def tensors(schema: RecordSchema, data: Data, rows: Rows) -> dict[str, npt.NDArr
     Raises:
         DataInvalid: A value that does not fit its field, named by column and row (the first data row is 1).
     """
-    if schema.image:
-        return {"image": image_files.levels(data.table[schema.image[0].name], rows)}
+    match schema:
+        case ImageSchema():
+            return {"image": image_files.levels(data.table[schema.field.name], rows)}
+        case TableSchema():
+            return _of_table(schema, data, rows)
+
+
+def _of_table(schema: TableSchema, data: Data, rows: Rows) -> dict[str, npt.NDArray[np.generic]]:
     columns = {name: np.asarray(data.table[name])[rows] for name in data.table.column_names if schema.takes(name)}
     try:
         return encode_columns(schema, columns, len(rows))

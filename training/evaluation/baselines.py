@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from bundle.record.fields import ImageField, RecordSchema, Tensors
+from bundle.record.fields import ImageField, Tensors
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 
 Features = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 Detector = Callable[[Features], npt.NDArray[np.float64]]
@@ -36,8 +37,14 @@ def features(schema: RecordSchema, tensors: Tensors) -> Features:
         (B, width) float64: standardised numbers, booleans as 0 and 1, categories one-hot; what is missing is 0. Of
         images float32, H W C levels over 255, each the mean of a square where that would be too many.
     """
-    if schema.image:
-        return _pixels(schema.image[0], tensors["image"])
+    match schema:
+        case ImageSchema():
+            return _pixels(schema.field, tensors["image"])
+        case TableSchema():
+            return _columns(schema, tensors)
+
+
+def _columns(schema: TableSchema, tensors: Tensors) -> npt.NDArray[np.float64]:
     columns: list[npt.NDArray[np.float64]] = []
     for index, number in enumerate(schema.numeric):
         standardised = (tensors["numeric"][:, index] - number.mean) / number.scale

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from bundle.folder import contents
 from bundle.folder.store import Bundle
-from bundle.record.fields import ImageField
+from bundle.record.fields import CategoricalField, ImageField
+from bundle.record.schema import ImageSchema
 from training.config import DataConfig, build
 from training.data import image_files, schema, split
 from training.data.read import Data, Rows, read
@@ -162,12 +163,12 @@ def read_records(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
         DataInvalid: It cannot be read, none of the fields is a column, or its images are no such images.
     """
     record = bundle.manifest.record
-    data = read(path, [field.name for field in record.categorical])
+    data = read(path, [field.name for field in record.fields if isinstance(field, CategoricalField)])
     absent = tuple(record.absent(data.table.column_names))
     if len(absent) == len(record.names):
         raise DataInvalid(f"{path}: none of the model's fields is a column: {', '.join(absent)}")
-    for field in record.image:
-        _check_images(path, field, data.table[field.name].type)
+    if isinstance(record, ImageSchema):
+        _check_images(path, record.field, data.table[record.field.name].type)
     return data, absent
 
 

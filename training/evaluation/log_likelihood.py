@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from bundle.folder.store import Bundle
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import ImageSchema, RecordSchema
 from training.config import DataConfig
 from training.data import schema, split
 from training.errors import ConfigInvalid, DataInvalid
@@ -116,8 +116,7 @@ def measure(
 
 def _summary(record: RecordSchema, found: npt.NDArray[np.float64], samples: int) -> LogLikelihood:
     mean = float(found.mean())
-    bits = None
-    if record.image and record.image[0].is_probability:
-        bits = -mean / (record.image[0].dimensions * math.log(2.0))
+    has_bits = isinstance(record, ImageSchema) and record.field.is_probability
+    bits = -mean / (record.width * math.log(2.0)) if has_bits else None
     error = float(found.std(ddof=1) / math.sqrt(found.size)) if found.size > 1 else None
     return LogLikelihood(samples, found.size, mean, error, bits)

@@ -1,7 +1,5 @@
 """`explainer.onnx`: its export, the proof that it explains as the network does, and what is usual by it."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
@@ -9,7 +7,7 @@ import onnxruntime
 from bundle.contents.explanation import decoded_numbers, usual
 from bundle.contents.golden import GoldenCase, plain, tolerance
 from bundle.contents.usual_surprisal import UsualSurprisal
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from training import modality
 from training.export import graphs, parity, runs
 from training.export.parity import PARITY_SAMPLES
@@ -38,8 +36,7 @@ class ExportedExplainer:
     """
 
     def __init__(self, vae: VAE, schema: RecordSchema, noise: npt.NDArray[np.float32]) -> None:
-        explainer: Any = modality.of(schema).explainer(vae)
-        self._explainer = explainer.eval()
+        self._explainer = modality.of(schema).explainer(vae).eval()
         self._schema = schema
         self._noise = noise
         given, free = graphs.arguments(schema, vae.latent_size)

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.contents.golden import Golden, GoldenCase, plain, tolerance
-from bundle.record.fields import RecordSchema
 from bundle.record.records import encode_records
+from bundle.record.schema import RecordSchema
 from training import modality
 from training.data.read import Data
 from training.data.split import Split

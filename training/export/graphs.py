@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from training.export import architecture
 from training.export.template import filled, template
 from training.network.scores import Decoder, Encoder, ScoringNetwork

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -97,11 +97,18 @@ def as_torch(record: Record) -> dict[str, Tensor]:
     return {kind: torch.tensor(values) for kind, values in record.items()}
 
 
-def run_with_torch(module: Any, record: Record, noise: npt.NDArray[np.float32], rows_a_run: int) -> Outputs:
+class Scoring(Protocol):
+    """A module that a graph is made of: `Scorer` or an `ExplainerModule`."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, record: dict[str, Tensor], noise: Tensor) -> tuple[Tensor, ...]:
+        """What it gives of B records with L draws, in the order of `names`."""
+
+
+def run_with_torch(module: Scoring, record: Record, noise: npt.NDArray[np.float32], rows_a_run: int) -> Outputs:
     """What `score` gives, by the network that the graph was made of."""
     with torch.no_grad():
-        outputs: list[tuple[Tensor, ...]] = [
-            module(as_torch(piece), torch.from_numpy(noise)) for piece in pieces(record, rows_a_run)
-        ]
+        outputs = [module(as_torch(piece), torch.from_numpy(noise)) for piece in pieces(record, rows_a_run)]
     joined = (torch.cat(parts).numpy() for parts in zip(*outputs, strict=True))
     return dict(zip(module.names, joined, strict=True))

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 
 from bundle.contents.manifest import SAMPLE_COUNTS
-from bundle.record.fields import RecordSchema, Tensors
+from bundle.record.fields import Tensors
+from bundle.record.schema import RecordSchema
 from training.config import FieldConfig, TrainingConfig
 from training.data import schema
 from training.data.read import Data, Rows

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bundle.contents.scores import Score, scores_of
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from training import modality
 from training.config import TrainingConfig
 from training.data import schema

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from training import modality
 from training.config import FieldConfig, TrainingConfig
 from training.data import schema

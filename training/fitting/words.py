@@ -1,6 +1,6 @@
 """What a run says in the terminal of its rows, its folds and its draws."""
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import RecordSchema
 from training.config import TrainingConfig
 from training.data.read import Rows
 from training.data.split import Split

@@ -1,7 +1,6 @@
 """The scores of images beyond the likelihood's own, of which `combined` is the default."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +10,10 @@ from training.detectors.neighbours import Neighbours
 from training.detectors.robust_scale import RobustScale
 from training.detectors.typicality import Typicality
 from training.image.batch import Images
+from training.image.likelihood import ImageParameters
 from training.image.statistics import code_length, roughness
+from training.image.vae import ImageVAE
 from training.network.inference import Inference, infer, records_a_pass
-from training.network.vae import VAE
 
 CORESET_SIZE = 1000
 """Points that a bundle keeps of the training images."""
@@ -50,7 +50,7 @@ class ImageComponents(nn.Module):
 
     names = ("neighbours", "typicality", "texture", "complexity", "combined")
 
-    def __init__(self, vae: VAE, train: Images, held_out: Images, noise: Tensor, seed: int) -> None:
+    def __init__(self, vae: ImageVAE, train: Images, held_out: Images, noise: Tensor, seed: int) -> None:
         super().__init__()
         sample = torch.randperm(train.rows, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
@@ -72,7 +72,7 @@ class ImageComponents(nn.Module):
             distances = torch.cat([self._distance(inference) for _, inference in pairs])
             self.distance_scale = RobustScale(distances, torch.full((1,), _LEAST_SCALE))
 
-    def forward(self, vae: VAE, batch: Images, inference: Inference) -> tuple[Tensor, ...]:
+    def forward(self, vae: ImageVAE, batch: Images, inference: Inference[ImageParameters]) -> tuple[Tensor, ...]:
         """The scores in the order of `names` of B images, higher = stranger.
 
         Args:
@@ -89,7 +89,7 @@ class ImageComponents(nn.Module):
         combined = self.part_scale.deviations(parts).mean(dim=1)
         return neighbours, typicality, texture, complexity, combined
 
-    def _parts(self, vae: VAE, batch: Images, inference: Inference) -> Tensor:
+    def _parts(self, vae: ImageVAE, batch: Images, inference: Inference[ImageParameters]) -> Tensor:
         """(B, 3): typicality, texture and complexity."""
         levels = batch.levels
         complexity = (inference.kl - inference.expected) / math.log(2.0) - code_length(levels)
@@ -97,24 +97,24 @@ class ImageComponents(nn.Module):
         texture = self.texture_typicality(self.texture_scale(roughness(levels)))
         return torch.stack([typicality, texture, complexity], dim=1)
 
-    def _distance(self, inference: Inference) -> Tensor:
+    def _distance(self, inference: Inference[ImageParameters]) -> Tensor:
         """(B, 1) of the latent mean from the nearest point of the coreset."""
         return torch.sqrt(self.coreset(inference.posterior.mean))
 
 
-def _means(vae: VAE, images: Images) -> Tensor:
+def _means(vae: ImageVAE, images: Images) -> Tensor:
     """(n, K) latent means."""
     return torch.cat([vae.posterior(piece).mean for piece in images.pieces(records_a_pass(vae, 1))])
 
 
-def _path(vae: VAE, batch: Images, inference: Inference) -> Tensor:
+def _path(vae: ImageVAE, batch: Images, inference: Inference[ImageParameters]) -> Tensor:
     """What an image leaves behind on its way through the network.
 
     Returns:
         (B, 7) float32: log-likelihood and KL in nats, the mean log-scale, |x - x_hat| in half ranges of levels, |mu|,
         |sigma|, and the code length in bits.
     """
-    parameters: Any = inference.reconstruction
+    parameters = inference.reconstruction
     residual = vae.likelihood.residual(batch, parameters)
     vectors = (residual, inference.posterior.mean, inference.deviation)
     sizes = [torch.sqrt((vector * vector).sum(dim=1)) for vector in vectors]

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bundle.record import images
-from bundle.record.fields import ImageField, RecordSchema
+from bundle.record.fields import ImageField
+from bundle.record.schema import ImageSchema
 from training.data import schema
 from training.data.read import Data, Rows
 from training.image.batch import ImagePreprocess
@@ -43,10 +44,10 @@ def extremes(record: Record) -> Record:
     return {"image": np.concatenate([given[: _MOST - len(strangest) - 1], strangest, inverted])}
 
 
-def raw(record: RecordSchema, data: Data, row: int) -> dict[str, Any]:
+def raw(record: ImageSchema, data: Data, row: int) -> dict[str, Any]:
     """An image as a client would send it: a PNG file in base64."""
     (image,) = schema.tensors(record, data, np.array([row]))["image"]
-    return {record.image[0].name: images.in_base64(image)}
+    return {record.field.name: images.in_base64(image)}
 
 
 def contrived(field: ImageField) -> list[dict[str, Any] | list[Any]]:
@@ -54,14 +55,14 @@ def contrived(field: ImageField) -> list[dict[str, Any] | list[Any]]:
     return [[image.tolist()] for image in extreme_images(field.shape)]
 
 
-def places(record: RecordSchema, data: Data, rows: Rows) -> Tensor:
+def places(record: ImageSchema, data: Data, rows: Rows) -> Tensor:
     """(n, C * 64): images at eight by eight pixels."""
     shrunk = [_shrunk(record, data, some) for some in np.array_split(rows, -(-len(rows) // _ROWS))]
     return torch.cat(shrunk)
 
 
-def _shrunk(record: RecordSchema, data: Data, rows: Rows) -> Tensor:
-    preprocess = ImagePreprocess(record.image[0])
+def _shrunk(record: ImageSchema, data: Data, rows: Rows) -> Tensor:
+    preprocess = ImagePreprocess(record.field)
     tensors = schema.tensors(record, data, rows)
     images = preprocess(preprocess.standardise({kind: torch.from_numpy(each) for kind, each in tensors.items()}))
     return functional.adaptive_avg_pool2d(images, _SIDE).flatten(1)

@@ -36,6 +36,8 @@ class EncoderDecoder(NamedTuple):
 
 def of_network(vae: VAE) -> EncoderDecoder:
     """The functions of a trained network of images, on the CPU."""
+    likelihood = vae.likelihood
+    assert isinstance(likelihood, ImageLikelihood)
 
     @torch.no_grad()
     def encode(images: Levels) -> Latents:
@@ -45,7 +47,7 @@ def of_network(vae: VAE) -> EncoderDecoder:
 
     @torch.no_grad()
     def expect(latents: Latents) -> Levels:
-        return _levels(vae.likelihood, vae.decode(torch.from_numpy(latents)))
+        return _levels(likelihood, vae.decode(torch.from_numpy(latents)))
 
     return EncoderDecoder(encode, expect, vae.latent_size, vae.deterministic)
 

@@ -1,22 +1,23 @@
 """Which pixels make an image strange, and what the model sees in it: the `explainer.onnx` of images."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from training.network.vae import VAE
+from training.image.vae import ImageVAE
+from training.network.scores import ExplainerModule
 
 
-class ImageExplainer(nn.Module):
+class ImageExplainer(ExplainerModule):
     """The surprisal of each pixel, and the image that is expected.
 
     Args:
-        vae: The trained model, of images.
+        vae: The trained model.
     """
 
+    vae: ImageVAE
     names = ("field_surprisal", "kl", "conditional_surprisal", "pixel_surprisal", "expected_image")
 
-    def __init__(self, vae: VAE) -> None:
-        super().__init__()
-        self.vae = vae
+    def __init__(self, vae: ImageVAE) -> None:
+        super().__init__(vae)
         self.fields = len(vae.likelihood.names)
 
     def forward(self, record: dict[str, Tensor], noise: Tensor) -> tuple[Tensor, ...]:

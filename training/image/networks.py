@@ -1,6 +1,6 @@
 """Encoders and decoders of images: dense, residual convolutional, and fully convolutional with a latent map."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from bundle.record.fields import ImageField
 from training.config import NetworkConfig
 from training.errors import ConfigInvalid
-from training.image.batch import ImagePreprocess
-from training.image.likelihood import ImageLikelihood
+from training.image.batch import ImagePreprocess, Images
+from training.image.likelihood import ImageLikelihood, ImageParameters
 from training.network.networks import ACTIVATIONS, dense
-from training.network.vae import Parts
+from training.network.parts import Parts
 
+USUAL: Literal["residual"] = "residual"
+"""The kind of network where a configuration names none."""
 LATENT_SIZE = 32
 """Latent dimensions of dense and residual networks by default."""
 LATENT_MAPS = 4
@@ -33,7 +35,7 @@ class Networks(NamedTuple):
     latent_size: int
 
 
-def build(field: ImageField, config: NetworkConfig, codes: int) -> Parts:
+def build(field: ImageField, config: NetworkConfig, codes: int) -> Parts[Images, ImageParameters]:
     """What a VAE of images is made of.
 
     Args:
@@ -62,7 +64,7 @@ def both(field: ImageField, outputs: int, config: NetworkConfig, codes: int) -> 
     Raises:
         ConfigInvalid: The image's size is not a multiple of what the convolutions divide it by.
     """
-    match config.kind or "residual":
+    match config.kind or USUAL:
         case "dense":
             return _dense(field, outputs, config, codes)
         case "residual":

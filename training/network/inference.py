@@ -1,13 +1,13 @@
 """One pass of records through the network, from which every score is made."""
 
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 import torch
 from torch import Tensor
 
-from training.network.batch import Batch
+from training.network.parts import BatchT, ParametersT
 from training.network.posterior import Posterior
-from training.network.vae import VAE
+from training.network.vae import VAE, VAEOf
 
 _NUMBERS = 2**18
 """In the widest layer of one pass: more leave the cache, and of a table of a thousand columns they fill the memory."""
@@ -24,7 +24,7 @@ def records_a_pass(vae: VAE, draws: int, numbers: int = _NUMBERS) -> int:
     return max(1, numbers // (vae.widest * draws))
 
 
-class Inference(NamedTuple):
+class Inference(NamedTuple, Generic[ParametersT]):
     """What B records and L draws give.
 
     Args:
@@ -41,10 +41,10 @@ class Inference(NamedTuple):
     likelihood: Tensor
     expected: Tensor
     kl: Tensor
-    reconstruction: Any
+    reconstruction: ParametersT
 
 
-def infer(vae: VAE, batch: Batch, noise: Tensor) -> Inference:
+def infer(vae: VAEOf[BatchT, ParametersT], batch: BatchT, noise: Tensor) -> Inference[ParametersT]:
     """Encode, draw, decode and weigh.
 
     Args:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from training.network.batch import Batch
 from training.network.inference import Inference, infer
 from training.network.vae import VAE
 
@@ -32,7 +33,7 @@ class OtherScores(Protocol):
     def names(self) -> tuple[str, ...]:
         """Of the scores."""
 
-    def __call__(self, vae: VAE, batch: Any, inference: Inference) -> tuple[Tensor, ...]:
+    def __call__(self, vae: VAE, batch: Batch, inference: Inference[Any]) -> tuple[Tensor, ...]:
         """Each score of B records, (B,) in the order of `names`."""
 
 
@@ -82,6 +83,23 @@ class ScoringNetwork(nn.Module):
         )
         others = () if self.components is None else self.components(self.vae, batch, inference)
         return (*scores, *others, mean)
+
+
+class ExplainerModule(nn.Module):
+    """Why a record is strange: what becomes `explainer.onnx`, of either modality.
+
+    Args:
+        vae: The trained model.
+    """
+
+    names: tuple[str, ...]
+    """Of the outputs."""
+    fields: int
+    """Of a record."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
 
 
 class Encoder(nn.Module):

@@ -1,42 +1,20 @@
 """The variational autoencoder: encoder, decoder and likelihood held together; it draws z from given noise."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 
-from training.network.batch import Batch
 from training.network.networks import through
+from training.network.parts import BatchT, Likelihood, ParametersT, Parts, Preprocess
 from training.network.posterior import Posterior, kl_by_dimension
 
 LOG_VARIANCE_BOUND = 12.0
 """The posterior's log-variance is clipped to this on either side, so that no run ends in NaN."""
 
 
-class Parts(NamedTuple):
-    """What a VAE of one modality is made of; see `training.modality`.
-
-    Args:
-        preprocess: From record tensors to a batch (`standardise`), and from a batch to what the encoder sees.
-        likelihood: From the decoder's last layer to the parameters of p(x|z), and the log-probabilities by them.
-        encoder: From what it sees to 2 K numbers, means and log-variances; or to the K of a code.
-        decoder: From z to the likelihood's raw parameters.
-        latent_size: K.
-        widest: Numbers of one record in the widest layer.
-        large: Whether a record costs as much as many rows of a table.
-    """
-
-    preprocess: Any
-    likelihood: Any
-    encoder: nn.Sequential
-    decoder: nn.Sequential
-    latent_size: int
-    widest: int
-    large: bool
-
-
-class VAE(nn.Module):
+class VAEOf(nn.Module, Generic[BatchT, ParametersT]):
     """A variational autoencoder (Kingma & Welling 2014), whatever a record is.
 
     Args:
@@ -44,13 +22,13 @@ class VAE(nn.Module):
         deterministic: Whether the encoder gives a point in place of a distribution: an autoencoder, which has no KL.
     """
 
-    def __init__(self, parts: Parts, *, deterministic: bool = False) -> None:
+    def __init__(self, parts: Parts[BatchT, ParametersT], *, deterministic: bool = False) -> None:
         super().__init__()
         self.deterministic = deterministic
         self.precision = torch.float32
         """Of all layers but the last of each network; another one while a GPU trains."""
-        self.preprocess = parts.preprocess
-        self.likelihood = parts.likelihood
+        self.preprocess: Preprocess[BatchT] = parts.preprocess
+        self.likelihood: Likelihood[BatchT, ParametersT] = parts.likelihood
         self.encoder = parts.encoder
         self.decoder = parts.decoder
         self.latent_size = parts.latent_size
@@ -60,11 +38,11 @@ class VAE(nn.Module):
         self.large = parts.large
         """Whether a record costs as much as many rows of a table."""
 
-    def standardise(self, record: Mapping[str, Tensor]) -> Any:
-        """A batch as the networks take it: `Standardised` or `Images`."""
+    def standardise(self, record: Mapping[str, Tensor]) -> BatchT:
+        """A batch as the networks take it."""
         return self.preprocess.standardise(record)
 
-    def posterior(self, batch: Batch) -> Posterior:
+    def posterior(self, batch: BatchT) -> Posterior:
         """q(z|x) of B records."""
         return self.encode(self.preprocess(batch))
 
@@ -100,8 +78,12 @@ class VAE(nn.Module):
         """
         return posterior.mean.unsqueeze(1) + torch.exp(0.5 * posterior.log_variance).unsqueeze(1) * noise
 
-    def decode(self, latent: Tensor) -> Any:
-        """Parameters of p(x|z) for latents of shape (…, K): `Parameters` or `ImageParameters`."""
+    def decode(self, latent: Tensor) -> ParametersT:
+        """Parameters of p(x|z) for latents of shape (…, K)."""
         # Flat, because each layer would otherwise flatten and unflatten for itself, and convolutions take no more.
         raw = through(self.decoder, latent.reshape(-1, self.latent_size), self.precision)
         return self.likelihood(raw.reshape(*latent.shape[:-1], *raw.shape[1:]))
+
+
+VAE = VAEOf[Any, Any]
+"""Of tables or of images, where it makes no difference; what `standardise` gives goes into the same VAE alone."""

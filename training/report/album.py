@@ -69,8 +69,7 @@ def write(exploration: Exploration) -> bytes:
 
 
 def _facts(exploration: Exploration) -> dict[str, str]:
-    manifest = exploration.manifest
-    field = manifest.record.image[0]
+    manifest, field = exploration.manifest, exploration.image
     ((likelihood, meaning),) = manifest.likelihoods.items()
     facts = {"Data": _said_of(exploration, exploration.data)}
     if exploration.other is not None:

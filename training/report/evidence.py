@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from training.fitting.progress import Progress
 from training.network.inference import records_a_pass
 from training.network.vae import VAE
 from training.table.batch import Standardised
+from training.table.vae import TableVAE
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,6 @@ class Evidence:
         """Why some records are strange."""
         return Explanations(self.manifest, tensors, self.explain(tensors))
 
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        record = self.manifest.record
-        kinds = (record.numeric, record.boolean, record.categorical)
-        return {field.name: place for fields in kinds for place, field in enumerate(fields)}
-
     def column(self, part: Part, field: AnyField) -> npt.NDArray[Any]:
         """(B,) a field's values of some rows, as the graph takes them."""
         return self._column(part.tensors, field)
@@ -130,14 +124,19 @@ class Evidence:
         return self._column(self.train, field)
 
     def _column(self, tensors: Tensors, field: AnyField) -> npt.NDArray[Any]:
-        values: npt.NDArray[Any] = tensors[field.kind][:, self._places[field.name]]
+        values: npt.NDArray[Any] = tensors[field.kind][:, self.manifest.record.columns[field.name]]
         return values
+
+    @property
+    def table_vae(self) -> TableVAE:
+        """The network, which is one of a table's records."""
+        assert isinstance(self.vae, TableVAE)
+        return self.vae
 
     def standardised(self, part: Part) -> Standardised:
         """Some rows as the network takes them."""
         tensors = {kind: torch.from_numpy(values) for kind, values in part.tensors.items()}
-        batch: Standardised = self.vae.standardise(tensors)
-        return batch
+        return self.table_vae.standardise(tensors)
 
 
 def gather(

@@ -6,9 +6,9 @@ import torch
 
 from bundle.contents.explanation import ROUNDS
 from training.network.densities import categorical, split
-from training.network.vae import VAE
 from training.table.batch import Standardised
 from training.table.explainer import expected_inputs
+from training.table.vae import TableVAE
 
 _LARGEST_RUN = 2**24  # numbers in the widest layer of one run
 
@@ -24,7 +24,7 @@ class Expectation:
         noise: eps, (L, K) float32.
     """
 
-    def __init__(self, vae: VAE, noise: npt.NDArray[np.float32]) -> None:
+    def __init__(self, vae: TableVAE, noise: npt.NDArray[np.float32]) -> None:
         self.vae = vae
         self.noise = torch.from_numpy(noise)
         self.owners = vae.preprocess.owners()

@@ -16,7 +16,9 @@ from bundle.contents.manifest import Manifest
 from bundle.folder import contents
 from bundle.folder.store import Bundle
 from bundle.record import image_folder
+from bundle.record.fields import ImageField
 from bundle.record.images import Levels
+from bundle.record.schema import ImageSchema
 from training.config import DataConfig, build
 from training.data import schema, split
 from training.data.read import Data, Rows
@@ -68,6 +70,7 @@ class Exploration:
         name: The model's name.
         version: The model's version.
         manifest: The bundle's.
+        image: The bundle's one field.
         encoder_decoder: The bundle's encoder and decoder.
         calibration: The bundle's.
         kl: (K,) mean KL over the data by latent dimension, in nats; 0 of an autoencoder, which has none.
@@ -79,6 +82,7 @@ class Exploration:
     name: str
     version: int
     manifest: Manifest
+    image: ImageField
     encoder_decoder: EncoderDecoder
     calibration: Calibration
     kl: npt.NDArray[np.float64]
@@ -118,7 +122,7 @@ def explore(bundle: Bundle, path: Path, other: Path | None, most: int, say: Say 
         DataInvalid: A file cannot be read, or holds other images than the bundle's, or none that it has not seen.
     """
     manifest = bundle.manifest
-    if not manifest.record.image:
+    if not isinstance(manifest.record, ImageSchema):
         raise ConfigInvalid(
             f"{bundle.name} is a model of tables, and explore shows models of images; the pictures of a table's model "
             f"stand in the bundle's folder, {bundle.name}/{bundle.version}/report.html"
@@ -149,8 +153,9 @@ def explore(bundle: Bundle, path: Path, other: Path | None, most: int, say: Say 
         name=bundle.name,
         version=bundle.version,
         manifest=manifest,
+        image=manifest.record.field,
         encoder_decoder=encoder_decoder.of_graphs(
-            manifest.record.image[0], encoder, sessions["decoder.onnx"], deterministic=deterministic
+            manifest.record.field, encoder, sessions["decoder.onnx"], deterministic=deterministic
         ),
         calibration=contents.calibration(bundle),
         kl=np.zeros(manifest.latent_size) if deterministic else _kl(encoder, sets[0].images),

@@ -52,7 +52,7 @@ def field_fits(evidence: Evidence) -> list[FieldFit]:
     batch = evidence.standardised(evidence.held_out).take(torch.from_numpy(places))
     fields = evidence.manifest.record.by_kind
     chosen = _worst_reproduced(evidence, batch) if len(fields) > SHOWN else range(len(fields))
-    expectation = Expectation(evidence.vae, evidence.noise)
+    expectation = Expectation(evidence.table_vae, evidence.noise)
     fits = []
     for index in chosen:
         column = evidence.column(evidence.held_out, fields[index])[places]
@@ -93,8 +93,7 @@ def explained(observed: Values, expected: Values) -> float | None:
 @torch.no_grad()
 def _worst_reproduced(evidence: Evidence, batch: Standardised) -> list[int]:
     """The fields that come back worst from the latent, nothing hidden: that takes one pass for all of them."""
-    vae = evidence.vae
-    likelihood = vae.likelihood
+    vae, likelihood = evidence.table_vae, evidence.table_vae.likelihood
     off = likelihood.residual(batch, vae.decode(vae.posterior(batch).mean)).double().square().sum(dim=0)
     numbers, booleans = likelihood.numeric.fields, likelihood.booleans
     varies = torch.cat(

@@ -5,7 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from training import config
+from bundle.record.schema import ImageSchema, TableSchema
+from training import config, modality
 from training.config import ObjectiveConfig
 from training.evaluation.measures import detection
 from training.image import encoder_decoder
@@ -32,14 +33,12 @@ def write(evidence: Evidence) -> bytes:
         manifest=evidence.manifest,
         facts=_facts(evidence),
         anomalies=evidence.anomalies.rows.size,
-        usual=[] if evidence.manifest.record.image else normal.usual_values(evidence),
         curves=_curves(evidence),
         calibration=_calibration(evidence),
         scores=_scores(evidence),
         latent=_latent(evidence, plane),
         active=plane.active,
-        fits=[] if evidence.manifest.record.image else _fits(evidence),
-        gallery=_gallery(evidence) if evidence.manifest.record.image else [],
+        **_of_records(evidence),
         fit_records=min(field_fit.RECORDS, evidence.held_out.rows.size),
         strangest=strangest.strangest(evidence),
         kl=strangest.KL,
@@ -47,10 +46,19 @@ def write(evidence: Evidence) -> bytes:
     )
 
 
+def _of_records(evidence: Evidence) -> dict[str, object]:
+    """The sections that a table alone or images alone have, and whether a record is explained field by field."""
+    match evidence.manifest.record:
+        case TableSchema():
+            return {"usual": normal.usual_values(evidence), "fits": _fits(evidence), "gallery": [], "by_field": True}
+        case ImageSchema():
+            return {"usual": [], "fits": [], "gallery": _gallery(evidence), "by_field": False}
+
+
 def _layers(evidence: Evidence) -> str:
     """What the encoder is made of; the decoder mirrors it."""
     network = config.build(dict(evidence.manifest.training.config)).network
-    kind = network.kind or ("residual" if evidence.manifest.record.image else "dense")
+    kind = network.kind or modality.of(evidence.manifest.record).usual_network
     widths = network.hidden if kind == "dense" else network.channels
     if not widths:
         return f"{kind}, without a hidden layer"

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from bundle.contents.explanation import Explanations
 from bundle.record.fields import UNKNOWN, AnyField, ImageField
+from bundle.record.schema import ImageSchema
 from training import config
 from training.report import imagery, wording
 from training.report.evidence import Evidence, Part
@@ -127,15 +128,19 @@ def _described(evidence: Evidence, part: Part, chosen: npt.NDArray[np.int64]) ->
             flagged=bool(p_values[place] <= evidence.manifest.false_alarm_rate),
             terms=(*_terms(evidence, part, index, explanations, place), _kl(explanations, place)),
             left=max(0, len(record.fields) - FIELDS),
-            values=()
-            if record.image
-            else tuple(
-                (wording.shown(field.name), _value(evidence, part, field, index)) for field in record.fields[:VALUES]
-            ),
-            picture=imagery.explained(part.tensors["image"][index], explanations, place) if record.image else None,
+            values=_values(evidence, part, index),
+            picture=imagery.explained(part.tensors["image"][index], explanations, place)
+            if isinstance(record, ImageSchema)
+            else None,
         )
         for place, index in enumerate(chosen.tolist())
     )
+
+
+def _values(evidence: Evidence, part: Part, index: int) -> tuple[tuple[str, str], ...]:
+    """The first fields and what they hold; of an image, which is shown, nothing."""
+    shown = [field for field in evidence.manifest.record.fields if not isinstance(field, ImageField)][:VALUES]
+    return tuple((wording.shown(field.name), _value(evidence, part, field, index)) for field in shown)
 
 
 def _terms(evidence: Evidence, part: Part, index: int, explanations: Explanations, place: int) -> tuple[Term, ...]:

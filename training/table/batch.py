@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import TableSchema
 from training.network.densities import join
 
 FURTHEST = 1e12
@@ -86,7 +86,7 @@ class Preprocess(nn.Module):
     slot_code: Tensor
     gaps: Tensor
 
-    def __init__(self, schema: RecordSchema) -> None:
+    def __init__(self, schema: TableSchema) -> None:
         super().__init__()
         self.numeric, self.boolean = len(schema.numeric), len(schema.boolean)
         self.categorical = len(schema.categorical)

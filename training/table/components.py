@@ -11,9 +11,9 @@ from training.detectors.robust_scale import RobustScale, asinh
 from training.detectors.typicality import Typicality
 from training.network.inference import Inference, infer, records_a_pass
 from training.network.posterior import Posterior
-from training.network.vae import VAE
 from training.table.batch import Standardised
 from training.table.likelihood import Parameters
+from training.table.vae import TableVAE
 
 CORESET_SIZE = 1000
 """Points that a bundle keeps of the training records in each space."""
@@ -38,7 +38,7 @@ class Components(nn.Module):
     names = ("neighbours", "typicality", "combined")
     signs: Tensor
 
-    def __init__(self, vae: VAE, train: Standardised, held_out: Standardised, noise: Tensor, seed: int) -> None:
+    def __init__(self, vae: TableVAE, train: Standardised, held_out: Standardised, noise: Tensor, seed: int) -> None:
         super().__init__()
         # Of the statistics the log-likelihood alone has a share in `combined`, and there less is stranger.
         self.register_buffer("signs", torch.tensor([-1.0, *[0.0] * (_STATISTICS - 1), *[1.0] * _SPACES]))
@@ -52,7 +52,9 @@ class Components(nn.Module):
             self.scale = RobustScale(torch.cat(usual), torch.tensor(_LEAST_SCALES))
             self.typicality = Typicality(self.scale(torch.cat(usual))[:, :_STATISTICS])
 
-    def forward(self, vae: VAE, batch: Standardised, inference: Inference) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, vae: TableVAE, batch: Standardised, inference: Inference[Parameters]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """`neighbours`, `typicality` and `combined` of B records, higher = stranger.
 
         Args:
@@ -67,12 +69,12 @@ class Components(nn.Module):
         statistics, distances = scaled.split([_STATISTICS, _SPACES], dim=-1)
         return distances.mean(dim=-1), self.typicality(statistics), (scaled * self.signs).sum(dim=-1) / (1 + _SPACES)
 
-    def _distances(self, vae: VAE, batch: Standardised, inference: Inference) -> list[Tensor]:
+    def _distances(self, vae: TableVAE, batch: Standardised, inference: Inference[Parameters]) -> list[Tensor]:
         """The squared distance in each space, (B, 1) each."""
         absolute, relative = _positions(vae, batch, inference.posterior, inference.reconstruction)
         return [self.absolute(absolute), self.relative(relative)]
 
-    def _usual_in_training(self, vae: VAE, train: Standardised, noise: Tensor, seed: int) -> list[Tensor]:
+    def _usual_in_training(self, vae: TableVAE, train: Standardised, noise: Tensor, seed: int) -> list[Tensor]:
         """The same statistics of training records; of a point of the coreset, the nearest of the others counts."""
         sample = torch.randperm(train.rows, generator=torch.Generator().manual_seed(seed))[:CORESET_SIZE]
         inferred = _inferred(vae, train.take(sample), noise)
@@ -83,12 +85,14 @@ class Components(nn.Module):
         return [_statistics(vae, *each, [part[i] for part in among]) for i, each in enumerate(inferred)]
 
 
-def _inferred(vae: VAE, records: Standardised, noise: Tensor) -> Iterator[tuple[Standardised, Inference]]:
+def _inferred(
+    vae: TableVAE, records: Standardised, noise: Tensor
+) -> Iterator[tuple[Standardised, Inference[Parameters]]]:
     for piece in records.pieces(records_a_pass(vae, len(noise))):
         yield piece, infer(vae, piece, noise)
 
 
-def _located(vae: VAE, records: Standardised, space: int) -> Tensor:
+def _located(vae: TableVAE, records: Standardised, space: int) -> Tensor:
     """(n, D) positions of many records in the first or the second space."""
     located = torch.empty(0)
     done = 0
@@ -103,7 +107,7 @@ def _located(vae: VAE, records: Standardised, space: int) -> Tensor:
 
 
 def _positions(
-    vae: VAE, batch: Standardised, posterior: Posterior, reconstruction: Parameters
+    vae: TableVAE, batch: Standardised, posterior: Posterior, reconstruction: Parameters
 ) -> tuple[Tensor, Tensor]:
     """Where records lie, in two spaces, because what is far in one is often near in the other.
 
@@ -126,7 +130,9 @@ def _positions(
     )
 
 
-def _statistics(vae: VAE, batch: Standardised, inference: Inference, squared_distances: list[Tensor]) -> Tensor:
+def _statistics(
+    vae: TableVAE, batch: Standardised, inference: Inference[Parameters], squared_distances: list[Tensor]
+) -> Tensor:
     """What a record leaves behind on its way through the network.
 
     Returns:

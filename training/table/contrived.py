@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bundle.record.fields import MISSING, RecordSchema
+from bundle.record.fields import MISSING
+from bundle.record.schema import TableSchema
 from training.data import schema
 from training.data.read import Data, Rows
 from training.network.batch import Record
@@ -41,7 +42,7 @@ def extremes(preprocess: Preprocess, record: Record) -> Record:
     }
 
 
-def raw(record: RecordSchema, data: Data, row: int) -> dict[str, Any]:
+def raw(record: TableSchema, data: Data, row: int) -> dict[str, Any]:
     """A row as a client would send it.
 
     Numbers, booleans and text, timestamps in ISO 8601, null where missing.
@@ -56,7 +57,7 @@ def raw(record: RecordSchema, data: Data, row: int) -> dict[str, Any]:
     return dict(values)
 
 
-def contrived(record: RecordSchema) -> list[dict[str, Any] | list[Any]]:
+def contrived(record: TableSchema) -> list[dict[str, Any] | list[Any]]:
     """Far out and unknown in every field, as an array; and one field present, as an object."""
     strange: list[Any] = []
     for field in record.fields:
@@ -70,7 +71,7 @@ def contrived(record: RecordSchema) -> list[dict[str, Any] | list[Any]]:
     return [strange, {record.fields[0].name: strange[0]}]
 
 
-def places(record: RecordSchema, data: Data, rows: Rows) -> Tensor:
+def places(record: TableSchema, data: Data, rows: Rows) -> Tensor:
     """(n, D): numbers in standardised units, the rest as the network sees it."""
     preprocess = Preprocess(record)
     tensors = schema.tensors(record, data, rows)

@@ -1,18 +1,19 @@
 """Why a record is strange, and what would have been normal: the module that becomes `explainer.onnx`."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bundle.contents.explanation import ROUNDS, is_wide
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import TableSchema
 from training.network.densities import categorical, join
 from training.network.posterior import Posterior
-from training.network.vae import VAE
+from training.network.scores import ExplainerModule
 from training.table.batch import BOUND
 from training.table.likelihood import Parameters
+from training.table.vae import TableVAE
 
 
-class TableExplainer(nn.Module):
+class TableExplainer(ExplainerModule):
     """The surprisal of each field, by itself and given the others, and the value that the others lead to expect.
 
     Args:
@@ -20,12 +21,12 @@ class TableExplainer(nn.Module):
         schema: Its fields.
     """
 
+    vae: TableVAE
     hidden: Tensor
     slots: Tensor
 
-    def __init__(self, vae: VAE, schema: RecordSchema) -> None:
-        super().__init__()
-        self.vae = vae
+    def __init__(self, vae: TableVAE, schema: TableSchema) -> None:
+        super().__init__(vae)
         likelihood = vae.likelihood
         self.numeric, self.boolean = likelihood.numeric.fields, likelihood.booleans
         self.fields = len(likelihood.names)
@@ -110,11 +111,11 @@ class TableExplainer(nn.Module):
         return expected
 
 
-def expected_inputs(vae: VAE, parameters: Parameters) -> Tensor:
+def expected_inputs(vae: TableVAE, parameters: Parameters) -> Tensor:
     """What the encoder would see of the values that the decoder expects, with none missing.
 
     Args:
-        vae: The model, of tables.
+        vae: The model.
         parameters: Of p(x|z), any leading shape.
 
     Returns:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bundle.record.fields import MISSING, UNKNOWN, NumericField, RecordSchema
+from bundle.record.fields import MISSING, UNKNOWN, NumericField
+from bundle.record.schema import TableSchema
 from training.network.densities import bernoulli, categorical, gaussian, join, split, student_t, student_t_normaliser
 from training.table.batch import Standardised
 
@@ -120,7 +121,7 @@ class JointLikelihood(nn.Module):
     slot_code: Tensor
     known: Tensor
 
-    def __init__(self, schema: RecordSchema) -> None:
+    def __init__(self, schema: TableSchema) -> None:
         super().__init__()
         self.numeric = NumericHead(schema.numeric)
         self.booleans = len(schema.boolean)

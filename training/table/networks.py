@@ -5,16 +5,19 @@ import math
 import torch
 from torch import nn
 
-from bundle.record.fields import RecordSchema
+from bundle.record.schema import TableSchema
 from training.config import NetworkConfig
 from training.errors import ConfigInvalid
 from training.network.networks import dense
-from training.network.vae import Parts
-from training.table.batch import Preprocess
-from training.table.likelihood import JointLikelihood
+from training.network.parts import Parts
+from training.table.batch import Preprocess, Standardised
+from training.table.likelihood import JointLikelihood, Parameters
+
+USUAL = "dense"
+"""The one kind of network that a table's records take."""
 
 
-def build(schema: RecordSchema, config: NetworkConfig, codes: int) -> Parts:
+def build(schema: TableSchema, config: NetworkConfig, codes: int) -> Parts[Standardised, Parameters]:
     """What a VAE of tables is made of.
 
     Args:
@@ -25,7 +28,7 @@ def build(schema: RecordSchema, config: NetworkConfig, codes: int) -> Parts:
     Raises:
         ConfigInvalid: A kind of network that is for images.
     """
-    if config.kind not in (None, "dense"):
+    if config.kind not in (None, USUAL):
         raise ConfigInvalid(f"network.kind = {config.kind!r} is for images; the records of a table take a dense one")
     preprocess, likelihood = Preprocess(schema), JointLikelihood(schema)
     latent_size = config.latent_size or math.ceil(1.5 * math.sqrt(preprocess.width))
