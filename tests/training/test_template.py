@@ -12,9 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from training.export import architecture, template
+from bundle.record.fields import ImageField
+from bundle.record.schema import ImageSchema, RecordSchema
+from tests.training.test_parity import MIXED, ONE_KIND
+from training import modality
+from training.config import NetworkConfig
+from training.export import architecture, graphs, template
 from training.export.architecture import Undescribed
 from training.network.networks import dense
+from training.network.scores import Decoder, Encoder, ScoringNetwork
+
+SCANS = ImageSchema(fields=(ImageField(name="image", height=8, width=8, channels=1),))
 
 OUTPUTS = ("output",)
 FREE = {"input": {0: torch.export.Dim("records")}}
@@ -136,3 +144,18 @@ def test_two_processes_export_the_same(tmp_path: Path, folder: Path, monkeypatch
     assert said[0].stdout == said[1].stdout != ""
     digest = architecture.digest(dense(3, [5, 4], 2, "silu"), given(), OUTPUTS, FREE)
     assert f"{digest}.onnx" in said[0].stdout
+
+
+@pytest.mark.parametrize("schema", [MIXED, *ONE_KIND.values(), SCANS], ids=["mixed", *ONE_KIND, "images"])
+def test_all_of_a_models_graphs_can_be_kept(schema: RecordSchema) -> None:
+    """And their architecture does not depend on the seed."""
+    digests = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        kind = modality.of(schema)
+        vae = kind.vae(NetworkConfig(latent_size=3))
+        records, free = graphs.arguments(schema, vae.latent_size)
+        modules = (ScoringNetwork(vae, None), Encoder(vae), Decoder(vae), kind.explainer(vae))
+        digests.append([architecture.digest(module, records, OUTPUTS, free) for module in modules])
+    assert digests[0] == digests[1]
+    assert len(set(digests[0])) == len(digests[0])
