@@ -188,14 +188,14 @@ def test_serving_side_loads_no_torch(statement: str) -> None:
 
 
 def test_no_source_file_is_too_long() -> None:
-    for package in (*OURS, "tests", "benchmarks"):
+    for package in (*OURS, "benchmarks", "deploy", "tests"):
         for path in (ROOT / package).rglob("*.py"):
-            assert len(path.read_text().splitlines()) <= 400, path
+            assert len(path.read_text().splitlines()) < (400 if package == "tests" else 350), path
 
 
 def test_no_function_is_too_long() -> None:
-    for package in OURS:
+    for package in (*OURS, "benchmarks", "deploy"):
         for path, tree in parsed(package):
             for node in ast.walk(tree):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                    assert (node.end_lineno or 0) - node.lineno < 72, f"{path}: {node.name}"
+                    assert (node.end_lineno or 0) - node.lineno + 1 < 60, f"{path}: {node.name}"

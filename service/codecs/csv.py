@@ -17,7 +17,7 @@ from bundle.record import images
 from bundle.record.fields import BooleanField, NumericField
 from bundle.record.records import MISSING_TEXTS
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
-from service.codecs import arrow, scan
+from service.codecs import arrow, columns, scan
 from service.engine.question import Question
 from service.engine.request import Admission, ScoreRequest, admitted
 from service.engine.verdicts import Verdicts
@@ -81,7 +81,7 @@ def decode(
             wrong = _wrong_numbers(_table(body, names, ()), numbers)
             if not wrong:
                 raise
-            raise RequestInvalid([arrow.row_fault(each.row, each.field, each.detail) for each in wrong]) from None
+            raise RequestInvalid([columns.row_fault(each.row, each.field, each.detail) for each in wrong]) from None
     except Ragged as error:
         raise BodyMalformed(f"not CSV: {error}") from None
     except pa.ArrowException as error:
@@ -90,9 +90,11 @@ def decode(
         raise TooManyRecords(f"{table.num_rows} records; a request holds at most {max_records}, so send several")
     admission(table.num_rows, question)
     try:
-        return ScoreRequest(arrow.tensors(schema, cells(schema, table)), question)
+        return ScoreRequest(columns.tensors(schema, cells(schema, table)), question)
     except InvalidRecords as error:
-        raise RequestInvalid([arrow.row_fault(each.row, each.field, each.detail) for each in error.problems]) from None
+        raise RequestInvalid(
+            [columns.row_fault(each.row, each.field, each.detail) for each in error.problems]
+        ) from None
 
 
 def bound(body: bytes, manifest: Manifest, max_records: int) -> int:
@@ -234,7 +236,7 @@ def _check_header(schema: RecordSchema, names: Sequence[str]) -> None:
         # Likely the first record of many: what it holds is not sent back.
         what = f"the first row is to name the fields; none of its {len(names)} cells is one: send a header row"
         raise RequestInvalid([Fault("", what)])
-    arrow.check_columns(schema, names)
+    columns.check_columns(schema, names)
 
 
 def _check_cells(cells: _Cells, columns: int, max_records: int) -> None:

@@ -11,7 +11,7 @@ from bundle.errors import BundleError, InvalidRecords
 from bundle.record.fields import Tensors
 from bundle.record.records import encode_columns
 from bundle.record.schema import RecordSchema
-from service.codecs import arrow
+from service.codecs import columns
 from service.errors import RequestInvalid
 
 ROWS = 8192
@@ -91,8 +91,8 @@ def encode_table(path: Path, schema: RecordSchema, table: pa.Table, first: int) 
         FileInvalid: A value that does not fit its field, named by row and column.
     """
     try:
-        columns = arrow.values_of(schema, table) if table.num_rows else {}
-        return encode_columns(schema, columns, table.num_rows)
+        given = columns.values_of(schema, table) if table.num_rows else {}
+        return encode_columns(schema, given, table.num_rows)
     except RequestInvalid as error:  # a column of images of another size
         fault = error.faults[0]
         raise FileInvalid(f"{path}: column {fault.pointer.removeprefix('/')!r}: {fault.detail}") from error

@@ -14,7 +14,7 @@ from bundle.contents.explanation import Explanations
 from bundle.folder import contents, store
 from bundle.record.fields import Tensors
 from bundle.record.schema import ImageSchema
-from service.codecs import arrow, explained
+from service.codecs import columns, explained
 from service.engine.graph import Graph
 from service.engine.question import Question
 from service.engine.verdicts import Verdicts, answered, judge
@@ -179,11 +179,11 @@ def of_table(scoring: Scoring, question: Question, table: pa.Table) -> pa.Table:
     given = [name for name in table.column_names if schema.takes(name)]
     if not given:
         raise RequestInvalid([Fault("", f"none of the model's fields is a column: {', '.join(schema.names)}")])
-    arrow.check_columns(schema, given)
+    columns.check_columns(schema, given)
     table = table.select(given)
     if absent := schema.absent(given):
         warnings.warn(f"no column {', '.join(absent)}; missing in every row", stacklevel=3)
-    tensors = arrow.tensors(schema, table)
+    tensors = columns.tensors(schema, table)
     parts = []
     for start in range(0, table.num_rows, rows):
         verdicts = scoring.verdicts({name: values[start : start + rows] for name, values in tensors.items()}, question)
