@@ -80,7 +80,7 @@ def _measured(manifest: Manifest, job: Job) -> Outcome:
 def _decode(manifest: Manifest, route: str, body: bytes, header: bytes | None, most: int) -> str:
     try:
         if route == "infer":
-            request.decode(body, header, manifest, most)
+            request.decode(body, header, manifest, most, Question.usual(manifest))
         else:
             CODECS[route].decode(body, manifest, most, Question.usual(manifest))
     except ServiceError as error:
