@@ -10,7 +10,6 @@ from bundle.record.fields import NumericField, RecordSchema
 from tests.training.test_parity import MIXED, build, ordinary
 from tests.training.with_extremes import with_extremes
 from training.errors import ParityFailed
-from training.export import explanations
 from training.export.explainer import ExportedExplainer
 from training.network.noise import noise_table
 from training.network.posterior import Posterior, kl_to_prior
@@ -45,7 +44,7 @@ def test_ordinary_records_are_compared_however_few_fit_in_a_run(
     exported: ExportedExplainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record far out may be off by thousands of nats."""
-    monkeypatch.setattr(explanations, "_LARGEST_RUN", 1)
+    monkeypatch.setattr("training.export.explainer._LARGEST_RUN", 1)
 
     def far_off(*given: Any, **options: Any) -> Any:
         return {name: values + np.float32(0.1) for name, values in exported.explain(*given, **options).items()}
