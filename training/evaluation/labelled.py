@@ -19,7 +19,7 @@ from training.evaluation import baselines
 from training.evaluation.measures import Measure, measures
 from training.export import runs
 
-Scores = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+DetectorScores = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
 """By detector, (n,) scores of normal rows and (m,) of anomalies, higher = stranger."""
 
 _SHARE = 0.5  # of the normal rows of another file than the training's, for the baselines
@@ -53,7 +53,7 @@ class Evaluation:
     fitted_on: int
     trained_on: int
     absent: tuple[str, ...]
-    scores: Scores
+    scores: DetectorScores
     baselines: int
     measures: dict[str, dict[str, Measure]]
 
@@ -126,7 +126,7 @@ def _rows(bundle: Bundle, data: Data, path: Path, labels: DataConfig) -> _Labell
     return _Labelled(known, fresh, anomalies, labelled.size - anomalies.size)
 
 
-def _bundle_scores(bundle: Bundle, data: Data, rows: _Labelled) -> Scores:
+def _bundle_scores(bundle: Bundle, data: Data, rows: _Labelled) -> DetectorScores:
     """The bundle's own scores of normal rows and of anomalies."""
     manifest = bundle.manifest
     noise = contents.noise(bundle)[: manifest.samples]
@@ -144,7 +144,7 @@ def _bundle_scores(bundle: Bundle, data: Data, rows: _Labelled) -> Scores:
     }
 
 
-def _baseline_scores(bundle: Bundle, data: Data, rows: _Labelled) -> Scores:
+def _baseline_scores(bundle: Bundle, data: Data, rows: _Labelled) -> DetectorScores:
     """The baselines' scores of the same rows, once they are fitted on others."""
     record = bundle.manifest.record
     usual, strange, known = (
