@@ -20,8 +20,12 @@ import pyarrow.parquet
 import pytest
 
 from bundle.folder import store
+from service.engine.run_guard import Watch
 from service.front.app import Application
+from service.models import opening
+from service.models.served_model import ServedModel, opened
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from training import config, pipeline
 from training.data import image_files, transactions
 from training.data.read import Data, read
@@ -49,6 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory(prefix="surprisal-cache-")
         os.environ["XDG_CACHE_HOME"] = folder.name
         config.add_cleanup(folder.cleanup)
+
+
+def load(root: Path, name: str, version: int, settings: Settings) -> ServedModel:
+    """A version as a service has it: read, opened and warmed up, with a minute for each run."""
+    watch = Watch(60.0, 60.0)
+    bundle = opening.read(root, name, version, settings)
+    return opened(bundle, settings, Metrics(), shadow=False, loading=watch, serving=watch)
 
 
 def as_data(table: pa.Table, name: str = "table.parquet") -> Data:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from bundle.contents.calibration import Calibration
 from bundle.contents.manifest import Manifest
@@ -22,7 +21,7 @@ from service.engine.verdicts import Verdicts, answered, judge
 from service.errors import QueueFull
 from service.models.explainer import Explainer
 from service.models.observer import BatchObserver, ShadowObserver
-from service.models.opening import open_explainer, open_scorer, read
+from service.models.opening import open_explainer, open_scorer
 from service.models.shadow import Shadow
 from service.settings import Settings
 from service.telemetry.drift import FieldCounts
@@ -93,8 +92,8 @@ class ServedModel:
         settings: Settings,
         metrics: Metrics,
         *,
-        shadow: bool = False,
-        explainer: Graph | None = None,
+        shadow: bool,
+        explainer: Graph | None,
     ) -> None:
         self.name = bundle.name
         self.version = bundle.version
@@ -219,36 +218,16 @@ class ServedModel:
         self.scorer.close()
 
 
-def load(
-    root: Path, name: str, version: int, settings: Settings, metrics: Metrics, *, shadow: bool = False
-) -> ServedModel:
-    """Verify a bundle byte by byte, replay its golden records, warm it up.
-
-    Args:
-        root: The models folder.
-        name: The model's name.
-        version: Its version.
-        settings: Of the service.
-        metrics: Where it is counted.
-        shadow: Whether it is to answer nobody.
-
-    Raises:
-        BundleError: The bundle is refused, with the file and the reason.
-        DeviceUnavailable: The device asked for cannot be had.
-    """
-    return opened(read(root, name, version, settings), settings, metrics, shadow=shadow)
-
-
 def opened(
     bundle: Bundle,
     settings: Settings,
     metrics: Metrics,
     *,
-    shadow: bool = False,
-    loading: Watch | None = None,
-    serving: Watch | None = None,
+    shadow: bool,
+    loading: Watch,
+    serving: Watch,
 ) -> ServedModel:
-    """The same with a bundle that was read already.
+    """Open a bundle: its graphs must answer the golden records as at export.
 
     Args:
         bundle: Verified.
@@ -257,11 +236,15 @@ def opened(
         shadow: Whether it is to answer nobody.
         loading: How long the golden records may take.
         serving: How long what is asked of it then may take.
+
+    Raises:
+        BundleError: The bundle is refused, with the file and the reason.
+        DeviceUnavailable: The device asked for cannot be had.
     """
     scorer = open_scorer(bundle, settings, loading)
     # What answers nobody explains nothing to anybody.
     explainer = None if shadow else open_explainer(bundle, settings, loading)
-    if loading is not None and loading.given_up:
+    if loading.given_up:
         raise BundleError("nobody waits for it any more")
     for graph in (scorer, explainer):
         if graph is not None:

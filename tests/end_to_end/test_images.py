@@ -17,10 +17,8 @@ from bundle.contents.manifest import Manifest
 from bundle.errors import BundleRefused, GoldenMismatch
 from bundle.folder import store
 from bundle.record.images import in_base64
-from service.models.served_model import load
 from service.settings import Settings
-from service.telemetry.metrics import Metrics
-from tests.conftest import AUTOENCODER, IMAGES, NAME, in_process, running, simulate_images, until
+from tests.conftest import AUTOENCODER, IMAGES, NAME, in_process, load, running, simulate_images, until
 from tests.service.hostile_bundles import seal
 from tests.service.image_bodies import in_json
 from tests.service.test_formats import ARROW, CSV, JSON
@@ -132,7 +130,7 @@ async def test_golden_images_that_are_tampered_with_are_refused(
         shutil.copytree(root / IMAGES / "1", root / IMAGES / "2")
         change(root / IMAGES / "2", edit)
         with pytest.raises(GoldenMismatch):
-            load(root, IMAGES, 2, Settings(), Metrics())
+            load(root, IMAGES, 2, Settings())
         await app.models.refresh()
         assert "golden.json" in (await client.get("/models")).json()["refused"][IMAGES]
         answer = await client.post("/score", content=in_json(LEVELS.tolist()))
@@ -147,7 +145,7 @@ def test_a_graph_of_images_of_another_size_is_refused(image_models: Path, tmp_pa
     manifest["record"]["fields"][0]["height"] = 9
     (folder / "manifest.json").write_bytes(Manifest.model_validate(manifest).to_bytes())
     with pytest.raises(BundleRefused, match=r"golden\.json"):
-        load(root, IMAGES, 1, Settings(), Metrics())
+        load(root, IMAGES, 1, Settings())
 
 
 async def test_an_autoencoder_is_served_with_the_one_score_that_it_has(trained_autoencoder: Trained) -> None:

@@ -21,10 +21,8 @@ from bundle.folder import store
 from bundle.record.fields import Tensors
 from service.engine.graph import Graph
 from service.models import explainer as explainers
-from service.models.served_model import load
 from service.settings import Settings
-from service.telemetry.metrics import Metrics
-from tests.conftest import NAME, in_process
+from tests.conftest import NAME, in_process, load
 from tests.service.hostile_bundles import seal
 from tests.service.test_formats import ARROW, CSV, FORMATS, JSON, NDJSON, results, written
 from tests.service.test_score import PAYMENT
@@ -253,8 +251,8 @@ async def test_a_bundle_whose_explainer_explains_otherwise_is_refused(models: Pa
     (folder / "golden.json").write_text(json.dumps(golden))
     seal(folder)
     with pytest.raises(GoldenMismatch, match="conditional_surprisal is off by 1"):
-        load(tmp_path / "models", NAME, 1, Settings(), Metrics())
+        load(tmp_path / "models", NAME, 1, Settings())
     (folder / "explainer.onnx").write_bytes(b"\x08\x0a")
     seal(folder)
     with pytest.raises(BundleRefused, match="explainer"):
-        load(tmp_path / "models", NAME, 1, Settings(), Metrics())
+        load(tmp_path / "models", NAME, 1, Settings())

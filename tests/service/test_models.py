@@ -24,10 +24,8 @@ from bundle.errors import (
 from bundle.folder import onnx_file, plain_file
 from bundle.folder.store import write
 from service.models.registry import Models
-from service.models.served_model import load
 from service.settings import Settings
-from service.telemetry.metrics import Metrics
-from tests.conftest import NAME, in_process
+from tests.conftest import NAME, in_process, load
 from tests.service.hostile_bundles import seal
 
 FILES = (
@@ -154,7 +152,7 @@ def test_a_broken_bundle_is_refused_with_the_file_and_the_reason(
 ) -> None:
     breaks(root / NAME / "1")
     with pytest.raises(kind) as refusal:
-        load(root, NAME, 1, Settings(models=root), Metrics())
+        load(root, NAME, 1, Settings(models=root))
     assert refusal.value.file == file
     assert len(refusal.value.reason) > 10
 
@@ -175,7 +173,7 @@ def test_what_is_run_are_the_bytes_that_were_walked(root: Path, monkeypatch: pyt
 
     monkeypatch.setattr(onnx_file, "refuse_external_data", walk)
     monkeypatch.setattr(onnxruntime, "InferenceSession", start)
-    load(root, NAME, 1, Settings(models=root, device="cpu"), Metrics())
+    load(root, NAME, 1, Settings(models=root, device="cpu"))
     assert len(run) == 2, "scorer and explainer"
     assert {id(content) for content in run} <= {id(content) for content in walked}
 
@@ -183,7 +181,7 @@ def test_what_is_run_are_the_bytes_that_were_walked(root: Path, monkeypatch: pyt
 def test_a_flipped_byte_in_a_listed_file_is_a_digest_mismatch(root: Path) -> None:
     flip(root / NAME / "1", "noise.npy")
     with pytest.raises(DigestMismatch):
-        load(root, NAME, 1, Settings(models=root), Metrics())
+        load(root, NAME, 1, Settings(models=root))
 
 
 async def test_a_broken_new_version_leaves_the_old_one_serving(root: Path) -> None:
@@ -322,7 +320,7 @@ async def test_among_several_models_the_default_is_set_or_the_names_are_listed(r
 
 
 def test_a_copy_under_another_name_is_the_same_bundle(root: Path, tmp_path: Path) -> None:
-    loaded = load(root, NAME, 1, Settings(models=root), Metrics())
+    loaded = load(root, NAME, 1, Settings(models=root))
     bundle_files = {file: (root / NAME / "1" / file).read_bytes() for file in loaded.manifest.files}
     version = write(tmp_path / "copy", "renamed", loaded.manifest, bundle_files)
-    assert load(tmp_path / "copy", "renamed", version, Settings(), Metrics()).manifest == loaded.manifest
+    assert load(tmp_path / "copy", "renamed", version, Settings()).manifest == loaded.manifest

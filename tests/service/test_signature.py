@@ -26,12 +26,10 @@ from bundle.errors import DigestMismatch, SignatureRefused
 from bundle.folder import store
 from bundle.folder.store import Bundle
 from service.models import signature
-from service.models.served_model import load
 from service.models.signature import KeyUnusable
 from service.settings import Settings
-from service.telemetry.metrics import Metrics
 from tests.bundle.conftest import manifest, reference, schema  # noqa: F401 - fixtures
-from tests.conftest import NAME, in_process
+from tests.conftest import NAME, in_process, load
 
 SPKI, PEM, PKCS8 = PublicFormat.SubjectPublicKeyInfo, Encoding.PEM, PrivateFormat.PKCS8
 ALICE, MALLORY = (Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32) for seed in (1, 2))
@@ -206,10 +204,10 @@ def test_with_trusted_keys_no_graph_is_opened_that_nobody_signed(
             if signer is not None:
                 signature.sign(root, store.load(root, NAME, 1), signer)
             with pytest.raises(SignatureRefused):
-                load(root, NAME, 1, settings, Metrics())
+                load(root, NAME, 1, settings)
     signature.sign(root, store.load(root, NAME, 1), ALICE)
-    load(root, NAME, 1, settings, Metrics())
-    load(root, NAME, 1, Settings(models=root, device="cpu"), Metrics())
+    load(root, NAME, 1, settings)
+    load(root, NAME, 1, Settings(models=root, device="cpu"))
 
 
 async def test_a_service_with_trusted_keys_says_what_it_refuses_and_serves_what_is_signed_later(
