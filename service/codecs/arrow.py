@@ -47,7 +47,7 @@ _NO_STREAM = "not an Arrow IPC stream (the streaming format, not a file), or dam
 _VIEW_BYTES = 16
 _DIGITS = {32: 9, 64: 18, 128: 38, 256: 76}  # most digits of a decimal, by its bits
 
-# Bytes that pyarrow, numpy and CPython take for each, measured by tests/service/test_bounds.py.
+# Bytes that pyarrow, numpy and CPython take for each, measured by tests/service/codecs/test_bounds.py.
 _MESSAGE, _COLUMN, _FIELD = 4096, 1536, 2048
 _ROW = 160  # with the text of a decimal, one column after another
 _PLAIN, _VALUE = 40, 112  # columns put together and converted; with objects, and codes of them

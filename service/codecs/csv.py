@@ -34,7 +34,7 @@ _FLAGS = {
 _FLAG_TEXTS, _FLAG_VALUES = pa.array(_FLAGS), pa.array(_FLAGS.values())
 _SLACK = 4  # commas and ends of lines that texts may hold, for each that the cells need
 _SMALL = 2**12
-# Bytes that pyarrow, numpy and CPython take for each, measured by tests/service/test_bounds.py.
+# Bytes that pyarrow, numpy and CPython take for each, measured by tests/service/codecs/test_bounds.py.
 _CELL, _TEXT, _VALUE = 24, 104, 24
 _COPIES = 4  # parsed, converted, with what is missing as null; and once more where a number is none
 _WORST, _BASE = 128, 2**20

@@ -11,7 +11,7 @@ from service.errors import TooManyRecords
 SMALL = 2**12
 """Bodies of so many bytes are parsed uncounted: whatever they hold, it is little."""
 
-# Bytes that orjson and CPython take for each, measured by tests/service/test_bounds.py.
+# Bytes that orjson and CPython take for each, measured by tests/service/codecs/test_bounds.py.
 _NODE = 24  # of the parser's tree, which is let go before records are encoded: 16, and what it outgrew
 _LIST = 88
 _OBJECT = 200

@@ -22,7 +22,7 @@ _LARGEST_WITH_NAN = 2**20
 """Bytes of a JSON with bare NaN that are read: looking for it takes ten times as long as parsing does."""
 _FRAME = 2**12  # values around those of the records
 
-# Bytes that Python and numpy take for each, measured by tests/service/test_bounds.py.
+# Bytes that Python and numpy take for each, measured by tests/service/codecs/test_bounds.py.
 _VALUE, _NUMBER, _TEXT, _TENSOR = 48, 48, 160, 24
 _PATCHED = 16  # for each byte that is looked through for NaN
 _BASE = 2**17

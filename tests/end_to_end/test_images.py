@@ -19,9 +19,9 @@ from bundle.folder import store
 from bundle.record.images import in_base64
 from service.settings import Settings
 from tests.conftest import AUTOENCODER, IMAGES, NAME, in_process, load, running, simulate_images, until
-from tests.service.hostile_bundles import seal
-from tests.service.image_bodies import in_json
-from tests.service.test_formats import ARROW, CSV, JSON
+from tests.service.models.hostile_bundles import seal
+from tests.service.score.image_bodies import in_json
+from tests.service.score.test_formats import ARROW, CSV, JSON
 from training.export import runs
 from training.pipeline import Trained
 

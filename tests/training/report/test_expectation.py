@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.test_parity import MIXED, build, ordinary
+from tests.training.export.test_parity import MIXED, build, ordinary
 from training.network.noise import noise_table
 from training.network.vae import VAE
 from training.report.expectation import Expectation
