@@ -30,10 +30,15 @@ FLOORS: dict[str, tuple[tuple[Room, ...], ...]] = {
             Room("fitting", "rows become a trained model"),
             Room("export", "a trained model becomes graphs that are proved equal to it"),
         ),
-        (Room("modality", "the one place that tells tables from images"),),
         (
-            Room("table", "all that is of tables alone"),
-            Room("image", "all that is of images alone, file for file the same names"),
+            Room(
+                "modality",
+                "what training needs of a table and of an image; elsewhere only exhaustive `match` arms tell them apart",
+            ),
+        ),
+        (
+            Room("table", "networks, likelihoods and scores of tables alone"),
+            Room("image", "networks, likelihoods and scores of images alone"),
         ),
         (
             Room("data", "a file becomes a table and its split; no torch"),

@@ -64,7 +64,7 @@ class Explainer:
 
         Raises:
             RequestInvalid: More records than are explained at a time.
-            BatcherError: They would be late; see `service.engine.batcher`.
+            ServiceError: They would be late; see `service.engine.batcher.Batcher.submit`.
         """
         if records > (limit := self.limit(samples)):
             detail = f"at most {limit} records of this model are explained in a request with {samples} draws"
@@ -80,7 +80,7 @@ class Explainer:
             deadline: On `time.monotonic`, in seconds.
 
         Raises:
-            BatcherError: See `service.engine.batcher`.
+            ServiceError: See `service.engine.batcher.Batcher.submit`.
         """
         outcome = await self._batcher.submit(tensors, samples, deadline, client.CURRENT.get())
         return Explanations(self._manifest, tensors, outcome.result)

@@ -172,7 +172,7 @@ class ServedModel:
             deadline: On `time.monotonic`, in seconds.
 
         Raises:
-            BatcherError: See `service.engine.batcher`.
+            ServiceError: See `service.engine.batcher.Batcher.submit`.
         """
         if question.explain and self.explainer is not None:
             self.explainer.refuse(len(next(iter(tensors.values()))), question.samples, deadline, client.CURRENT.get())

@@ -19,8 +19,6 @@ _FED = 2**12
 """Bytes fed to zlib at a time: it copies the rest of them at the end of each of a gzip body's members."""
 _INLINE = 2**19
 """Bytes that are inflated on the event loop before a thread goes on: about a millisecond."""
-
-
 SMALL_BYTES = 2**12
 """A body of at most so many bytes is never waited for in pieces, and what it becomes is reserved with it."""
 SMALL_BASE_BYTES, TIMES_SMALL = 2**16 + 2**13, 128

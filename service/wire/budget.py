@@ -15,8 +15,6 @@ WAIT_SECONDS = 1.0
 """How long a request that holds nothing waits for memory; then it is refused."""
 TIMES_FREE = 8
 """A client may hold so many times what is left free: eight ninths alone, and who comes next finds the rest."""
-
-
 WORTH_GIVING_BACK = 2**17
 """Fewer bytes than this are given back only at the end of their request."""
 

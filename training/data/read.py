@@ -1,4 +1,4 @@
-"""Data files: CSV, Parquet, NDJSON, npz and folders of images, read into one Arrow table, and their split."""
+"""Data files: CSV, Parquet, NDJSON, npz and folders of images, read into one Arrow table."""
 
 import hashlib
 from collections.abc import Collection

@@ -17,11 +17,9 @@ from training.network.scores import ScoringNetwork
 from training.network.vae import VAE
 
 PARITY_BATCHES = (1, 2, 1000)
-
-
+"""Records that are compared in one run."""
 PARITY_SAMPLES = (1, 4, 16, 256)
-
-
+"""Draws that they are compared with."""
 _LARGEST_RUN = 2**26
 """Numbers that the widest layer of one run may hold; larger batches are cut."""
 
