@@ -33,7 +33,7 @@ FLOORS: dict[str, tuple[tuple[Room, ...], ...]] = {
         (
             Room(
                 "modality",
-                "what training needs of a table and of an image; elsewhere only exhaustive `match` arms tell them apart",
+                "what training needs of a table and of an image; elsewhere only `match` arms tell them apart",
             ),
         ),
         (

@@ -16,7 +16,6 @@ from training.network.batch import Record
 
 Outputs = dict[str, npt.NDArray[np.float32]]
 
-
 _DECODED_ROWS, _DECODED_LEVELS = 1024, 128
 """Records times draws in one run when speed matters, and levels of an image that count as one of them: larger runs
 leave the cache and are slower, and of large images they fill the memory."""
