@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.serving import limits, model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
 SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if "argparse" in path.read_text())

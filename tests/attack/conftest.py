@@ -19,6 +19,13 @@ DOCUMENTED = {200, 431, *STATUS.values()} - {500}
 """What may be answered; 500 is documented as a fault of the service."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies here, which pytest asks for among all that it collects."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker("attack")
+
+
 class Attacked:
     """A server with one worker, replaced by a fresh one once it has been found wanting."""
 

@@ -21,6 +21,8 @@ from training.evaluation import labelled
 from training.export import runs
 from training.report import evidence, page
 
+pytestmark = pytest.mark.slow
+
 TINY = {"network": {"hidden": (8,)}, "fit": {"epochs": 3}}
 
 

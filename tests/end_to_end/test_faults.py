@@ -23,6 +23,8 @@ from service.settings import Settings
 from tests.conftest import NAME, in_process, running, until
 from training.data import transactions
 
+pytestmark = pytest.mark.slow
+
 TRAIN = [sys.executable, "-m", "surprisal", "train"]
 OPTIONS = ["--label", "fraud", "--normal", "no", "--name", "pay"]
 CONFIG = "[network]\nhidden = [32]\n[fit]\nepochs = 3\n"

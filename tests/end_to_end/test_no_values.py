@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from service.front.app import Application
 from service.settings import Settings
 from service.telemetry.logs import JsonFormatter
 from tests.conftest import NAME
+
+pytestmark = pytest.mark.slow
 
 REQUESTS = 20_000
 TEXT, NUMBER = "S3CRET-value", 918273.645

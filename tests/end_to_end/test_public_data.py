@@ -14,7 +14,10 @@ from training import config, pipeline
 from training.data.read import read
 
 PUBLIC = Path(__file__).parents[3] / "shared" / "data"
-pytestmark = pytest.mark.skipif(not PUBLIC.is_dir(), reason=f"the public data sets are not at {PUBLIC}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PUBLIC.is_dir(), reason=f"the public data sets are not at {PUBLIC}"),
+]
 
 Records = list[dict[str, Any]]
 

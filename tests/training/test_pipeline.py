@@ -16,6 +16,8 @@ from training.errors import ConfigInvalid
 from training.fitting import words
 from training.fitting.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 TINY = {"network": {"hidden": (8,), "latent_size": 2}, "fit": {"epochs": 2}}
 SETTINGS = config.build(
     TINY

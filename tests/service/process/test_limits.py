@@ -14,6 +14,8 @@ import pytest
 
 from tests.conftest import NAME, running, until
 
+pytestmark = pytest.mark.slow
+
 BODY = json.dumps({"records": [{"amount": 12.5}]}).encode()
 QUICK = {"SURPRISAL_HEAD_SECONDS": "1", "SURPRISAL_IDLE_SECONDS": "2", "SURPRISAL_DRAIN_SECONDS": "0"}
 IDLE = 5000

@@ -22,6 +22,8 @@ from service.telemetry.worker_table import WorkerTable, new_file
 from tests.conftest import running, until
 from tests.service.process.test_supervisor import total, workers_of
 
+pytestmark = pytest.mark.slow
+
 FILES = 96
 
 

@@ -13,6 +13,8 @@ from tests.surprisal.cli.test_commands import surprisal
 from training.data import transactions
 from training.evaluation.measures import Measure, measures
 
+pytestmark = pytest.mark.slow
+
 LABEL = ("--label", transactions.LABEL, "--normal", transactions.NORMAL)
 BASELINES = ["norm of the row", "PCA", "kNN, k = 5", "IsolationForest"]
 

@@ -17,6 +17,8 @@ from training.network.posterior import Posterior, kl_to_prior
 from training.network.vae import VAE
 from training.table.explainer import TableExplainer
 
+pytestmark = pytest.mark.slow
+
 NOISE = noise_table(3, 0)
 
 

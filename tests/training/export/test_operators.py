@@ -13,6 +13,8 @@ from training.export.graphs import export
 from training.network.scores import ScoringNetwork
 from training.table.components import Components
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = TableSchema(
     fields=(
         NumericField(name="amount", missing_rate=0.1, mean=30.0, scale=8.0),

@@ -28,6 +28,8 @@ from training.network.noise import noise_table
 from training.network.scores import LIKELIHOOD_OUTPUTS, ScoringNetwork
 from training.network.vae import VAE
 
+pytestmark = pytest.mark.slow
+
 Record = dict[str, npt.NDArray[Any]]
 Scores = dict[str, npt.NDArray[np.float64]]
 BATCHES, SAMPLES = (1, 2, 1000), (1, 4, 16, 256)

@@ -18,6 +18,8 @@ from training.export import parity
 from training.export.parity import verify_parity
 from training.network.scores import LIKELIHOOD_OUTPUTS, ScoringNetwork
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def mixed() -> Exported:

@@ -25,6 +25,8 @@ from training.image.statistics import code_length
 from training.network.noise import noise_table
 from training.network.scores import ScoringNetwork
 
+pytestmark = pytest.mark.slow
+
 SIZE = 8
 FIELD = ImageField(name="scan", height=SIZE, width=SIZE, channels=1)
 SCHEMA = ImageSchema(fields=(FIELD,))

@@ -14,6 +14,8 @@ from training.pipeline import Trained
 from training.report import album, exploration, page
 from training.report.evidence import Evidence
 
+pytestmark = pytest.mark.browser
+
 # Texts of pictures that reach over the edge of their card.
 CLIPPED = """[...document.querySelectorAll("figure svg text")].filter(text => {
     const [inner, outer] = [text.getBoundingClientRect(), text.closest("figure").getBoundingClientRect()];
