@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from bundle.record.images import in_base64
 from service.codecs import csv, json, ndjson, scan
+from service.engine.question import Question
 from service.errors import ServiceError
 from service.openinference import request as infer
 from tests.conftest import simulate_images
@@ -268,7 +269,7 @@ def test_a_body_that_holds_too_much_is_refused_before_it_is_parsed(
         route, body = CASES[name]()
         decode = partial(infer.decode, body, None) if route == "infer" else partial(CODECS[route].decode, body)
         with pytest.raises(ServiceError) as refused:
-            decode(manifest=trained.manifest, max_records=MOST, **({} if route == "infer" else {"question": None}))
+            decode(manifest=trained.manifest, max_records=MOST, question=Question.usual(trained.manifest))
         assert refused.value.slug == "too-many-records"
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bundle.contents.calibration import Calibration
+from bundle.contents.explanation import usual
 from bundle.contents.manifest import CalibrationSummary, Manifest, TrainingFacts
 from bundle.contents.reference import references
 from bundle.contents.scores import TABLE_SCORES
@@ -48,8 +49,8 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
 
     samples, decides = given.scoring.samples, given.anomaly_score
     held_out = schema.tensors(record, data, parts.normal if parts.folds else parts.calibration)
-    usual = score(held_out)
-    calibration = Calibration({(each.name, samples): each.sign * usual[each.output] for each in TABLE_SCORES})
+    outputs = score(held_out)
+    calibration = Calibration({(each.name, samples): each.sign * outputs[each.output] for each in TABLE_SCORES})
     limit = calibration.threshold(decides, samples, given.scoring.false_alarm_rate)
     manifest = Manifest(
         created="2026-01-01T00:00:00+00:00",
