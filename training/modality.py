@@ -1,4 +1,4 @@
-"""What a modality needs for training, export and its report: the one place that tells tables from images."""
+"""What a modality needs for training, export and its report; elsewhere only `match` arms tell tables from images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable

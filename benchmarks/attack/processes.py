@@ -22,6 +22,7 @@ PAUSE_SECONDS = 0.002
 LOAD_SECONDS = 2.0
 WATCH_SECONDS = 20.0
 _POLL_SECONDS = 0.05
+_COUNT_SECONDS = 5.0
 _FILES = 64
 """Open files that a worker may have where it is starved of them."""
 
@@ -108,8 +109,8 @@ def _without_files(server: Server) -> Iterator[int | str]:
     clients = [connect(server.port) for _ in range(3 * _FILES)]
     time.sleep(LOAD_SECONDS)
     before = len(server.log().splitlines())
-    time.sleep(5.0)
-    yield f"{(len(server.log().splitlines()) - before) / 5:.1f} log lines a second"
+    time.sleep(_COUNT_SECONDS)
+    yield f"{(len(server.log().splitlines()) - before) / _COUNT_SECONDS:.1f} log lines a second"
     for client in clients:
         client.close()
     yield _until(server.is_ready, "ready")

@@ -8,8 +8,9 @@ IMAGE_THREAD_BYTES = 2**14
 """The same of images: a file takes a tenth of a millisecond, however small."""
 
 THREAD_RECORDS = 1024
-"""Answers of more records are encoded on a thread; of a quarter of them where they are compressed, of any with
-explanations."""
+"""Answers of more records are encoded on a thread."""
+THREAD_RECORDS_COMPRESSED = THREAD_RECORDS // 4
+"""The same of answers that are compressed."""
 
 
 def takes_long(schema: RecordSchema, size: int) -> bool:
@@ -24,3 +25,14 @@ def takes_long(schema: RecordSchema, size: int) -> bool:
             return size > IMAGE_THREAD_BYTES
         case TableSchema():
             return size > THREAD_BYTES
+
+
+def encoding_takes_long(records: int, *, compressed: bool, explained: bool) -> bool:
+    """Whether an answer is encoded on a thread.
+
+    Args:
+        records: How many it is about.
+        compressed: Whether it is compressed.
+        explained: Whether each is explained, which always takes long.
+    """
+    return explained or records > (THREAD_RECORDS_COMPRESSED if compressed else THREAD_RECORDS)

@@ -1,9 +1,12 @@
-"""From a request to its answer, whatever the protocol: each guard stands here, once."""
+"""From a request to its answer, whatever the protocol: each guard stands here once.
+
+NDJSON that is answered line by line has a way of its own, `service.score.stream`.
+"""
 
 import time
 
 from service.codecs import footprint
-from service.codecs.thread_limits import THREAD_RECORDS, takes_long
+from service.codecs.thread_limits import encoding_takes_long, takes_long
 from service.engine.question import Question
 from service.engine.verdicts import Verdicts
 from service.exchange.dialect import Answer, Asked, Dialect, Spent
@@ -101,8 +104,8 @@ async def _written(
     verdicts: Verdicts,
     wanted: Coding | None,
 ) -> Answer:
-    many = THREAD_RECORDS if wanted is None else THREAD_RECORDS // 4
-    if request.records > many or verdicts.explanations is not None:
+    explained = verdicts.explanations is not None
+    if encoding_takes_long(request.records, compressed=wanted is not None, explained=explained):
         return await resources.encoding.run(_write, model, dialect, request, verdicts, wanted)
     return _write(model, dialect, request, verdicts, wanted)
 

@@ -120,8 +120,8 @@ One tensor a field, by its name, of shape [B] or [B, 1]; or the matrices `numeri
 `categorical` [B, C] in place of their fields. Missing: a field left out, null, NaN, or -1 in an integer tensor of
 booleans or codes. An image is UINT8 [B, H, W, C], or BYTES [B]: PNG or JPEG files, in JSON as base64; it is never
 missing. Binary tensors follow the JSON, whose length `Inference-Header-Content-Length` then gives. gzip and
-deflate are read, and written where `Accept-Encoding` asks. The tensors of a request hold the same number of records,
-at most {records}; a body at most {size} bytes."""
+deflate are read, and written above 1 KiB where `Accept-Encoding` asks. The tensors of a request hold the same number of
+records, at most {records}; a body at most {size} bytes."""
 
 
 def paths(models: Models, settings: Settings) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _FORMATS = """\
 they mix freely. In CSV and Arrow a column is a field, or the timestamp that fields derive from; columns may be left
 out, and an unknown one is a 422 that names it. Pointers into JSON are JSON pointers; in the other formats `/N` or
 `/N/FIELD`, N being the line (NDJSON) or the row (CSV without its header, Arrow) counted from 1, or `/COLUMN`.
-`Content-Encoding` may be gzip, deflate or identity; with `Accept-Encoding: gzip` answers above 1 KiB are compressed.
+`Content-Encoding` may be gzip, deflate or identity; answers above 1 KiB are as well where `Accept-Encoding` asks.
 
 **Streams.** NDJSON answered as NDJSON is scored line by line while it is still being sent, in order and in constant
 memory; neither the number of lines nor the body's size is limited. A line that does not fit is answered in its place by

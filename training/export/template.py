@@ -142,12 +142,12 @@ def _write(path: Path, template: bytes) -> None:
             whole = Path(own, path.name)
             whole.write_bytes(hashlib.sha256(template).digest() + template)
             whole.replace(path)
-        oldest_first = sorted(path.parent.glob("*.onnx"), key=lambda each: each.stat().st_mtime)
     except OSError as error:
         log.info("the graph is not kept for the next training: %s", error)
         return
-    for each in oldest_first[:-MOST_KEPT]:
-        with suppress(OSError):
+    with suppress(OSError):  # another training may have removed the same one
+        oldest_first = sorted(path.parent.glob("*.onnx"), key=lambda each: each.stat().st_mtime)
+        for each in oldest_first[:-MOST_KEPT]:
             each.unlink()
 
 

@@ -97,6 +97,22 @@ async def test_no_key_a_wrong_one_and_one_of_the_wrong_role_on_every_route(model
         assert refused.headers["connection"] == "close"
 
 
+async def test_who_is_refused_counts_under_the_route_that_was_asked(models: Path, keys: Path) -> None:
+    async with in_process(Settings(models=models, keys_file=keys)) as (client, app):
+
+        def counted(route: str, status: str) -> float:
+            return app.metrics.total("surprisal_http_requests_total", route=route, status=status)
+
+        assert (await client.post(f"/models/{NAME}/score")).status_code == 401
+        assert (await client.post(f"/v2/models/{NAME}/infer")).status_code == 401
+        assert (await client.get("/score", headers=bearer(SCORE))).status_code == 405
+        assert (await client.post("/v2/nowhere")).status_code == 401
+        assert counted("/models/{name}/score", "401") == 1
+        assert counted("/v2/models/{name}/infer", "401") == 1
+        assert counted("/score", "405") == 1
+        assert counted("unmatched", "401") == 1
+
+
 async def test_without_keys_nobody_is_asked_for_one(client: httpx.AsyncClient) -> None:
     assert (await client.get("/models")).status_code == 200
     assert (await client.get("/models", headers=bearer("anything"))).status_code == 200
