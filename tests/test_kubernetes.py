@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import LAST_SPANS_SECONDS
-from service.wire.memory import budget_bytes
+from service.wire.memory_limit import budget_bytes
 from tests.test_deploy import variable
 
 ROOT = Path(__file__).parents[1]

@@ -27,7 +27,7 @@ from training.data import schema
 from training.data.read import Data, Rows
 from training.data.split import Split, split
 from training.errors import ConfigInvalid
-from training.evaluation.calibration import calibrate, detection, presumed_normal, summary
+from training.evaluation.calibrate import calibrate, detection, presumed_normal, summary
 from training.export import graphs, parity, runs
 from training.export.explainer import ExportedExplainer
 from training.export.golden import choose_and_replay

@@ -13,11 +13,11 @@ from service.exchange.dialect import Answer, Asked, Dialect, Spent
 from service.exchange.exchange import Exchange, Resources
 from service.models.served_model import ServedModel, Timing
 from service.models.shadow import Body
-from service.wire import client, coding
+from service.wire import client, compression
 from service.wire.asgi import respond
-from service.wire.budget import Lease
-from service.wire.coding import Coding
+from service.wire.compression import Coding
 from service.wire.deadline import seconds_allowed
+from service.wire.memory_budget import Lease
 
 
 async def answer(exchange: Exchange, dialect: Dialect[Asked], resources: Resources) -> None:
@@ -35,7 +35,7 @@ async def answer(exchange: Exchange, dialect: Dialect[Asked], resources: Resourc
         body = await resources.bodies.read(headers, exchange.receive, lease, seconds, dialect.becomes)
         # Asked again: by now there may be another version.
         model = models.get(exchange.name, exchange.version)
-        wanted = coding.asked(headers)
+        wanted = compression.asked(headers)
         started = time.perf_counter()
         try:
             question = dialect.question(model)
@@ -114,10 +114,10 @@ def _write(
     model: ServedModel, dialect: Dialect[Asked], request: Asked, verdicts: Verdicts, wanted: Coding | None
 ) -> Answer:
     said = dialect.write(model, request, verdicts)
-    if wanted is None or len(said.body) <= coding.LEAST_BYTES:
+    if wanted is None or len(said.body) <= compression.LEAST_BYTES:
         return said
     compressed = (*said.headers, (b"content-encoding", wanted.encode()))
-    return said._replace(body=coding.compress(said.body, wanted), headers=compressed)
+    return said._replace(body=compression.compress(said.body, wanted), headers=compressed)
 
 
 def _stages(timing: Timing, *, explained: bool) -> bytes:

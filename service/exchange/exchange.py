@@ -9,7 +9,7 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.stages import Stages
 from service.wire.asgi import Headers, Receive, Send
 from service.wire.body import BodyReader
-from service.wire.budget import Budget
+from service.wire.memory_budget import Budget
 from service.wire.threads import Threads
 
 

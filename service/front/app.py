@@ -30,11 +30,11 @@ from service.settings import Settings
 from service.telemetry.metrics import FLUSH_SECONDS, Metrics
 from service.telemetry.tracing import Tracing
 from service.telemetry.worker_table import WorkerTable
-from service.wire import memory, threads
+from service.wire import memory_limit, threads
 from service.wire.asgi import Receive, Scope, Send
 from service.wire.body import BodyReader
-from service.wire.budget import Budget
 from service.wire.client import Clients
+from service.wire.memory_budget import Budget
 from service.wire.threads import Threads
 
 log = logging.getLogger("surprisal.http")
@@ -69,8 +69,8 @@ class Application:
         if settings.expect_provider is not None:
             self.metrics.expect(settings.expect_provider)
         self.models = Models(settings, self.metrics, quarantine)
-        total = memory.budget_bytes(1) if settings.memory_mb is None else settings.memory_mb * 2**20
-        self.connection_bytes = total // memory.CONNECTIONS_SHARE
+        total = memory_limit.budget_bytes(1) if settings.memory_mb is None else settings.memory_mb * 2**20
+        self.connection_bytes = total // memory_limit.CONNECTIONS_SHARE
         """What connections that hold little may take, all together."""
         self.budget = Budget(total - self.connection_bytes)
         most_threads = max(threads.LEAST, 1 + (settings.threads or cpus.available()))

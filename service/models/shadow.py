@@ -14,7 +14,7 @@ from bundle.record.fields import Tensors
 from service.engine.question import Question
 from service.errors import MemoryFull, ServiceError
 from service.telemetry.metrics import Metrics
-from service.wire.budget import Budget, Lease
+from service.wire.memory_budget import Budget, Lease
 
 MOST_WAITING = 64
 """Requests that may wait to be decoded for a shadow; those beyond it are left out."""

@@ -18,8 +18,8 @@ from service.openinference.statistics import InferStatistics
 from service.wire import client
 from service.wire.asgi import respond
 from service.wire.body import BodyReader
-from service.wire.budget import Lease
 from service.wire.deadline import seconds_allowed
+from service.wire.memory_budget import Lease
 from service.wire.problems import problem
 from service.wire.trace import Trace
 

@@ -9,7 +9,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import MemoryFull
-from service.wire.budget import Budget
+from service.wire.memory_budget import Budget
 
 SWEEP_SECONDS = 1.0
 """Connections are looked at this often: a timer for each request would cost more."""

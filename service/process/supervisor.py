@@ -27,7 +27,7 @@ from service.settings import METRICS_FOLDER, Settings
 from service.telemetry import metrics_folder, worker_table
 from service.telemetry.metrics_folder import MetricsFolder
 from service.telemetry.worker_table import WorkerTable
-from service.wire import memory
+from service.wire import memory_limit
 
 SOON_SECONDS = 5.0
 """A worker that dies sooner than this after its start is replaced only after a pause."""
@@ -254,6 +254,6 @@ class Supervisor:
 
 
 def _environment(settings: Settings, workers: int) -> dict[str, str]:
-    shares = {"threads": max(1, cpus.available() // workers), "memory_mb": memory.budget_bytes(workers) >> 20}
+    shares = {"threads": max(1, cpus.available() // workers), "memory_mb": memory_limit.budget_bytes(workers) >> 20}
     given = shares | settings.model_dump(exclude_none=True, exclude={"otlp_endpoint", "keys"})
     return ALLOCATION | os.environ | {f"SURPRISAL_{name.upper()}": str(value) for name, value in given.items()}

@@ -7,7 +7,7 @@ from service.errors import BodyMalformed, BodyTooLarge, BodyTooSlow, MemoryFull
 from service.score.waiting_lines import WaitingLines
 from service.settings import Settings
 from service.wire.body import PIECE, Inflater
-from service.wire.budget import Lease
+from service.wire.memory_budget import Lease
 from service.wire.upload import Upload
 
 TEXT_BYTES = 2**18

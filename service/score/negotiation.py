@@ -11,7 +11,7 @@ from service.engine.request import Admission, ScoreRequest, admitted
 from service.engine.verdicts import Verdicts
 from service.errors import MediaTypeUnsupported, NotAcceptable
 from service.wire.asgi import Headers
-from service.wire.coding import weighed
+from service.wire.compression import weighed
 
 
 class Codec(Protocol):

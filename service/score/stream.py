@@ -30,7 +30,7 @@ from service.score.waiting_lines import WaitingLines
 from service.wire import client
 from service.wire.asgi import ClientGone, Message, Send
 from service.wire.body import Inflater
-from service.wire.budget import Lease
+from service.wire.memory_budget import Lease
 from service.wire.trace import CURRENT
 from service.wire.upload import Upload
 

@@ -9,7 +9,7 @@ from typing import Any
 from service.errors import BodyMalformed, BodyTooLarge, BodyTooSlow, EncodingUnsupported
 from service.settings import Settings
 from service.wire.asgi import ClientGone, Headers, Receive
-from service.wire.budget import Lease
+from service.wire.memory_budget import Lease
 from service.wire.problems import CODINGS
 from service.wire.threads import Threads
 

@@ -16,7 +16,7 @@ import pyarrow.csv
 import pytest
 
 from service.codecs.thread_limits import THREAD_BYTES, THREAD_RECORDS
-from service.wire.coding import LEAST_BYTES
+from service.wire.compression import LEAST_BYTES
 from tests.conftest import NAME
 from tests.service.score.test_score import MARK, PAYMENT
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from service.errors import BodyMalformed, BodyTooLarge
 from service.settings import Settings
 from service.wire.body import PIECE, BodyReader, Inflater
-from service.wire.budget import Budget, Lease
+from service.wire.memory_budget import Budget, Lease
 from service.wire.threads import Threads
 from tests.conftest import in_process
 from tests.service.score.test_score import PAYMENT

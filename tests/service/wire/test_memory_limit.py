@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.wire.memory import LEAST_BYTES, budget_bytes
+from service.wire.memory_limit import LEAST_BYTES, budget_bytes
 
 MIB = 2**20
 

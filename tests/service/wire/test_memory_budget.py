@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from service.errors import BodyTooLarge, MemoryFull
-from service.wire.budget import TIMES_FREE, WORTH_GIVING_BACK, Budget, Lease
+from service.wire.memory_budget import TIMES_FREE, WORTH_GIVING_BACK, Budget, Lease
 
 
 def test_alone_a_client_may_take_nearly_all_and_leaves_room_for_who_comes_next() -> None:

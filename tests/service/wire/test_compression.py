@@ -5,8 +5,8 @@ import zlib
 
 import pytest
 
-from service.wire import coding
-from service.wire.coding import Coding
+from service.wire import compression
+from service.wire.compression import Coding
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,11 @@ from service.wire.coding import Coding
     ],
 )
 def test_compression_is_for_those_who_ask_for_it(accepted: bytes | None, wanted: Coding | None) -> None:
-    assert coding.asked({} if accepted is None else {b"accept-encoding": accepted}) == wanted
+    assert compression.asked({} if accepted is None else {b"accept-encoding": accepted}) == wanted
 
 
 def test_what_is_compressed_is_read_by_others() -> None:
     body = bytes(range(256)) * 40
-    assert gzip.decompress(coding.compress(body, "gzip")) == body
-    assert zlib.decompress(coding.compress(body, "deflate")) == body
-    assert coding.compress(body, "gzip") == coding.compress(body, "gzip")
+    assert gzip.decompress(compression.compress(body, "gzip")) == body
+    assert zlib.decompress(compression.compress(body, "deflate")) == body
+    assert compression.compress(body, "gzip") == compression.compress(body, "gzip")
