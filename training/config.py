@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bundle.contents.calibration import SMALLEST_RATE
 from bundle.contents.manifest import SAMPLE_COUNTS
 from bundle.contents.scores import AnomalyScore
-from bundle.record.fields import SMALLEST_SCALE
+from bundle.record.fields import SMALLEST_SCALE, ImageLikelihood, NumericLikelihood
 from training.errors import ConfigInvalid
 
 
@@ -116,8 +116,6 @@ class ScoringConfig(_Section):
 
 
 _ERROR: AnomalyScore = "expected_log_likelihood"
-NumericLikelihood = Literal["gaussian", "student-t", "fixed-gaussian"]
-ImageLikelihood = Literal["discretised-logistic", "bernoulli", "continuous-bernoulli", "gaussian", "fixed-gaussian"]
 _LIKELIHOODS: dict[str, tuple[str, ...]] = {"numeric": get_args(NumericLikelihood), "image": get_args(ImageLikelihood)}
 
 

@@ -14,6 +14,8 @@ UNKNOWN = 0
 """Code of a category outside the vocabulary."""
 MISSING = -1
 """Code of a missing boolean or category."""
+NumericLikelihood = Literal["gaussian", "student-t", "fixed-gaussian"]
+ImageLikelihood = Literal["discretised-logistic", "bernoulli", "continuous-bernoulli", "gaussian", "fixed-gaussian"]
 SMALLEST_SCALE = 1e-3
 """Least standard deviation of a likelihood, in standardised units: below it, far values would overflow float32."""
 
@@ -49,7 +51,7 @@ class NumericField(_Field):
     """
 
     kind: Literal["numeric"] = "numeric"
-    likelihood: Literal["gaussian", "student-t", "fixed-gaussian"] = "gaussian"
+    likelihood: NumericLikelihood = "gaussian"
     mean: float
     scale: float = Field(gt=0)
     minimum_scale: float = Field(default=0.05, ge=SMALLEST_SCALE)
@@ -103,9 +105,7 @@ class ImageField(Frozen):
     height: int = Field(ge=2)
     width: int = Field(ge=2)
     channels: Literal[1, 3]
-    likelihood: Literal["discretised-logistic", "bernoulli", "continuous-bernoulli", "gaussian", "fixed-gaussian"] = (
-        "discretised-logistic"
-    )
+    likelihood: ImageLikelihood = "discretised-logistic"
     minimum_scale: float = Field(default=0.5, ge=1e-3)
     fixed_scale: float = Field(default=25.5, ge=1e-3)
     binary: bool = False

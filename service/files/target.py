@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,16 +97,21 @@ def images_as_text(table: pa.Table, field: ImageField, levels: npt.NDArray[np.ui
     return table.set_column(table.column_names.index(name), name, files)
 
 
-class _ParquetWriter:
+class _TableWriter(ABC):
+    """A writer that is opened by the first table, whose columns all others have."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer: Any = None
 
+    @staticmethod
+    @abstractmethod
+    def _open(path: Path, schema: pa.Schema) -> Any:
+        """Arrow's writer of such a file."""
+
     def write_table(self, table: pa.Table) -> None:
         if self._writer is None:
-            # Few numbers come twice: looking for those that do takes most of the time of writing them.
-            repeated = [field.name for field in table.schema if not _is_of_floats(field.type)]
-            self._writer = pyarrow.parquet.ParquetWriter(self._path, table.schema, use_dictionary=repeated)
+            self._writer = self._open(self._path, table.schema)
         self._writer.write_table(table)
 
     def close(self) -> None:
@@ -113,11 +119,18 @@ class _ParquetWriter:
             self._writer.close()
 
 
-class _CsvWriter(_ParquetWriter):
-    def write_table(self, table: pa.Table) -> None:
-        if self._writer is None:
-            self._writer = pyarrow.csv.CSVWriter(self._path, table.schema)
-        self._writer.write_table(table)
+class _ParquetWriter(_TableWriter):
+    @staticmethod
+    def _open(path: Path, schema: pa.Schema) -> Any:
+        # Few numbers come twice: looking for those that do takes most of the time of writing them.
+        repeated = [field.name for field in schema if not _is_of_floats(field.type)]
+        return pyarrow.parquet.ParquetWriter(path, schema, use_dictionary=repeated)
+
+
+class _CsvWriter(_TableWriter):
+    @staticmethod
+    def _open(path: Path, schema: pa.Schema) -> Any:
+        return pyarrow.csv.CSVWriter(path, schema)
 
 
 class _LineWriter:
@@ -132,7 +145,7 @@ class _LineWriter:
         self._file.close()
 
 
-_KINDS: dict[str, type[_ParquetWriter | _LineWriter]] = {
+_KINDS: dict[str, type[_TableWriter | _LineWriter]] = {
     ".csv": _CsvWriter,
     ".parquet": _ParquetWriter,
     ".ndjson": _LineWriter,

@@ -1,13 +1,13 @@
 """The routes around scoring, through FastAPI: models, health, metrics."""
 
-from typing import Any
+from typing import Any, assert_never
 
 import orjson
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from bundle.record.fields import NumericField
+from bundle.record.fields import NumericField, NumericLikelihood
 from service.codecs import json
 from service.models.registry import Models
 from service.models.served_model import ServedModel
@@ -66,12 +66,17 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
     return routes
 
 
-_SETTINGS_NOT_OF = {
-    "gaussian": ("fixed_scale", "degrees_of_freedom"),
-    "student-t": ("fixed_scale",),
-    "fixed-gaussian": ("minimum_scale", "degrees_of_freedom"),
-}
-"""What a field of this likelihood has no use for."""
+def _settings_not_of(likelihood: NumericLikelihood) -> tuple[str, ...]:
+    """What a field of this likelihood has no use for."""
+    match likelihood:
+        case "gaussian":
+            return ("fixed_scale", "degrees_of_freedom")
+        case "student-t":
+            return ("fixed_scale",)
+        case "fixed-gaussian":
+            return ("minimum_scale", "degrees_of_freedom")
+        case _:
+            assert_never(likelihood)
 
 
 def _summary(model: ServedModel) -> dict[str, Any]:
@@ -94,7 +99,7 @@ def _details(model: ServedModel) -> dict[str, Any]:
     for field in manifest.record.fields:
         described = field.model_dump(mode="json", exclude_none=True)
         if isinstance(field, NumericField):
-            for setting in _SETTINGS_NOT_OF[field.likelihood]:
+            for setting in _settings_not_of(field.likelihood):
                 described.pop(setting)
         fields.append(described)
     return _summary(model) | {
