@@ -38,10 +38,14 @@ from training import modality
 BATCH = 512
 
 
+def _names(fields: int) -> list[str]:
+    return [f"x{index}" for index in range(fields)]
+
+
 def make(rows: int, fields: int) -> tuple[TableVAE, Standardised, Standardised]:
     """A default network, and correlated normal data in memory; a tenth of it for validation."""
     schema = TableSchema(
-        fields=tuple(NumericField(name=f"x{i}", mean=0.0, scale=1.0, missing_rate=1e-6) for i in range(fields))
+        fields=tuple(NumericField(name=name, mean=0.0, scale=1.0, missing_rate=1e-6) for name in _names(fields))
     )
     torch.manual_seed(0)
     vae = modality.of(schema).vae(NetworkConfig())
@@ -60,7 +64,9 @@ def ours(rows: int, fields: int, epochs: int) -> float:
     config = FitConfig(epochs=epochs, batch_size=BATCH, patience=epochs)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder) / "last.pt")
-        fit = Fit(vae, train, validation, ObjectiveConfig(), config, seed=0, checkpoint=checkpoint)
+        fit = Fit(
+            vae, train, validation, ObjectiveConfig(), config, names=_names(fields), seed=0, checkpoint=checkpoint
+        )
         started = time.perf_counter()
         fit.run()
         return epochs * fit.rows / (time.perf_counter() - started)

@@ -147,6 +147,7 @@ def fit(digits: image_sets.ImageSet, draws: int, budget: Budget, arguments: Argu
         stopping,
         settings.objective,
         settings.fit,
+        names=record.names,
         seed=arguments.seed,
     )
     run.precision = torch.float32  # the published gaps are of a nat, and bfloat16 is no part of what is compared

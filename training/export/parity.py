@@ -59,7 +59,7 @@ def verify_parity(
         ParityFailed: A score is off by more than 1e-4 nats a field plus 1e-5 of the largest term, or not finite.
     """
     vae = scorer.vae
-    fields = len(vae.likelihood.names)
+    fields = vae.likelihood.fields
     worst = 0.0
     for samples in PARITY_SAMPLES:
         most = records_a_pass(vae, samples, _LARGEST_RUN)

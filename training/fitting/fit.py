@@ -1,6 +1,7 @@
 """The optimisation loop: batches, gradients and schedule; the only place that averages over a batch."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 import torch
@@ -53,6 +54,7 @@ class Fit:
         validation: Held-out records that stop the training.
         objective: Draws and warm-up.
         config: The optimiser's settings.
+        names: Of the fields by kind, for what stops a training.
         seed: Seed of the order of batches and of the noise.
         checkpoint: Where the state is kept between epochs; by default nowhere.
         contamination: Share of the records, of both kinds, that may be anomalies: after the first epochs each epoch
@@ -72,12 +74,14 @@ class Fit:
         objective: ObjectiveConfig,
         config: FitConfig,
         *,
+        names: Sequence[str],
         seed: int,
         checkpoint: Checkpoint | None = None,
         contamination: float = 0.0,
     ) -> None:
         self.vae = vae
         self.train = train
+        self.names = names
         self.objective = Objective(vae, objective)
         self.config = config
         self.checkpoint = checkpoint or Checkpoint()
@@ -223,13 +227,12 @@ class Fit:
 
     @torch.no_grad()
     def _refuse(self, number: int, batch: Batch, noise: Tensor) -> None:
-        names = self.vae.likelihood.names
         # What is broken on the way in breaks every field on the way out, so the way in is asked first.
         broken = batch.broken()
         if not broken.any():
             parameters = self.vae.decode(self.vae.draw(self.vae.posterior(batch), noise))
             broken = ~torch.isfinite(self.vae.likelihood.log_prob(batch, parameters)).all(dim=0).all(dim=0)
-        names = tuple(name for name, bad in zip(names, broken.tolist(), strict=False) if bad)
+        names = [name for name, bad in zip(self.names, broken.tolist(), strict=False) if bad]
         where = f"field {', '.join(names)}" if names else "the gradient, though every field's likelihood is finite"
         raise NotANumber(f"epoch {self.epoch}, batch {number}: a NaN or an infinity in {where}; {ADVICE}")
 

@@ -117,6 +117,7 @@ def fit(
         stopped_by,
         config.objective,
         config.fit,
+        names=[field.name for field in record.by_kind],
         seed=config.seed,
         checkpoint=Checkpoint.of(folder, data, config, part),
         contamination=config.data.contamination,

@@ -18,7 +18,7 @@ class ImageExplainer(ExplainerModule):
 
     def __init__(self, vae: ImageVAE) -> None:
         super().__init__(vae)
-        self.fields = len(vae.likelihood.names)
+        self.fields = vae.likelihood.fields
 
     def forward(self, record: dict[str, Tensor], noise: Tensor) -> tuple[Tensor, ...]:
         """Explain B images with L draws.

@@ -49,7 +49,7 @@ class ImageLikelihood(nn.Module):
     def __init__(self, field: ImageField) -> None:
         super().__init__()
         self.kind = field.likelihood
-        self.names = (field.name,)
+        self.fields = 1
         self.channels = field.channels
         self.learns = self.kind in _LEARNS
         self.has_logits = self.kind in _LOGITS

@@ -28,8 +28,8 @@ class Likelihood(Protocol[_Weighed, ParametersT]):
     """p(x|z): a module."""
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Of the fields, by kind."""
+    def fields(self) -> int:
+        """Of a record."""
 
     @property
     def parameter_names(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class TableExplainer(ExplainerModule):
         super().__init__(vae)
         likelihood = vae.likelihood
         self.numeric, self.boolean = likelihood.numeric.fields, likelihood.booleans
-        self.fields = len(likelihood.names)
+        self.fields = likelihood.fields
         self.wide = is_wide(schema)
         # (fields, 1, width): 1 where the network's input is of that field.
         self.register_buffer("hidden", vae.preprocess.owners().unsqueeze(1))

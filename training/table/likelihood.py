@@ -132,7 +132,7 @@ class JointLikelihood(nn.Module):
         self.register_buffer("slot_code", torch.tensor([code for _, code in slots], dtype=torch.int64))
         known = [place for place, (_, code) in enumerate(slots) if code != UNKNOWN]
         self.register_buffer("known", torch.tensor(known, dtype=torch.int64))
-        self.names = tuple(field.name for field in schema.by_kind)
+        self.fields = len(schema.by_kind)
         # A timestamp is missing once, however many fields derive from it.
         sources: set[str] = set()
         counts = []
@@ -189,7 +189,7 @@ class JointLikelihood(nn.Module):
             parameters: Of shapes (B, L, …).
 
         Returns:
-            (B, L, fields) float32 nats, in the order of `names` (by kind); 0 where the value is missing. The term
+            (B, L, fields) float32 nats, the fields by kind; 0 where the value is missing. The term
             of being missing or not is `log_prob_of_gaps`.
         """
         columns = self._log_prob_by_kind(Standardised(*(part.unsqueeze(1) for part in batch)), parameters)
@@ -260,6 +260,6 @@ class JointLikelihood(nn.Module):
             batch: B records.
 
         Returns:
-            (B, fields) float32 nats, in the order of `names`.
+            (B, fields) float32 nats, the fields by kind.
         """
         return self.log_present + (1.0 - batch.present) * self.log_odds

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bundle.record.fields import ImageField
-from bundle.record.schema import ImageSchema, RecordSchema
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from tests.training.export.test_parity import MIXED, ONE_KIND
 from training import modality
 from training.config import NetworkConfig
@@ -144,6 +144,20 @@ def test_two_processes_export_the_same(tmp_path: Path, folder: Path, monkeypatch
     assert said[0].stdout == said[1].stdout != ""
     digest = architecture.digest(dense(3, [5, 4], 2, "silu"), given(), OUTPUTS, FREE)
     assert f"{digest}.onnx" in said[0].stdout
+
+
+def test_names_of_fields_are_no_part_of_the_architecture() -> None:
+    renamed = TableSchema(
+        fields=tuple(field.model_copy(update={"name": f"x{place}"}) for place, field in enumerate(MIXED.fields))
+    )
+    digests = set()
+    for schema in (MIXED, renamed):
+        kind = modality.of(schema)
+        vae = kind.vae(NetworkConfig(latent_size=3))
+        records, free = graphs.arguments(schema, vae.latent_size)
+        for module in (ScoringNetwork(vae, None), Encoder(vae), Decoder(vae), kind.explainer(vae)):
+            digests.add(architecture.digest(module, records, OUTPUTS, free))
+    assert len(digests) == 4
 
 
 @pytest.mark.parametrize("schema", [MIXED, *ONE_KIND.values(), SCANS], ids=["mixed", *ONE_KIND, "images"])

@@ -21,11 +21,11 @@ from training.network.objectives import elbo
 from training.network.vae import VAE
 from training.table.batch import Standardised
 
-FIELDS = 4
+NAMES = ("x0", "x1", "x2", "x3")
 
 
 def model(seed: int = 0) -> VAE:
-    fields = tuple(NumericField(name=f"x{i}", mean=0.0, scale=1.0, missing_rate=1e-3) for i in range(FIELDS))
+    fields = tuple(NumericField(name=name, mean=0.0, scale=1.0, missing_rate=1e-3) for name in NAMES)
     torch.manual_seed(seed)
     return modality.of(TableSchema(fields=fields)).vae(NetworkConfig(hidden=(16,), latent_size=2))
 
@@ -47,7 +47,9 @@ def fitting(
     config = FitConfig(epochs=epochs, batch_size=32, patience=patience, learning_rate=1e-2)
     parts = batch(vae, 400, 1), batch(vae, 100, 2)
     left = Checkpoint(kept_in, fingerprint)
-    return Fit(vae, *parts, ObjectiveConfig(), config, seed=3, checkpoint=left, contamination=contamination)
+    return Fit(
+        vae, *parts, ObjectiveConfig(), config, names=NAMES, seed=3, checkpoint=left, contamination=contamination
+    )
 
 
 def weights(vae: VAE) -> list[torch.Tensor]:
@@ -125,7 +127,7 @@ def test_the_bound_that_stops_the_training_has_the_free_nats_that_training_has()
     vae = model()
     parts = batch(vae, 400, 1), batch(vae, 100, 2)
     objective = ObjectiveConfig(beta=0.5, free_nats=3.0, kl_warm_up=0.0)
-    fitted = Fit(vae, *parts, objective, FitConfig(epochs=1, batch_size=32), seed=3)
+    fitted = Fit(vae, *parts, objective, FitConfig(epochs=1, batch_size=32), names=NAMES, seed=3)
     fitted.run()
     with torch.no_grad():
         expected = elbo(vae, parts[1], fitted.validation.noise, 0.5, 3.0).bound.mean().item()
@@ -139,7 +141,7 @@ def test_weighted_objectives_learn_stop_by_their_own_bound_and_count_their_sampl
     vae = model()
     parts = batch(vae, 400, 1), batch(vae, 100, 2)
     objective = ObjectiveConfig(kind=kind, draws=5)  # type: ignore[arg-type]
-    fitted = Fit(vae, *parts, objective, FitConfig(epochs=30, batch_size=32, learning_rate=1e-2), seed=3)
+    fitted = Fit(vae, *parts, objective, FitConfig(epochs=30, batch_size=32, learning_rate=1e-2), names=NAMES, seed=3)
     best = fitted.run()
     assert best > fitted.history[0].validation_elbo + 0.3
     with torch.no_grad():
@@ -154,7 +156,7 @@ def test_a_capacity_is_what_the_kl_ends_at() -> None:
     vae = model()
     parts = batch(vae, 400, 1), batch(vae, 100, 2)
     objective = ObjectiveConfig(capacity=1.0, beta=20.0)
-    fitted = Fit(vae, *parts, objective, FitConfig(epochs=40, batch_size=32, learning_rate=1e-2), seed=3)
+    fitted = Fit(vae, *parts, objective, FitConfig(epochs=40, batch_size=32, learning_rate=1e-2), names=NAMES, seed=3)
     fitted.run()
     assert fitted.history[-1].kl == pytest.approx(1.0, abs=0.15)
     assert fitted.history[0].kl < 0.5

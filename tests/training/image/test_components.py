@@ -60,7 +60,9 @@ def trained() -> Trained:
     torch.manual_seed(0)
     vae = modality.of(SCHEMA).vae(NETWORK)
     parts = [Images(torch.from_numpy(bars(rows, seed))) for seed, rows in enumerate((400, 120))]
-    Fit(vae, *parts, ObjectiveConfig(), FitConfig(epochs=15, batch_size=32, learning_rate=3e-3), seed=0).run()
+    Fit(
+        vae, *parts, ObjectiveConfig(), FitConfig(epochs=15, batch_size=32, learning_rate=3e-3), names=["image"], seed=0
+    ).run()
     noise = noise_table(vae.latent_size, 0)
     scorer = ScoringNetwork(vae.eval(), ImageComponents(vae, *parts, torch.from_numpy(noise[:4]), 0)).eval()
     given, free = graphs.arguments(SCHEMA, vae.latent_size)
@@ -83,7 +85,14 @@ def test_images_that_are_all_the_same_can_be_exported() -> None:
     schema = ImageSchema(fields=(FIELD.model_copy(update={"likelihood": "gaussian"}),))
     vae = modality.of(schema).vae(NETWORK)
     same = np.repeat(bars(1, 0), 150, axis=0)
-    Fit(vae, *[Images(torch.from_numpy(same))] * 2, ObjectiveConfig(), FitConfig(epochs=1, batch_size=32), seed=0).run()
+    Fit(
+        vae,
+        *[Images(torch.from_numpy(same))] * 2,
+        ObjectiveConfig(),
+        FitConfig(epochs=1, batch_size=32),
+        names=["image"],
+        seed=0,
+    ).run()
     noise = noise_table(vae.latent_size, 0)
     components = ImageComponents(vae.eval(), *[Images(torch.from_numpy(same))] * 2, torch.from_numpy(noise[:4]), 0)
     scorer = ScoringNetwork(vae, components).eval()
@@ -145,7 +154,7 @@ def test_an_autoencoder_gives_its_error_and_its_code() -> None:
     vae = modality.of(SCHEMA).vae(NETWORK, deterministic=True)
     parts = [Images(torch.from_numpy(bars(rows, seed))) for seed, rows in enumerate((400, 120))]
     objective = ObjectiveConfig(kind="autoencoder")
-    run = Fit(vae, *parts, objective, FitConfig(epochs=8, batch_size=32, learning_rate=3e-3), seed=0)
+    run = Fit(vae, *parts, objective, FitConfig(epochs=8, batch_size=32, learning_rate=3e-3), names=["image"], seed=0)
     run.run()
     assert run.history[-1].kl == 0.0
     assert run.history[-1].log_likelihood > run.history[0].log_likelihood + 20.0

@@ -46,7 +46,7 @@ def test_every_network_learns(kind: str, channels: int) -> None:
     vae = model(kind, field(channels=channels))
     parts = [Images(torch.from_numpy(bars(rows, channels, seed))) for seed, rows in enumerate((300, 60))]
     config = FitConfig(epochs=15, batch_size=32, learning_rate=3e-3)
-    fitted = Fit(vae, *parts, ObjectiveConfig(), config, seed=0)
+    fitted = Fit(vae, *parts, ObjectiveConfig(), config, names=["image"], seed=0)
     best = fitted.run()
     assert best > fitted.history[0].validation_elbo + 20.0
     assert fitted.history[-1].kl > 1.0

@@ -53,7 +53,7 @@ def test_only_images_on_a_gpu_are_trained_in_half_the_bits() -> None:
 def test_either_precision_trains_and_leaves_float32(precision: torch.dtype) -> None:
     model = vae()
     config = FitConfig(epochs=15, batch_size=16, learning_rate=1e-2)
-    run = Fit(model, images(64), images(16), ObjectiveConfig(), config, seed=0)
+    run = Fit(model, images(64), images(16), ObjectiveConfig(), config, names=["image"], seed=0)
     run.precision = precision
     run.run()
     assert run.history[-1].validation_elbo > run.history[0].validation_elbo + 1
