@@ -1,7 +1,6 @@
-"""The command line, as processes: what it writes, prints and returns."""
+"""The command line: what it writes, prints and returns."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,14 +17,8 @@ import pytest
 
 from bundle.folder import store
 from tests.conftest import NAME
+from tests.surprisal.cli.command import process, surprisal
 from training.data import transactions
-
-
-def surprisal(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "surprisal", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, **environment}
-    )
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +47,7 @@ def test_a_schema_is_printed_edited_and_trained_with(csv: Path, tmp_path: Path) 
         'name = "country"', 'name = "country"\nvocabulary = ["SE"]'
     )
     (tmp_path / "config.toml").write_text(edited)
-    trained = surprisal("train", csv, "--out", tmp_path / "models", "--config", tmp_path / "config.toml")
+    trained = process("train", csv, "--out", tmp_path / "models", "--config", tmp_path / "config.toml")
     assert trained.returncode == 0, trained.stderr
     assert "wrote" in trained.stderr
     assert "AUROC" in trained.stderr
@@ -220,7 +213,7 @@ def test_a_file_without_rows_gives_one_with_the_scores_columns(models: Path, tab
 
 
 def test_help_names_every_command() -> None:
-    shown = surprisal("--help")
+    shown = process("--help")
     assert shown.returncode == 0
     for command in ("train", "score", "serve", "inspect", "demo"):
         assert command in shown.stdout

@@ -1,17 +1,15 @@
-"""`surprisal evaluate`, as a process: what it measures, on which rows, and what it draws."""
+"""`surprisal evaluate`: what it measures, on which rows, and what it draws."""
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pyarrow.csv
 import pytest
 
 from bundle.folder import store
 from tests.conftest import NAME, TRAINED_ON
-from tests.surprisal.cli.test_commands import surprisal
+from tests.surprisal.cli.command import surprisal
 from training.data import transactions
-from training.evaluation.measures import Measure, measures
 
 pytestmark = pytest.mark.slow
 
@@ -112,18 +110,3 @@ def test_rows_without_an_anomaly_measure_nothing(models: Path, tmp_path: Path) -
     result = surprisal("evaluate", models / NAME, tmp_path / "normal.csv", *LABEL)
     assert result.returncode == 1
     assert "there are no anomalies to be found" in result.stderr
-
-
-def test_measures_of_known_scores() -> None:
-    normal, anomalies = np.arange(1000.0), np.array([999.5, 995.5, 10.5, 2000.0])
-    found = measures(normal, anomalies)
-    assert found["recall at 0.001"].value == 0.5
-    assert found["recall at 0.01"].value == 0.75
-    assert found["precision at 4"].value == 0.5
-    assert found["auroc"].value == pytest.approx((1000 + 996 + 11 + 1000) / 4000)
-    assert measures(normal, anomalies) == found, "one seed, one interval"
-    assert measures(normal, anomalies + 1e6)["auroc"] == Measure(1.0, 1.0, 1.0)
-
-
-def test_ties_count_by_their_share() -> None:
-    assert measures(np.zeros(90), np.zeros(10))["precision at 10"].value == pytest.approx(0.1)

@@ -1,4 +1,4 @@
-"""`surprisal explore`, as a process: what it writes, and what it refuses before any work."""
+"""`surprisal explore`: what it writes, and what it refuses before any work."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import IMAGES, NAME, simulate_images
-from tests.surprisal.cli.test_commands import surprisal
+from tests.surprisal.cli.command import surprisal
 
 
 def test_a_page_is_written_and_said(image_models: Path, tmp_path: Path) -> None:

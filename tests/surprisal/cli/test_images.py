@@ -20,7 +20,7 @@ from PIL import Image
 from bundle.record.images import in_base64, png
 from tests.conftest import AUTOENCODER, IMAGES, simulate_images
 from tests.service.score.image_bodies import Levels, lists, tensors
-from tests.surprisal.cli.test_commands import surprisal
+from tests.surprisal.cli.command import surprisal
 from tests.surprisal.cli.test_evaluate import BASELINES
 from training.pipeline import Trained
 

@@ -1,4 +1,4 @@
-"""`surprisal models`, as processes: what is printed, what is changed, what is refused with which exit code."""
+"""`surprisal models`: what is printed, what is changed, what is refused with which exit code."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from bundle.folder import store
 from service.models import signature
 from tests.conftest import NAME
-from tests.surprisal.cli.test_commands import surprisal
+from tests.surprisal.cli.command import surprisal
 
 
 @pytest.fixture(scope="module")
