@@ -72,6 +72,11 @@ def as_data(table: pa.Table, name: str = "table.parquet") -> Data:
     return Data(name, "0" * 64, table)
 
 
+def simulate_payments(seed: int) -> pa.Table:
+    """As many payments as the shared model was trained on: with `FAST` they give an architecture that was exported."""
+    return transactions.simulate(8000, seed=seed)
+
+
 def simulate_images(rows: int, seed: int, *, strange: bool = False) -> npt.NDArray[np.uint8]:
     """Images of a bright bar on a dark ground, (rows, 8, 8, 1): it lies, or it stands where they are to be strange."""
     random = np.random.default_rng(seed)
@@ -106,7 +111,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Trained:
     """A small model of simulated card payments, one for all processes of a run."""
 
     def train(out: Path) -> pipeline.Trained:
-        pyarrow.parquet.write_table(transactions.simulate(8000, seed=1), out.with_name(TRAINED_ON))
+        pyarrow.parquet.write_table(simulate_payments(seed=1), out.with_name(TRAINED_ON))
         return pipeline.train(read(out.with_name(TRAINED_ON)), out, NAME, config.build(FAST), device="cpu")
 
     return once(tmp_path_factory, NAME, train)

@@ -23,12 +23,15 @@ from training.report import evidence, page
 
 pytestmark = pytest.mark.slow
 
-TINY = {"network": {"hidden": (8,)}, "fit": {"epochs": 3}}
+TINY = {"network": {"hidden": (32,)}, "fit": {"epochs": 3}}
+
+
+NUMBERS, ROWS = ("amount", "hour", "distance_km"), 700
 
 
 async def test_a_hundred_rows_train_load_and_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "payments.parquet"
-    few = transactions.simulate(104, seed=5, fraud_share=4 / 104).select(["amount", "hour", transactions.LABEL])
+    few = transactions.simulate(104, seed=5, fraud_share=4 / 104).select([*NUMBERS, transactions.LABEL])
     pyarrow.parquet.write_table(few, path)
     said: list[str] = []
     label = {"label": transactions.LABEL, "normal": transactions.NORMAL}
@@ -60,10 +63,10 @@ async def test_a_hundred_rows_train_load_and_answer(tmp_path: Path, capsys: pyte
 
 def test_contaminated_rows_train_and_what_was_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
-    size = random.normal(size=700)
-    columns = np.stack([size, 2 * size, -size], axis=1) + 0.2 * random.normal(size=(700, 3))
-    planted = random.permutation(700) < 70
-    columns[planted] = 40 + random.normal(size=(70, 3))
+    size = random.normal(size=ROWS)
+    columns = np.stack([size, 2 * size, -size], axis=1) + 0.2 * random.normal(size=(ROWS, 3))
+    planted = random.permutation(ROWS) < ROWS // 10
+    columns[planted] = 40 + random.normal(size=(ROWS // 10, 3))
     table = pa.table({f"x{place}": column for place, column in enumerate(columns.T)})
     shown: list[evidence.Evidence] = []
     write = page.write
@@ -76,9 +79,9 @@ def test_contaminated_rows_train_and_what_was_left_out_is_said(tmp_path: Path, m
     manifest = trained.manifest
     assert any("left out as the likeliest anomalies" in line for line in said)
     (reason,) = manifest.calibration.approximate
-    kept = manifest.calibration.records
-    assert reason.startswith(f"contamination 0.1: {140 - kept} of 140 held-out rows were left out")
-    assert 126 <= kept < 140
+    kept, held_out = manifest.calibration.records, ROWS // 5
+    assert reason.startswith(f"contamination 0.1: {held_out - kept} of {held_out} held-out rows were left out")
+    assert 0.9 * held_out <= kept < held_out
     assert manifest.training.rows == {"train": 343, "validation": 49, "calibration": kept, "anomalies": 0}
     loaded = store.load(tmp_path, "unsure", 1)
     calibration = contents.calibration(loaded)

@@ -145,9 +145,10 @@ def test_another_project_of_that_name_is_named(tmp_path: Path) -> None:
 
 
 def test_training_in_python_is_what_the_command_does(tmp_path: Path) -> None:
-    table = pa.table({"x": np.random.default_rng(0).normal(size=400), "y": np.random.default_rng(1).normal(size=400)})
+    values = np.random.default_rng(0).normal(size=(3, 2100))
+    table = pa.table(dict(zip("xyz", values, strict=True)))
     pyarrow.parquet.write_table(table, tmp_path / "numbers.parquet")
-    config = {"fit": {"epochs": 2}, "network": {"hidden": [4]}}
+    config = {"fit": {"epochs": 2}, "network": {"hidden": [32]}}
     model = surprisal.train(tmp_path / "numbers.parquet", tmp_path / "models", config=config, device="cpu")
     assert (model.name, model.version) == ("numbers", 1)
-    assert model.score(table).num_rows == 400
+    assert model.score(table).num_rows == 2100

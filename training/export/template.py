@@ -55,8 +55,12 @@ def template(module: nn.Module, given: Mapping[str, Any], outputs: Sequence[str]
         return _exported(module, given, outputs, dynamic)
     kept = _read(path)
     if kept is None:
-        kept = _exported(module, given, outputs, dynamic)
-        _write(path, kept)
+        # Of trainings that begin together one exports, and the others wait for what it keeps.
+        with _alone(path.with_suffix(".lock")):
+            kept = _read(path)
+            if kept is None:
+                kept = _exported(module, given, outputs, dynamic)
+                _write(path, kept)
     return kept
 
 
@@ -149,6 +153,27 @@ def _write(path: Path, template: bytes) -> None:
         oldest_first = sorted(path.parent.glob("*.onnx"), key=lambda each: each.stat().st_mtime)
         for each in oldest_first[:-MOST_KEPT]:
             each.unlink()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes out; where no lock can be had, each exports for itself, which costs time alone."""
+    # Not on every system, and all of `bundle` and `training` imports where it is not.
+    try:
+        import fcntl
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except (ImportError, OSError) as error:
+        log.debug("another process may export the same: %s", error)
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # who waits has it open, and finds what is kept
 
 
 @contextmanager

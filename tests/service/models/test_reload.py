@@ -14,13 +14,11 @@ from bundle.folder import registry, serving
 from service.front.app import Application
 from service.models.shadow import MOST_WAITING, Body
 from service.settings import Settings
-from tests.conftest import NAME, as_data, in_process, running, until
+from tests.conftest import FAST, NAME, as_data, in_process, running, simulate_payments, until
 from training import config, pipeline
-from training.data import transactions
 
 CLIENTS = 16
 CHANGES = 10
-FAST = {"network": {"hidden": (8,)}, "fit": {"epochs": 1}, "data": {"label": "fraud", "normal": "no"}}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +26,7 @@ def two_versions(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A models folder with two versions that score differently; not to be changed."""
     root = tmp_path_factory.mktemp("two") / "models"
     shutil.copytree(models, root)
-    trained = pipeline.train(as_data(transactions.simulate(3000, seed=4)), root, NAME, config.build(FAST), device="cpu")
+    trained = pipeline.train(as_data(simulate_payments(seed=4)), root, NAME, config.build(FAST), device="cpu")
     assert trained.version == 2
     return root
 

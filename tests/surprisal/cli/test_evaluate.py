@@ -7,7 +7,7 @@ import pyarrow.csv
 import pytest
 
 from bundle.folder import store
-from tests.conftest import NAME, TRAINED_ON
+from tests.conftest import NAME, TRAINED_ON, simulate_payments
 from tests.surprisal.cli.command import surprisal
 from training.data import transactions
 
@@ -58,9 +58,9 @@ def test_of_the_training_file_only_held_out_rows_count(models: Path) -> None:
 
 
 def test_anomalies_that_were_trained_on_unnoticed_do_not_count(tmp_path: Path) -> None:
-    table = transactions.simulate(700, seed=3).select(["amount", "fraud"])
+    table = simulate_payments(seed=3)
     pyarrow.csv.write_csv(table, tmp_path / "pay.csv")
-    (tmp_path / "fast.toml").write_text("[network]\nhidden = [8]\n[fit]\nepochs = 2\n")
+    (tmp_path / "fast.toml").write_text("[network]\nhidden = [32]\n[fit]\nepochs = 2\n")
     trained = surprisal(
         "train", tmp_path / "pay.csv", "--config", tmp_path / "fast.toml", "--out", tmp_path, "--exclude", "fraud"
     )

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,22 @@ def test_a_folder_that_cannot_be_made_costs_time_alone(tmp_path: Path, monkeypat
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert exported(linear(1)) == exported(linear(2))
+
+
+def test_of_those_that_begin_together_one_exports(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = 0
+
+    def export(*_: Any) -> bytes:
+        nonlocal begun
+        begun += 1
+        time.sleep(0.2)  # long enough for the others to come to the same place
+        return b"graph"
+
+    monkeypatch.setattr(template, "_exported", export)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(exported, [linear(1)] * 4)) == [b"graph"] * 4
+    assert begun == 1
+    assert [path.suffix for path in folder.iterdir()] == [".onnx"], "no lock is left"
 
 
 def test_those_that_were_used_longest_ago_go_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
