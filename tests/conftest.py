@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -202,13 +202,13 @@ def running(
     own_group: bool = False,
     ready: str | None = None,
     preexec: Callable[[], None] | None = None,
-    **environment: str,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`surprisal serve` as a process of its own, once it is ready, and its address."""
     port = free_port()
     command = [sys.executable, "-m", "surprisal", "serve", "--models", str(models), "--port", str(port)]
     command += ["--workers", str(workers)]
-    variables = {**os.environ, **environment}
+    variables = {**os.environ, **(environment or {})}
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,

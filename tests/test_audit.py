@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def audit(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def answers(*packages: dict[str, object]) -> str:
+def answers(*packages: Mapping[str, object]) -> str:
     return f"cat <<'END'\n{json.dumps({'dependencies': packages})}\nEND"
 
 

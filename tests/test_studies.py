@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from benchmarks.studies import arguments, fraud, image_sets, log_likelihood, symbols
-from training import modality
+from bundle.record.fields import ImageField
+from bundle.record.schema import ImageSchema
+from training import config, modality
 
 PUBLIC = Path(__file__).parents[2] / "shared" / "data"
 
@@ -34,7 +36,9 @@ def test_low_contrast_is_the_levels_moved_towards_127() -> None:
 def test_a_file_without_one_array_of_coloured_images_is_refused(
     tmp_path: Path, arrays: dict[str, tuple[int, ...]]
 ) -> None:
-    np.savez(tmp_path / "svhn.npz", **{name: np.zeros(shape, np.uint8) for name, shape in arrays.items()})
+    np.savez(
+        tmp_path / "svhn.npz", allow_pickle=False, **{name: np.zeros(shape, np.uint8) for name, shape in arrays.items()}
+    )
     with pytest.raises(ValueError, match=r"svhn\.npz: there should be one array of images"):
         image_sets.foreign(tmp_path / "svhn.npz")
 
@@ -86,10 +90,8 @@ def test_pixels_are_black_and_white_as_often_as_their_level_says() -> None:
 
 def test_a_network_begins_at_the_mean_image() -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1)).astype(np.uint8)
-    record = log_likelihood.ImageSchema(
-        fields=(log_likelihood.ImageField(name="image", height=4, width=4, channels=1, likelihood="bernoulli"),)
-    )
-    vae = modality.of(record).vae(log_likelihood.config.build({"network": log_likelihood.NETWORK}).network)
+    record = ImageSchema(fields=(ImageField(name="image", height=4, width=4, channels=1, likelihood="bernoulli"),))
+    vae = modality.of(record).vae(config.build({"network": log_likelihood.NETWORK}).network)
     log_likelihood.centre(vae, images)
     first, last = (
         next(each for each in net if isinstance(each, nn.Linear)) for net in (vae.encoder, vae.decoder[::-1])

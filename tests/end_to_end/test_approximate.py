@@ -1,6 +1,7 @@
 """Few records, and records that may hold anomalies: they train and answer, and the bundle says what is approximate."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from training.data.read import read
 from training.errors import DataInvalid
 from training.evaluation import labelled
 from training.export import runs
-from training.report import evidence, page
+from training.report import page
 
 pytestmark = pytest.mark.slow
 
@@ -68,9 +69,8 @@ def test_contaminated_rows_train_and_what_was_left_out_is_said(tmp_path: Path, m
     planted = random.permutation(ROWS) < ROWS // 10
     columns[planted] = 40 + random.normal(size=(ROWS // 10, 3))
     table = pa.table({f"x{place}": column for place, column in enumerate(columns.T)})
-    shown: list[evidence.Evidence] = []
-    write = page.write
-    monkeypatch.setattr(page, "write", lambda given: (shown.append(given), write(given))[1])
+    shown = Mock(wraps=page.write)
+    monkeypatch.setattr(page, "write", shown)
     said: list[str] = []
     # Trained well enough that normal records outside of what is left to train on are not as strange as anomalies.
     small = {"network": {"hidden": (32,)}, "fit": {"epochs": 20}}
@@ -91,7 +91,7 @@ def test_contaminated_rows_train_and_what_was_left_out_is_said(tmp_path: Path, m
         for samples in loaded.manifest.sample_counts
     )
     # What the report shows as normal, and what is usual, is of the same rows: those that were planted are not there.
-    (report,) = shown
+    (report,) = shown.call_args.args
     assert report.held_out.rows.size == kept
     assert not planted[report.held_out.rows].any()
     assert not planted[report.validation.rows].any()

@@ -80,7 +80,10 @@ def test_a_day_with_its_rhythm_is_no_drift_and_one_field_that_shifts_is(models: 
     folder = tmp_path / "metrics"
     folder.mkdir()
     counted: dict[Series, list[float]] = defaultdict(list)
-    with running(models, 2, SURPRISAL_METRICS_FOLDER=str(folder)) as (_, url), contextlib.ExitStack() as connections:
+    with (
+        running(models, 2, environment={"SURPRISAL_METRICS_FOLDER": str(folder)}) as (_, url),
+        contextlib.ExitStack() as connections,
+    ):
         clients = one_for_each_worker(url, folder, connections)
         first = sum(records_by_worker(folder))
         scrape(clients, counted)

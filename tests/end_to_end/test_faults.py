@@ -144,7 +144,7 @@ HALVES = 8
 def test_sigterm_under_load_answers_every_request_whose_head_was_read(models: Path, workers: int) -> None:
     with (
         concurrent.futures.ThreadPoolExecutor(4) as pool,
-        running(models, workers, SURPRISAL_DRAIN_SECONDS="4") as (process, url),
+        running(models, workers, environment={"SURPRISAL_DRAIN_SECONDS": "4"}) as (process, url),
         contextlib.ExitStack() as opened,
     ):
         address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))

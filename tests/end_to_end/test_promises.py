@@ -13,6 +13,7 @@ from scipy.stats import kstest
 from bundle.contents.calibration import Calibration
 from bundle.folder import contents, store
 from bundle.record.records import encode_columns
+from bundle.record.schema import TableSchema
 from service.engine.verdicts import judge
 from service.models.opening import open_scorer
 from service.settings import Settings
@@ -70,6 +71,7 @@ def test_fresh_normal_records_score_like_the_calibration_records(
 def test_a_number_far_out_is_always_an_anomaly(
     server: str, trained: pipeline.Trained, payments: Records, deviations: float, sign: int
 ) -> None:
+    assert isinstance(trained.manifest.record, TableSchema)
     for field in trained.manifest.record.numeric:
         far = field.mean + sign * deviations * field.scale
         results = ask(server, [payment | {field.name: far} for payment in payments[:200]])
@@ -80,6 +82,7 @@ def test_a_number_far_out_is_always_an_anomaly(
 def test_pushing_a_number_further_out_never_makes_a_record_less_strange(
     server: str, trained: pipeline.Trained, payments: Records
 ) -> None:
+    assert isinstance(trained.manifest.record, TableSchema)
     for field in trained.manifest.record.numeric:
         ladder = [field.mean + field.scale * 10.0**power for power in (1, 1.5, 2, 3, 4, 6, 9, 12, 15, 100, 300)]
         scores = [r["anomaly_score"] for r in ask(server, [payments[0] | {field.name: step} for step in ladder])]

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from benchmarks.tabular import Task, compare
+from bundle.record.schema import TableSchema
 from service.settings import Settings
 from tests.conftest import FAST, in_process
 from training import config, pipeline
@@ -29,7 +30,7 @@ def train(path: Path, out: Path, label: str, normal: str, exclude: list[str]) ->
 
 def records(path: Path, trained: pipeline.Trained, rows: int = 2000) -> Records:
     table = pyarrow.parquet.read_table(path, columns=list(trained.manifest.record.names))
-    return table.slice(0, rows).to_pylist()  # type: ignore[no-any-return]
+    return table.slice(0, rows).to_pylist()
 
 
 async def score(models: Path, body: Records) -> Records:
@@ -45,6 +46,7 @@ async def score(models: Path, body: Records) -> Records:
 async def test_card_fraud(tmp_path: Path) -> None:
     path = PUBLIC / "creditcard_subset.parquet"
     trained = train(path, tmp_path, "Class", "0", ["Time", "source"])
+    assert isinstance(trained.manifest.record, TableSchema)
     assert len(trained.manifest.record.numeric) == 29
     assert trained.manifest.training.metrics["elbo_auroc"] > 0.9
     await score(tmp_path, records(path, trained))
@@ -53,6 +55,7 @@ async def test_card_fraud(tmp_path: Path) -> None:
 async def test_network_flows_with_categories_unseen_in_training(tmp_path: Path) -> None:
     trained = train(PUBLIC / "nslkdd_train20.parquet", tmp_path, "label", "0", ["attack", "difficulty"])
     body = records(PUBLIC / "nslkdd_test.parquet", trained, rows=9000)
+    assert isinstance(trained.manifest.record, TableSchema)
     vocabularies = {field.name: set(field.vocabulary) for field in trained.manifest.record.categorical}
     unseen = [r for r in body if any(r[name] not in known for name, known in vocabularies.items())]
     assert unseen

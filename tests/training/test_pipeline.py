@@ -8,6 +8,7 @@ import pytest
 
 from bundle.contents.golden import Golden
 from bundle.folder import contents, store
+from bundle.record.schema import TableSchema
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
 from training import config, pipeline
@@ -118,6 +119,7 @@ def test_heavy_tails_beta_and_free_nats_are_trained_exported_and_calibrated(
     run: tuple[pipeline.Trained, list[str]],
 ) -> None:
     manifest = run[0].manifest
+    assert isinstance(manifest.record, TableSchema)
     by_name = {field.name: field for field in manifest.record.numeric}
     assert (by_name["visits"].likelihood, by_name["visits"].degrees_of_freedom) == ("student-t", 3.0)
     assert by_name["flag"].likelihood == "gaussian"

@@ -70,7 +70,7 @@ def test_noise_of_any_other_form_is_refused_without_memory(manifest: Manifest, c
 def test_noise_is_read_in_either_order(manifest: Manifest) -> None:
     for table in (TABLE, np.asfortranarray(TABLE)):
         noise = contents.noise(bundle(manifest, noise_npy=array(table)))
-        assert (noise.dtype, noise.flags.writeable) == (np.float32, True)
+        assert (noise.dtype, noise.flags.writeable) == (np.dtype(np.float32), True)
         np.testing.assert_array_equal(noise, TABLE)
     with pytest.raises(BundleRefused, match=r"^noise\.npy: is not in the manifest"):
         contents.noise(bundle(manifest))
@@ -115,7 +115,8 @@ def test_golden_records_cover_every_score_of_the_graph(manifest: Manifest) -> No
     for missing in outputs:
         with pytest.raises(BundleRefused, match=rf"^golden\.json: .*it has cases without {missing}, so that nothing"):
             read(golden({name: value for name, value in outputs.items() if name != missing}))
-    for none in ({"cases": []}, {"cases": [], "explained": []}):
+    nothing: tuple[dict[str, list[object]], ...] = ({"cases": []}, {"cases": [], "explained": []})
+    for none in nothing:
         with pytest.raises(BundleRefused, match=r"^golden\.json: .*has no cases"):
             read(none)
     usual = UsualSurprisal(fields=(0.0,) * 3, kl=0.0, conditional=(0.0,) * 3, deviations=(1.0,))

@@ -101,7 +101,8 @@ def test_nine_tenths_of_normal_values_lie_in_their_interval(manifest: Manifest) 
     given, spread = random.standard_normal(999), random.uniform(0.1, 0.3, 999)
     records = [["red", 10.0 + 2.0 * value, True] for value in given * spread * 3]
     outputs = {name: np.repeat(values[:1], 999, axis=0) for name, values in OUTPUTS.items()}
-    outputs |= {"expected_numeric": np.zeros((999, 1)), "expected_deviation": spread[:, np.newaxis]}
+    outputs |= {"expected_numeric": np.zeros((999, 1), np.float32)}
+    outputs["expected_deviation"] = spread[:, np.newaxis].astype(np.float32)
     (deviations,) = usual(manifest.record, encode_records(manifest.record, records), outputs).deviations
     assert np.mean(np.abs(given) * 3 <= deviations + 1e-9) == pytest.approx(0.9, abs=1e-3)
     gaps = encode_records(manifest.record, [["red", None, True]] * 999)

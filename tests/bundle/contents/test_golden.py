@@ -58,7 +58,9 @@ def test_scores_as_at_export_pass_and_each_number_of_draws_is_scored_once() -> N
     st.floats(-2, 2) | st.sampled_from([TOLERANCE, -TOLERANCE, math.inf, -math.inf]),
 )
 def test_a_score_may_be_off_by_the_tolerance_and_no_more(index: int, output: str, entry: int, off: float) -> None:
-    graph = Graph(off, GOLDEN.cases[index].record["x"], output, entry)
+    record = GOLDEN.cases[index].record
+    assert isinstance(record, dict)
+    graph = Graph(off, record["x"], output, entry)
     if abs(off) <= TOLERANCE - 1e-9 or abs(off) == TOLERANCE:
         GOLDEN.verify(graph)
     elif abs(off) > TOLERANCE + 1e-9:
@@ -112,7 +114,7 @@ def test_an_output_of_another_shape_is_a_mismatch(output: str, answer: list[Any]
 
 @given(st.integers(1, 500), st.lists(st.floats(-1e9, 1e9), min_size=1))
 def test_the_tolerance_grows_with_the_fields_and_the_largest_term(fields: int, terms: list[float]) -> None:
-    allowed = tolerance(fields, np.float32(terms))
+    allowed = tolerance(fields, np.array(terms, np.float32))
     assert allowed.dtype == np.float64
     assert allowed == pytest.approx([1e-4 * fields + 1e-5 * abs(float(np.float32(term))) for term in terms])
 

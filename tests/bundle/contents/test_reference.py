@@ -37,7 +37,13 @@ def test_bins_of_every_kind_and_their_shares(schema: TableSchema, reference: tup
 
 
 def test_records_fall_into_their_bins(schema: TableSchema, reference: tuple[FieldReference, ...]) -> None:
-    records = [["red", 2.0, False], ["mauve", 2.5, None], [None, 9.0, True], ["-3", None, True], ["red", -1e300, True]]
+    records: list[list[object]] = [
+        ["red", 2.0, False],
+        ["mauve", 2.5, None],
+        [None, 9.0, True],
+        ["-3", None, True],
+        ["red", -1e300, True],
+    ]
     assert counted(schema, reference, records) == {
         "colour=red": 2,
         "colour=-3": 1,
@@ -56,14 +62,15 @@ def test_records_fall_into_their_bins(schema: TableSchema, reference: tuple[Fiel
 
 def test_numbers_that_repeat_have_fewer_bins_and_none_of_them_twice() -> None:
     assert numeric([float(value) for value in range(1, 101)]).bins[:2] == ("10.0", "20.0")
-    assert numeric([0.0] * 95 + [1.0] * 5).bins == ("0.0", "+Inf", "(missing)")
+    assert numeric([*[0.0] * 95, *[1.0] * 5]).bins == ("0.0", "+Inf", "(missing)")
     assert numeric([None, None]).bins == ("+Inf", "(missing)")
 
 
 def test_rare_categories_share_a_bin_and_no_name_is_taken_for_another() -> None:
     names = ("(missing)", "(other)", "\\(other)", *(f"c{index}" for index in range(MOST_CATEGORIES)))
     schema = TableSchema(fields=(CategoricalField(name="c", missing_rate=0.1, vocabulary=names),))
-    records: list[list[object]] = [[name] for name in names[:-2] for _ in range(2)] + [[names[-2]], [names[-1]]]
+    twice = [name for name in names[:-2] for _ in range(2)]
+    records: list[list[object]] = [[name] for name in (*twice, *names[-2:])]
     (reference,) = references(schema, encode_records(schema, records))
     assert len(reference.bins) == MOST_CATEGORIES + 3
     asked: list[list[object]] = [["(missing)"], ["(other)"], ["\\(other)"], ["c19"], ["c18"], ["new"]]

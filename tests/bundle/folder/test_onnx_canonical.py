@@ -64,7 +64,7 @@ def rich() -> onnx.ModelProto:
     numbers = helper.make_node("Custom", ["x"], ["y"], i=-1, f=0.5, s="s", ints=[1, 300, -(2**63)], floats=[1.0, -2.0])
     texts = helper.make_node("Custom", ["x"], ["y"], strings=["a", "b"], t=inside())
     branch = helper.make_node("If", ["x"], ["y"], then_branch=graph([numbers]), else_branch=graph([texts]))
-    kinds = {
+    kinds: dict[int, list[float]] = {
         **{TensorProto.INT64: [-1, 2**40], TensorProto.INT32: [-1, 70_000], TensorProto.UINT64: [2**64 - 1, 0]},
         **{TensorProto.DOUBLE: [1.0, 2.0], TensorProto.FLOAT: [1.0, 2.0]},
     }

@@ -249,7 +249,8 @@ def test_a_pinned_version_that_is_not_there_is_not_found(root: Path, version: in
     "content",
     [
         *[[], 1, None, "1", {"Version": 1}, [{"version": 1}]],
-        *[{"version": wrong} for wrong in ("1", 1.5, True, [1], {}, 0, -1)],
+        *[{"version": "1"}, {"version": 1.5}, {"version": True}, {"version": [1]}, {"version": {}}],
+        *[{"version": 0}, {"version": -1}],
         *[b"", b"{", b"\xff\xfe", b'{"version": 1}}', b"[" * 60_000],
     ],
     ids=lambda content: repr(content)[:20],

@@ -29,6 +29,7 @@ def test_a_schema_keeps_the_order_of_its_fields_and_sorts_them_by_kind() -> None
     schema = read(*fields)
     assert schema.names == ("c", "n", "b", "n2", "c2")
     assert schema.name_set == set(schema.names)
+    assert isinstance(schema, TableSchema)
     assert [field.name for field in schema.numeric] == ["n", "n2"]
     assert [field.name for field in schema.boolean] == ["b"]
     assert [field.name for field in schema.categorical] == ["c", "c2"]

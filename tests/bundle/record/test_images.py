@@ -6,6 +6,7 @@ import tracemalloc
 import zlib
 from io import BytesIO
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -181,13 +182,12 @@ def test_an_image_is_taken_as_it_is_stored(orientation: int) -> None:
 
 
 def test_after_a_hundred_that_are_no_images_nothing_more_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[object] = []
-    real = images.decode
-    monkeypatch.setattr(images, "decode", lambda field, value: (looked.append(value), real(field, value))[1])
+    looked = Mock(wraps=images.decode)
+    monkeypatch.setattr(images, "decode", looked)
     seen: list[int] = []
     encode(GREY, ["?"] * 500, lambda row, detail: seen.append(row))
     assert seen == list(range(100))
-    assert len(looked) == 100
+    assert looked.call_count == 100
 
 
 def test_transparency_is_not_thrown_away() -> None:
@@ -230,12 +230,12 @@ def test_what_is_no_pixels_of_a_png_is_not_looked_at(monkeypatch: pytest.MonkeyP
     notes = PngImagePlugin.PngInfo()
     notes.add_text("note", "n" * 2**20, zip=True)
     content = file(PIXELS[COLOUR], pnginfo=notes, icc_profile=b"p" * 2**16)
-    unpacked = []
-    monkeypatch.setattr(PngImagePlugin, "_safe_zlib_decompress", lambda packed: unpacked.append(packed) or b"")
+    unpacked = Mock(return_value=b"")
+    monkeypatch.setattr(PngImagePlugin, "_safe_zlib_decompress", unpacked)
     np.testing.assert_array_equal(decode(COLOUR, content), PIXELS[COLOUR])
-    assert not unpacked
+    assert not unpacked.called
     Image.open(BytesIO(content)).load()
-    assert unpacked, "which it is that unpacks them"
+    assert unpacked.called, "which it is that unpacks them"
 
 
 def test_the_pixels_of_a_png_may_stand_in_several_chunks_and_in_a_palette() -> None:

@@ -204,7 +204,7 @@ def test_category_text_is_the_shortest_that_reads_back(whole: int, number: float
 @pytest.mark.parametrize("value", [2**53, 2**53 - 1, -(2**53), 1_700_000_000, 1_700_000_000.123456, 5e-324, 1e308])
 def test_large_numbers_keep_their_digits(schema: TableSchema, value: float) -> None:
     tensor = encode_records(schema, [{"amount": value}, {"amount": 1}])["numeric"]
-    assert (tensor.dtype, tensor[0, 0]) == (np.float64, float(value))
+    assert (tensor.dtype, tensor[0, 0]) == (np.dtype(np.float64), float(value))
 
 
 @pytest.mark.parametrize("value", [Decimal("12.25"), np.float32(12.25), np.float64(12.25)])
@@ -229,6 +229,9 @@ DETAILS = {
 }
 
 
+NO_FLAGS: tuple[object, ...] = (7777, 2, -1, 0.5, 10**400, MARK, "true", "", [True], {}, b"MARK")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -236,7 +239,7 @@ DETAILS = {
             ("amount", value)
             for value in (MARK, "777", "", True, False, [777], {"a": 777}, b"MARK", Decimal("sNaN"), np.True_)
         ],
-        *[("paid", value) for value in (7777, 2, -1, 0.5, 10**400, MARK, "true", "", [True], {}, b"MARK")],
+        *[("paid", value) for value in NO_FLAGS],
         *[("colour", value) for value in ([MARK], {MARK: 1}, [], b"MARK", {MARK})],
     ],
     ids=lambda value: repr(value)[:12],

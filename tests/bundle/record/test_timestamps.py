@@ -131,7 +131,7 @@ def test_the_record_of_the_caller_is_left_as_it_was() -> None:
 
 def test_fields_may_be_given_themselves() -> None:
     assert encoded({"hour": "3", "weekday": "friday"}) == encoded(["3", None, "friday"]) == FRIDAY_3_AM
-    columns = {"hour": np.array([3]), "weekday": ["friday"]}
+    columns: dict[str, Any] = {"hour": np.array([3]), "weekday": ["friday"]}
     assert encode_columns(SCHEMA, columns, 1)["categorical"].tolist() == [FRIDAY_3_AM]
 
 

@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -85,7 +86,7 @@ def test_one_host_is_named() -> None:
             check(asked(host=["localhost", "localhost"]), origins)
 
 
-OWN_ORIGINS = [
+OWN_ORIGINS: list[dict[str, Any]] = [
     {"origin": "http://localhost:8000", "host": "localhost:8000"},
     {"origin": "HTTP://LocalHost", "host": "localhost:80"},
     {"origin": "https://127.0.0.1", "host": "127.0.0.1:443", "scheme": "https"},
@@ -96,7 +97,7 @@ OWN_ORIGINS = [
     {"host": "localhost", "sec_fetch_site": "same-origin"},
     {"host": "localhost", "sec_fetch_site": "none"},
 ]
-FOREIGN_ORIGINS: list[dict[str, str | list[str]]] = [
+FOREIGN_ORIGINS: list[dict[str, Any]] = [
     {"origin": "null"},
     {"origin": ""},
     {"origin": "https://evil.example"},

@@ -43,7 +43,7 @@ def bearer(key: str) -> dict[str, str]:
 def every_route(app: Application, document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Method and path of the routes of FastAPI, of those beside it, and of the document."""
     for route in app.api.routes:
-        yield "GET" if not isinstance(route, APIRoute) else next(iter(route.methods)), getattr(route, "path", "")
+        yield "GET" if not isinstance(route, APIRoute) else next(iter(route.methods or ())), getattr(route, "path", "")
     for beside in app.routes.every:
         yield beside.method, beside.path
     for path, operations in document["paths"].items():
@@ -206,9 +206,9 @@ def test_what_is_no_key_is_said_and_not_quoted(text: str, said: str) -> None:
 
 
 def test_only_digests_are_kept(keys: Path) -> None:
-    ring = KeyRing(Settings(keys_file=keys, keys=f"score {SCORE}, admin {HASHED}"))  # type: ignore[arg-type]
+    ring = KeyRing(Settings(keys_file=keys, keys=f"score {SCORE}, admin {HASHED}"))
     assert SCORE not in repr(vars(ring))
-    assert SCORE not in repr(Settings(keys=f"score {SCORE}"))  # type: ignore[arg-type]
+    assert SCORE not in repr(Settings(keys=f"score {SCORE}"))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -227,7 +227,7 @@ def test_a_service_that_cannot_read_its_keys_does_not_start_open(models: Path, t
 def test_operators_have_a_port_of_their_own(models: Path, keys: Path, workers: int) -> None:
     port = free_port()
     options = {"SURPRISAL_OPS_PORT": str(port), "SURPRISAL_KEYS_FILE": str(keys), "SURPRISAL_DRAIN_SECONDS": "0"}
-    with running(models, workers, **options) as (process, url):
+    with running(models, workers, environment=options) as (process, url):
         operators = f"http://127.0.0.1:{port}"
         for path in access.HEALTH:
             assert httpx.get(f"{operators}{path}").status_code == 200
@@ -253,7 +253,7 @@ def test_https_is_spoken_where_there_is_a_certificate(models: Path, tmp_path: Pa
     options = {"SURPRISAL_TLS_CERTIFICATE": str(certificate), "SURPRISAL_TLS_KEY": str(key)}
     options |= {"SURPRISAL_OPS_PORT": str(port), "SURPRISAL_DRAIN_SECONDS": "0"}
     context = ssl.create_default_context(cafile=str(certificate))
-    with running(models, workers, ready=f"http://127.0.0.1:{port}", **options) as (_, url):
+    with running(models, workers, ready=f"http://127.0.0.1:{port}", environment=options) as (_, url):
         answer = httpx.post(
             f"{url.replace('http', 'https')}/score", json={"records": [{"amount": 3.0}]}, verify=context
         )

@@ -73,7 +73,7 @@ def test_all_workers_change_keys_together_and_a_new_one_knows_them_without_the_f
 ) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"score {OLD}\n")
-    with running(models, workers=2, SURPRISAL_KEYS_FILE=str(keys)) as (process, url):
+    with running(models, workers=2, environment={"SURPRISAL_KEYS_FILE": str(keys)}) as (process, url):
 
         def statuses(key: str) -> set[int]:
             headers = {"Authorization": f"Bearer {key}"}

@@ -256,7 +256,7 @@ def test_sigterm_ends_a_service_that_is_loading_what_never_ends(
     root: Path, workers: int, change: Callable[[Path], None]
 ) -> None:
     settings = {"SURPRISAL_LOAD_SECONDS": "300", "SURPRISAL_DEFAULT_MODEL": NAME, "SURPRISAL_DRAIN_SECONDS": "0"}
-    with running(root, workers, **settings) as (process, url):
+    with running(root, workers, environment=settings) as (process, url):
         arrive(root, 2, change)
         arrive(root, 2, name="other")
 

@@ -125,14 +125,8 @@ def folder_instead(folder: Path) -> None:
 
 
 BREAKS: list[tuple[str, Callable[[Path], None], type[BundleRefused], str]] = [
-    *[
-        (f"a flipped byte in {file}", lambda f, file=file: flip(f, file), BundleRefused, file)  # type: ignore[misc]
-        for file in FILES
-    ],
-    *[
-        (f"no {file}", lambda f, file=file: (f / file).unlink(), FileMissing, file)  # type: ignore[misc]
-        for file in FILES
-    ],
+    *[(f"a flipped byte in {file}", lambda f, file=file: flip(f, file), BundleRefused, file) for file in FILES],
+    *[(f"no {file}", lambda f, file=file: (f / file).unlink(), FileMissing, file) for file in FILES],
     ("a newer schema", newer, SchemaTooNew, "manifest.json"),
     ("external data", external, ExternalData, "scorer.onnx"),
     ("golden records that disagree", disagree, GoldenMismatch, "golden.json"),

@@ -101,7 +101,7 @@ async def test_a_model_is_taken_out_of_service_and_back_by_request(root: Path) -
             {"name": NAME, "version": "", "state": "UNAVAILABLE", "reason": "unloaded"}
         ]
         await follower.models.refresh()
-        assert follower.models.served == (), "by its serving.json"
+        assert not follower.models.served, "by its serving.json"
         assert (await client.post(f"{path}/load")).status_code == 200
         assert (await client.post("/score", json={"records": [{"amount": 3.0}]})).status_code == 200
         await follower.models.refresh()

@@ -123,7 +123,7 @@ def test_a_signature_holds_for_one_manifest(root: Path, manifest: Manifest) -> N
 
 @given(st.integers(0, 97), st.integers(1, 255))
 def test_every_change_of_the_file_is_refused(at: int, change: int) -> None:
-    bundle = Bundle("pay", 1, None, {}, b"document")  # type: ignore[arg-type] - nothing of it is looked at
+    bundle = Bundle("pay", 1, None, {}, b"document")  # type: ignore[arg-type]  # nothing of it is looked at
     content = bytearray(b"ed25519 " + base64.b64encode(ALICE.sign(signature.message(bundle))) + b"\n")
     content[at % len(content)] ^= change
     with pytest.raises(SignatureRefused):

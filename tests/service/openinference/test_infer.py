@@ -14,6 +14,7 @@ from tritonclient.http import InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from bundle.folder import store
+from bundle.record.schema import TableSchema
 from service.openinference.outputs import OUTPUTS
 from tests.conftest import NAME
 
@@ -151,6 +152,7 @@ def test_whole_kinds_as_matrices(
     client: triton.InferenceServerClient, server: str, models: Any, records: Records, binary: bool, coded: bool
 ) -> None:
     schema = store.load(models, NAME, 1).manifest.record
+    assert isinstance(schema, TableSchema)
     numeric = np.hstack([column(records, field.name) for field in schema.numeric])
     boolean = np.hstack([column(records, field.name) for field in schema.boolean])
     texts = np.hstack([column(records, field.name) for field in schema.categorical])

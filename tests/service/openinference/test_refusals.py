@@ -57,7 +57,11 @@ async def test_no_content_type_is_needed(client: httpx.AsyncClient) -> None:
 async def test_outputs_say_for_themselves_whether_they_are_binary(
     client: httpx.AsyncClient, parameters: dict[str, bool]
 ) -> None:
-    wanted = [{"name": "elbo"}, {"name": "p_value", "parameters": {"binary_data": True}}, {"name": "is_anomaly"}]
+    wanted: list[dict[str, Any]] = [
+        {"name": "elbo"},
+        {"name": "p_value", "parameters": {"binary_data": True}},
+        {"name": "is_anomaly"},
+    ]
     wanted[2]["parameters"] = {"binary_data": False}
     body = {"id": "é", "inputs": [AMOUNT], "outputs": wanted, "parameters": {**parameters, "unknown": "x"}}
     response = await client.post(INFER, content=orjson.dumps(body))
@@ -126,7 +130,7 @@ async def test_bad_input_is_refused_in_a_sentence(
 
 @pytest.mark.parametrize("length", ["0", "-1", "x", "9" * 30, "999999", "²"])
 async def test_header_lengths_that_are_wrong(client: httpx.AsyncClient, length: str) -> None:
-    headers = {LENGTH: length.encode()}
+    headers = {LENGTH.encode(): length.encode()}
     response = await client.post(INFER, content=asking(), headers=headers)
     assert response.status_code == 400
     assert "Inference-Header-Content-Length" in error_of(response)
@@ -192,7 +196,7 @@ async def test_requests_are_counted_by_route(client: httpx.AsyncClient) -> None:
 
 
 def test_statistics_are_those_of_all_workers(models: Path) -> None:
-    with running(models, workers=2, SURPRISAL_DRAIN_SECONDS="0") as (process, url):
+    with running(models, workers=2, environment={"SURPRISAL_DRAIN_SECONDS": "0"}) as (process, url):
         for _ in range(20):  # each over a connection of its own
             assert httpx.post(f"{url}{INFER}", content=asking()).status_code == 200
         counts: dict[str, Any] = {}

@@ -130,7 +130,7 @@ def test_a_matrix_is_read_in_place_where_it_is_aligned(offset: int) -> None:
 
 
 def test_a_timestamp_stands_for_what_derives_from_it() -> None:
-    records = [{"speed": 1.0, "at": "2026-03-01T23:30:00-01:00"}, {"speed": 2.0}]
+    records: list[dict[str, Any]] = [{"speed": 1.0, "at": "2026-03-01T23:30:00-01:00"}, {"speed": 2.0}]
     texts = ["2026-03-01T23:30:00-01:00", ""]
     same(read(given("speed", "FP64", [1.0, 2.0]), given("at", "BYTES", texts)), records)
     for wrong in (given("at", "BYTES", ["noon"]), given("at", "INT64", [5])):

@@ -19,7 +19,7 @@ LARGE = json.dumps({"records": [{"amount": 12.5}] * 8000, "samples": 1}).encode(
 @pytest.fixture(scope="module")
 def impatient(models: Path) -> Iterator[str]:
     """A service that soon cuts off who does not read."""
-    with running(models, SURPRISAL_WRITE_IDLE_SECONDS="1", SURPRISAL_DRAIN_SECONDS="0") as (_, url):
+    with running(models, environment={"SURPRISAL_WRITE_IDLE_SECONDS": "1", "SURPRISAL_DRAIN_SECONDS": "0"}) as (_, url):
         yield url
 
 
@@ -67,7 +67,7 @@ def test_who_reads_slowly_gets_all_of_it(impatient: str) -> None:
 
 def test_a_connection_without_a_request_of_its_own_still_hears_of_a_full_memory(models: Path) -> None:
     limits = {"SURPRISAL_MEMORY_MB": "16", "SURPRISAL_DEADLINE_MS": "60000", "SURPRISAL_DRAIN_SECONDS": "0"}
-    with running(models, **limits) as (_, url), contextlib.ExitStack() as held:
+    with running(models, environment=limits) as (_, url), contextlib.ExitStack() as held:
         head = b"POST /score HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\n"
         refused = 0
         for _ in range(60):  # each with half of its body: 16 MiB are not enough for all

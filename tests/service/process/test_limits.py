@@ -24,7 +24,7 @@ IDLE = 5000
 @pytest.fixture(scope="module")
 def quick(models: Path) -> Iterator[tuple[str, int]]:
     """A service of little patience: its address and its process."""
-    with running(models, **QUICK) as (process, url):
+    with running(models, environment=QUICK) as (process, url):
         yield url, process.pid
 
 
@@ -263,7 +263,10 @@ def test_5000_idle_connections_keep_nobody_from_being_answered(models: Path) -> 
         pytest.skip(f"this process may have {hard} open files")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        with running(models, 2, SURPRISAL_IDLE_SECONDS="10", SURPRISAL_DRAIN_SECONDS="0") as (_, url):
+        with running(models, 2, environment={"SURPRISAL_IDLE_SECONDS": "10", "SURPRISAL_DRAIN_SECONDS": "0"}) as (
+            _,
+            url,
+        ):
             with contextlib.ExitStack() as idle:
                 connections = [idle.enter_context(connect(url)) for _ in range(IDLE)]
                 for _ in range(20):

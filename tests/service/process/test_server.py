@@ -25,7 +25,7 @@ def in_progress(client: httpx.Client, url: str) -> float:
 
 
 def test_sigterm_turns_readiness_off_answers_everything_and_exits_with_0(models: Path) -> None:
-    with running(models, SURPRISAL_DRAIN_SECONDS="1.0") as (process, url), httpx.Client() as kept:
+    with running(models, environment={"SURPRISAL_DRAIN_SECONDS": "1.0"}) as (process, url), httpx.Client() as kept:
         assert kept.post(f"{url}/score", json=BODY).status_code == 200
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             heavy = {"records": BODY["records"] * 4000, "samples": 64}
@@ -40,7 +40,7 @@ def test_sigterm_turns_readiness_off_answers_everything_and_exits_with_0(models:
 
 
 def test_ctrl_c_ends_it_at_once_with_0(models: Path) -> None:
-    with running(models, SURPRISAL_DRAIN_SECONDS="60") as (process, _):
+    with running(models, environment={"SURPRISAL_DRAIN_SECONDS": "60"}) as (process, _):
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 0
 
@@ -109,7 +109,7 @@ def test_settings_that_contradict_each_other_are_a_wrong_call(models: Path, monk
 
 def test_what_is_not_sent_within_the_grace_is_refused_and_no_fault(models: Path) -> None:
     settings = {"SURPRISAL_DRAIN_SECONDS": "0", "SURPRISAL_GRACE_SECONDS": "1"}
-    with running(models, **settings) as (process, url), httpx.Client() as kept:
+    with running(models, environment=settings) as (process, url), httpx.Client() as kept:
         with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=30) as client:
             client.sendall(b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
             until(lambda: in_progress(kept, url) > 0)

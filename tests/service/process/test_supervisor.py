@@ -114,7 +114,7 @@ def test_a_worker_that_is_killed_is_replaced(models: Path) -> None:
 
 def test_sigterm_drains_all_workers_and_ends_with_0(models: Path) -> None:
     patient = {"SURPRISAL_DRAIN_SECONDS": "1.0", "SURPRISAL_DEADLINE_MS": "60000"}
-    with running(models, workers=2, **patient) as (process, url):
+    with running(models, workers=2, environment=patient) as (process, url):
         until(lambda: total(url, "workers") == 2)
         pids = workers_of(process)
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -129,7 +129,7 @@ def test_sigterm_drains_all_workers_and_ends_with_0(models: Path) -> None:
 
 
 def test_sigterm_to_every_process_at_once_drains_as_well(models: Path) -> None:
-    with running(models, workers=2, SURPRISAL_DRAIN_SECONDS="1.0") as (process, url):
+    with running(models, workers=2, environment={"SURPRISAL_DRAIN_SECONDS": "1.0"}) as (process, url):
         until(lambda: total(url, "workers") == 2)
         for pid in (*workers_of(process), process.pid):
             os.kill(pid, signal.SIGTERM)
@@ -139,7 +139,7 @@ def test_sigterm_to_every_process_at_once_drains_as_well(models: Path) -> None:
 
 def test_workers_end_when_their_supervisor_is_gone(models: Path, tmp_path: Path) -> None:
     settings = {"SURPRISAL_DRAIN_SECONDS": "0", "TMPDIR": str(tmp_path)}
-    with running(models, workers=2, **settings) as (process, url):
+    with running(models, workers=2, environment=settings) as (process, url):
         until(lambda: total(url, "workers") == 2)
         pids = workers_of(process)
         process.kill()
@@ -151,11 +151,11 @@ def test_workers_end_when_their_supervisor_is_gone(models: Path, tmp_path: Path)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
     (left_over,) = tmp_path.iterdir()
-    with running(models, workers=2, **settings) as (process, url):
+    with running(models, workers=2, environment=settings) as (process, url):
         until(lambda: total(url, "workers") == 2)
         (in_use,) = tmp_path.iterdir()
         assert in_use != left_over
-        with running(models, workers=2, **settings) as (other, other_url):
+        with running(models, workers=2, environment=settings) as (other, other_url):
             until(lambda: total(other_url, "workers") == 2)
             assert in_use in tmp_path.iterdir()
             other.terminate()
@@ -266,7 +266,7 @@ def test_under_load_the_end_loses_no_request(models: Path, workers: int, number:
         return outcomes
 
     with (
-        running(models, workers, SURPRISAL_DRAIN_SECONDS="1.0") as (process, url),
+        running(models, workers, environment={"SURPRISAL_DRAIN_SECONDS": "1.0"}) as (process, url),
         concurrent.futures.ThreadPoolExecutor(12) as pool,
     ):
         until(lambda: total(url, "workers") == workers)

@@ -95,7 +95,7 @@ def test_who_starts_or_ends_has_longer_but_not_for_ever() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_stopped_worker_is_replaced_and_counted(models: Path, workers: int) -> None:
-    with running(models, workers, SURPRISAL_WATCHDOG_SECONDS="2") as (process, url):
+    with running(models, workers, environment={"SURPRISAL_WATCHDOG_SECONDS": "2"}) as (process, url):
         until(lambda: total(url, "workers") == workers)
         victim = workers_of(process)[0]
         os.kill(victim, signal.SIGSTOP)
@@ -112,7 +112,7 @@ def test_a_stopped_worker_is_replaced_and_counted(models: Path, workers: int) ->
 
 def test_a_worker_that_is_stopped_during_the_drain_is_ended(models: Path) -> None:
     settings = {"SURPRISAL_WATCHDOG_SECONDS": "1", "SURPRISAL_DRAIN_SECONDS": "60"}
-    with running(models, **settings) as (process, url):
+    with running(models, environment=settings) as (process, url):
         until(lambda: total(url, "workers") == 1)
         (victim,) = workers_of(process)
         process.send_signal(signal.SIGTERM)

@@ -251,9 +251,12 @@ async def test_images_of_a_large_body_are_unpacked_on_a_thread(
     monkeypatch.setattr(decoding, "IMAGE_THREAD_BYTES", 1000)
     threads: list[threading.Thread] = []
     unpacked = images.from_file
-    monkeypatch.setattr(
-        images, "from_file", lambda *given: (threads.append(threading.current_thread()), unpacked(*given))[1]
-    )
+
+    def unpack(*given: Any) -> Any:
+        threads.append(threading.current_thread())
+        return unpacked(*given)
+
+    monkeypatch.setattr(images, "from_file", unpack)
     files = [images.in_base64(each) for each in RECORDS]
     for repeated, on_the_loop in ((1, True), (20, False)):
         threads.clear()

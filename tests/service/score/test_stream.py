@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from service.codecs.ndjson import Splitter
 from service.settings import Settings
-from tests.conftest import in_process, running
-from tests.service.process.test_server import in_progress, until
+from tests.conftest import in_process, running, until
+from tests.service.process.test_server import in_progress
 from tests.service.score.test_score import MARK, PAYMENT
 
 Records = list[dict[str, Any]]
@@ -184,7 +184,7 @@ def sent_until_cut_off(client: socket.socket, body: bytes) -> int:
 
 def test_a_client_that_does_not_read_is_cut_off(models: Path, payments: Records) -> None:
     body = lines(payments)
-    with running(models, SURPRISAL_WRITE_IDLE_SECONDS="0.3") as (_, url), httpx.Client() as watching:
+    with running(models, environment={"SURPRISAL_WRITE_IDLE_SECONDS": "0.3"}) as (_, url), httpx.Client() as watching:
         host, port = url.removeprefix("http://").split(":")
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -212,7 +212,7 @@ def test_a_client_that_leaves_stops_everything(server: str, payments: Records) -
 
 def test_a_stream_that_outlives_the_grace_is_told(models: Path, payments: Records) -> None:
     limits = {"SURPRISAL_DRAIN_SECONDS": "0", "SURPRISAL_GRACE_SECONDS": "1"}
-    with running(models, **limits) as (process, url), contextlib.closing(Upload(url)) as upload:
+    with running(models, environment=limits) as (process, url), contextlib.closing(Upload(url)) as upload:
         upload.send(lines(payments[:1]))
         answer = upload.answer()
         assert "elbo" in orjson.loads(answer.readline())

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from service.engine.question import Question
 from service.errors import InferenceFailed, QueueFull
 from service.front.app import Application
 from service.models.served_model import ServedModel
@@ -30,7 +31,7 @@ class Exchange:
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         given = {b"host": b"localhost", b"content-type": TYPE, **headers}
         scope = {"type": "http", "method": "POST", "path": "/score", "query_string": query}
-        scope["headers"] = list(given.items())  # type: ignore[assignment]
+        scope["headers"] = list(given.items())
         self.task = asyncio.create_task(app(scope, self._receive, self._send))
 
     async def _receive(self) -> Message:
@@ -97,11 +98,11 @@ def failing(model: ServedModel, monkeypatch: pytest.MonkeyPatch, *failures: Exce
     """Have a model fail in its next calls; None is a call that does not. Returns the records of each call."""
     real, left, calls = model.score, list(failures), []
 
-    async def score(tensors: Any, samples: int, deadline: float) -> Any:
+    async def score(tensors: Any, question: Question, deadline: float) -> Any:
         calls.append(len(next(iter(tensors.values()))))
         if left and (failure := left.pop(0)) is not None:
             raise failure
-        return await real(tensors, samples, deadline)
+        return await real(tensors, question, deadline)
 
     monkeypatch.setattr(model, "score", score)
     return calls

@@ -33,7 +33,7 @@ def _none_stays_open() -> Iterator[None]:
 
 def stored(path: Path) -> dict[str, float]:
     """What prometheus_client reads from a file."""
-    return {key: value for key, value, _, _ in MmapedDict.read_all_values_from_file(str(path))}  # type: ignore[no-untyped-call]
+    return {key: value for key, value, _, _ in MmapedDict.read_all_values_from_file(str(path))}
 
 
 @given(st.dictionaries(st.text(max_size=40), st.floats(allow_nan=False), max_size=30))
@@ -46,9 +46,9 @@ def test_the_file_is_one_of_prometheus_client(
         file.write_value(key, value, 0.0)
     assert file.copy() is None
     assert stored(path) == values
-    theirs = MmapedDict(str(path))  # type: ignore[no-untyped-call]
+    theirs = MmapedDict(str(path))
     assert {key: theirs.read_value(key)[0] for key in values} == values
-    theirs.close()  # type: ignore[no-untyped-call]
+    theirs.close()
     file.close()
     again = MetricsFile(str(path))
     assert {key: again.read_value(key)[0] for key in values} == values
@@ -103,9 +103,9 @@ def test_what_cannot_be_read_for_a_while_is_shown_as_it_was(tmp_path: Path, monk
     file.copy()
     counts = SharedCounts(tmp_path, alone=False)
     assert samples(counts) == {"m_total": 3.0}
-    for patched in ((os, "scandir"), (Path, "read_bytes")):
+    for owner, name in ((os, "scandir"), (Path, "read_bytes")):
         with monkeypatch.context() as patch:
-            patch.setattr(*patched, no_file)
+            patch.setattr(owner, name, no_file)
             assert samples(counts) == {"m_total": 3.0}
 
 
@@ -147,7 +147,7 @@ def fill(folder: Path) -> Path:
 def test_a_folder_that_is_full_at_the_start_costs_no_request(models: Path, tmp_path: Path, workers: int) -> None:
     with small_disk(tmp_path / "small") as folder:
         filling = fill(folder)
-        with running(models, workers, SURPRISAL_METRICS_FOLDER=str(folder)) as (process, url):
+        with running(models, workers, environment={"SURPRISAL_METRICS_FOLDER": str(folder)}) as (process, url):
             serves_without(url, workers)
             filling.unlink()
             until(lambda: total(url, "metrics_unshared") == 0)
@@ -161,7 +161,7 @@ def test_a_folder_that_is_full_at_the_start_costs_no_request(models: Path, tmp_p
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_folder_that_cannot_be_made_costs_no_request(models: Path, workers: int) -> None:
-    with running(models, workers, SURPRISAL_METRICS_FOLDER="/dev/null/metrics") as (process, url):
+    with running(models, workers, environment={"SURPRISAL_METRICS_FOLDER": "/dev/null/metrics"}) as (process, url):
         serves_without(url, workers)
         process.terminate()
         _, errors = process.communicate(timeout=60)
@@ -201,7 +201,7 @@ def test_a_folder_that_fills_later_costs_neither_requests_nor_workers(
 ) -> None:
     with (
         small_disk(tmp_path / "small") as folder,
-        running(models, workers, SURPRISAL_METRICS_FOLDER=str(folder)) as (process, url),
+        running(models, workers, environment={"SURPRISAL_METRICS_FOLDER": str(folder)}) as (process, url),
     ):
         until(lambda: total(url, "workers") == workers)
         assert score(url, 10) == [200] * 10

@@ -91,7 +91,7 @@ def end(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_request_has_a_span_for_each_stage_within_its_own(models: Path, collector: Collector, workers: int) -> None:
     options = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "SURPRISAL_DRAIN_SECONDS": "0"}
-    with running(models, workers, **options) as (process, url):
+    with running(models, workers, environment=options) as (process, url):
         answer = httpx.post(f"{url}/score", json=BODY, headers={**SAMPLED, "X-Request-ID": "seven"})
         httpx.post(f"{url}/models/{NAME}/score", json={"records": [{"amount": 1.0}] * 3, "samples": 64})
         httpx.get(f"{url}/models")
@@ -136,7 +136,7 @@ def test_a_large_request_and_a_stream_and_the_open_inference_protocol_have_them_
 ) -> None:
     options = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.url}/v1/traces", "OTEL_SERVICE_NAME": "payments"}
     tensor = {"name": "amount", "shape": [1], "datatype": "FP64", "data": [3.5]}
-    with running(models, SURPRISAL_DRAIN_SECONDS="0", **options) as (process, url):
+    with running(models, environment={"SURPRISAL_DRAIN_SECONDS": "0", **options}) as (process, url):
         large = httpx.post(f"{url}/score", json={"records": BODY["records"] * 3000}, timeout=30)
         ndjson = {"Content-Type": "application/x-ndjson"}
         stream = httpx.post(f"{url}/score", content=b'{"amount": 3.5}\n' * 1100, headers=ndjson, timeout=30)
@@ -165,7 +165,7 @@ def test_a_large_request_and_a_stream_and_the_open_inference_protocol_have_them_
 
 def test_refusals_and_logs_name_the_trace(models: Path, collector: Collector) -> None:
     options = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "SURPRISAL_DRAIN_SECONDS": "0", "SURPRISAL_SLOW_MS": "0"}
-    with running(models, **options) as (process, url):
+    with running(models, environment=options) as (process, url):
         refused = httpx.post(f"{url}/score", json={"records": []}, headers=SAMPLED)
         made = httpx.post(f"{url}/score", json={"records": []})
         heavy = {"records": BODY["records"] * 5000, "samples": 256}
@@ -195,7 +195,7 @@ def test_refusals_and_logs_name_the_trace(models: Path, collector: Collector) ->
 
 def test_what_the_client_does_not_sample_is_not_recorded(models: Path, collector: Collector) -> None:
     options = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "SURPRISAL_DRAIN_SECONDS": "0"}
-    with running(models, **options) as (process, url):
+    with running(models, environment=options) as (process, url):
         headers = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
         assert httpx.post(f"{url}/score", json=BODY, headers=headers).status_code == 200
         refused = httpx.post(f"{url}/score", json={}, headers=headers)
@@ -212,7 +212,7 @@ def test_a_collector_that_hangs_or_is_not_there_holds_up_neither_answers_nor_the
                 "OTEL_EXPORTER_OTLP_TIMEOUT": "120",  # four times as long as `end` waits
                 "SURPRISAL_DRAIN_SECONDS": "0",
             }
-            with running(models, **options) as (process, url):
+            with running(models, environment=options) as (process, url):
                 assert httpx.post(f"{url}/score", json=BODY).status_code == 200
                 log = end(process)
             assert any("last spans could not be sent" in line["message"] for line in log)
@@ -221,7 +221,7 @@ def test_a_collector_that_hangs_or_is_not_there_holds_up_neither_answers_nor_the
 def test_an_answer_that_is_broken_off_is_an_error_of_its_trace(models: Path, collector: Collector) -> None:
     options = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "SURPRISAL_DRAIN_SECONDS": "0"}
     lines = gzip.compress(b'{"amount": 3.5}\n' * 5000)
-    with running(models, **options) as (process, url):
+    with running(models, environment=options) as (process, url):
         headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
         with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
             httpx.post(f"{url}/score", content=lines[:-8] + b"damaged!", headers=headers, timeout=60)
@@ -236,7 +236,7 @@ def test_no_log_line_quotes_a_header_or_a_secret(models: Path) -> None:
     secret = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization: Bearer s3cret"}
     options = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "SURPRISAL_DRAIN_SECONDS": "0", **secret}
     marks = {"traceparent": f"00-{TRACE}-{PARENT}-00", "tracestate": "s3cret,,=" * 20}
-    with running(models, **options) as (process, url):
+    with running(models, environment=options) as (process, url):
         assert httpx.post(f"{url}/score", json=BODY, headers=marks).status_code == 200
         assert httpx.post(f"{url}/score", json=BODY, headers={"traceparent": "s3cret" * 100}).status_code == 200
         log = end(process)
@@ -248,7 +248,7 @@ def test_pipelined_requests_are_logged_under_their_own_ids(models: Path) -> None
     body = json.dumps(BODY).encode()
     head = "POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nX-Request-ID: {id}\r\n\r\n"
     requests = b"".join(head.format(length=len(body), id=name).encode() + body for name in ("first", "second"))
-    with running(models, SURPRISAL_SLOW_MS="0", SURPRISAL_DRAIN_SECONDS="0") as (process, url):
+    with running(models, environment={"SURPRISAL_SLOW_MS": "0", "SURPRISAL_DRAIN_SECONDS": "0"}) as (process, url):
         with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as connection:
             connection.sendall(requests)
             answers = b""
@@ -286,7 +286,7 @@ def test_without_an_endpoint_no_sdk_is_loaded(models: Path) -> None:
 @pytest.mark.parametrize("variable", ["OTEL_SDK_DISABLED=true", "OTEL_TRACES_EXPORTER=none"])
 def test_opentelemetry_can_be_switched_off(models: Path, collector: Collector, variable: str) -> None:
     options = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "SURPRISAL_DRAIN_SECONDS": "0"}
-    with running(models, **options, **dict([variable.split("=")])) as (process, url):
+    with running(models, environment={**options, **dict([variable.split("=")])}) as (process, url):
         assert "trace_id" not in httpx.post(f"{url}/score", json={}).json()
         assert httpx.post(f"{url}/score", json={}, headers=SAMPLED).json()["trace_id"] == TRACE
         end(process)
@@ -326,7 +326,7 @@ async def test_batches_run_in_the_context_of_no_request() -> None:
             seen.append(CURRENT.get())
             return rows
 
-    limits = {"max_batch_rows": 8, "max_queue_rows": 8, "max_request_rows": 8, "max_batch_draws": 8.0}
+    limits: dict[str, Any] = {"max_batch_rows": 8, "max_queue_rows": 8, "max_request_rows": 8, "max_batch_draws": 8.0}
     # Long enough for the second run to be one on the event loop.
     batcher = Batcher(Backend(), TENSORS, observer=Mock(), inline_seconds=60.0, clock=time.monotonic, **limits)
     token = CURRENT.set(Trace("first", None))

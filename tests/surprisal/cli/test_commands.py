@@ -16,6 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from bundle.folder import store
+from bundle.record.schema import TableSchema
 from tests.conftest import NAME, simulate_payments
 from tests.surprisal.cli.command import process, surprisal
 from training.data import transactions
@@ -50,7 +51,8 @@ def test_a_schema_is_printed_edited_and_trained_with(tmp_path: Path) -> None:
     assert "wrote" in trained.stderr
     assert "AUROC" in trained.stderr
     manifest = store.load(tmp_path / "models", "payments", 1).manifest
-    assert manifest.training.config["network"]["hidden"] == [32]
+    assert dict(manifest.training.config)["network"]["hidden"] == [32]  # type: ignore[index]
+    assert isinstance(manifest.record, TableSchema)
     (channel,) = [field for field in manifest.record.categorical if field.name == "channel"]
     assert channel.vocabulary == ("atm", "chip", "fax", "telex")
 
@@ -96,9 +98,9 @@ def test_what_goes_wrong_is_one_paragraph_and_an_exit_code(
 
 def read(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".csv":
-        return pyarrow.csv.read_csv(path).to_pylist()  # type: ignore[no-any-return]
+        return pyarrow.csv.read_csv(path).to_pylist()
     if path.suffix == ".parquet":
-        return pyarrow.parquet.read_table(path).to_pylist()  # type: ignore[no-any-return]
+        return pyarrow.parquet.read_table(path).to_pylist()
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 

@@ -23,7 +23,7 @@ EVERY = np.arange(6)
 
 
 @pytest.mark.parametrize("images", [GREY, COLOUR, GREY[..., 0]])
-def test_an_npz_of_images_becomes_a_column(tmp_path: Path, images: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_an_npz_of_images_becomes_a_column(tmp_path: Path, images: np.ndarray) -> None:
     path = tmp_path / "images.npz"
     np.savez(path, X=images, y=np.arange(6))
     table = read(path).table
@@ -160,7 +160,7 @@ def test_what_is_no_data_set_of_images_is_said(tmp_path: Path) -> None:
         (np.array(7), r"X is int64 of shape \(\)"),
     ],
 )
-def test_arrays_that_are_no_images_are_said(tmp_path: Path, images: np.ndarray, words: str) -> None:  # type: ignore[type-arg]
+def test_arrays_that_are_no_images_are_said(tmp_path: Path, images: np.ndarray, words: str) -> None:
     np.savez(tmp_path / "images.npz", X=images)
     with pytest.raises(DataInvalid, match=words):
         read(tmp_path / "images.npz")

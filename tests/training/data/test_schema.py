@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from bundle.record.fields import BooleanField, CategoricalField, NumericField
+from bundle.record.schema import TableSchema
 from tests.conftest import as_data
 from training import config
 from training.config import FieldConfig
@@ -58,6 +59,7 @@ def test_text_that_is_mostly_distinct_names_rows(distinct: int, names_rows: bool
 def test_a_timestamp_becomes_hour_and_weekday_when_the_configuration_says_so(mixed: Data) -> None:
     fields = (FieldConfig(name="when", kind="timestamp"), FieldConfig(name="height", kind="numeric"))
     fitted = schema.fit(mixed, EVERY, fields, config.build({}))
+    assert isinstance(fitted, TableSchema)
     assert fitted.names == ("when_hour", "when_weekday", "height")
     tensors = schema.tensors(fitted, mixed, EVERY)
     moments = mixed.table["when"].to_pylist()
@@ -99,7 +101,7 @@ def _categories(fitted: object) -> tuple[str, ...]:
 
 def test_numbers_can_be_categories_and_flags_booleans(mixed: Data) -> None:
     fields = [FieldConfig(name="code", kind="categorical"), FieldConfig(name="rare", kind="boolean")]
-    code, rare = schema.fit(mixed, EVERY, fields, config.build({})).fields
+    code, rare = tuple(schema.fit(mixed, EVERY, fields, config.build({})).fields)
     assert isinstance(code, CategoricalField)
     assert code.vocabulary == ("100", "200", "300")
     assert isinstance(rare, BooleanField)
@@ -108,7 +110,7 @@ def test_numbers_can_be_categories_and_flags_booleans(mixed: Data) -> None:
 def test_a_constant_that_is_asked_for_has_a_scale() -> None:
     data = as_data(pa.table({"x": np.full(100, 7e9), "z": np.zeros(100)}))
     fields = [FieldConfig(name=name, kind="numeric") for name in ("x", "z")]
-    x, z = schema.fit(data, np.arange(100), fields, config.build({})).fields
+    x, z = tuple(schema.fit(data, np.arange(100), fields, config.build({})).fields)
     assert isinstance(x, NumericField)
     assert isinstance(z, NumericField)
     assert (x.scale, z.scale) == (7e9, 1.0)
@@ -139,6 +141,7 @@ def test_a_column_of_hardly_any_values_is_left_out() -> None:
 def test_a_vocabulary_of_rare_texts_keeps_them_where_there_are_no_others() -> None:
     data = as_data(pa.table({"t": ["a", "b", None, "c"]}))
     fitted = schema.fit(data, np.arange(4), [FieldConfig(name="t", kind="categorical")], config.build({}))
+    assert isinstance(fitted, TableSchema)
     assert fitted.categorical[0].vocabulary == ("a", "b", "c")
 
 

@@ -1,6 +1,7 @@
 """The baselines' features, and that they find what is plainly strange in few rows and in wide ones."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bundle.record.fields import ImageField
@@ -11,7 +12,7 @@ from training.evaluation.measures import detection
 
 
 def schema(height: int, width: int, channels: int = 1) -> ImageSchema:
-    return ImageSchema(fields=(ImageField(name="scan", height=height, width=width, channels=channels),))  # type: ignore[arg-type]
+    return ImageSchema(fields=(ImageField(name="scan", height=height, width=width, channels=channels),))
 
 
 def test_the_features_of_an_image_are_its_levels() -> None:
@@ -35,16 +36,17 @@ def test_a_large_image_is_shrunk_to_means_of_squares(shape: tuple[int, int, int]
 
 
 @pytest.mark.parametrize(("width", "dtype"), [(20, np.float64), (400, np.float32), (400, np.float64)])
-def test_what_is_strange_is_found_whatever_the_width(width: int, dtype: type) -> None:
+def test_what_is_strange_is_found_whatever_the_width(width: int, dtype: type[np.floating]) -> None:
     random = np.random.default_rng(0)
     plane = random.normal(size=(3, width))
 
-    def rows(count: int) -> np.ndarray:  # type: ignore[type-arg]
-        return (random.normal(size=(count, 3)) @ plane + 0.1 * random.normal(size=(count, width))).astype(dtype)
+    def rows(count: int) -> npt.NDArray[np.floating]:
+        near: npt.NDArray[np.float64] = random.normal(size=(count, 3)) @ plane
+        return (near + 0.1 * random.normal(size=(count, width))).astype(dtype)
 
     detectors = baselines.fit(rows(300), seed=0)
     normal = rows(50)
-    off = (rows(50) + random.normal(size=(50, width))).astype(dtype)
+    off: npt.NDArray[np.floating] = (rows(50) + random.normal(size=(50, width))).astype(dtype)
     for name in ("PCA", "kNN, k = 5"):
         usual, strange = detectors[name](normal), detectors[name](off)
         assert usual.dtype == strange.dtype == np.float64

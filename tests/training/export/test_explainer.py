@@ -14,8 +14,8 @@ from training.errors import ParityFailed
 from training.export.explainer import ExportedExplainer
 from training.network.noise import noise_table
 from training.network.posterior import Posterior, kl_to_prior
-from training.network.vae import VAE
 from training.table.explainer import TableExplainer
+from training.table.vae import TableVAE
 
 pytestmark = pytest.mark.slow
 
@@ -23,12 +23,12 @@ NOISE = noise_table(3, 0)
 
 
 @pytest.fixture(scope="module")
-def vae() -> VAE:
+def vae() -> TableVAE:
     return build(MIXED).eval()
 
 
 @pytest.fixture(scope="module")
-def exported(vae: VAE) -> ExportedExplainer:
+def exported(vae: TableVAE) -> ExportedExplainer:
     return ExportedExplainer(vae, MIXED, NOISE)
 
 
@@ -66,7 +66,7 @@ def test_a_record_is_explained_alike_alone_and_in_a_batch(exported: ExportedExpl
 
 
 @torch.no_grad()
-def test_the_surprisal_given_the_others_is_what_the_elbo_gains_without_the_field(vae: VAE) -> None:
+def test_the_surprisal_given_the_others_is_what_the_elbo_gains_without_the_field(vae: TableVAE) -> None:
     record = {kind: torch.from_numpy(values) for kind, values in ordinary(MIXED, 5, seed=4).items()}
     explainer, noise = TableExplainer(vae, MIXED).eval(), torch.from_numpy(NOISE[:8])
     said = dict(zip(explainer.names, explainer(record, noise), strict=True))

@@ -19,6 +19,7 @@ from scipy import special, stats
 from bundle.contents.golden import tolerance
 from bundle.record.fields import BooleanField, CategoricalField, Derived, NumericField
 from bundle.record.schema import TableSchema
+from tests.training.last import last
 from training import modality
 from training.config import NetworkConfig
 from training.export.graphs import Graphs, export
@@ -27,6 +28,7 @@ from training.export.runs import score, session
 from training.network.noise import noise_table
 from training.network.scores import LIKELIHOOD_OUTPUTS, ScoringNetwork
 from training.network.vae import VAE
+from training.table.vae import TableVAE
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +48,7 @@ COUNTRY = CategoricalField(name="country", missing_rate=0.1, vocabulary=tuple("A
 ONLY = CategoricalField(name="only", missing_rate=0.1, vocabulary=("one",))
 PARTS = {"hour": ("0", "1", "2"), "weekday": ("monday", "friday")}
 HOUR, WEEKDAY = (
-    CategoricalField(name=name, missing_rate=0.2, vocabulary=texts, derived=Derived(source="at", part=name))  # type: ignore[arg-type]
+    CategoricalField(name=name, missing_rate=0.2, vocabulary=texts, derived=Derived(source="at", part=name))
     for name, texts in PARTS.items()
 )
 MIXED = TableSchema(
@@ -60,10 +62,11 @@ ONE_KIND = {
 }
 
 
-def build(schema: TableSchema, seed: int = 0) -> VAE:
+def build(schema: TableSchema, seed: int = 0) -> TableVAE:
     """A random model whose scores depend on z a good deal."""
     torch.manual_seed(seed)
     vae = modality.of(schema).vae(NetworkConfig(hidden=(12, 8), latent_size=3))
+    assert isinstance(vae, TableVAE)
     with torch.no_grad():
         for weights in vae.parameters():
             weights.mul_(1.5)
@@ -85,8 +88,10 @@ class Exported:
     @classmethod
     def of(cls, schema: TableSchema, vae: VAE) -> "Exported":
         graphs = export(ScoringNetwork(vae, None), schema)
-        sessions = (session(graph, threads=1) for graph in (graphs.scorer, graphs.encoder, graphs.decoder))
-        return cls(schema, vae, graphs, *sessions, noise_table(vae.latent_size, 0))
+        scorer, encoder, decoder = (
+            session(graph, threads=1) for graph in (graphs.scorer, graphs.encoder, graphs.decoder)
+        )
+        return cls(schema, vae, graphs, scorer, encoder, decoder, noise_table(vae.latent_size, 0))
 
     def served(self, record: Record, samples: int) -> Scores:
         outputs = self.scorer.run(list(LIKELIHOOD_OUTPUTS), {**record, "noise": self.noise[:samples]})
@@ -156,22 +161,22 @@ def log_densities(schema: TableSchema, record: Record, parameters: Scores) -> tu
         density = family.logpdf(located) - np.log(deviation)
         columns.append(np.where(np.isnan(value)[:, None], 0.0, density))
         gaps.append(gap(field, np.isnan(value)))
-    for position, field in enumerate(schema.boolean):
+    for position, flag in enumerate(schema.boolean):
         value = record["boolean"][:, position]
         sign = np.where(value == 1, 1.0, -1.0)[:, None]
         mass = special.log_expit(sign * parameters["boolean_logits"][..., position])
         columns.append(np.where(value[:, None] == -1, 0.0, mass))
-        gaps.append(gap(field, value == -1))
-    for position, field in enumerate(schema.categorical):
+        gaps.append(gap(flag, value == -1))
+    for position, category in enumerate(schema.categorical):
         code = record["categorical"][:, position]
-        slots = special.log_softmax(parameters["categorical_logits"][..., start : start + field.size], axis=-1)
+        slots = special.log_softmax(parameters["categorical_logits"][..., start : start + category.size], axis=-1)
         mass = np.take_along_axis(slots, np.maximum(code, 0)[:, None, None], axis=-1)[..., 0]
         columns.append(np.where(code[:, None] == -1, 0.0, mass))
-        start += field.size
-        if field.derived is None or field.derived.source not in timestamps:
-            gaps.append(gap(field, code == -1))
-        if field.derived is not None:
-            timestamps.add(field.derived.source)
+        start += category.size
+        if category.derived is None or category.derived.source not in timestamps:
+            gaps.append(gap(category, code == -1))
+        if category.derived is not None:
+            timestamps.add(category.derived.source)
     return columns, gaps
 
 
@@ -277,7 +282,7 @@ def test_records_of_one_kind_of_field_agree_with_logits_of_120(kind: str) -> Non
     vae = build(schema)
     with torch.no_grad():
         for position in range(vae.likelihood.numeric.outputs, vae.likelihood.outputs):
-            vae.decoder[-1].bias[position] = 120.0 if position % 2 else -120.0
+            last(vae.decoder).bias[position] = 120.0 if position % 2 else -120.0
     exported, record = Exported.of(schema, vae), records(schema)
     assert [each.name for each in exported.scorer.get_inputs()] == [kind, "noise"]
     expected = Independent.of(exported, record)

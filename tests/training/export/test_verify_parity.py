@@ -51,7 +51,7 @@ def test_the_exported_graph_passes_within_the_tolerance(mixed: Exported) -> None
     watched = Watched(mixed.scorer)
     share = verify_parity(
         ScoringNetwork(mixed.vae, None), watched, with_extremes(mixed.vae, ordinary(MIXED, 1000)), mixed.noise
-    )  # type: ignore[arg-type]
+    )
     assert 0.0 <= share < 1.0
     shapes = {(len(feeds["numeric"]), len(feeds["noise"])) for feeds in watched.seen}
     assert shapes == {(batch, samples) for batch in BATCHES for samples in SAMPLES}
@@ -64,9 +64,9 @@ def test_ordinary_records_are_compared_however_few_fit_in_a_run(
     monkeypatch.setattr(parity, "_LARGEST_RUN", 1)
     far_off = Watched(mixed.scorer, lambda outputs: [values + np.float32(0.1) for values in outputs])
     with pytest.raises(ParityFailed, match="apart"):
-        verify_parity(ScoringNetwork(mixed.vae, None), far_off, with_extremes(mixed.vae, held_out), mixed.noise)  # type: ignore[arg-type]
+        verify_parity(ScoringNetwork(mixed.vae, None), far_off, with_extremes(mixed.vae, held_out), mixed.noise)
     watched = Watched(mixed.scorer)
-    verify_parity(ScoringNetwork(mixed.vae, None), watched, with_extremes(mixed.vae, held_out), mixed.noise)  # type: ignore[arg-type]
+    verify_parity(ScoringNetwork(mixed.vae, None), watched, with_extremes(mixed.vae, held_out), mixed.noise)
     assert {len(feeds["numeric"]) for feeds in watched.seen} == {1}
 
 
@@ -95,14 +95,14 @@ def test_a_score_that_is_no_number_fails(mixed: Exported, held_out: Record, outp
             Watched(mixed.scorer, spoil),
             with_extremes(mixed.vae, held_out),
             mixed.noise,
-        )  # type: ignore[arg-type]
+        )
 
 
 def test_parity_is_checked_a_million_deviations_out_and_with_one_field_alone(mixed: Exported, held_out: Record) -> None:
     # As with epoch seconds, a million of these deviations from zero is where the values are anyhow.
     held_out["numeric"][:, 1] = 1.7e9 + 1.7e3 * np.random.default_rng(0).standard_normal(100)
     watched = Watched(mixed.scorer)
-    verify_parity(ScoringNetwork(mixed.vae, None), watched, with_extremes(mixed.vae, held_out), mixed.noise)  # type: ignore[arg-type]
+    verify_parity(ScoringNetwork(mixed.vae, None), watched, with_extremes(mixed.vae, held_out), mixed.noise)
     seen = {kind: np.concatenate([feeds[kind] for feeds in watched.seen]) for kind in MIXED.dtypes}
     usual, spread = np.nanmean(held_out["numeric"], axis=0), np.nanstd(held_out["numeric"], axis=0)
     assert (np.nanmax(np.abs(seen["numeric"] - usual) / spread, axis=0) > 0.8e6).all()

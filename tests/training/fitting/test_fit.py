@@ -140,7 +140,7 @@ def test_the_bound_that_stops_the_training_has_the_free_nats_that_training_has()
 def test_weighted_objectives_learn_stop_by_their_own_bound_and_count_their_samples(kind: str) -> None:
     vae = model()
     parts = batch(vae, 400, 1), batch(vae, 100, 2)
-    objective = ObjectiveConfig(kind=kind, draws=5)  # type: ignore[arg-type]
+    objective = ObjectiveConfig(kind=kind, draws=5)
     fitted = Fit(vae, *parts, objective, FitConfig(epochs=30, batch_size=32, learning_rate=1e-2), names=NAMES, seed=3)
     best = fitted.run()
     assert best > fitted.history[0].validation_elbo + 0.3
@@ -173,12 +173,16 @@ def test_trimmed_anomalies_are_not_learnt() -> None:
         vae = model()
         fitted = fitting(vae, epochs=40, contamination=contamination)
         # Alike, and within the range of each field: the fields do not go together.
-        fitted.train.numeric[:40] = torch.tensor([1.5, -1.5, 1.5, 1.5])
+        trained_on, kept = fitted.train, fitted.kept
+        assert isinstance(trained_on, Standardised)
+        trained_on.numeric[:40] = torch.tensor([1.5, -1.5, 1.5, 1.5])
         fitted.run()
         with torch.no_grad():
             bound = elbo(vae, fitted.train, torch.zeros(1, vae.latent_size)).bound
         bounds[contamination] = (bound[:40].mean() - bound[40:].mean()).item()
-        planted = (fitted.kept().numeric == torch.tensor([1.5, -1.5, 1.5, 1.5])).all(dim=1).sum().item()
+        left = kept()
+        assert isinstance(left, Standardised)
+        planted = (left.numeric == torch.tensor([1.5, -1.5, 1.5, 1.5])).all(dim=1).sum().item()
         assert planted == (0 if contamination else 40)
     assert bounds[0.1] < bounds[0.0] - 3.0
 
@@ -202,6 +206,7 @@ def test_a_nan_names_epoch_batch_and_field_and_keeps_what_was_good(
 
     def spoil(progress: Progress) -> None:
         if progress.epoch == 2:
+            assert isinstance(fitted.train, Standardised)
             fitted.train.numeric[:, 2] = torch.nan
 
     with pytest.raises(NotANumber, match=r"epoch 3, batch 1: .* field x2"):

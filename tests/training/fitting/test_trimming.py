@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from bundle.record.schema import TableSchema
 from tests.conftest import as_data
 from training import config
 from training.data import schema
@@ -24,15 +25,16 @@ def contaminated() -> Data:
     return as_data(pa.table({"a": numbers[:, 0], "b": numbers[:, 1], "colour": colours}))
 
 
-def prepared(share: float) -> tuple[schema.TableSchema, list[int], list[int]]:
+def prepared(share: float) -> tuple[TableSchema, list[int], list[int]]:
     return trim(contaminated(), share)
 
 
-def trim(data: Data, share: float) -> tuple[schema.TableSchema, list[int], list[int]]:
+def trim(data: Data, share: float) -> tuple[TableSchema, list[int], list[int]]:
     settings = config.build({"data": {"contamination": share}})
     rows = np.arange(data.table.num_rows)
     fields = schema.infer(data, rows, settings).fields
     record, train, validation = trimming.prepare(data, rows[rows % 10 > 0], rows[rows % 10 == 0], fields, settings)
+    assert isinstance(record, TableSchema)
     return record, train.tolist(), validation.tolist()
 
 

@@ -59,12 +59,18 @@ class Trained(NamedTuple):
 def trained() -> Trained:
     torch.manual_seed(0)
     vae = modality.of(SCHEMA).vae(NETWORK)
-    parts = [Images(torch.from_numpy(bars(rows, seed))) for seed, rows in enumerate((400, 120))]
+    train, held_out = (Images(torch.from_numpy(bars(rows, seed))) for seed, rows in enumerate((400, 120)))
     Fit(
-        vae, *parts, ObjectiveConfig(), FitConfig(epochs=15, batch_size=32, learning_rate=3e-3), names=["image"], seed=0
+        vae,
+        train,
+        held_out,
+        ObjectiveConfig(),
+        FitConfig(epochs=15, batch_size=32, learning_rate=3e-3),
+        names=["image"],
+        seed=0,
     ).run()
     noise = noise_table(vae.latent_size, 0)
-    scorer = ScoringNetwork(vae.eval(), ImageComponents(vae, *parts, torch.from_numpy(noise[:4]), 0)).eval()
+    scorer = ScoringNetwork(vae.eval(), ImageComponents(vae, train, held_out, torch.from_numpy(noise[:4]), 0)).eval()
     given, free = graphs.arguments(SCHEMA, vae.latent_size)
     return Trained(scorer, noise, runs.session(graphs.to_onnx(scorer, given, scorer.names, free), threads=1))
 
@@ -84,21 +90,23 @@ def test_images_that_are_all_the_same_can_be_exported() -> None:
     torch.manual_seed(0)
     schema = ImageSchema(fields=(FIELD.model_copy(update={"likelihood": "gaussian"}),))
     vae = modality.of(schema).vae(NETWORK)
-    same = np.repeat(bars(1, 0), 150, axis=0)
+    levels = np.repeat(bars(1, 0), 150, axis=0)
+    same = Images(torch.from_numpy(levels))
     Fit(
         vae,
-        *[Images(torch.from_numpy(same))] * 2,
+        same,
+        same,
         ObjectiveConfig(),
         FitConfig(epochs=1, batch_size=32),
         names=["image"],
         seed=0,
     ).run()
     noise = noise_table(vae.latent_size, 0)
-    components = ImageComponents(vae.eval(), *[Images(torch.from_numpy(same))] * 2, torch.from_numpy(noise[:4]), 0)
+    components = ImageComponents(vae.eval(), same, same, torch.from_numpy(noise[:4]), 0)
     scorer = ScoringNetwork(vae, components).eval()
     given, free = graphs.arguments(schema, vae.latent_size)
     session = runs.session(graphs.to_onnx(scorer, given, scorer.names, free), threads=1)
-    assert parity.verify_parity(scorer, session, with_extremes(scorer.vae, {"image": same}), noise) < 1.0
+    assert parity.verify_parity(scorer, session, with_extremes(scorer.vae, {"image": levels}), noise) < 1.0
 
 
 def test_fresh_normal_images_are_usual_and_strange_ones_are_not(trained: Trained) -> None:
@@ -152,9 +160,11 @@ def test_pixels_of_an_explanation_add_up_to_the_bound(trained: Trained) -> None:
 def test_an_autoencoder_gives_its_error_and_its_code() -> None:
     torch.manual_seed(0)
     vae = modality.of(SCHEMA).vae(NETWORK, deterministic=True)
-    parts = [Images(torch.from_numpy(bars(rows, seed))) for seed, rows in enumerate((400, 120))]
+    train, held_out = (Images(torch.from_numpy(bars(rows, seed))) for seed, rows in enumerate((400, 120)))
     objective = ObjectiveConfig(kind="autoencoder")
-    run = Fit(vae, *parts, objective, FitConfig(epochs=8, batch_size=32, learning_rate=3e-3), names=["image"], seed=0)
+    run = Fit(
+        vae, train, held_out, objective, FitConfig(epochs=8, batch_size=32, learning_rate=3e-3), names=["image"], seed=0
+    )
     run.run()
     assert run.history[-1].kl == 0.0
     assert run.history[-1].log_likelihood > run.history[0].log_likelihood + 20.0

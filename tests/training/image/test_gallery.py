@@ -72,7 +72,9 @@ def test_a_bundles_graphs_expect_what_its_explainer_expects(trained_images: Trai
     encoder, decoder, explainer = (
         runs.session(bundle.files[name]) for name in ("encoder.onnx", "decoder.onnx", explanation.FILE_NAME)
     )
-    field = bundle.manifest.record.field
+    record = bundle.manifest.record
+    assert isinstance(record, ImageSchema)
+    field = record.field
     graphs = encoder_decoder.of_graphs(field, encoder, decoder, deterministic=False)
     images = simulate_images(20, seed=4)
     # Without noise the explainer's one draw is the posterior's mean.

@@ -22,16 +22,16 @@ LIKELIHOODS = ("discretised-logistic", "bernoulli", "continuous-bernoulli", "gau
 
 
 def field(likelihood: str = "discretised-logistic", channels: int = 1, size: int = 8) -> ImageField:
-    return ImageField(name="scan", height=size, width=size, channels=channels, likelihood=likelihood)  # type: ignore[arg-type]
+    return ImageField(name="scan", height=size, width=size, channels=channels, likelihood=likelihood)
 
 
 def model(kind: str, image: ImageField) -> VAE:
     torch.manual_seed(0)
-    network = NetworkConfig(kind=kind, hidden=(32,), channels=(8, 12), latent_size=3)  # type: ignore[arg-type]
+    network = NetworkConfig(kind=kind, hidden=(32,), channels=(8, 12), latent_size=3)
     return modality.of(ImageSchema(fields=(image,))).vae(network)
 
 
-def bars(rows: int, channels: int = 1, seed: int = 0, size: int = 8) -> np.ndarray:  # type: ignore[type-arg]
+def bars(rows: int, channels: int = 1, seed: int = 0, size: int = 8) -> np.ndarray:
     """Images of one bright bar on a dark ground, both of chance levels, (rows, size, size, channels) uint8."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 60, (rows, 1, 1, channels)) + random.integers(0, 10, (rows, size, size, channels))
@@ -44,9 +44,9 @@ def bars(rows: int, channels: int = 1, seed: int = 0, size: int = 8) -> np.ndarr
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_network_learns(kind: str, channels: int) -> None:
     vae = model(kind, field(channels=channels))
-    parts = [Images(torch.from_numpy(bars(rows, channels, seed))) for seed, rows in enumerate((300, 60))]
+    train, held_out = (Images(torch.from_numpy(bars(rows, channels, seed))) for seed, rows in enumerate((300, 60)))
     config = FitConfig(epochs=15, batch_size=32, learning_rate=3e-3)
-    fitted = Fit(vae, *parts, ObjectiveConfig(), config, names=["image"], seed=0)
+    fitted = Fit(vae, train, held_out, ObjectiveConfig(), config, names=["image"], seed=0)
     best = fitted.run()
     assert best > fitted.history[0].validation_elbo + 20.0
     assert fitted.history[-1].kl > 1.0

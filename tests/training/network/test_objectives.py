@@ -14,6 +14,7 @@ from torch.distributions import Normal, kl_divergence
 
 from bundle.record.fields import BooleanField, CategoricalField, NumericField
 from bundle.record.schema import TableSchema
+from tests.training.last import last
 from training import modality
 from training.config import NetworkConfig
 from training.network.objectives import elbo, log_likelihood
@@ -111,11 +112,11 @@ def test_draws_are_the_mean_plus_deviations_of_the_noise(vae: VAE, batch: Standa
 
 
 def test_the_posterior_s_variance_is_bounded_and_little_changed_near_one(vae: VAE, batch: Standardised) -> None:
-    bias = vae.encoder[-1].bias
+    layer = last(vae.encoder)
     for free, expected in ((1e6, LOG_VARIANCE_BOUND), (-1e6, -LOG_VARIANCE_BOUND), (0.5, 0.5), (-0.5, -0.5)):
         with torch.no_grad():
-            vae.encoder[-1].weight.zero_()
-            bias[3:] = free
+            layer.weight.zero_()
+            layer.bias[3:] = free
         log_variance = vae.posterior(batch).log_variance
         assert (log_variance - expected).abs().max() < 1e-3
 

@@ -17,6 +17,7 @@ from bundle.contents.golden import tolerance
 from bundle.contents.scores import TABLE_SCORES
 from bundle.record.fields import BooleanField, CategoricalField, NumericField
 from bundle.record.schema import TableSchema
+from tests.training.last import last
 from training import modality
 from training.config import NetworkConfig
 from training.export.parity import largest_term
@@ -237,7 +238,7 @@ def test_whatever_scale_a_schema_accepts_scores_stay_finite(likelihood: str, sca
     value = np.array([[0.0], [1.0], [-1e6], [1e300], [np.nan]])
     vae = build(TableSchema(fields=(field,)))
     with torch.no_grad():
-        vae.decoder[-1].bias[1:] = -100.0  # a learned deviation at its floor
+        last(vae.decoder).bias[1:] = -100.0  # a learned deviation at its floor
     for name, values in scores(vae, {"numeric": value}, NOISE).items():
         assert np.isfinite(values).all(), name
 

@@ -13,6 +13,7 @@ from bundle.contents.manifest import CalibrationSummary, Manifest, TrainingFacts
 from bundle.contents.reference import references
 from bundle.contents.scores import TABLE_SCORES
 from bundle.record.fields import Tensors
+from bundle.record.schema import TableSchema
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
 from training import config, pipeline
@@ -24,6 +25,7 @@ from training.fitting.model import fit
 from training.report import evidence
 from training.report.evidence import Evidence
 from training.table.explainer import TableExplainer
+from training.table.vae import TableVAE
 
 TINY = {"network": {"hidden": (8,), "latent_size": 2}, "fit": {"epochs": 2}}
 HOSTILE = "<script>alert('x')</script>"
@@ -42,6 +44,8 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
         outputs = model.scorer({kind: torch.from_numpy(values) for kind, values in tensors.items()}, noise)
         return {name: output.numpy() for name, output in zip(model.scorer.names, outputs, strict=True)}
 
+    assert isinstance(model.scorer.vae, TableVAE)
+    assert isinstance(record, TableSchema)
     explainer = TableExplainer(model.scorer.vae, record).eval()
 
     def explain(tensors: Tensors) -> Outputs:

@@ -6,20 +6,20 @@ import torch
 
 from tests.training.export.test_parity import MIXED, build, ordinary
 from training.network.noise import noise_table
-from training.network.vae import VAE
 from training.report.expectation import Expectation
 from training.table.explainer import TableExplainer
+from training.table.vae import TableVAE
 
 ROWS = 40
 
 
 @pytest.fixture(scope="module")
-def vae() -> VAE:
+def vae() -> TableVAE:
     return build(MIXED).eval()
 
 
 @pytest.fixture(scope="module")
-def said(vae: VAE) -> dict[str, torch.Tensor]:
+def said(vae: TableVAE) -> dict[str, torch.Tensor]:
     explainer = TableExplainer(vae, MIXED).eval()
     with torch.no_grad():
         return dict(zip(explainer.names, explainer(records(), torch.from_numpy(noise(vae))), strict=True))
@@ -29,11 +29,11 @@ def records() -> dict[str, torch.Tensor]:
     return {kind: torch.from_numpy(values) for kind, values in ordinary(MIXED, ROWS, seed=2).items()}
 
 
-def noise(vae: VAE) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def noise(vae: TableVAE) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return noise_table(vae.latent_size, 0)[:16]
 
 
-def test_expectations_are_the_explainers(vae: VAE, said: dict[str, torch.Tensor]) -> None:
+def test_expectations_are_the_explainers(vae: TableVAE, said: dict[str, torch.Tensor]) -> None:
     expectation = Expectation(vae, noise(vae))
     batch = vae.standardise(records())
     numbers, booleans = len(MIXED.numeric), len(MIXED.boolean)

@@ -44,9 +44,9 @@ def test_of_many_fields_those_that_come_back_worst_are_shown() -> None:
     size = random.normal(size=rows)
     columns = {f"told_{index}": size + 0.01 * random.normal(size=rows) for index in range(told)}
     columns |= {f"noise_{index}": random.normal(size=rows) for index in range(SHOWN - 1)}
-    columns["flag"] = random.random(rows) < 0.4
+    flag = random.random(rows) < 0.4
     settings = {"network": {"hidden": (16,), "latent_size": 1}, "fit": {"epochs": 60}}
-    evidence = gather(pa.table(columns), TINY | settings)
+    evidence = gather(pa.table({**columns, "flag": flag}), TINY | settings)
     shown = {fit.field.name for fit in field_fits(evidence)}
     assert shown == {name for name in columns if not name.startswith("told")}
     assert f"the {SHOWN} of {len(columns)} fields" in page.write(evidence).decode()

@@ -110,6 +110,7 @@ def test_combined_is_the_mean_of_the_likelihood_and_both_distances(scorer: Scori
     with torch.no_grad():
         inference = infer(scorer.vae, batch, noise)
         neighbours, _, combined = scorer.components(scorer.vae, batch, inference)
+    assert isinstance(scorer.components, Components)
     scale = scorer.components.scale
     surprise = np.arcsinh(((inference.expected - scale.centre[0]) / scale.scale[0]).numpy())
     np.testing.assert_allclose(combined.numpy(), (2 * neighbours.numpy() - surprise) / 3, rtol=1e-4, atol=1e-5)

@@ -172,8 +172,8 @@ def test_student_ts_density_is_scipys(degrees: float) -> None:
     value, mean, log_variance = rng.normal(size=(3, 50, 2)) * [[[1.0]], [[1.0]], [[2.0]]]
     value[0] = 1e6
     freedom = torch.full((2,), degrees, dtype=torch.float64)
-    tensors = (torch.from_numpy(each) for each in (value, mean, log_variance))
-    actual = student_t(*tensors, freedom, student_t_normaliser(freedom))
+    at, centre, spread = (torch.from_numpy(each) for each in (value, mean, log_variance))
+    actual = student_t(at, centre, spread, freedom, student_t_normaliser(freedom))
     expected = stats.t.logpdf(value, degrees, mean, np.exp(0.5 * log_variance))
     np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-8)
 
@@ -257,14 +257,14 @@ def reference(batch: Standardised, parameters: Parameters) -> dict[str, np.ndarr
     for position, field in enumerate(MIXED.numeric):
         value = batch.numeric[:, position].double().numpy()[:, None]
         columns[field.name] = stats.norm.logpdf(value, mean[..., position], deviation[..., position])
-    for position, field in enumerate(MIXED.boolean):
+    for position, flag in enumerate(MIXED.boolean):
         logits = parameters.boolean_logits[..., position].double().numpy()
         true = batch.boolean[:, position].numpy()[:, None] == 1
-        columns[field.name] = np.where(true, special.log_expit(logits), special.log_expit(-logits))
+        columns[flag.name] = np.where(true, special.log_expit(logits), special.log_expit(-logits))
     # The slots are COUNTRY's 4, HOUR's 3 and WEEKDAY's 5, unknown first in each.
-    for position, (field, slots) in enumerate(((COUNTRY, (0, 4)), (HOUR, (4, 7)), (WEEKDAY, (7, 12)))):
+    for position, (category, slots) in enumerate(((COUNTRY, (0, 4)), (HOUR, (4, 7)), (WEEKDAY, (7, 12)))):
         mass = special.log_softmax(parameters.categorical_logits[..., slice(*slots)].double().numpy(), axis=-1)
-        columns[field.name] = np.stack([mass[b, :, batch.categorical[b, position]] for b in range(len(mass))])
+        columns[category.name] = np.stack([mass[b, :, batch.categorical[b, position]] for b in range(len(mass))])
     return columns
 
 
