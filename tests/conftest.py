@@ -31,6 +31,7 @@ from training.data import image_files, transactions
 from training.data.read import Data, read
 
 NAME = "transactions"
+NUMBERS = ("amount", "hour", "distance_km")
 TRAINED_ON = "payments.parquet"
 """Beside the models folder."""
 FAST = {
@@ -75,6 +76,11 @@ def as_data(table: pa.Table, name: str = "table.parquet") -> Data:
 def simulate_payments(seed: int) -> pa.Table:
     """As many payments as the shared model was trained on: with `FAST` they give an architecture that was exported."""
     return transactions.simulate(8000, seed=seed)
+
+
+def simulate_numbers(seed: int) -> pa.Table:
+    """Some columns of payments: with `FAST` they give the smallest architecture, which several tests share."""
+    return transactions.simulate(2100, seed=seed).select([*NUMBERS, transactions.LABEL])
 
 
 def simulate_images(rows: int, seed: int, *, strange: bool = False) -> npt.NDArray[np.uint8]:

@@ -25,15 +25,15 @@ FLOORS: dict[str, tuple[tuple[Room, ...], ...]] = {
     "training": (
         (Room("pipeline", "the whole run: prepare, fit, export, calibrate, describe, write"),),
         (Room("report", "`report.html`, and the page of `surprisal explore`"),),
-        (Room("evaluation", "a bundle measured on rows that nothing was fitted on, beside baselines"),),
+        (Room("evaluation", "calibration; a bundle measured on rows that nothing was fitted on, beside baselines"),),
         (
             Room("fitting", "rows become a trained model"),
-            Room("export", "a trained model becomes graphs that are proved equal to it"),
+            Room("export", "a trained model becomes graphs, of which scorer and explainer are proved equal to it"),
         ),
         (
             Room(
                 "modality",
-                "what training needs of a table and of an image; elsewhere only `match` arms tell them apart",
+                "what training needs of a table and of an image; elsewhere `match` or `isinstance` tells them apart",
             ),
         ),
         (

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+
+from deploy import audit
 
 pytestmark = pytest.mark.slow
 
@@ -17,27 +19,34 @@ VULNERABLE = {"name": "orjson", "version": "3.0", "vulns": [{"id": "PYSEC-1", "f
 UNKNOWN = {"name": "torch", "skip_reason": "Dependency not found"}
 
 
-def audit(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """Run deploy/audit.py with a pip-audit that does what a shell script says."""
+def replaced(folder: Path, script: str) -> str:
+    """A PATH on which pip-audit is a shell script."""
     program = folder / "pip-audit"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    path = f"{folder}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    command = [sys.executable, "deploy/audit.py"]
-    return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=120, check=False
-    )
+    return f"{folder}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.fixture
+def wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str | None]:
+    """What deploy/audit.py finds wrong where pip-audit does what a shell script says."""
+
+    def run(script: str) -> str | None:
+        monkeypatch.setenv("PATH", replaced(tmp_path, script))
+        return audit.audit()
+
+    return run
 
 
 def answers(*packages: Mapping[str, object]) -> str:
     return f"cat <<'END'\n{json.dumps({'dependencies': packages})}\nEND"
 
 
-def test_a_vulnerability_is_named_and_fails(tmp_path: Path) -> None:
-    result = audit(tmp_path, answers(CLEAN, VULNERABLE, UNKNOWN) + "\nexit 1")
-    assert result.returncode == 1
-    assert "orjson 3.0: PYSEC-1, mended in 3.1" in result.stderr
-    assert "audited 2 packages; not known there: torch" in result.stdout
+def test_a_vulnerability_is_named(wrong: Callable[[str], str | None], capsys: pytest.CaptureFixture[str]) -> None:
+    found = wrong(answers(CLEAN, VULNERABLE, UNKNOWN) + "\nexit 1")
+    assert found is not None
+    assert "orjson 3.0: PYSEC-1, mended in 3.1" in found
+    assert "audited 2 packages; not known there: torch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -49,20 +58,26 @@ def test_a_vulnerability_is_named_and_fails(tmp_path: Path) -> None:
     ],
     ids=["unreachable", "nothing known", "clean"],
 )
-def test_it_says_what_it_looked_up(tmp_path: Path, script: str, word: str) -> None:
-    result = audit(tmp_path, script)
-    assert result.returncode == 0, result.stderr
-    assert word in result.stdout
+def test_it_says_what_it_looked_up(
+    wrong: Callable[[str], str | None], capsys: pytest.CaptureFixture[str], script: str, word: str
+) -> None:
+    assert wrong(script) is None
+    assert word in capsys.readouterr().out
 
 
-def test_a_failure_of_the_audit_itself_is_not_passed_over(tmp_path: Path) -> None:
-    result = audit(tmp_path, "echo 'usage: no such option' >&2; exit 2")
-    assert result.returncode == 1
-    assert "pip-audit failed: usage: no such option" in result.stderr
+def test_a_failure_of_the_audit_itself_is_not_passed_over(wrong: Callable[[str], str | None]) -> None:
+    assert wrong("echo 'usage: no such option' >&2; exit 2") == "pip-audit failed: usage: no such option"
 
 
-def test_the_bill_of_materials_lists_every_package_of_the_image_with_its_digests(tmp_path: Path) -> None:
-    assert audit(tmp_path, answers(CLEAN)).returncode == 0
+@pytest.mark.parametrize(("found", "code"), [(CLEAN, 0), (VULNERABLE, 1)], ids=["clean", "vulnerable"])
+def test_the_script_ends_by_what_it_finds_and_its_bill_lists_every_package_of_the_image(
+    tmp_path: Path, found: Mapping[str, object], code: int
+) -> None:
+    """Each with its digests."""
+    path = replaced(tmp_path, answers(found))
+    command = [sys.executable, "deploy/audit.py"]
+    ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}, timeout=120, check=False)
+    assert ended.returncode == code
     bill = json.loads((ROOT / "dist" / "surprisal.cdx.json").read_text())
     lines = (ROOT / "deploy" / "requirements.txt").read_text().splitlines()
     pinned = {line.split(" ")[0] for line in lines if "==" in line and not line.startswith("#")}

@@ -13,7 +13,7 @@ from bundle.contents.calibration import Calibration
 from bundle.folder import contents, store
 from service.settings import Settings
 from surprisal.cli.inspect import inspect
-from tests.conftest import as_data, in_process
+from tests.conftest import NUMBERS, as_data, in_process
 from training import config, pipeline
 from training.data import schema, transactions
 from training.data.read import read
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 TINY = {"network": {"hidden": (32,)}, "fit": {"epochs": 3}}
 
 
-NUMBERS, ROWS = ("amount", "hour", "distance_km"), 700
+ROWS = 700
 
 
 async def test_a_hundred_rows_train_load_and_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from bundle.folder import store
 from service.settings import Settings
-from tests.conftest import NAME, in_process, running, simulate_payments, until
+from tests.conftest import NAME, in_process, running, simulate_numbers, until
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ while True:
 @pytest.fixture
 def csv(tmp_path: Path) -> Path:
     """Payments, and beside them `fast.toml`."""
-    pyarrow.csv.write_csv(simulate_payments(seed=3), tmp_path / "payments.csv")
+    pyarrow.csv.write_csv(simulate_numbers(seed=3), tmp_path / "payments.csv")
     (tmp_path / "fast.toml").write_text(CONFIG)
     return tmp_path / "payments.csv"
 
@@ -61,7 +61,7 @@ def test_a_full_disk_ends_training_and_loses_nothing(csv: Path, tmp_path: Path) 
     train = " ".join([*TRAIN, str(csv), "--config", str(csv.parent / "fast.toml"), "--out", str(disk), *OPTIONS])
     train += f"; echo exit $?; find {disk} -type f -printf '%P\\n'"
     larger = f"mount -o remount,size=%s {disk}"
-    result = on_small_disk(disk, "; ".join([train, larger % "200k", train, larger % "10m", train]))
+    result = on_small_disk(disk, "; ".join([train, larger % "40k", train, larger % "10m", train]))
     for_checkpoint, for_bundle, enough = (part.splitlines() for part in result.stdout.split("exit ")[1:])
     first, second = (line for line in result.stderr.splitlines() if line.startswith("surprisal: "))
     assert first.startswith(f"surprisal: {disk}/pay/.writing-")

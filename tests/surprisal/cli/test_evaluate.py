@@ -7,7 +7,7 @@ import pyarrow.csv
 import pytest
 
 from bundle.folder import store
-from tests.conftest import NAME, TRAINED_ON, simulate_payments
+from tests.conftest import NAME, TRAINED_ON, simulate_numbers
 from tests.surprisal.cli.command import surprisal
 from training.data import transactions
 
@@ -58,7 +58,7 @@ def test_of_the_training_file_only_held_out_rows_count(models: Path) -> None:
 
 
 def test_anomalies_that_were_trained_on_unnoticed_do_not_count(tmp_path: Path) -> None:
-    table = simulate_payments(seed=3)
+    table = simulate_numbers(seed=3)
     pyarrow.csv.write_csv(table, tmp_path / "pay.csv")
     (tmp_path / "fast.toml").write_text("[network]\nhidden = [32]\n[fit]\nepochs = 2\n")
     trained = surprisal(
