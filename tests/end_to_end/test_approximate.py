@@ -91,6 +91,7 @@ def test_contaminated_rows_train_and_what_was_left_out_is_said(tmp_path: Path, m
         for samples in loaded.manifest.sample_counts
     )
     # What the report shows as normal, and what is usual, is of the same rows: those that were planted are not there.
+    shown.assert_called_once()
     (report,) = shown.call_args.args
     assert report.held_out.rows.size == kept
     assert not planted[report.held_out.rows].any()

@@ -50,8 +50,10 @@ def test_those_go_that_were_idle_longest_and_none_that_works(idle: list[float | 
         connections.add(each)
     assert connections.full
     made = connections.make_room()
-    gone = {each.idle_since for each in everybody if each.let_go_of and each.idle_since is not None}
+    let_go = [each.idle_since for each in everybody if each.let_go_of]
+    gone = {since for since in let_go if since is not None}
     assert made == bool(gone)
+    assert None not in let_go
     waiting = [each.idle_since for each in everybody if each.idle_since is not None and not each.let_go_of]
     assert bool(gone) == any(since is not None for since in idle)
     assert all(kept >= max(gone) for kept in waiting if gone)
