@@ -74,35 +74,12 @@ def selector(name: str, labels: dict[str, str]) -> str:
     return name + "{" + ", ".join(f"{key}={json.dumps(value)}" for key, value in labels.items()) + "}"
 
 
-def test_a_day_with_its_rhythm_is_no_drift_and_one_field_that_shifts_is(models: Path, tmp_path: Path) -> None:
-    field = next(field for field in store.load(models, NAME, 1).manifest.record.fields if field.name == SHIFTED)
-    assert isinstance(field, NumericField)
-    folder = tmp_path / "metrics"
-    folder.mkdir()
-    counted: dict[Series, list[float]] = defaultdict(list)
-    with (
-        running(models, 2, environment={"SURPRISAL_METRICS_FOLDER": str(folder)}) as (_, url),
-        contextlib.ExitStack() as connections,
-    ):
-        clients = one_for_each_worker(url, folder, connections)
-        first = sum(records_by_worker(folder))
-        scrape(clients, counted)
-        for shift, day in ((0.0, half_hours(seed=11)), (field.scale, half_hours(seed=12))):
-            for slot in day:
-                for payments, client in zip((slot[::2], slot[1::2]), clients, strict=True):
-                    if payments:
-                        shifted = [{**payment, SHIFTED: payment[SHIFTED] + shift} for payment in payments]
-                        client.post("/score", json={"records": shifted}).raise_for_status()
-                scrape(clients, counted)
-        by_worker = records_by_worker(folder)
-    assert sum(by_worker) - first == 2 * RECORDS_A_DAY
-    assert len(by_worker) == 2
-    assert min(by_worker) > RECORDS_A_DAY / 2, "both workers score"
-
+def as_the_rules_see(counted: dict[Series, list[float]]) -> dict[str, object]:
+    """What promtool is to find in what was counted: only the field that shifts, and only on the second day."""
     model = {"model": NAME, "version": "1"}
     fields = sorted({dict(labels)["field"] for name, labels in counted if name == "surprisal_missing_total"})
     firing = selector("ALERTS", {"alertname": DRIFT_ALERTS[0], "alertstate": "firing", "severity": "ticket", **model})
-    tests = {
+    return {
         "interval": "30m",
         "input_series": [
             {"series": selector(name, dict(labels)), "values": " ".join(map(repr, values))}
@@ -135,9 +112,36 @@ def test_a_day_with_its_rhythm_is_no_drift_and_one_field_that_shifts_is(models: 
             }
         ],
     }
+
+
+def test_a_day_with_its_rhythm_is_no_drift_and_one_field_that_shifts_is(models: Path, tmp_path: Path) -> None:
+    field = next(field for field in store.load(models, NAME, 1).manifest.record.fields if field.name == SHIFTED)
+    assert isinstance(field, NumericField)
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    counted: dict[Series, list[float]] = defaultdict(list)
+    with (
+        running(models, 2, environment={"SURPRISAL_METRICS_FOLDER": str(folder)}) as (_, url),
+        contextlib.ExitStack() as connections,
+    ):
+        clients = one_for_each_worker(url, folder, connections)
+        first = sum(records_by_worker(folder))
+        scrape(clients, counted)
+        for shift, day in ((0.0, half_hours(seed=11)), (field.scale, half_hours(seed=12))):
+            for slot in day:
+                for payments, client in zip((slot[::2], slot[1::2]), clients, strict=True):
+                    if payments:
+                        shifted = [{**payment, SHIFTED: payment[SHIFTED] + shift} for payment in payments]
+                        client.post("/score", json={"records": shifted}).raise_for_status()
+                scrape(clients, counted)
+        by_worker = records_by_worker(folder)
+    assert sum(by_worker) - first == 2 * RECORDS_A_DAY
+    assert len(by_worker) == 2
+    assert min(by_worker) > RECORDS_A_DAY / 2, "both workers score"
+
     file = tmp_path / "day.yml"
     order = ["surprisal-reference", "surprisal-model-1h", "surprisal-model-1d", "surprisal-alerts"]
     rules = {"rule_files": RULES, "evaluation_interval": "30m", "group_eval_order": order}
-    file.write_text(json.dumps({**rules, "tests": [tests]}))
+    file.write_text(json.dumps({**rules, "tests": [as_the_rules_see(counted)]}))
     result = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
