@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import itertools
 import json
 import random
@@ -89,6 +90,10 @@ def test_two_trainings_of_one_name_at_once_both_become_versions(csv: Path, tmp_p
     assert {path.name for path in (tmp_path / "models" / "pay").iterdir()} == {"1", "2"}
 
 
+def more_versions(root: Path, before: int) -> bool:
+    return len(store.versions(root, NAME)) > before
+
+
 def test_a_writer_that_is_killed_leaves_the_registry_readable(models: Path, tmp_path: Path) -> None:
     root = tmp_path / "models"
     good = store.load(models, NAME, 1)
@@ -98,7 +103,7 @@ def test_a_writer_that_is_killed_leaves_the_registry_readable(models: Path, tmp_
     for _ in range(12):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(root), NAME]) as writer:
             before = len(store.versions(root, NAME))
-            until(lambda before=before: len(store.versions(root, NAME)) > before)  # type: ignore[misc]
+            until(functools.partial(more_versions, root, before))
             time.sleep(moments.uniform(0, 0.03))
             writer.kill()
         while_writing += len(list((root / NAME).glob(".writing-*"))) > while_writing

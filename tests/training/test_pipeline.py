@@ -1,6 +1,7 @@
 """A whole run: what stands in the bundle, and that the same run gives the same scores."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,9 @@ def test_heavy_tails_beta_and_free_nats_are_trained_exported_and_calibrated(
     by_name = {field.name: field for field in manifest.record.numeric}
     assert (by_name["visits"].likelihood, by_name["visits"].degrees_of_freedom) == ("student-t", 3.0)
     assert by_name["flag"].likelihood == "gaussian"
-    assert dict(manifest.training.config)["objective"]["beta"] == 0.5  # type: ignore[index]
+    objective = manifest.training.config["objective"]
+    assert isinstance(objective, Mapping)
+    assert objective["beta"] == 0.5
 
 
 def test_draws_that_carry_no_weight_are_warned_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords
 from bundle.record.fields import CategoricalField, Derived, NumericField
-from bundle.record.records import encode_columns, encode_records
+from bundle.record.records import Column, encode_columns, encode_records
 from bundle.record.schema import TableSchema
 from bundle.record.timestamps import HOURS, WEEKDAYS, part, parts, vocabulary
 
@@ -131,7 +131,7 @@ def test_the_record_of_the_caller_is_left_as_it_was() -> None:
 
 def test_fields_may_be_given_themselves() -> None:
     assert encoded({"hour": "3", "weekday": "friday"}) == encoded(["3", None, "friday"]) == FRIDAY_3_AM
-    columns: dict[str, Any] = {"hour": np.array([3]), "weekday": ["friday"]}
+    columns: dict[str, Column] = {"hour": np.array([3]), "weekday": ["friday"]}
     assert encode_columns(SCHEMA, columns, 1)["categorical"].tolist() == [FRIDAY_3_AM]
 
 

@@ -76,7 +76,9 @@ async def test_a_failed_run_is_told_to_each_member_and_the_next_one_works(fault:
         assert await kinds(tasks) == [InferenceFailed] * 2
         error, other = (task.exception() for task in tasks)
         assert error is not other
-        causes = (error.__cause__, error.__cause__.__cause__)  # type: ignore[union-attr]
+        assert error is not None
+        assert error.__cause__ is not None
+        causes = (error.__cause__, error.__cause__.__cause__)
         assert fault in causes or "expected 3 rows of 'id', got 2" in str(causes)
         backend.fault = 0
         await score(batcher, [4])

@@ -2,7 +2,7 @@
 
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import pytest
 from hypothesis import given
@@ -19,10 +19,30 @@ WRITES = ["POST", "PUT", "PATCH", "DELETE", "PROPFIND"]
 OPEN, LOCKED = (Origins("0.0.0.0", "scores.example.com, Service", locked=locked) for locked in (False, True))
 
 
-def asked(method: str = "POST", path: str = "/score", scheme: str = "http", **headers: str | list[str]) -> Scope:
+class Source(TypedDict, total=False):
+    """Headers that say which page asks."""
+
+    origin: str | list[str]
+    sec_fetch_site: str | list[str]
+
+
+class Headers(Source, total=False):
+    """And whom it asks."""
+
+    host: str | list[str]
+
+
+class Own(Headers, total=False):
+    """And over what."""
+
+    scheme: str
+
+
+def asked(method: str = "POST", path: str = "/score", scheme: str = "http", **headers: Unpack[Headers]) -> Scope:
     """A request whose headers are given by name, several of one name as a list."""
     sent = []
     for name, values in headers.items():
+        assert isinstance(values, str | list)
         for value in [values] if isinstance(values, str) else values:
             sent.append((name.replace("_", "-").encode(), value.encode("latin-1")))
     return {"type": "http", "method": method, "path": path, "scheme": scheme, "headers": sent}
@@ -86,7 +106,7 @@ def test_one_host_is_named() -> None:
             check(asked(host=["localhost", "localhost"]), origins)
 
 
-OWN_ORIGINS: list[dict[str, Any]] = [
+OWN_ORIGINS: list[Own] = [
     {"origin": "http://localhost:8000", "host": "localhost:8000"},
     {"origin": "HTTP://LocalHost", "host": "localhost:80"},
     {"origin": "https://127.0.0.1", "host": "127.0.0.1:443", "scheme": "https"},
@@ -97,7 +117,7 @@ OWN_ORIGINS: list[dict[str, Any]] = [
     {"host": "localhost", "sec_fetch_site": "same-origin"},
     {"host": "localhost", "sec_fetch_site": "none"},
 ]
-FOREIGN_ORIGINS: list[dict[str, Any]] = [
+FOREIGN_ORIGINS: list[Source] = [
     {"origin": "null"},
     {"origin": ""},
     {"origin": "https://evil.example"},

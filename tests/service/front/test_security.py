@@ -1,6 +1,7 @@
 """Strangers: who may ask what, with which key, on which port, over what."""
 
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -130,13 +131,13 @@ def test_keys_are_changed_without_a_restart_and_a_fault_changes_nothing(
             return False
         return True
 
+    times = itertools.count(1)
+
     def write(text: str) -> None:
         keys.write_text(text)
-        os.utime(keys, ns=(0, write.calls))  # type: ignore[attr-defined]
-        write.calls += 1  # type: ignore[attr-defined]
+        os.utime(keys, ns=(0, next(times)))
         ring.refresh()
 
-    write.calls = 1  # type: ignore[attr-defined]
     assert good(SCORE)
     write(f"{KEYS}score another-key-of-20-chars\n")
     assert good(SCORE)

@@ -1,7 +1,9 @@
 """One process reads the keys; all others have what it read, whatever becomes of the file."""
 
+import functools
 import hashlib
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,10 @@ from tests.conftest import running, until
 from tests.service.process.test_supervisor import workers_of
 
 OLD, NEW = "the-old-key-of-score", "the-new-key-of-score"
+
+
+def replaced(process: subprocess.Popen[str], victim: int) -> bool:
+    return victim not in workers_of(process) and len(workers_of(process)) == 2
 
 
 @pytest.fixture
@@ -87,7 +93,7 @@ def test_all_workers_change_keys_together_and_a_new_one_knows_them_without_the_f
         keys.write_text("nobody can read this\n")
         for victim in workers_of(process):
             os.kill(victim, 9)
-            until(lambda victim=victim: victim not in workers_of(process) and len(workers_of(process)) == 2)  # type: ignore[misc]
+            until(functools.partial(replaced, process, victim))
         until(lambda: answers(url))
         assert (statuses(NEW), statuses(OLD)) == ({200}, {401})
         keys.unlink()

@@ -17,6 +17,7 @@ from PIL import Image
 
 from bundle.contents.reference import FieldBins
 from bundle.record import images
+from bundle.record.fields import ImageField
 from service.codecs import json
 from service.codecs import thread_limits as decoding
 from service.settings import Settings
@@ -252,9 +253,9 @@ async def test_images_of_a_large_body_are_unpacked_on_a_thread(
     threads: list[threading.Thread] = []
     unpacked = images.from_file
 
-    def unpack(*given: Any) -> Any:
+    def unpack(field: ImageField, content: bytes) -> images.Levels:
         threads.append(threading.current_thread())
-        return unpacked(*given)
+        return unpacked(field, content)
 
     monkeypatch.setattr(images, "from_file", unpack)
     files = [images.in_base64(each) for each in RECORDS]

@@ -4,15 +4,16 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 
+from bundle.record.fields import Tensors
 from service.engine.question import Question
+from service.engine.verdicts import Verdicts
 from service.errors import InferenceFailed, QueueFull
 from service.front.app import Application
-from service.models.served_model import ServedModel
+from service.models.served_model import ServedModel, Timing
 from service.score import stream, waiting_lines
 from service.settings import Settings
 from service.wire.asgi import Message
@@ -98,7 +99,7 @@ def failing(model: ServedModel, monkeypatch: pytest.MonkeyPatch, *failures: Exce
     """Have a model fail in its next calls; None is a call that does not. Returns the records of each call."""
     real, left, calls = model.score, list(failures), []
 
-    async def score(tensors: Any, question: Question, deadline: float) -> Any:
+    async def score(tensors: Tensors, question: Question, deadline: float) -> tuple[Verdicts, Timing]:
         calls.append(len(next(iter(tensors.values()))))
         if left and (failure := left.pop(0)) is not None:
             raise failure

@@ -326,9 +326,17 @@ async def test_batches_run_in_the_context_of_no_request() -> None:
             seen.append(CURRENT.get())
             return rows
 
-    limits: dict[str, Any] = {"max_batch_rows": 8, "max_queue_rows": 8, "max_request_rows": 8, "max_batch_draws": 8.0}
+    rows = {"max_batch_rows": 8, "max_queue_rows": 8, "max_request_rows": 8}
     # Long enough for the second run to be one on the event loop.
-    batcher = Batcher(Backend(), TENSORS, observer=Mock(), inline_seconds=60.0, clock=time.monotonic, **limits)
+    batcher = Batcher(
+        Backend(),
+        TENSORS,
+        max_batch_draws=8.0,
+        observer=Mock(),
+        inline_seconds=60.0,
+        clock=time.monotonic,
+        **rows,
+    )
     token = CURRENT.set(Trace("first", None))
     for _ in range(2):
         await batcher.submit({"x": np.zeros(1)}, 1, time.monotonic() + 60.0, "")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def test_a_schema_is_printed_edited_and_trained_with(tmp_path: Path) -> None:
     assert "wrote" in trained.stderr
     assert "AUROC" in trained.stderr
     manifest = store.load(tmp_path / "models", "payments", 1).manifest
-    assert dict(manifest.training.config)["network"]["hidden"] == [32]  # type: ignore[index]
+    network = manifest.training.config["network"]
+    assert isinstance(network, Mapping)
+    assert network["hidden"] == [32]
     assert isinstance(manifest.record, TableSchema)
     (channel,) = [field for field in manifest.record.categorical if field.name == "channel"]
     assert channel.vocabulary == ("atm", "chip", "fax", "telex")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from bundle.record.fields import BooleanField, CategoricalField, NumericField
-from bundle.record.schema import TableSchema
+from bundle.record.schema import RecordSchema, TableSchema
 from tests.conftest import as_data
 from training import config
 from training.config import FieldConfig
@@ -93,8 +93,8 @@ def test_rare_categories_and_those_beyond_the_cap_are_unknown() -> None:
     assert _categories(schema.fit(data, rows, field, capped)) == ("a", "b")
 
 
-def _categories(fitted: object) -> tuple[str, ...]:
-    (field,) = fitted.fields  # type: ignore[attr-defined]
+def _categories(fitted: RecordSchema) -> tuple[str, ...]:
+    (field,) = tuple(fitted.fields)
     assert isinstance(field, CategoricalField)
     return field.vocabulary
 

@@ -6,6 +6,7 @@ the two latents of the posterior have a correlation of 0.9 and a variance of a h
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import pytest
@@ -28,8 +29,12 @@ from training.network.posterior import Posterior, kl_to_prior
 from training.network.vae import VAE
 from training.table.batch import Standardised
 
-Objective = Callable[..., Terms]
-"""Of a model, records and noise; some take the weight of the KL, too."""
+
+class Objective(Protocol):
+    """Of a model, records and noise, and the weight of the KL."""
+
+    def __call__(self, vae: VAE, batch: Standardised, noise: Tensor, kl_weight: float = 1.0) -> Terms: ...
+
 
 COVARIANCE = 0.5 * torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
 PRECISION = torch.linalg.inv(COVARIANCE)

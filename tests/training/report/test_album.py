@@ -129,7 +129,8 @@ def test_an_autoencoder_has_nothing_to_draw_from(trained_autoencoder: Trained, f
     assert "Latent traversals" not in reader.text
     assert "Samples" not in reader.text
     assert "The maps explain expected_log_likelihood ." in reader.text
-    auroc = detection(found.data.scores["expected_log_likelihood"], found.other.scores["expected_log_likelihood"])  # type: ignore[union-attr]
+    assert found.other is not None
+    auroc = detection(found.data.scores["expected_log_likelihood"], found.other.scores["expected_log_likelihood"])
     assert reader.text.count(f"AUROC {auroc['auroc']:.3f}") == 2
 
 
