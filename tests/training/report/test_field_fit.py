@@ -1,6 +1,7 @@
 """Observed against expected: what a share explained means, and which fields are shown."""
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from sklearn.metrics import brier_score_loss, r2_score
@@ -42,11 +43,12 @@ def test_of_many_fields_those_that_come_back_worst_are_shown() -> None:
     random = np.random.default_rng(3)
     rows, told = 400, 24
     size = random.normal(size=rows)
-    columns = {f"told_{index}": size + 0.01 * random.normal(size=rows) for index in range(told)}
+    columns: dict[str, npt.NDArray[np.float64] | npt.NDArray[np.bool]] = {}
+    columns |= {f"told_{index}": size + 0.01 * random.normal(size=rows) for index in range(told)}
     columns |= {f"noise_{index}": random.normal(size=rows) for index in range(SHOWN - 1)}
-    flag = random.random(rows) < 0.4
+    columns["flag"] = random.random(rows) < 0.4
     settings = {"network": {"hidden": (16,), "latent_size": 1}, "fit": {"epochs": 60}}
-    evidence = gather(pa.table({**columns, "flag": flag}), TINY | settings)
+    evidence = gather(pa.table(columns), TINY | settings)
     shown = {fit.field.name for fit in field_fits(evidence)}
     assert shown == {name for name in columns if not name.startswith("told")}
     assert f"the {SHOWN} of {len(columns)} fields" in page.write(evidence).decode()
