@@ -263,10 +263,8 @@ def test_5000_idle_connections_keep_nobody_from_being_answered(models: Path) -> 
         pytest.skip(f"this process may have {hard} open files")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        with running(models, 2, environment={"SURPRISAL_IDLE_SECONDS": "10", "SURPRISAL_DRAIN_SECONDS": "0"}) as (
-            _,
-            url,
-        ):
+        patient = {"SURPRISAL_IDLE_SECONDS": "10", "SURPRISAL_DRAIN_SECONDS": "0"}
+        with running(models, 2, environment=patient) as (_, url):
             with contextlib.ExitStack() as idle:
                 connections = [idle.enter_context(connect(url)) for _ in range(IDLE)]
                 for _ in range(20):
