@@ -25,7 +25,7 @@ def in_progress(client: httpx.Client, url: str) -> float:
 
 
 def test_sigterm_turns_readiness_off_answers_everything_and_exits_with_0(models: Path) -> None:
-    with running(models, environment={"SURPRISAL_DRAIN_SECONDS": "1.0"}) as (process, url), httpx.Client() as kept:
+    with running(models, environment={"SURPRISAL_DRAIN_SECONDS": "4.0"}) as (process, url), httpx.Client() as kept:
         assert kept.post(f"{url}/score", json=BODY).status_code == 200
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             heavy = {"records": BODY["records"] * 4000, "samples": 64}
