@@ -11,7 +11,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -158,22 +158,17 @@ def _write(path: Path, template: bytes) -> None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Keep other processes out; where no lock can be had, each exports for itself, which costs time alone."""
-    # Not on every system, and all of `bundle` and `training` imports where it is not.
-    try:
-        import fcntl
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
-    except (ImportError, OSError) as error:
-        log.debug("another process may export the same: %s", error)
-        yield
-        return
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as held:
         try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)  # who waits has it open, and finds what is kept
+            import fcntl  # not on every system
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context(path.open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            held.callback(path.unlink, missing_ok=True)  # who waits has it open, and finds what is kept
+        except (ImportError, OSError) as error:
+            log.debug("another process may export the same: %s", error)
+        yield
 
 
 @contextmanager

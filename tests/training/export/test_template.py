@@ -1,5 +1,7 @@
 """Graphs without weights, which are exported once for an architecture."""
 
+import errno
+import fcntl
 import subprocess
 import sys
 import time
@@ -131,6 +133,15 @@ def test_of_those_that_begin_together_one_exports(folder: Path, monkeypatch: pyt
         assert list(pool.map(exported, [linear(1)] * 4)) == [b"graph"] * 4
     assert begun == 1
     assert [path.suffix for path in folder.iterdir()] == [".onnx"], "no lock is left"
+
+
+def test_a_system_without_locks_costs_time_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert exported(linear(1)) == exported(linear(2))
+    assert len(list(folder.glob("*.onnx"))) == 1
 
 
 def test_those_that_were_used_longest_ago_go_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
