@@ -114,7 +114,7 @@ def _write(
     model: ServedModel, dialect: Dialect[Asked], request: Asked, verdicts: Verdicts, wanted: Coding | None
 ) -> Answer:
     said = dialect.write(model, request, verdicts)
-    if wanted is None or len(said.body) <= compression.LEAST_BYTES:
+    if wanted is None or not compression.worthwhile(said.body):
         return said
     compressed = (*said.headers, (b"content-encoding", wanted.encode()))
     return said._replace(body=compression.compress(said.body, wanted), headers=compressed)

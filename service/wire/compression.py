@@ -27,6 +27,11 @@ def asked(headers: Headers) -> Coding | None:
     return best if weight > 0 and weight >= weights.get("identity", 0.0) else None
 
 
+def worthwhile(body: bytes) -> bool:
+    """Whether an answer is compressed where the client asks for it."""
+    return len(body) > LEAST_BYTES
+
+
 def compress(body: bytes, coding: Coding) -> bytes:
     """Compress an answer."""
     return zlib.compress(body, _LEVEL, _WINDOW[coding])
