@@ -6,18 +6,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
-import torch
 
 from benchmarks.tabular import Task, compare
 from bundle.record.schema import TableSchema
 from service.settings import Settings
 from tests.conftest import FAST, in_process
 from training import config, pipeline
-from training.data import schema
 from training.data.read import read
-from training.data.split import split
-from training.evaluation.measures import detection
-from training.fitting.model import fit
 
 PUBLIC = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = [
@@ -48,6 +43,15 @@ async def score(models: Path, body: Records) -> Records:
         return results
 
 
+async def test_card_fraud(tmp_path: Path) -> None:
+    path = PUBLIC / "creditcard_subset.parquet"
+    trained = train(path, tmp_path, "Class", "0", ["Time", "source"])
+    assert isinstance(trained.manifest.record, TableSchema)
+    assert len(trained.manifest.record.numeric) == 29
+    assert trained.manifest.training.metrics["elbo_auroc"] > 0.9
+    await score(tmp_path, records(path, trained))
+
+
 async def test_network_flows_with_categories_unseen_in_training(tmp_path: Path) -> None:
     trained = train(PUBLIC / "nslkdd_train20.parquet", tmp_path, "label", "0", ["attack", "difficulty"])
     body = records(PUBLIC / "nslkdd_test.parquet", trained, rows=9000)
@@ -68,34 +72,12 @@ async def test_network_flows_with_categories_unseen_in_training(tmp_path: Path) 
     await score(tmp_path, body)
 
 
-@pytest.mark.parametrize(
-    ("file", "label", "normal", "exclude"),
-    [
-        ("creditcard_subset.parquet", "Class", "0", ["Time", "source"]),
-        ("adult_train.parquet", "income", "<=50K", ["label"]),
-    ],
-    ids=["card fraud", "people with missing values"],
-)
-def test_models_of_other_tables_score_every_row(file: str, label: str, normal: str, exclude: list[str]) -> None:
-    """Before their export, which takes longer than all else."""
-    wanted = {"label": label, "normal": normal, "exclude": exclude}
-    settings = config.build(FAST | {"fit": {"epochs": 4}, "data": wanted})
-    data = read(PUBLIC / file)
-    parts = split(data, settings.data, settings.scoring.false_alarm_rate, settings.seed)
-    record = schema.fit(data, parts.train, pipeline.choose_fields(data, parts, settings, print), settings)
-    model = fit(data, record, parts.train, parts.validation, settings, torch.device("cpu"))
-    usual, strange = (
-        model.anomaly_scores(schema.tensors(record, data, rows[:2000]), 4)
-        for rows in (parts.calibration, parts.anomalies)
-    )
-    for score, values in usual.items():
-        assert np.isfinite(values).all(), score
-        assert np.isfinite(strange[score]).all(), score
-    if label == "Class":
-        assert len(record.fields) == 29
-        assert detection(usual["elbo"], strange["elbo"])["auroc"] > 0.9
-    else:
-        assert any(data.table[name].null_count for name in record.names)
+async def test_people_with_missing_values(tmp_path: Path) -> None:
+    path = PUBLIC / "adult_train.parquet"
+    trained = train(path, tmp_path, "income", "<=50K", ["label"])
+    body = records(path, trained)
+    assert any(value is None for record in body for value in record.values())
+    await score(tmp_path, body)
 
 
 def test_the_default_score_detects_more_than_an_isolation_forest() -> None:

@@ -38,6 +38,9 @@ def detection(normal: Values, anomalies: Values) -> dict[str, float]:
 
     Returns:
         `auroc` and `average_precision`, in [0, 1]; the latter depends on m / n.
+
+    Raises:
+        ValueError: A score is NaN.
     """
     levels = _Levels.of(normal, anomalies)
     counts = levels.counts(levels.normal), levels.counts(levels.anomalies)
@@ -55,6 +58,9 @@ def measures(normal: Values, anomalies: Values, seed: int = 0) -> dict[str, Meas
     Returns:
         `auroc`, `average_precision`, `recall at R` for each false-alarm rate that n rows can show, and
         `precision at m`: of the m strangest records, the share of anomalies.
+
+    Raises:
+        ValueError: A score is NaN.
 
     Reference:
         Efron & Tibshirani 1993, chapter 13 (percentile intervals).
@@ -84,7 +90,10 @@ class _Levels(NamedTuple):
 
     @classmethod
     def of(cls, normal: Values, anomalies: Values) -> "_Levels":
-        distinct, places = np.unique(np.concatenate([normal, anomalies]), return_inverse=True)
+        scores = np.concatenate([normal, anomalies])
+        if np.isnan(scores).any():
+            raise ValueError("a score is no number, so that it has no place among the others")
+        distinct, places = np.unique(scores, return_inverse=True)
         places = distinct.size - 1 - places
         return cls(places[: normal.size], places[normal.size :], distinct.size)
 

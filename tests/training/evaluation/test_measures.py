@@ -46,3 +46,9 @@ def test_an_interval_is_of_the_figures_of_rows_drawn_again() -> None:
     auroc = [detection(usual, strange)["auroc"] for usual, strange in drawn]
     for name, values in (("recall at 0.01", recall), ("auroc", auroc)):
         assert (found[name].low, found[name].high) == pytest.approx(tuple(np.percentile(values, (2.5, 97.5))))
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    for normal, anomalies in (([0.0, np.nan], [1.0]), ([0.0], [np.nan])):
+        with pytest.raises(ValueError, match="no number"):
+            detection(np.array(normal), np.array(anomalies))

@@ -287,6 +287,7 @@ Joint = Callable[[float], tuple[Standardised, Tensor, dict[str, np.ndarray]]]
 
 def test_a_joint_likelihood_gives_each_field_its_own_term(joint: Joint) -> None:
     _, actual, expected = joint(0.0)
+    assert tuple(field.name for field in MIXED.by_kind) == tuple(field.name for field in BY_KIND)
     assert JointLikelihood(MIXED).fields == len(BY_KIND)
     assert actual.shape == (40, 5, len(BY_KIND))
     for position, field in enumerate(BY_KIND):
