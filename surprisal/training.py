@@ -41,7 +41,6 @@ def train(
     source = Path(data)
     content = read_toml(Path(config)) if isinstance(config, str | PathLike) else dict(config or {})
     settings = build(content)
-    text = [field.name for field in settings.fields or () if field.kind == "categorical"]
-    table = read(source, text)
+    table = read(source, settings.data.reading, settings.kinds)
     chosen = name or source.name.split(".")[0].lower()
     return Model(pipeline.train(table, Path(out), chosen, settings, device=device, resume=resume).folder)

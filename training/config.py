@@ -10,6 +10,7 @@ from bundle.contents.calibration import SMALLEST_RATE
 from bundle.contents.manifest import SAMPLE_COUNTS
 from bundle.contents.scores import AnomalyScore
 from bundle.record.fields import SMALLEST_SCALE, ImageLikelihood, NumericLikelihood
+from reading.options import Options
 from training.errors import ConfigInvalid
 
 
@@ -23,6 +24,20 @@ class DataConfig(_Section):
     label: str | None = Field(default=None, description="column that says what is normal; never a feature")
     normal: str | None = Field(default=None, description="the label's value in normal rows; only those are trained on")
     exclude: tuple[str, ...] = Field(default=(), description="columns that are no features")
+    delimiter: str | None = Field(
+        default=None, min_length=1, max_length=1, description="between cells; by default found by looking"
+    )
+    decimal: Literal[".", ","] | None = Field(
+        default=None, description="mark of numbers that are text; by default found by looking"
+    )
+    encoding: str | None = Field(default=None, description="of text, as windows-1252; by default found by looking")
+    header: int | None = Field(
+        default=None, ge=0, description="lines down to the columns' names; 0 if there are none; by default found"
+    )
+    missing_values: tuple[str, ...] | None = Field(
+        default=None, description='what means missing, as ["-9999"]; by default what programs write, as NA and ?'
+    )
+    date_format: str | None = Field(default=None, description="of timestamps that are text, as %d/%m/%Y")
     contamination: float = Field(default=0.0, ge=0, lt=0.5, description="share of the rows that may be anomalies")
     vocabulary_size: int = Field(default=100, ge=1, description="most categories a field; rarer ones are unknown")
     minimum_count: int = Field(default=2, ge=1, description="training rows that a category needs, else it is unknown")
@@ -31,6 +46,13 @@ class DataConfig(_Section):
     calibration_most: int | None = Field(
         default=None, ge=1, description="most rows used for p-values; by default 10000, of images 2000"
     )
+
+    @property
+    def reading(self) -> Options:
+        """What is said of how the file is written."""
+        return Options(
+            self.delimiter, self.decimal, self.encoding, self.header, self.missing_values, self.date_format
+        )
 
 
 class NetworkConfig(_Section):
@@ -119,6 +141,10 @@ _ERROR: AnomalyScore = "expected_log_likelihood"
 _LIKELIHOODS: dict[str, tuple[str, ...]] = {"numeric": get_args(NumericLikelihood), "image": get_args(ImageLikelihood)}
 
 
+Kind = Literal["numeric", "boolean", "categorical", "timestamp", "image"]
+"""What a column can be."""
+
+
 class FieldConfig(_Section):
     """One column as the user wants it; what is left out is inferred.
 
@@ -126,7 +152,7 @@ class FieldConfig(_Section):
     """
 
     name: str = Field(min_length=1)
-    kind: Literal["numeric", "boolean", "categorical", "timestamp", "image"]
+    kind: Kind
     likelihood: NumericLikelihood | ImageLikelihood | None = None
     minimum_scale: float | None = Field(default=None, ge=SMALLEST_SCALE)
     fixed_scale: float | None = Field(default=None, ge=SMALLEST_SCALE)

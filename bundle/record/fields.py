@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from bundle.record.categories import number_spelling
+
 Tensors = Mapping[str, npt.NDArray[Any]]
 """Named arrays that share their first dimension B (records); the graph's inputs or outputs."""
 
@@ -16,6 +18,7 @@ MISSING = -1
 """Code of a missing boolean or category."""
 NumericLikelihood = Literal["gaussian", "student-t", "fixed-gaussian"]
 ImageLikelihood = Literal["discretised-logistic", "bernoulli", "continuous-bernoulli", "gaussian", "fixed-gaussian"]
+_FLAGS = {"true", "false", "0", "1"}
 SMALLEST_SCALE = 1e-3
 """Least standard deviation of a likelihood, in standardised units: below it, far values would overflow float32."""
 
@@ -67,12 +70,16 @@ class BooleanField(_Field):
 
 
 class CategoricalField(_Field):
-    """One text of a vocabulary, or *unknown*; code 0 is unknown, code i + 1 is `vocabulary[i]`."""
+    """One text of a vocabulary, or *unknown*; code 0 is unknown, code i + 1 is `vocabulary[i]`.
+
+    `missing_texts` mean a missing value. Bundles written before there were any have none.
+    """
 
     kind: Literal["categorical"] = "categorical"
     likelihood: Literal["categorical"] = "categorical"
     vocabulary: tuple[str, ...] = Field(min_length=1)
     derived: Derived | None = None
+    missing_texts: tuple[str, ...] = ()
 
     @field_validator("vocabulary")
     @classmethod
@@ -83,8 +90,23 @@ class CategoricalField(_Field):
 
     @cached_property
     def codes(self) -> dict[str | None, int]:
-        """Code of each known category, and of None (missing)."""
-        return {None: MISSING, **{text: code for code, text in enumerate(self.vocabulary, start=1)}}
+        """Code of each known category however programs write it, and of None and `missing_texts` (missing)."""
+        known = {text: code for code, text in enumerate(self.vocabulary, start=1)}
+        # A column of 0 and 1 is one of false and true to some programs.
+        flags = {"true": known.get("true", known.get("1")), "false": known.get("false", known.get("0"))}
+        spelled = {
+            spelling: code
+            for text, code in flags.items()
+            for spelling in (text, text.capitalize(), text.upper())
+            if code is not None and known.keys() <= _FLAGS
+        }
+        missing: dict[str | None, int] = {None: MISSING, **dict.fromkeys(self.missing_texts, MISSING)}
+        return missing | spelled | known
+
+    @cached_property
+    def is_of_numbers(self) -> bool:
+        """Whether every category is a number, so that 1.0 and 01 are a 1."""
+        return all(number_spelling(text) == text for text in self.vocabulary)
 
     @property
     def size(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
+from bundle.errors import MOST_PROBLEMS
 from bundle.record.fields import ImageField
 
 Levels = npt.NDArray[np.uint8]
@@ -20,6 +20,9 @@ Report = Callable[[int, str], None]
 """Called with the row and the detail of a value that does not fit."""
 
 FORMATS = ("PNG", "JPEG")
+"""What a client may send."""
+FILE_FORMATS = (*FORMATS, "BMP", "TIFF", "WEBP")
+"""What may lie in a folder."""
 _DATA_URI = "data:image/"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CHUNK = struct.Struct(">I4s")  # its length and its kind; a checksum follows what it holds
@@ -53,14 +56,17 @@ class NotAnImage(ValueError):
     """A value that is no image of the field; says what is expected."""
 
 
-def encode(field: ImageField, column: Sequence[object] | npt.NDArray[Any], report: Report) -> Levels:
+def encode(
+    field: ImageField, column: Sequence[object] | npt.NDArray[Any], report: Report, most: int = MOST_PROBLEMS
+) -> Levels:
     """Turn images into levels.
 
     Args:
         field: What is expected.
         column: n images: an array (n, H, W, C) uint8 (or (n, H, W), if it is grey), or a sequence of values as `decode`
             takes them.
-        report: Told about values that do not fit; after `MOST_PROBLEMS` of them nothing more is looked at.
+        report: Told about values that do not fit.
+        most: After so many of them nothing more is looked at.
 
     Returns:
         (n, H, W, C) uint8; 0 where a value did not fit.
@@ -70,7 +76,7 @@ def encode(field: ImageField, column: Sequence[object] | npt.NDArray[Any], repor
     if isinstance(column, np.ndarray) and column.dtype == np.uint8 and column.shape in shapes:
         return column.reshape(shape)
     levels = np.zeros(shape, np.uint8)
-    left = MOST_PROBLEMS
+    left = most
     for row, value in enumerate(column):
         try:
             levels[row] = decode(field, value)
@@ -79,19 +85,6 @@ def encode(field: ImageField, column: Sequence[object] | npt.NDArray[Any], repor
             left -= 1
             if not left:
                 break
-    return levels
-
-
-def encode_column(field: ImageField, column: Sequence[object] | npt.NDArray[Any]) -> Levels:
-    """The same, where every value has to fit.
-
-    Raises:
-        InvalidRecords: Values that do not fit.
-    """
-    problems: list[Problem] = []
-    levels = encode(field, column, lambda row, detail: problems.append(Problem(row, field.name, detail)))
-    if problems:
-        raise InvalidRecords(problems[:MOST_PROBLEMS])
     return levels
 
 
@@ -187,14 +180,15 @@ def _from_base64(text: str) -> bytes:
         raise NotAnImage("base64 of a PNG or JPEG file is expected") from error
 
 
-def from_file(field: ImageField, content: bytes) -> Levels:
-    """One image from the bytes of a PNG or JPEG file.
+def from_file(field: ImageField, content: bytes, formats: Sequence[str] = FORMATS) -> Levels:
+    """One image from the bytes of a file.
 
     Its first frame as it is stored: neither EXIF's rotation nor a colour profile is applied.
 
     Args:
         field: What is expected.
         content: The file's.
+        formats: Which it may be of, as Pillow names them.
 
     Returns:
         (H, W, C) uint8.
@@ -205,21 +199,24 @@ def from_file(field: ImageField, content: bytes) -> Levels:
     with warnings.catch_warnings():
         # Pillow's warnings would quote the file where all else is logged.
         warnings.simplefilter("ignore")
-        return _opened(field, content)
+        return _opened(field, content, formats)
 
 
-def _opened(field: ImageField, content: bytes) -> Levels:
+def _opened(field: ImageField, content: bytes, formats: Sequence[str]) -> Levels:
     # Here, because workers that serve tables alone have no need of its three megabytes.
     from PIL import Image, UnidentifiedImageError
 
-    pixels_alone = _chunks(content) if content.startswith(_PNG) else _segments(content)
+    if content.startswith(_PNG):
+        pixels_alone = _chunks(content)
+    else:
+        pixels_alone = _segments(content) if formats == FORMATS or content.startswith(_JPEG) else content
     if len(pixels_alone) > _LEAST_FILE + _PIXEL_FILE * field.height * field.width:
         raise NotAnImage(f"{_expected(field)}; this file holds more than the pixels of one")
     try:
         # The size stands in the head; nothing is unpacked before it is known to be right.
-        opened = Image.open(BytesIO(pixels_alone), formats=FORMATS)
+        opened = Image.open(BytesIO(pixels_alone), formats=formats)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise NotAnImage(f"{_expected(field)}; this is no PNG or JPEG file that can be read") from error
+        raise NotAnImage(f"{_expected(field)}; this is no {_either(formats)} file that can be read") from error
     with opened:
         if opened.size != (field.width, field.height):
             raise NotAnImage(f"{_expected(field)}; this one is {opened.width} by {opened.height}")
@@ -233,6 +230,10 @@ def _opened(field: ImageField, content: bytes) -> Levels:
         except (OSError, ValueError, SyntaxError, MemoryError) as error:
             raise NotAnImage(f"{_expected(field)}; this file is broken") from error
     return np.asarray(pixels, np.uint8).reshape(field.shape)
+
+
+def _either(formats: Sequence[str]) -> str:
+    return f"{', '.join(formats[:-1])} or {formats[-1]}"
 
 
 def _is_jpeg(content: bytes) -> bool:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem, short
 from bundle.record import images, timestamps
+from bundle.record.categories import category_text, number_spelling
 from bundle.record.fields import (
     MISSING,
     UNKNOWN,
@@ -28,6 +29,9 @@ Tensor = npt.NDArray[Any]
 
 MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """What an empty cell of a CSV file may look like."""
+
+NOTHING = "no field is present"
+"""What is wrong with a record that holds nothing: it can have no score."""
 
 _FEW = 256
 _PLAIN = {float, int}
@@ -67,7 +71,11 @@ def encode_records(schema: RecordSchema, records: Sequence[object]) -> dict[str,
         if matrix is not None:
             return {"numeric": matrix}
     columns: list[Column] = list(zip(*rows, strict=True))
-    return _tensors(schema, dict(zip(schema.names, columns, strict=True)), len(records))
+    # By position, because a record that names every field needs no timestamp to derive one from.
+    tensors, problems = _encoded(schema, dict(zip(schema.names, columns, strict=True)), len(records), MOST_PROBLEMS)
+    if problems:
+        raise InvalidRecords(problems[:MOST_PROBLEMS])
+    return tensors
 
 
 def encode_columns(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> dict[str, Tensor]:
@@ -86,45 +94,38 @@ def encode_columns(schema: RecordSchema, columns: Mapping[str, Column], rows: in
     Raises:
         InvalidRecords: Values that do not fit.
     """
+    tensors, problems = encode_what_fits(schema, columns, rows, MOST_PROBLEMS)
+    if problems:
+        raise InvalidRecords(problems[:MOST_PROBLEMS])
+    return tensors
+
+
+def encode_what_fits(
+    schema: RecordSchema, columns: Mapping[str, Column], rows: int, most: int
+) -> tuple[dict[str, Tensor], list[Problem]]:
+    """Turn named columns into tensors, and say of values that do not fit.
+
+    Args:
+        schema: The bundle's fields.
+        columns: See `encode_columns`.
+        rows: n.
+        most: Problems that are looked for, a column; `rows` for all.
+
+    Returns:
+        The same tensors, in which what does not fit is missing; and the problems by row.
+    """
     given = dict(columns)
     problems: list[Problem] = []
     for source, fields in schema.timestamps.items():
         if source in columns:
             for field in fields:
-                given.setdefault(field.name, _derive(field, columns[source], problems))
-    if problems:
-        # One timestamp may have several parts.
-        raise InvalidRecords(sorted(set(problems), key=lambda problem: problem.row)[:MOST_PROBLEMS])
+                given.setdefault(field.name, _derive(field, columns[source], problems, most))
     nothing = [None] * rows
-    return _tensors(schema, {name: given.get(name, nothing) for name in schema.names}, rows)
-
-
-def category_text(value: object) -> str | None:
-    """The text by which a category is known: numbers and booleans have one spelling each.
-
-    Args:
-        value: Text, an integer, a float, a boolean, or None.
-
-    Returns:
-        The text; None where the value is missing (None or NaN).
-
-    Raises:
-        TypeError: Another type.
-
-    >>> [category_text(v) for v in ("a", 7, 7.0, True, None)]
-    ['a', '7', '7', 'true', None]
-    """
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    if isinstance(value, int | np.integer) and not isinstance(value, np.timedelta64):
-        return str(int(value))
-    if isinstance(value, float | np.floating):
-        if math.isnan(value):
-            return None
-        return str(int(value)) if float(value).is_integer() else repr(float(value))
-    raise TypeError(type(value).__name__)
+    tensors, more = _encoded(schema, {name: given.get(name, nothing) for name in schema.names}, rows, most)
+    said = {problem.row for problem in problems}
+    # One timestamp may have several parts, and a record that holds nothing else holds something all the same.
+    found = dict.fromkeys([*problems, *(each for each in more if each.detail != NOTHING or each.row not in said)])
+    return tensors, sorted(found, key=lambda problem: problem.row)
 
 
 def _whole_rows(schema: RecordSchema, records: Sequence[object]) -> list[Sequence[object]] | None:
@@ -180,19 +181,32 @@ def _with_derived(
     return expanded
 
 
-def _derive(field: CategoricalField, column: Column, problems: list[Problem]) -> Column:
+def _derive(field: CategoricalField, column: Column, problems: list[Problem], most: int) -> Column:
     assert field.derived is not None
     if isinstance(column, np.ndarray) and column.dtype.kind == "M":
         return timestamps.parts(field.derived, column)
+    report = _reporter(field.derived.source, problems, most)
     values: list[object] = []
     for row, value in enumerate(column):
         try:
             values.append(timestamps.part(field.derived, value))
         except ValueError:
             values.append(None)
-            if len(problems) < MOST_PROBLEMS:
-                problems.append(Problem(row, field.derived.source, "a timestamp in ISO 8601 is expected"))
+            report(row, "a timestamp in ISO 8601 is expected")
     return values
+
+
+def _reporter(name: str, problems: list[Problem], most: int) -> Report:
+    """Takes what is wrong with values of a field, and no more than `most` of it."""
+    left = most
+
+    def report(row: int, detail: str) -> None:
+        nonlocal left
+        if left > 0:
+            problems.append(Problem(row, name, detail))
+            left -= 1
+
+    return report
 
 
 def _objects(column: npt.NDArray[Any]) -> list[object]:
@@ -200,31 +214,38 @@ def _objects(column: npt.NDArray[Any]) -> list[object]:
     return list(column) if column.dtype.kind in "mM" else column.tolist()
 
 
-def _tensors(schema: RecordSchema, columns: Mapping[str, Column], rows: int) -> dict[str, Tensor]:
-    match schema:
-        case ImageSchema():
-            return {"image": images.encode_column(schema.field, columns[schema.field.name])}
-        case TableSchema():
-            return _of_table(schema, columns, rows)
-
-
-def _of_table(schema: TableSchema, columns: Mapping[str, Column], rows: int) -> dict[str, Tensor]:
+def _encoded(
+    schema: RecordSchema, columns: Mapping[str, Column], rows: int, most: int
+) -> tuple[dict[str, Tensor], list[Problem]]:
     problems: list[Problem] = []
+    match schema:
+        case ImageSchema(field=image):
+            report = _reporter(image.name, problems, most)
+            tensors: dict[str, Tensor] = {"image": images.encode(image, columns[image.name], report, most)}
+        case TableSchema():
+            tensors = _of_table(schema, columns, rows, problems, most)
+    return tensors, sorted(problems, key=lambda problem: problem.row)
+
+
+def _of_table(
+    schema: TableSchema, columns: Mapping[str, Column], rows: int, problems: list[Problem], most: int
+) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for kind, fields in schema.by_input.items():
         given = [columns[field.name] for field in fields]
         matrix = _matrix(given, rows) if kind == "numeric" else None
         if matrix is None:
-            tensors[kind] = _column_by_column(fields, given, rows, schema.dtypes[kind], problems)
+            tensors[kind] = _column_by_column(fields, given, rows, schema.dtypes[kind], problems, most)
         else:
             tensors[kind] = np.ascontiguousarray(matrix.T)
-    if not problems and not all(_is_whole(kind, tensor) for kind, tensor in tensors.items()):
+    if not all(_is_whole(kind, tensor) for kind, tensor in tensors.items()):
         present = np.zeros(rows, bool)
         for kind, tensor in tensors.items():
             present |= (~np.isnan(tensor) if kind == "numeric" else tensor != MISSING).any(axis=1)
-        problems = [Problem(int(row), None, "no field is present") for row in np.flatnonzero(~present)[:MOST_PROBLEMS]]
-    if problems:
-        raise InvalidRecords(sorted(problems, key=lambda problem: problem.row)[:MOST_PROBLEMS])
+        # A value that does not fit is missing here, and said already.
+        said = {problem.row for problem in problems}
+        empty = [row for row in np.flatnonzero(~present)[: most + len(said)].tolist() if row not in said]
+        problems += [Problem(row, None, NOTHING) for row in empty[:most]]
     return tensors
 
 
@@ -254,18 +275,16 @@ def _is_whole(kind: str, tensor: Tensor) -> bool:
 
 
 def _column_by_column(
-    fields: Sequence[TableField], columns: Sequence[Column], rows: int, dtype: npt.DTypeLike, problems: list[Problem]
+    fields: Sequence[TableField],
+    columns: Sequence[Column],
+    rows: int,
+    dtype: npt.DTypeLike,
+    problems: list[Problem],
+    most: int,
 ) -> Tensor:
     tensor = np.empty((rows, len(fields)), dtype)
     for position, (field, column) in enumerate(zip(fields, columns, strict=True)):
-        own: list[Problem] = []
-
-        def report(row: int, detail: str, name: str = field.name, own: list[Problem] = own) -> None:
-            if len(own) < MOST_PROBLEMS:
-                own.append(Problem(row, name, detail))
-
-        tensor[:, position] = _encode(field, column, report)
-        problems += own
+        tensor[:, position] = _encode(field, column, _reporter(field.name, problems, most))
     return tensor
 
 
@@ -330,7 +349,8 @@ def _categories(field: CategoricalField, column: Column, report: Report) -> npt.
     values: Sequence[object] = _objects(column) if isinstance(column, np.ndarray) else column
     if set(map(type, values)) <= {str, type(None)}:
         known = field.codes
-        return np.fromiter((known.get(text, UNKNOWN) for text in values), np.int64, len(values))  # type: ignore[call-overload]
+        codes = np.fromiter((known.get(text, UNKNOWN) for text in values), np.int64, len(values))  # type: ignore[call-overload]
+        return _spelled(field, values, codes) if field.is_of_numbers else codes
     codes = np.full(len(values), MISSING, np.int64)
     for row, value in enumerate(values):
         try:
@@ -339,4 +359,15 @@ def _categories(field: CategoricalField, column: Column, report: Report) -> npt.
             codes[row] = UNKNOWN
         except TypeError:
             report(row, "text or a number is expected")
+    return _spelled(field, values, codes) if field.is_of_numbers else codes
+
+
+def _spelled(
+    field: CategoricalField, values: Sequence[object], codes: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """The codes of texts that are numbers, however a program wrote them: 1.0 in one file is 1 in another."""
+    for row in np.flatnonzero(codes == UNKNOWN):
+        value = values[row]
+        if isinstance(value, str) and (text := number_spelling(value)) is not None:
+            codes[row] = field.codes.get(text, UNKNOWN)
     return codes

@@ -9,7 +9,9 @@ import pyarrow as pa
 from bundle.record import npz_file
 from bundle.record.fields import ImageField
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
-from service.files.piece import FileInvalid, Piece, encode_table, rows_of
+from bundle.record.records import NOTHING, encode_what_fits
+from reading.errors import FileInvalid
+from service.files.piece import Piece, rows_of
 
 ROW = "row"
 LABEL = "y"
@@ -21,6 +23,9 @@ class NpzFile:
     A table's numbers are the columns `x0`, `x1`, …, as in training. Of images the table holds each one's number alone,
     from 1. Labels, where there are any, are the column `y`. The arrays are read whole, because they may be packed.
     """
+
+    said: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def __init__(self, path: Path, schema: RecordSchema) -> None:
         self._path, self._schema = path, schema
@@ -67,4 +72,10 @@ class NpzFile:
                 return Piece(table, {"image": levels}, share)
             case TableSchema():
                 table = pa.table(npz_file.columns(records) | label)
-                return Piece(table, encode_table(self._path, self._schema, table, first), share)
+                given = {name: table[name].to_numpy() for name in table.column_names if self._schema.takes(name)}
+                tensors, problems = encode_what_fits(self._schema, given, len(records), len(records))
+                wrong = [problem for problem in problems if problem.detail != NOTHING]
+                if wrong:
+                    place = f"row {first + wrong[0].row}, column {wrong[0].field!r}"
+                    raise FileInvalid(f"{self._path}: {place}: {wrong[0].detail}")
+                return Piece(table, tensors, share, {problem.row: NOTHING for problem in problems})

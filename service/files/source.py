@@ -1,28 +1,19 @@
 """A file of records to read."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import pyarrow as pa
-
+from bundle.record import image_folder
 from bundle.record.schema import RecordSchema
-from service.files.csv import CsvFile
+from reading import parts
+from reading.errors import FileInvalid
+from reading.options import Options
 from service.files.folder import ImageFolder
-from service.files.ndjson import NdjsonFile
 from service.files.npz import NpzFile
-from service.files.parquet import ParquetFile
-from service.files.piece import FileInvalid, Piece
-
-_KINDS: dict[str, type[CsvFile | ParquetFile | NdjsonFile | NpzFile]] = {
-    ".csv": CsvFile,
-    ".parquet": ParquetFile,
-    ".ndjson": NdjsonFile,
-    ".jsonl": NdjsonFile,
-    ".npz": NpzFile,
-}
-READABLE = tuple(_KINDS)
+from service.files.piece import Piece
+from service.files.table import TableRecords
 
 
 class RecordFile(Protocol):
@@ -31,54 +22,47 @@ class RecordFile(Protocol):
     columns: list[str]
     """Its columns, in order."""
 
+    @property
+    def said(self) -> Sequence[str]:
+        """How it was read where a reader could expect otherwise, in words; complete when the first piece is there."""
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """What could not be taken apart and was passed over, in words; complete when all pieces are there."""
+
     def pieces(self) -> Iterator[Piece]:
         """All its rows, in order; at least one piece, which holds no row if the file does not.
 
         Raises:
-            FileInvalid: Damaged, or a value that does not fit its field, named by row (from 1) and column.
+            FileInvalid: Damaged, or values that do not fit their fields, named by file, row or line, and column.
             OSError: It cannot be read.
         """
 
 
 @contextlib.contextmanager
-def open_records(path: Path, schema: RecordSchema) -> Iterator[RecordFile]:
+def open_records(
+    path: Path, schema: RecordSchema, options: Options | None = None, skip: bool = False, typed: bool = True
+) -> Iterator[RecordFile]:
     """Open a file of records, or a folder of images.
 
     Args:
-        path: `.csv`, `.parquet`, `.ndjson`, `.jsonl` or `.npz`, or a folder. Columns that are no field are carried
-            along.
+        path: A table in any form that `reading.parts` lists, `-` for standard input, an npz file, or a folder of
+            images. Columns that are no field are carried along.
         schema: The bundle's fields.
+        options: What a person said of how it is written.
+        skip: Whether a row that does not fit is answered by its fault, in place of the end of the run.
+        typed: Whether cells of text are given as the numbers and flags that their fields take them for.
 
     Raises:
         FileInvalid: Damaged, empty, of another kind, or with two columns of one name.
         OSError: It cannot be read.
     """
-    with refusals(path):
-        file = ImageFolder(path, schema) if path.is_dir() else _KINDS[ending(path, READABLE)](path, schema)
-        if doubled := {name for name in file.columns if file.columns.count(name) > 1}:
-            raise FileInvalid(f"{path}: two columns are named {sorted(doubled)[0]!r}")
-        yield file
-
-
-def ending(path: Path, suffixes: Collection[str]) -> str:
-    """How the name of a file ends.
-
-    Args:
-        path: The file.
-        suffixes: Endings that are expected.
-
-    Raises:
-        FileInvalid: It ends otherwise.
-    """
-    if path.suffix not in suffixes:
-        raise FileInvalid(f"{path}: a file that ends in {', '.join(suffixes)} is expected")
-    return path.suffix
-
-
-@contextlib.contextmanager
-def refusals(path: Path) -> Iterator[None]:
-    """Say in a sentence what pyarrow cannot read or write."""
-    try:
-        yield
-    except pa.ArrowException as error:
-        raise FileInvalid(f"{path}: {' '.join(str(error).split())}") from error
+    if path.is_dir() and image_folder.holds_images(path):
+        yield ImageFolder(path, schema, skip)
+    elif path.suffix.lower() == ".npz":
+        yield NpzFile(path, schema)
+    elif str(path) == parts.STANDARD_INPUT:
+        with parts.received() as received:
+            yield TableRecords(received, schema, options or Options(), skip, typed)
+    else:
+        yield TableRecords(path, schema, options or Options(), skip, typed)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bundle.record import images, timestamps
 from bundle.record.fields import MISSING, UNKNOWN, CategoricalField, ImageField, Tensors
-from bundle.record.records import category_text
+from bundle.record.categories import category_text
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.errors import Fault, RequestInvalid
 from service.openinference.datatype import group

@@ -144,8 +144,7 @@ def _settings(
 def _read(path: Path, settings: "TrainingConfig") -> "Data":
     from training.data.read import read
 
-    text = [field.name for field in settings.fields or () if field.kind == "categorical"]
-    return read(path, text)
+    return read(path, settings.data.reading, settings.kinds)
 
 
 def _schema(table: "Data", settings: "TrainingConfig", console: Console) -> str:

@@ -1,4 +1,4 @@
-"""Images from files: an npz of an array, or a folder of PNG and JPEG files, as a column of an Arrow table."""
+"""Images from files: an npz of an array, or a folder of image files, as a column of an Arrow table."""
 
 import hashlib
 from pathlib import Path
@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from bundle.record import image_folder
 from bundle.record.fields import ImageField
 from bundle.record.image_folder import FILE
-from bundle.record.images import FORMATS, Levels, NotAnImage, from_file
+from bundle.record.images import FILE_FORMATS, Levels, NotAnImage, from_file
 from training.errors import DataInvalid
 
 COLUMN = "image"
@@ -85,14 +85,15 @@ def refuse_narrow(where: str, height: int, width: int) -> None:
         raise DataInvalid(f"{where}: images are {width} wide and {height} high; at least 2 pixels a side are expected")
 
 
-def read_folder(folder: Path) -> tuple[pa.Table, str]:
-    """Every PNG and JPEG file below a folder, in the order of their names; a sub-folder's name is its images' label.
+def read_folder(folder: Path) -> tuple[pa.Table, str, tuple[str, ...]]:
+    """Every image file below a folder, in the order of their names; a sub-folder's name is its images' label.
 
     Args:
         folder: Holds the images, or a folder of them for each label.
 
     Returns:
-        The table (`image`, `file`, and `label` where there are sub-folders) and a digest of all names and bytes.
+        The table (`image`, `file`, and `label` where there are sub-folders), a digest of all names and bytes, and
+        which files were passed over, in words.
 
     Raises:
         DataInvalid: No image, images of several sizes, or a file that cannot be read.
@@ -111,14 +112,15 @@ def read_folder(folder: Path) -> tuple[pa.Table, str]:
         content = path.read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
         try:
-            images[place] = from_file(field, content)
+            images[place] = from_file(field, content, FILE_FORMATS)
         except NotAnImage as error:
             raise DataInvalid(f"{path}: {error}") from error
     columns: dict[str, object] = {COLUMN: column(images), FILE: names}
     labels = [name.rpartition("/")[0] for name in names]
     if any(labels):
         columns[LABEL] = [label or None for label in labels]
-    return pa.table(columns), digest.hexdigest()
+    others = image_folder.passed_over(folder)
+    return pa.table(columns), digest.hexdigest(), () if others is None else (others,)
 
 
 def _field(files: list[Path]) -> ImageField:
@@ -127,11 +129,11 @@ def _field(files: list[Path]) -> ImageField:
     channels = 1
     for path in files:
         try:
-            with Image.open(path, formats=FORMATS) as opened:
+            with Image.open(path, formats=FILE_FORMATS) as opened:
                 sizes.setdefault(opened.size, path)
                 channels = max(channels, _CHANNELS.get(opened.mode, 1))
         except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-            raise DataInvalid(f"{path}: this is no PNG or JPEG file that can be read") from error
+            raise DataInvalid(f"{path}: this is no image file that can be read") from error
     if len(sizes) > 1:
         (one, first), (other, second), *_ = sizes.items()
         raise DataInvalid(

@@ -1,26 +1,26 @@
-"""Data files: CSV, Parquet, NDJSON, npz and folders of images, read into one Arrow table."""
+"""Data files read whole into one Arrow table: tables in any form that `reading` knows, npz, and folders of images."""
 
 import hashlib
-from collections.abc import Collection
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
 
-from bundle.record import npz_file
-from bundle.record.records import MISSING_TEXTS
+from bundle.record import image_folder, npz_file
+from reading import opening, parts
+from reading.block import Block
+from reading.columnar import index_columns
+from reading.errors import FileInvalid, NotRead
+from reading.options import Options
+from reading.typed import Typed, typed
 from training.data import image_files
 from training.errors import ConfigInvalid, DataInvalid
 
 Rows = npt.NDArray[np.int64]
-
-SUFFIXES = (".csv", ".parquet", ".ndjson", ".jsonl", ".npz")
 
 
 @dataclass(frozen=True)
@@ -30,98 +30,125 @@ class Data:
     Args:
         name: The file's name, without its folder.
         sha256: Digest of its bytes.
-        table: Its columns; decimals are float64, dictionaries their values.
+        table: Its columns by what their values mean: texts that are numbers, flags or timestamps are such.
+        said: How it was read where a reader could expect otherwise, in words.
+        columns: What was found by looking at a column, in words that follow its name.
+        nested: Columns that hold lists or objects.
+        index: Columns that hold a pandas index.
+        blocks: The pieces that it was read in, which know where a row stands; none where it was made in memory.
     """
 
     name: str
     sha256: str
     table: pa.Table
+    said: tuple[str, ...] = ()
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    nested: frozenset[str] = frozenset()
+    index: tuple[str, ...] = ()
+    blocks: tuple[Block, ...] = ()
+
+    def place(self, row: int) -> str:
+        """Where a row stands, as a person finds it.
+
+        Args:
+            row: From 0.
+        """
+        starts = np.cumsum([0, *(len(block.numbers) for block in self.blocks)])
+        if not 0 <= row < starts[-1]:
+            return f"row {row + 1}"
+        index = bisect_right(starts.tolist(), row) - 1
+        block = self.blocks[index]
+        several = len({each.file for each in self.blocks}) > 1
+        where = f"{Path(block.file).name}, " if several else ""
+        return f"{where}{block.counted} {block.numbers[row - starts[index]]}"
 
 
-def read(path: Path, text_columns: Collection[str] = ()) -> Data:
+def read(path: Path, options: Options | None = None, kinds: Mapping[str, str] | None = None) -> Data:
     """Read a data file whole.
 
     Args:
-        path: A `.csv`, `.parquet`, `.ndjson`, `.jsonl` or `.npz` file; an npz holds `X` (n, d) and maybe `y` (n,),
-            which become the columns `x0`, `x1`, … and `y`. Images are an npz whose `X` is (n, H, W) or (n, H, W, C)
-            uint8 (or `x_train`, with `y_train`), or a folder of PNG and JPEG files, whose sub-folders are labels.
-        text_columns: Columns of a CSV file to be kept as text, whatever they look like (leading zeros).
+        path: A table in any form that `reading.parts` lists, `-` for standard input, or an npz file: it holds `X`
+            (n, d) and maybe `y` (n,), which become the columns `x0`, `x1`, … and `y`. Images are an npz whose `X` is
+            (n, H, W) or (n, H, W, C) uint8 (or `x_train`, with `y_train`), or a folder of them, whose sub-folders are
+            labels.
+        options: What a person said of how the file is written.
+        kinds: What a person said that columns are, by name: `numeric`, `boolean`, `categorical` or `timestamp`.
 
     Raises:
         ConfigInvalid: Not there, or of another kind.
         DataInvalid: Damaged, without rows, or with two columns of one name.
     """
-    if path.is_dir():
-        table, content_digest = image_files.read_folder(path)
-        return Data(path.name, content_digest, table)
-    if path.suffix not in SUFFIXES:
-        raise ConfigInvalid(f"{path}: a file that ends in {', '.join(SUFFIXES)}, or a folder of images, is expected")
+    options, kinds = options or Options(), kinds or {}
     try:
-        content_digest = _digest(path)
-        match path.suffix:
-            case ".csv":
-                table = _read_csv(path, text_columns)
-            case ".parquet":
-                table = pyarrow.parquet.read_table(path)
-            case ".npz":
-                table = _read_npz(path)
-            case _:
-                table = pyarrow.json.read_json(path)
+        if str(path) == parts.STANDARD_INPUT:
+            with parts.received() as received:
+                return _of_table(received, options, kinds)
+        if path.is_dir() and image_folder.holds_images(path):
+            table, digest, said = image_files.read_folder(path)
+            return Data(path.name, digest, table, said)
+        if path.suffix.lower() == ".npz":
+            return _of_npz(path)
+        return _of_table(path, options, kinds)
     except FileNotFoundError as error:
         raise ConfigInvalid(f"{path}: there is no such file") from error
+    except NotRead as error:
+        raise ConfigInvalid(str(error)) from error
+    except FileInvalid as error:
+        raise DataInvalid(str(error)) from error
     except OSError as error:
         raise DataInvalid(f"{path}: {error}") from error
-    except (pa.ArrowException, ValueError, KeyError) as error:
-        raise DataInvalid(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _of_table(path: Path, options: Options, kinds: Mapping[str, str]) -> Data:
+    file = opening.opened(path, options)
+    table, blocks = opening.read(file)
     if table.num_rows == 0:
         raise DataInvalid(f"{path}: holds no rows")
-    doubled = {name for name in table.column_names if table.column_names.count(name) > 1}
-    if doubled:
-        raise DataInvalid(f"{path}: two columns are named {sorted(doubled)[0]!r}")
-    return Data(path.name, content_digest, _plain_types(table))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_csv(path: Path, text_columns: Collection[str]) -> pa.Table:
-    options = pyarrow.csv.ConvertOptions(
-        null_values=list(MISSING_TEXTS),
-        strings_can_be_null=True,
-        column_types={name: pa.string() for name in text_columns},
+    found: dict[str, Typed] = {}
+    for position, column in enumerate(file.schema):
+        # By position: columns without a name may be several.
+        found[column.name] = typed(
+            table.column(position), column.metadata, options, file.comma_likely, kinds.get(column.name)
+        )
+    return Data(
+        path.name,
+        _digest(path),
+        pa.table({name: each.column for name, each in found.items()}),
+        said=tuple(file.said),
+        columns={name: each.said for name, each in found.items() if each.said},
+        nested=frozenset(name for name, each in found.items() if each.is_nested),
+        index=index_columns(file.schema),
+        blocks=tuple(blocks),
     )
-    return pyarrow.csv.read_csv(path, convert_options=options)
 
 
-def _read_npz(path: Path) -> pa.Table:
+def _of_npz(path: Path) -> Data:
     try:
         features, label = npz_file.read(path)
     except npz_file.NpzInvalid as error:
         raise DataInvalid(str(error)) from error
+    digest = _digest(path)
     if features.ndim > 2:
-        return image_files.from_arrays(path, features, label)
+        return Data(path.name, digest, image_files.from_arrays(path, features, label))
     if features.ndim != 2 or features.dtype.kind not in "fiub":
         raise DataInvalid(
             f"{path}: X is {features.dtype} of shape {features.shape}; a table of numbers, or images, is expected"
         )
+    if not len(features):
+        raise DataInvalid(f"{path}: holds no rows")
     columns = npz_file.columns(features)
     if label is not None:
         columns["y"] = label
-    return pa.table(columns)
+    return Data(path.name, digest, pa.table(columns))
 
 
-def _plain_types(table: pa.Table) -> pa.Table:
-    for index, field in enumerate(table.schema):
-        plain = field.type
-        if pa.types.is_dictionary(plain):
-            plain = plain.value_type
-        if pa.types.is_decimal(plain):
-            plain = pa.float64()
-        if pa.types.is_timestamp(plain):
-            # Python's datetime ends at microseconds, and an hour does not need more.
-            plain = pa.timestamp("us", plain.tz)
-        if plain != field.type:
-            table = table.set_column(index, field.name, pc.cast(table.column(index), plain, safe=False))
-    return table
+def _digest(path: Path) -> str:
+    found: Sequence[Path] = [each.path for each in parts.parts(path)] if path.suffix.lower() != ".npz" else [path]
+    digest = hashlib.sha256()
+    if found == [path]:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    for each in found:
+        with each.open("rb") as file:
+            digest.update(f"{each.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+    return digest.hexdigest()

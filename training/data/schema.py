@@ -1,91 +1,29 @@
-"""Schema inference: from a table's columns to the bundle's fields, and the TOML that a person may edit."""
+"""From a table's columns to the bundle's fields with their statistics, and the TOML that a person may edit."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal, assert_never
+from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import tomlkit
 from pydantic import ValidationError
 
 from bundle.errors import InvalidRecords
 from bundle.record import timestamps
 from bundle.record.fields import AnyField, BooleanField, CategoricalField, Derived, ImageField, NumericField
-from bundle.record.records import category_text, encode_columns
+from bundle.record.categories import category_text
+from bundle.record.records import encode_columns
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema, schema_of
 from training.config import FieldConfig, TrainingConfig
 from training.data import image_files
+from training.data.kinds import Inferred
 from training.data.read import Data, Rows
 from training.errors import ConfigInvalid, DataInvalid
 
-RARE_FLAG = 0.01
-"""A column of 0 and 1 is a flag if both are at least this common; a rarer 1 may be the start of a count."""
-IDENTIFIER = 0.5
-"""A text column with more distinct values than this share of its rows names rows; it does not describe them."""
-_FEW = 20
-"""In so few rows every text may be another one by chance."""
-_LEAST_VALUES = 10
-"""Values that a column needs: of fewer, the rows of one of the folds might hold none."""
-
-
-@dataclass(frozen=True)
-class Inferred:
-    """What the columns of a table seem to be.
-
-    Args:
-        fields: Columns that can be features, in the table's order.
-        left_out: Columns that cannot, with the reason in words.
-    """
-
-    fields: tuple[FieldConfig, ...]
-    left_out: dict[str, str]
-
-
-def infer(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
-    """Decide what each column is, from the rows that are trained on.
-
-    Args:
-        data: The data.
-        rows: The normal rows.
-        config: `data.label` and `data.exclude` are no features; `data` bounds vocabularies.
-
-    Raises:
-        ConfigInvalid: A column to exclude is not there.
-        DataInvalid: An infinity, named by column and row, or no column is left.
-    """
-    columns = data.table.column_names
-    for name in config.data.exclude:
-        if name not in columns:
-            raise ConfigInvalid(f"there is no column {name!r} to exclude; there are {columns}")
-    apart = {*config.data.exclude, config.data.label}
-    if data.name.endswith(".npz"):
-        apart.add("y")
-    image = next((name for name in columns if name not in apart and image_files.is_column(data.table[name].type)), None)
-    if image is not None:
-        beside = "stands beside an image, which is a record by itself"
-        left_out = {name: beside for name in columns if name not in {image, *apart}}
-        return Inferred((FieldConfig(name=image, kind="image"),), left_out)
-    fields: list[FieldConfig] = []
-    left_out = {}
-    for name in columns:
-        if name in apart:
-            continue
-        if not name:
-            left_out["(a column without a name)"] = "cannot be a field; name it"
-            continue
-        kind, reason = _kind(name, data.table[name], data.table[name].take(pa.array(rows)))
-        if kind is None:
-            left_out[name] = reason
-        else:
-            fields.append(FieldConfig(name=name, kind=kind))
-    if not fields:
-        raise DataInvalid("no column is left to learn from: " + "; ".join(f"{c} {why}" for c, why in left_out.items()))
-    return Inferred(tuple(fields), left_out)
+_ROUNDING = 4
+"""Units in the last place by which values differ that float64 does not tell apart: sums end in them."""
 
 
 def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingConfig) -> RecordSchema:
@@ -111,7 +49,7 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
         column = np.asarray(data.table[field.name])[rows]
         match field.kind:
             case "numeric":
-                fitted.append(_fit_numeric(field, column, rows))
+                fitted.append(_fit_numeric(field, column, data, rows))
             case "boolean":
                 fitted.append(BooleanField(name=field.name, missing_rate=_missing_rate(column)))
             case "categorical":
@@ -149,7 +87,7 @@ def _of_table(schema: TableSchema, data: Data, rows: Rows) -> dict[str, npt.NDAr
     except InvalidRecords as error:
         first = error.problems[0]
         where = f"column {first.field!r}, " if first.field is not None else ""
-        raise DataInvalid(f"{data.name}: {where}row {rows[first.row] + 1}: {first.detail}") from error
+        raise DataInvalid(f"{data.name}: {where}{data.place(int(rows[first.row]))}: {first.detail}") from error
 
 
 def to_toml(config: TrainingConfig, inferred: Inferred) -> str:
@@ -184,69 +122,21 @@ def to_toml(config: TrainingConfig, inferred: Inferred) -> str:
             table.add(key, value)
         fields.append(table)
     document["fields"] = fields
-    if inferred.left_out:
-        document.add(tomlkit.nl())
-        document.add(tomlkit.comment("Left out; add a [[fields]] table to use one all the same:"))
-        for name, reason in inferred.left_out.items():
-            document.add(tomlkit.comment(f"{name} {reason}"))
+    _add_comments(document, "Notes:", [f"{name} {note}" for name, notes in inferred.notes.items() for note in notes])
+    _add_comments(document, "Most likely a mistake:", inferred.warnings)
+    _add_comments(
+        document,
+        "Left out; add a [[fields]] table to use one all the same:",
+        [f"{name} {reason}" for name, reason in inferred.left_out.items()],
+    )
     return tomlkit.dumps(document)
 
 
-Kind = Literal["numeric", "boolean", "categorical"]
-
-
-def _kind(name: str, column: pa.ChunkedArray, normal: pa.ChunkedArray) -> tuple[Kind | None, str]:
-    if pa.types.is_floating(column.type):
-        infinite = np.flatnonzero(np.isinf(np.asarray(column)))
-        if infinite.size:
-            raise _infinite(name, int(infinite[0]))
-    if pa.types.is_time(column.type) or pa.types.is_duration(column.type):
-        return None, "is a time without a date; give the hour, or seconds, as a number"
-    if pa.types.is_temporal(column.type):
-        return None, 'is a timestamp; kind = "timestamp" turns it into its hour and weekday (UTC)'
-    present = normal.drop_null()
-    distinct = pc.count_distinct(present).as_py() if _is_plain(column.type) else 0
-    if not _is_plain(column.type):
-        return None, f"holds values of type {column.type}, which no kind of field fits"
-    if distinct == 0:
-        return None, "is empty"
-    if distinct == 1 and not normal.null_count:
-        return None, "is constant in the normal rows"
-    if len(present) < _LEAST_VALUES:
-        return None, f"holds {len(present)} values in {len(normal)} normal rows, too few to learn from"
-    if pa.types.is_boolean(column.type):
-        return "boolean", ""
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        return ("boolean" if _is_flag(np.asarray(present)) else "numeric"), ""
-    texts: list[str] = pc.unique(present).to_pylist()
-    if all(map(_is_timestamp, texts)):
-        return None, 'is a timestamp; kind = "timestamp" turns it into its hour and weekday (UTC)'
-    if distinct > IDENTIFIER * len(present) and len(present) > _FEW:
-        return None, f"holds {distinct} texts in {len(present)} rows, so it names rows and does not describe them"
-    return "categorical", ""
-
-
-def _infinite(name: str, row: int) -> DataInvalid:
-    return DataInvalid(f"column {name!r}, row {row + 1}: an infinity; remove the row or leave it empty")
-
-
-def _is_plain(kind: pa.DataType) -> bool:
-    numbers = pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    return bool(numbers or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
-
-
-def _is_flag(values: npt.NDArray[np.generic]) -> bool:
-    ones = float(np.mean(values == 1))
-    return bool(np.isin(values, (0, 1)).all()) and RARE_FLAG <= ones <= 1 - RARE_FLAG
-
-
-def _is_timestamp(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    # fromisoformat reads plain digits as a date, too; people use those as codes.
-    return not text.isdigit()
+def _add_comments(document: tomlkit.TOMLDocument, title: str, lines: Sequence[str]) -> None:
+    if lines:
+        document.add(tomlkit.nl())
+        for line in (title, *lines):
+            document.add(tomlkit.comment(line))
 
 
 def _fit_image(field: FieldConfig, column: pa.ChunkedArray, rows: Rows) -> ImageField:
@@ -273,13 +163,14 @@ def _missing_rate(column: npt.NDArray[np.generic]) -> float:
     return float((missing + 0.5) / (len(column) + 1.0))
 
 
-def _fit_numeric(field: FieldConfig, column: npt.NDArray[np.generic], rows: Rows) -> NumericField:
+def _fit_numeric(field: FieldConfig, column: npt.NDArray[np.generic], data: Data, rows: Rows) -> NumericField:
     if column.dtype.kind not in "fiu":
         wrong = next((row for row, value in zip(rows, column, strict=True) if not isinstance(value, float | int)), 0)
-        raise DataInvalid(f"column {field.name!r}, row {wrong + 1}: a number is expected")
+        raise DataInvalid(f"column {field.name!r}, {data.place(int(wrong))}: a number is expected")
     values = column.astype(np.float64)
     if (infinite := rows[np.isinf(values)]).size:
-        raise _infinite(field.name, int(infinite[0]))
+        place = data.place(int(infinite[0]))
+        raise DataInvalid(f"column {field.name!r}, {place}: an infinity; remove the row or leave it empty")
     values = values[~np.isnan(values)]
     if not values.size:
         raise DataInvalid(f"column {field.name!r} has no value in the training rows")
@@ -287,8 +178,8 @@ def _fit_numeric(field: FieldConfig, column: npt.NDArray[np.generic], rows: Rows
         mean, deviation = float(values.mean()), float(values.std())
     if not np.isfinite([mean, deviation]).all():
         raise DataInvalid(f"column {field.name!r}: its values are too large for a mean and a deviation in float64")
-    # A column that hardly varies for its size is constant but for rounding.
-    scale = deviation if deviation > 1e-9 * max(abs(mean), 1e-290) else max(abs(mean), 1.0)
+    width, rounding = float(values.max()) - float(values.min()), _ROUNDING * float(np.spacing(np.abs(values).max()))
+    scale = deviation if width > rounding else max(abs(mean), 1.0)
     settings = {"likelihood", "minimum_scale", "fixed_scale", "degrees_of_freedom"}
     given = field.model_dump(include=settings, exclude_none=True)
     return NumericField(name=field.name, mean=mean, scale=scale, missing_rate=_missing_rate(column), **given)

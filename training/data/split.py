@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from bundle.contents.calibration import least_rate, records_needed
-from bundle.record.records import category_text
+from bundle.record.categories import category_text
 from training.config import DataConfig
 from training.data import image_files
 from training.data.read import Data, Rows

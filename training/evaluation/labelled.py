@@ -13,6 +13,7 @@ from bundle.record.fields import CategoricalField, ImageField
 from bundle.record.schema import ImageSchema
 from training.config import DataConfig, build
 from training.data import image_files, schema, split
+from reading.options import Options
 from training.data.read import Data, Rows, read
 from training.errors import DataInvalid
 from training.evaluation import baselines
@@ -163,7 +164,9 @@ def read_records(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
         DataInvalid: It cannot be read, none of the fields is a column, or its images are no such images.
     """
     record = bundle.manifest.record
-    data = read(path, [field.name for field in record.fields if isinstance(field, CategoricalField)])
+    kinds: dict[str, str] = {field.name: field.kind for field in record.fields}
+    kinds |= dict.fromkeys(record.timestamps, "timestamp")
+    data = read(path, Options.kept(bundle.manifest.training.config), kinds)
     absent = tuple(record.absent(data.table.column_names))
     if len(absent) == len(record.names):
         raise DataInvalid(f"{path}: none of the model's fields is a column: {', '.join(absent)}")

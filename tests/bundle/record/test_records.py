@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.record.fields import BooleanField, CategoricalField, NumericField
-from bundle.record.records import category_text, encode_columns, encode_records
+from bundle.record.categories import category_text
+from bundle.record.records import encode_columns, encode_records
 from bundle.record.schema import TableSchema
 
 MARK = "MARK7777777"

@@ -1,0 +1,210 @@
+"""How the lines of a text file are to be taken apart: found by looking at its beginning, and said."""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from reading.errors import FileInvalid
+from reading.options import Options
+
+_DELIMITERS = ("\t", ";", "|", ",")
+"""Commas last: in a file of decimal commas they divide lines evenly, too."""
+_RECORDS = 500
+_NAMED = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma", " ": "space"}
+_NUMBER = re.compile(r"[-+(]?\s*[^\w\s.,-]?\s*(?:\d[\d.,' \u00a0\u202f]*|[.,]\d+)(?:[eE][-+]?\d+)?\s*[^\w\s]?\)?-?")
+_COMMA = re.compile(r"[-+]?(?:\d+,\d{1,2}|\d+,\d{4,}|0,\d+|\d{4,},\d+|\d{1,3}(?:\.\d{3})+,\d+)")
+_POINT = re.compile(r"[-+]?(?:\d+\.\d{1,2}|\d+\.\d{4,}|0\.\d+|\d{4,}\.\d+|\d{1,3}(?:,\d{3})+\.\d+)")
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?$", re.IGNORECASE)
+_COUNTING = 3
+"""Numbers that count up as the names of columns do."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a text file is written.
+
+    Args:
+        encoding: As Python names it.
+        delimiter: Between cells.
+        quote: Around cells that hold one.
+        escape: Before a quote within quotes; None where it is doubled.
+        before: Lines before the names, which are passed over.
+        names: Of the columns.
+        after: Rows to pass over behind that: the names themselves, and a row of units.
+        spaced: Whether a space follows every delimiter.
+        decimal_comma: Whether its numbers speak for a decimal comma.
+        said: What a reader would not expect, in words.
+    """
+
+    encoding: str
+    delimiter: str
+    quote: str
+    escape: str | None
+    before: int
+    names: tuple[str, ...]
+    after: int
+    spaced: bool
+    decimal_comma: bool
+    said: tuple[str, ...]
+
+
+def looked_at(head: str, is_all: bool, encoding: str, options: Options, place: str) -> Dialect:
+    """Find out how a file of delimited text is written.
+
+    Args:
+        head: Its beginning, decoded and without a byte order mark.
+        is_all: Whether that is the whole file.
+        encoding: In which it was decoded.
+        options: What a person said.
+        place: The file, for messages.
+
+    Raises:
+        FileInvalid: It holds no line, or fewer lines than the header is said to have.
+    """
+    if not head.strip():
+        raise FileInvalid(f"{place}: holds no rows")
+    said: list[str] = []
+    marked = _SEPARATOR_LINE.match(head.partition("\n")[0] + "\n")
+    quote = _quote(head)
+    escape = "\\" if f"\\{quote}" in head and quote * 2 not in head.replace(f"\\{quote}", "") else None
+    given = options.delimiter or (marked.group(1) if marked else None)
+    delimiter = given or _delimiter(head, quote, escape, is_all)
+    records = _records(head, delimiter, quote, escape, is_all)
+    before, names, rows = _header(records, options, place, 1 if marked else 0)
+    after = 1
+    if names is None:
+        names, after = tuple(f"column_{index}" for index in range(1, len(rows[0]) + 1)), 0
+        said.append(f"no row of names: the columns are called {names[0]} to {names[-1]}")
+    width = _most_common(map(len, rows)) if rows else len(names)
+    if width == len(names) + 1 and after:
+        if all(row[-1] == "" for row in rows if len(row) == width):
+            names = (*names, "")
+        else:
+            names = ("", *names)
+            said.append("one cell more than names: the first column has none")
+    if before:
+        said.insert(0, f"{before} {'line' if before == 1 else 'lines'} before the names passed over")
+    stripped = tuple(name.strip() for name in names)
+    if options.header is None and after and _is_of_units(rows):
+        said.append(f"a row of units passed over: {', '.join(cell.strip() for cell in rows[0] if cell.strip())[:80]}")
+        after, rows = 2, rows[1:]
+    spaced = delimiter != " " and _is_spaced(rows, names)
+    comma = _speaks_for_comma(rows, delimiter)
+    if delimiter != ",":
+        said.insert(0, _NAMED.get(delimiter, repr(delimiter)))
+    if stripped != names:
+        said.append("spaces around names left out")
+    return Dialect(encoding, delimiter, quote, escape, before, stripped, after, spaced, comma, tuple(said))
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell looks like a number, however it is written."""
+    return _NUMBER.fullmatch(cell.strip()) is not None
+
+
+def _quote(head: str) -> str:
+    single = len(re.findall(r"(?:^|[,;\t|])'[^'\n]*'(?=[,;\t|\r\n])", head, re.MULTILINE))
+    return "'" if single > head.count('"') and single > 1 else '"'
+
+
+def _records(head: str, delimiter: str, quote: str, escape: str | None, is_all: bool) -> list[list[str]]:
+    reader = csv.reader(
+        io.StringIO(head, newline=""),
+        delimiter=delimiter,
+        quotechar=quote,
+        escapechar=escape,
+        doublequote=escape is None,
+        skipinitialspace=False,
+    )
+    csv.field_size_limit(2**31 - 1)
+    found = list(islice(reader, _RECORDS + 1))
+    # The last of a beginning may be cut.
+    return found if is_all and len(found) <= _RECORDS else found[:-1] or found
+
+
+def _delimiter(head: str, quote: str, escape: str | None, is_all: bool) -> str:
+    best, most = ",", (0.0, 0)
+    for each in _DELIMITERS:
+        widths = [len(row) for row in _records(head, each, quote, escape, is_all) if row]
+        width = _most_common(widths)
+        if width < 2:
+            continue
+        even = sum(size == width for size in widths) / len(widths)
+        # A comma within numbers divides rows, and seldom the names above them.
+        first = next(size for size in widths if size > 1)
+        rank = (round(even, 1) - (0.3 if first != width and first + 1 != width else 0.0), 0)
+        if rank > most:
+            best, most = each, rank
+    return best
+
+
+def _header(
+    records: Sequence[list[str]], options: Options, place: str, marked: int
+) -> tuple[int, tuple[str, ...] | None, list[list[str]]]:
+    """Lines before the names; the names, None where there are none; and the rows after them."""
+    if options.header is not None:
+        if options.header > len(records):
+            raise FileInvalid(f"{place}: header = {options.header}, and there are {len(records)} lines")
+        rows = [row for row in records[options.header :] if row]
+        if options.header == 0:
+            return 0, None, rows
+        return options.header - 1, tuple(records[options.header - 1]), rows
+    width = _most_common(len(row) for row in records[marked:] if row)
+    least = max(1, width - 1)
+    start = marked
+    for index, row in enumerate(records[marked:], start=marked):
+        filled = sum(bool(cell.strip()) for cell in row)
+        if len(row) >= least and (filled >= max(1, 0.5 * width) or width == 1):
+            start = index
+            break
+    rows = [row for row in records[start + 1 :] if row]
+    first = records[start]
+    if _is_data(first) and not _counts(first):
+        return start, None, [first, *rows]
+    return start, tuple(first), rows
+
+
+def _is_data(first: Sequence[str]) -> bool:
+    filled = [cell for cell in first if cell.strip()]
+    return bool(filled) and len(filled) == len(first) and all(map(is_number, filled))
+
+
+def _counts(first: Sequence[str]) -> bool:
+    if len(first) < _COUNTING or not all(cell.strip().isdecimal() for cell in first):
+        return False
+    numbers = [int(cell) for cell in first]
+    steps = {after - before for before, after in zip(numbers, numbers[1:], strict=False)}
+    return len(steps) == 1 and steps != {0}
+
+
+def _is_of_units(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row has no number where nearly all below it have one."""
+    if len(rows) < 4:
+        return False
+    numeric = []
+    for index, cell in enumerate(rows[0]):
+        below = [row[index].strip() for row in rows[1:] if len(row) > index and row[index].strip()]
+        if below and sum(map(is_number, below)) >= 0.9 * len(below):
+            numeric.append(cell.strip())
+    named = [cell for cell in numeric if cell]
+    return bool(named) and len(named) * 2 >= len(numeric) and not any(map(is_number, named))
+
+
+def _is_spaced(rows: Sequence[Sequence[str]], names: Sequence[str]) -> bool:
+    cells = [cell for row in rows for cell in row[1:]]
+    return len(names) > 1 and bool(cells) and all(cell.startswith(" ") or not cell for cell in cells)
+
+
+def _speaks_for_comma(rows: Sequence[Sequence[str]], delimiter: str) -> bool:
+    columns = [[row[index].strip() for row in rows if len(row) > index] for index in range(max(map(len, rows), default=0))]
+    commas = sum(any(_COMMA.fullmatch(cell) for cell in column) for column in columns)
+    points = sum(any(_POINT.fullmatch(cell) for cell in column) for column in columns)
+    return commas > points or (delimiter == ";" and not points)
+
+
+def _most_common(sizes: Iterable[int]) -> int:
+    return max(Counter(sizes).items(), key=lambda pair: (pair[1], pair[0]), default=(0, 0))[0]

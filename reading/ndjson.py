@@ -1,0 +1,144 @@
+"""NDJSON: an object a line, whose members need be neither the same nor of one type."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from reading import raw
+from reading.block import Block
+from reading.errors import FileInvalid
+from reading.options import Options
+
+AS_JSON = {b"written": b"json"}
+"""Metadata of a column of text whose cells are JSON: numbers of any size, nested values, several types by turns."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ROWS = 8192
+_LONG = re.compile(rb"\d{19}")
+"""Digits that may be more than orjson keeps: it makes a float of a whole number beyond 64 bits."""
+_INT64 = range(-(2**63), 2**63)
+_UINT64 = range(2**64)
+_EXACT = range(-(2**53), 2**53 + 1)
+_Kinds = set[str]
+
+
+class NdjsonFile:
+    """Reads an NDJSON file; see `reading.opening.TableFile`.
+
+    The file is read twice: once for its columns and their types, once for its rows. Blank lines are passed over.
+
+    Args:
+        path: The file.
+        options: Nothing of it is looked at: JSON says by itself how it is written.
+        skip: Whether lines that are no JSON object are passed over, and counted.
+    """
+
+    comma_likely = False
+
+    def __init__(self, path: Path, options: Options, skip: bool = False) -> None:
+        del options
+        self._path, self._skip = path, skip
+        self.skipped: list[str] = []
+        kinds: dict[str, _Kinds] = {}
+        for _, objects, _ in self._lines():
+            for each in objects:
+                for name, value in each.items():
+                    kinds.setdefault(name, set()).add(_kind(value))
+        if not kinds:
+            raise FileInvalid(f"{path}: holds no rows")
+        self.schema = pa.schema([_field(name, found) for name, found in kinds.items()])
+        packed = raw.packing(path)
+        self.said: tuple[str, ...] = (packed,) if packed else ()
+
+    def blocks(self) -> Iterator[Block]:
+        """See `TableFile.blocks`."""
+        for numbers, objects, share in self._lines():
+            columns = [_column(field, [each.get(field.name) for each in objects]) for field in self.schema]
+            yield Block(pa.table(columns, schema=self.schema), str(self._path), numbers, "line", share)
+
+    def _lines(self) -> Iterator[tuple[Sequence[int], list[dict[str, Any]], float]]:
+        """Numbers of lines and their objects, some at a time, and how much of the file has been read."""
+        self.skipped = []
+        with raw.opened(self._path) as unpacked:
+            lines = enumerate(unpacked.stream, start=1)
+            while some := list(islice(lines, _ROWS)):
+                numbers, objects = [], []
+                for number, line in some:
+                    found = None if line.isspace() else self._object(number, line)
+                    if found is not None:
+                        numbers.append(number)
+                        objects.append(found)
+                if objects:
+                    yield numbers, objects, unpacked.share
+
+    def _object(self, number: int, line: bytes) -> dict[str, Any] | None:
+        line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+        try:
+            content = json.loads(line) if _LONG.search(line) else orjson.loads(line)
+        except orjson.JSONDecodeError:
+            # Python's programs write NaN, which JSON has not.
+            try:
+                content = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                return self._wrong(f"line {number} is not JSON: {' '.join(str(error).split())}")
+        except (ValueError, RecursionError) as error:
+            return self._wrong(f"line {number} is not JSON: {' '.join(str(error).split())}")
+        if not isinstance(content, dict):
+            return self._wrong(f"line {number} is not an object")
+        return content
+
+    def _wrong(self, what: str) -> None:
+        if not self._skip:
+            raise FileInvalid(f"{self._path}: {what}")
+        self.skipped.append(what)
+
+
+def _kind(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "bool"
+        case int():
+            if value in _EXACT:
+                return "int"
+            return "int64" if value in _INT64 else "uint64" if value in _UINT64 else "json"
+        case float():
+            return "float"
+        case str():
+            return "text"
+        case _:
+            return "json"
+
+
+_TYPES: tuple[tuple[_Kinds, pa.DataType], ...] = (
+    (set(), pa.null()),
+    ({"bool"}, pa.bool_()),
+    ({"int", "int64"}, pa.int64()),
+    ({"int", "float"}, pa.float64()),
+    ({"text"}, pa.string()),
+)
+
+
+def _field(name: str, found: _Kinds) -> pa.Field:
+    kinds = found - {"null"}
+    for those, kind in _TYPES:
+        if kinds <= those:
+            return pa.field(name, kind)
+    if kinds == {"uint64"}:
+        return pa.field(name, pa.uint64())
+    return pa.field(name, pa.string(), metadata=AS_JSON)
+
+
+def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:
+    if field.metadata == AS_JSON:
+        return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values])
+    if field.type == pa.float64():
+        values = [None if value is None else float(value) for value in values]
+    return pa.array(values, field.type)

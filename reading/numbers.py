@@ -1,0 +1,217 @@
+"""Numbers as people write them: decimal comma, thousands, percent, currency; which of them a column has is looked at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reading.options import Decimal, Options
+
+LARGEST_EXACT = 2**53
+"""Beyond it float64 tells whole numbers apart no longer."""
+
+_CURRENCY = r"\p{Sc}|EUR|USD|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|AUD|CAD|BRL|kr|zł|Fr\."
+_UNIT = rf"%|{_CURRENCY}"
+_AROUND = rf"^(?:[-+]?\s*(?:{_CURRENCY})\s*|.*?\s*(?:{_UNIT})\s*\)?-?$)"
+_EXPONENT = r"(?:[eE][-+]?\d+)?"
+_PLAIN = rf"^[-+]?(?:\d+\.?\d*|\.\d+){_EXPONENT}$"
+_GROUPED = r"^[-+]?[1-9]\d{0,2}(\.\d{3})+$"
+_LEADING_ZERO = r"^[-+]?0\d"
+_SPACES = "[\u00a0\u2007\u2009\u202f ]"
+_THOUSANDS = ("", ",", ".", " ", "'")
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """How the numbers of a column are written.
+
+    Args:
+        decimal: The decimal mark.
+        thousands: What stands between groups of digits; empty if nothing does.
+        unit: A percent or currency sign that is left out; empty if there is none.
+        is_guess: Whether another reading fits the cells as well.
+    """
+
+    decimal: Decimal = "."
+    thousands: str = ""
+    unit: str = ""
+    is_guess: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether programs write numbers so, and nothing is to be said."""
+        return self.decimal == "." and not self.thousands and not self.unit
+
+    @cached_property
+    def pattern(self) -> str:
+        """What a cell looks like whose signs and units are gone, as RE2 has it."""
+        mark = "\\" + self.decimal
+        whole = r"\d+"
+        if self.thousands:
+            between = "\\" + self.thousands if self.thousands != " " else " "
+            # The second form is that of India, which groups by two digits above the thousands.
+            groups = rf"[1-9]\d{{0,2}}(?:{between}\d{{3}})+|[1-9]\d?(?:{between}\d{{2}})*{between}\d{{3}}"
+            whole = rf"(?:{groups}|\d+)"
+        return rf"^[-+]?(?:{whole}(?:{mark}\d*)?|{mark}\d+){_EXPONENT}$"
+
+    def __str__(self) -> str:
+        said = []
+        if self.decimal == ",":
+            said.append("decimal comma")
+        if self.thousands:
+            names = {",": "comma", ".": "point", " ": "space", "'": "apostrophe"}
+            said.append(f"{names[self.thousands]} between thousands")
+        if self.unit:
+            said.append(f"{self.unit} left out")
+        return ", ".join(said) or "plain numbers"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A column of text read as numbers.
+
+    Args:
+        format: How they are written.
+        values: (n,) float64, or int64 where all are whole; null where missing or no number.
+        strangers: (n,) whether a cell is filled and no number.
+        are_codes: Whether they are whole numbers of which float64 does not hold every digit.
+    """
+
+    format: NumberFormat
+    values: pa.ChunkedArray
+    strangers: npt.NDArray[np.bool_]
+    are_codes: bool
+
+
+def looked_at(column: pa.ChunkedArray, options: Options, comma_likely: bool = False) -> NumberFormat | None:
+    """How the numbers of a column are written.
+
+    Args:
+        column: (n,) text.
+        options: `decimal` says it where a person did; `missing` texts are no evidence.
+        comma_likely: Whether the file's other signs, as semicolons between its cells, speak for a decimal comma; it
+            decides where a column by itself does not.
+
+    Returns:
+        The format that most cells have; None where no cell is a number, or several units occur.
+    """
+    cells = _filled(column, options)
+    if not len(cells):
+        return None
+    if options.decimal != "," and _all_match(cells, _PLAIN) and not (comma_likely and _all_match(cells, _GROUPED)):
+        return NumberFormat()
+    unit = _unit(cells)
+    if unit is None:
+        return None
+    bare = _bare(cells, unit)
+    found = {each: _matches(bare, each.pattern) for each in _formats(unit, options.decimal)}
+    most = max(found.values())
+    if not most:
+        return None
+    best = [each for each, count in found.items() if count == most]
+    # Where a mark never occurs, formats that differ by it fit alike: the plainest comes first.
+    chosen = best[0]
+    likely: Decimal = "," if comma_likely else "."
+    other = [each for each in best if each.decimal != chosen.decimal]
+    if not other or not _matches(bare, r"[.,]"):
+        return chosen
+    fitting = next((each for each in best if each.decimal == likely), chosen)
+    return NumberFormat(fitting.decimal, fitting.thousands, fitting.unit, is_guess=options.decimal is None)
+
+
+def parse(column: pa.ChunkedArray, form: NumberFormat, options: Options) -> Numbers:
+    """Read text as numbers.
+
+    Args:
+        column: (n,) text.
+        form: How they are written.
+        options: `missing` texts are null.
+    """
+    trimmed = pc.utf8_trim_whitespace(column)
+    missing = pc.fill_null(pc.is_in(trimmed, pa.array(options.missing)), True)
+    missing = pc.or_(missing, pc.is_null(trimmed))
+    bare = trimmed if form.is_plain else _bare(trimmed, form.unit)
+    fits = pc.fill_null(pc.match_substring_regex(bare, form.pattern), False)
+    text = pc.if_else(pc.and_not(fits, missing), bare, pa.scalar(None, pa.string()))
+    if form.thousands:
+        text = pc.replace_substring(text, form.thousands, "")
+    if form.decimal == ",":
+        text = pc.replace_substring(text, ",", ".")
+    values = pc.cast(text, pa.float64())
+    # A number of more digits than float64 holds is an infinity, which is none.
+    infinite = pc.fill_null(pc.is_inf(values), False)
+    values = pc.if_else(infinite, pa.scalar(None, pa.float64()), values)
+    strangers = pc.and_not(pc.or_(pc.invert(fits), infinite), missing)
+    are_whole = not pc.any(pc.match_substring_regex(text, r"[.eE]")).as_py()
+    if are_whole and are_exact(values):
+        return Numbers(form, pc.cast(values, pa.int64()), np.asarray(strangers), are_codes=False)
+    return Numbers(form, values, np.asarray(strangers), are_codes=are_whole)
+
+
+def has_codes(column: pa.ChunkedArray, options: Options) -> bool:
+    """Whether digits stand there as a code: with zeros before them, or more of them than a number keeps exactly.
+
+    Args:
+        column: (n,) text.
+        options: `missing` texts are not looked at.
+    """
+    cells = _filled(column, options)
+    return _matches(cells, _LEADING_ZERO) > 0 or _matches(cells, r"^[-+]?\d{17,}$") > 0
+
+
+def are_exact(column: pa.ChunkedArray) -> bool:
+    """Whether float64 holds every whole number of a column exactly."""
+    extremes = pc.min_max(column).as_py()
+    return all(each is None or abs(each) <= LARGEST_EXACT for each in extremes.values())
+
+
+def _filled(column: pa.ChunkedArray, options: Options) -> pa.ChunkedArray:
+    cells = pc.utf8_trim_whitespace(column.drop_null())
+    return cells.filter(pc.invert(pc.is_in(cells, pa.array(options.missing))))
+
+
+def _all_match(cells: pa.ChunkedArray, pattern: str) -> bool:
+    # The first few decide most columns of text.
+    return _matches(cells.slice(0, 100), pattern) == min(100, len(cells)) and _matches(cells, pattern) == len(cells)
+
+
+def _matches(cells: pa.ChunkedArray, pattern: str) -> int:
+    return pc.sum(pc.match_substring_regex(cells, pattern)).as_py() or 0
+
+
+def _formats(unit: str, decimal: Decimal | None) -> Sequence[NumberFormat]:
+    marks: tuple[Decimal, ...] = (".", ",") if decimal is None else (decimal,)
+    pairs = sorted(product(marks, _THOUSANDS), key=lambda pair: pair[1] != "")
+    return [NumberFormat(mark, between, unit) for mark, between in pairs if mark != between]
+
+
+def _unit(cells: pa.ChunkedArray) -> str | None:
+    """The one unit of a column, empty if it has none; None where there are several, or a percent sign in some cells."""
+    with_unit = cells.filter(pc.match_substring_regex(cells, _AROUND))
+    with_unit = with_unit.filter(pc.match_substring_regex(with_unit, r"\d"))
+    if not len(with_unit):
+        return ""
+    found = pc.unique(pc.struct_field(pc.extract_regex(with_unit, rf"(?P<unit>{_UNIT})"), "unit")).to_pylist()
+    if len(found) != 1 or found[0] is None:
+        return None
+    # One in a hundred may lack it: a few strangers do not decide what a column is.
+    if found[0] == "%" and len(with_unit) < 0.95 * len(cells):
+        return None
+    return str(found[0])
+
+
+def _bare(cells: pa.ChunkedArray, unit: str) -> pa.ChunkedArray:
+    """Cells without their unit; minus signs as ASCII and before the number, brackets of accountants as such a sign."""
+    if unit:
+        cells = pc.utf8_trim_whitespace(pc.replace_substring(cells, unit, "", max_replacements=1))
+    cells = pc.replace_substring_regex(cells, "[\u2212\u2013]", "-")
+    cells = pc.replace_substring_regex(cells, "[\u2019\u02bc`]", "'")
+    cells = pc.replace_substring_regex(cells, rf"(\d){_SPACES}(\d)", r"\1 \2")
+    cells = pc.replace_substring_regex(cells, r"^\(\s*(.*?)\s*\)$", r"-\1")
+    cells = pc.replace_substring_regex(cells, r"^([^-].*\d)\s*-$", r"-\1")
+    return pc.replace_substring_regex(cells, r"^([-+])\s+", r"\1")

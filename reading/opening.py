@@ -1,0 +1,181 @@
+"""A table of records in files: opened, and read some rows at a time."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reading.block import Block
+from reading.columnar import ArrowFile, ParquetFile
+from reading.delimited import DelimitedFile
+from reading.errors import FileInvalid
+from reading.ndjson import NdjsonFile
+from reading.options import Options
+from reading.parts import Part, parts
+
+
+class TableFile(Protocol):
+    """Reads a table of records."""
+
+    schema: pa.Schema
+    """Its columns, in order, as they stand in the file."""
+    said: Sequence[str]
+    """How it was read where a reader could expect otherwise, in words."""
+    skipped: Sequence[str]
+    """Rows that could not be taken apart and were passed over, in words; complete when all blocks have been read."""
+    comma_likely: bool
+    """Whether its numbers speak for a decimal comma."""
+
+    def blocks(self) -> Iterator[Block]:
+        """All its rows, in order.
+
+        Raises:
+            FileInvalid: Damaged; names the file and the row or line.
+            OSError: It cannot be read.
+        """
+
+
+_KINDS: Mapping[str, type[DelimitedFile | NdjsonFile | ParquetFile | ArrowFile]] = {
+    "delimited": DelimitedFile,
+    "ndjson": NdjsonFile,
+    "parquet": ParquetFile,
+    "arrow": ArrowFile,
+}
+
+
+def opened(path: Path, options: Options | None = None, skip: bool = False) -> TableFile:
+    """Open a table of records.
+
+    Args:
+        path: A file, a folder of parts, or a pattern; see `reading.parts`.
+        options: What a person said of it.
+        skip: Whether rows that cannot be taken apart are passed over, and counted.
+
+    Raises:
+        FileInvalid: Not there, of a kind that is not read, damaged, or with two columns of one name.
+        OSError: It cannot be read.
+    """
+    found = parts(path)
+    if len(found) == 1 and not found[0].constants:
+        return _plain(found[0], options or Options(), skip)
+    return _Joined(path, found, options or Options(), skip)
+
+
+def read(file: TableFile) -> tuple[pa.Table, list[Block]]:
+    """All rows of a file.
+
+    Returns:
+        Its table, and the blocks that it was joined of, without their tables' rows: they know where a row stands.
+    """
+    blocks = list(file.blocks())
+    table = pa.concat_tables([each.table for each in blocks]) if blocks else file.schema.empty_table()
+    return table, [replace(each, table=each.table.slice(0, 0)) for each in blocks]
+
+
+def _plain(part: Part, options: Options, skip: bool) -> TableFile:
+    return _Plain(_KINDS[part.kind](part.path, options, skip), part.path)
+
+
+class _Plain:
+    """A file whose views are plain text and bytes, which every writer takes."""
+
+    def __init__(self, file: TableFile, path: Path) -> None:
+        self._file = file
+        names = file.schema.names
+        if doubled := sorted({name for name in names if name and names.count(name) > 1}):
+            raise FileInvalid(f"{path}: two columns are named {doubled[0]!r}; rename one of them")
+        self.schema = pa.schema(
+            [pa.field(each.name, _without_views(each.type), metadata=each.metadata) for each in file.schema],
+            file.schema.metadata,
+        )
+        self.said, self.comma_likely = file.said, file.comma_likely
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        return self._file.skipped
+
+    def blocks(self) -> Iterator[Block]:
+        for block in self._file.blocks():
+            table = block.table if block.table.schema.types == self.schema.types else _cast(block.table, self.schema)
+            yield Block(table, block.file, block.numbers, block.counted, block.share)
+
+
+class _Joined:
+    """Several files as one: every column that any of them has, and those that their folders name."""
+
+    def __init__(self, path: Path, found: Sequence[Part], options: Options, skip: bool) -> None:
+        self._parts = found
+        self._files = [_plain(part, options, skip) for part in found]
+        self.schema = self._joined()
+        kinds = {each: None for file in self._files for each in file.said}
+        self.said: Sequence[str] = (f"{len(found)} files", *kinds)
+        self.comma_likely = any(file.comma_likely for file in self._files)
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        return [each for file in self._files for each in file.skipped]
+
+    def blocks(self) -> Iterator[Block]:
+        """See `TableFile.blocks`."""
+        for done, (part, file) in enumerate(zip(self._parts, self._files, strict=True)):
+            for block in file.blocks():
+                table = self._completed(block.table, part.constants)
+                share = (done + block.share) / len(self._files)
+                yield Block(table, block.file, block.numbers, block.counted, share)
+
+    def _joined(self) -> pa.Schema:
+        types: dict[str, pa.DataType] = {}
+        metadata: dict[str, dict[bytes, bytes] | None] = {}
+        for file in self._files:
+            for field in file.schema:
+                before = types.setdefault(field.name, field.type)
+                types[field.name] = _of_both(before, field.type)
+                metadata.setdefault(field.name, field.metadata)
+        for part in self._parts:
+            for name in part.constants:
+                types[name] = pa.string()
+        first = self._files[0].schema.metadata
+        return pa.schema([pa.field(name, kind, metadata=metadata.get(name)) for name, kind in types.items()], first)
+
+    def _completed(self, table: pa.Table, constants: Mapping[str, str | None]) -> pa.Table:
+        columns = []
+        for field in self.schema:
+            if field.name in constants:
+                columns.append(pa.array([constants[field.name]] * table.num_rows, pa.string()))
+            elif field.name in table.column_names:
+                columns.append(_as(table[field.name], field.type))
+            else:
+                columns.append(pa.nulls(table.num_rows, field.type))
+        return pa.table(columns, schema=self.schema)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(kind) else kind
+
+
+def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    return pa.table([_as(table[field.name], field.type) for field in schema], schema=schema)
+
+
+def _of_both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """A type that holds the values of both; text where no other does."""
+    try:
+        return pa.unify_schemas(
+            [pa.schema([("", one)]), pa.schema([("", other)])], promote_options="permissive"
+        ).types[0]
+    except pa.ArrowException:
+        return pa.string()
+
+
+def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if column.type == kind:
+        return column
+    try:
+        return pc.cast(column, kind)
+    except pa.ArrowException:
+        return pa.chunked_array([[None if value is None else str(value) for value in column.to_pylist()]], kind)

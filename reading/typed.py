@@ -1,0 +1,206 @@
+"""A column of a whole file by what its values mean: texts that are numbers, flags or timestamps become such."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from reading import dates, numbers
+from reading.ndjson import AS_JSON
+from reading.options import Options
+
+STRANGERS = 0.05
+"""Share of its filled cells that may be no number in a column of numbers."""
+_MOST_NUMBERS = 0.5
+"""A column of text with more numbers than this share is said to look like one of numbers."""
+_NAMED_ROWS = 10
+_FLAGS = ("true", "false")
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A column by what its values mean.
+
+    Args:
+        column: (n,) float64, int64, boolean, timestamp in microseconds, text, or as the file has it where its type
+            means something else.
+        said: What was found by looking, in words that follow the column's name.
+        strangers: Rows whose cell is filled and is missing all the same, from 0.
+        is_nested: Whether cells hold lists or objects.
+    """
+
+    column: pa.ChunkedArray
+    said: tuple[str, ...] = ()
+    strangers: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    is_nested: bool = False
+
+
+def typed(column: pa.ChunkedArray, metadata: object, options: Options, comma_likely: bool, kind: str | None) -> Typed:
+    """Find out what the values of a column mean.
+
+    Args:
+        column: (n,) as the file has it.
+        metadata: Of its field in the file's schema.
+        options: What a person said of the file.
+        comma_likely: Whether the file speaks for a decimal comma.
+        kind: What a person said that the column is: `numeric`, `timestamp`, another kind, or None.
+    """
+    if metadata == AS_JSON:
+        column, is_nested = _of_json(column)
+        if is_nested:
+            return Typed(column, is_nested=True)
+    column = plain(column)
+    if types.is_string(column.type):
+        return _of_text(column, options, comma_likely, kind)
+    if types.is_integer(column.type) or types.is_floating(column.type):
+        column = without_missing_numbers(column, options)
+        if kind == "timestamp":
+            found = dates.of_numbers(np.asarray(column).astype(np.float64))
+            return Typed(column if found is None else pa.chunked_array([pa.array(found)]))
+        if types.is_integer(column.type) and not numbers.are_exact(column):
+            return Typed(pc.cast(column, pa.string()), ("holds whole numbers beyond 2^53, which are read as text",))
+        if types.is_integer(column.type):
+            column = pc.cast(column, pa.int64())
+    return Typed(column)
+
+
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column without what only its storage knows: dictionaries, views, halves, decimals, large texts."""
+    kind = column.type
+    if types.is_dictionary(kind):
+        column = pc.cast(column, kind.value_type)
+        kind = column.type
+    if types.is_large_string(kind) or types.is_string_view(kind):
+        return pc.cast(column, pa.string())
+    if types.is_float16(kind):
+        return pc.cast(column, pa.float32())
+    if types.is_decimal(kind):
+        return _of_decimals(column)
+    if types.is_timestamp(kind):
+        # Python's datetime ends at microseconds, and an hour does not need more.
+        return pc.cast(column, pa.timestamp("us", kind.tz), safe=False)
+    return column
+
+
+def without_missing_numbers(column: pa.ChunkedArray, options: Options) -> pa.ChunkedArray:
+    """A column of numbers without those that a person said to mean missing."""
+    marks = []
+    for text in options.missing_values or ():
+        try:
+            marks.append(float(text))
+        except ValueError:
+            continue
+    if not marks:
+        return column
+    wrong = pc.is_in(pc.cast(column, pa.float64(), safe=False), pa.array(marks))
+    return pc.if_else(wrong, pa.scalar(None, column.type), column)
+
+
+def texts_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of JSON as the texts that its cells mean: without quotes around texts."""
+    return _of_json(column)[0]
+
+
+def _of_json(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, bool]:
+    cells: Sequence[str | None] = column.to_pylist()
+    is_nested = any(cell is not None and cell[:1] in "[{" for cell in cells)
+    found = [orjson.loads(cell) if cell is not None and cell[:1] == '"' else cell for cell in cells]
+    return pa.chunked_array([pa.array(found, pa.string())]), is_nested
+
+
+def _of_decimals(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    text = pc.cast(column, pa.string())
+    if column.type.scale > 0:
+        # By its digits: the direct cast makes 7.1000000000000005 of 7.10.
+        return pc.cast(text, pa.float64())
+    try:
+        return pc.cast(text, pa.int64())
+    except pa.ArrowInvalid:
+        return text
+
+
+def _of_text(column: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None) -> Typed:
+    empty = pc.equal(pc.utf8_trim_whitespace(column), "")
+    texts = pc.if_else(empty, pa.scalar(None, pa.string()), column)
+    if kind == "categorical" or texts.null_count == len(texts):
+        return Typed(texts)
+    if kind == "timestamp" or kind is None:
+        found = _timestamps(texts, options, comma_likely)
+        if found is not None:
+            return found
+    if kind == "timestamp":
+        form = numbers.looked_at(texts, options)
+        written = None if form is None else dates.of_numbers(np.asarray(numbers.parse(texts, form, options).values, float))
+        return Typed(texts if written is None else pa.chunked_array([pa.array(written)]))
+    flags = _flags(texts, options)
+    if flags is not None and kind != "numeric":
+        return flags
+    return _numbers(texts, options, comma_likely, kind)
+
+
+def _timestamps(texts: pa.ChunkedArray, options: Options, comma_likely: bool) -> Typed | None:
+    if options.date_format is not None:
+        values, wrong = dates.parse(texts, options.date_format, options)
+        if wrong.all() or wrong.sum() > STRANGERS * max(1, len(texts) - texts.null_count):
+            return None
+        return Typed(pa.chunked_array([pa.array(values)]), _strangers_said(texts, wrong), np.flatnonzero(wrong))
+    form = dates.looked_at(texts, options, comma_likely)
+    if form is None:
+        return None
+    values, _ = dates.parse(texts, form, options)
+    said = [f"is read as {form}"]
+    if form.is_guess:
+        said.append("day and month could change places: date_format in [data] says it")
+    return Typed(pa.chunked_array([pa.array(values)]), ("; ".join(said),))
+
+
+def _flags(texts: pa.ChunkedArray, options: Options) -> Typed | None:
+    lower = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
+    flags = pc.is_in(lower, pa.array(_FLAGS))
+    missing = pc.or_(pc.is_null(lower), pc.is_in(pc.utf8_trim_whitespace(texts), pa.array(options.missing)))
+    if not pc.any(flags).as_py() or not pc.all(pc.or_(flags, pc.fill_null(missing, True))).as_py():
+        return None
+    found = pc.if_else(flags, pc.equal(lower, "true"), pa.scalar(None, pa.bool_()))
+    return Typed(found)
+
+
+def _numbers(texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None) -> Typed:
+    if kind != "numeric" and numbers.has_codes(texts, options):
+        return Typed(texts)
+    form = numbers.looked_at(texts, options, comma_likely)
+    if form is None:
+        return Typed(texts)
+    read = numbers.parse(texts, form, options)
+    found, wrong = len(texts) - read.values.null_count, int(read.strangers.sum())
+    if not found or (kind != "numeric" and wrong > STRANGERS * (found + wrong)):
+        share = found / max(1, found + wrong)
+        if share <= _MOST_NUMBERS:
+            return Typed(texts)
+        return Typed(
+            texts, (f'looks like numbers in {share:.0%} of its cells; kind = "numeric" has the others missing',)
+        )
+    if types.is_floating(read.values.type) and read.are_codes:
+        return Typed(texts, ("holds whole numbers beyond 2^53, which are read as text",))
+    said = []
+    if not form.is_plain:
+        guess = "; a guess, as both marks would fit: decimal in [data] says it" if form.is_guess else ""
+        said.append(f"is read with {form}{guess}")
+    marks = pc.and_(pc.is_valid(texts), pc.is_null(read.values))
+    said += _strangers_said(texts, np.asarray(marks))
+    return Typed(read.values, tuple(said), np.flatnonzero(read.strangers))
+
+
+def _strangers_said(texts: pa.ChunkedArray, wrong: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    rows = np.flatnonzero(wrong)
+    if not rows.size:
+        return ()
+    cells = pc.unique(texts.take(pa.array(rows))).to_pylist()
+    shown = ", ".join(repr(cell) for cell in cells[:3]) + (", …" if len(cells) > 3 else "")
+    places = ", ".join(str(row + 1) for row in rows[:_NAMED_ROWS]) + (", …" if rows.size > _NAMED_ROWS else "")
+    cells_are = "cell is" if rows.size == 1 else "cells are"
+    return (f"{rows.size} {cells_are} missing ({shown}; {'row' if rows.size == 1 else 'rows'} {places})",)

@@ -1,0 +1,118 @@
+"""Tables of records in files of any form that `reading` knows."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
+from bundle.record.records import NOTHING, encode_what_fits
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
+from reading import opening
+from reading.block import Block
+from reading.errors import FileInvalid
+from reading.options import Options
+from reading.values import Values
+from service.codecs import columns
+from service.errors import RequestInvalid
+from service.files.piece import Piece
+
+_NAMED = 10
+"""Rows that do not fit which are named where the file is refused."""
+
+
+class TableRecords:
+    """Reads a table of records; see `service.files.source.RecordFile`.
+
+    Args:
+        path: The file, or the folder or pattern of its parts.
+        schema: The bundle's fields.
+        options: What a person said of how it is written.
+        skip: Whether a row that does not fit is answered by its fault, in place of the end of the run. A row that
+            holds nothing always is.
+        typed: Whether cells of text are given as the numbers and flags that their fields take them for.
+    """
+
+    def __init__(self, path: Path, schema: RecordSchema, options: Options, skip: bool, typed: bool) -> None:
+        self._schema, self._skip, self._typed = schema, skip, typed
+        self._file = opening.opened(path, options, skip)
+        self._values = Values(schema, self._file, options) if isinstance(schema, TableSchema) else None
+        self.columns: list[str] = list(self._file.schema.names)
+
+    @property
+    def said(self) -> Sequence[str]:
+        """How the file was read where a reader could expect otherwise, in words."""
+        found = () if self._values is None else self._values.said.values()
+        return [*self._file.said, *found]
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """Rows that could not be taken apart, in words."""
+        return self._file.skipped
+
+    def pieces(self) -> Iterator[Piece]:
+        """See `RecordFile.pieces`."""
+        empty = True
+        for block in self._file.blocks():
+            empty = False
+            yield self._piece(block)
+        if empty:
+            nothing = self._file.schema.empty_table()
+            yield self._piece(Block(nothing, "", range(0), "row", 1.0))
+
+    def _piece(self, block: Block) -> Piece:
+        rows = block.table.num_rows
+        most = rows if self._skip else MOST_PROBLEMS
+        table, problems = block.table, []
+        match self._schema:
+            case ImageSchema() as image:
+                given = _images(image, block)
+            case TableSchema():
+                assert self._values is not None
+                given, problems = self._values.of(table) if rows else ({}, [])
+                if self._typed:
+                    table = self._values.with_types(table, given)
+        tensors, more = encode_what_fits(self._schema, given, rows, most)
+        faults = self._faults(block, [*problems, *more])
+        return Piece(table, tensors, block.share, faults)
+
+    def _faults(self, block: Block, problems: Sequence[Problem]) -> dict[int, str]:
+        """What is wrong with rows, by their position; the row that holds nothing is no reason to refuse a file.
+
+        Raises:
+            FileInvalid: Some do not fit, and the file is to be refused then.
+        """
+        faults: dict[int, str] = {}
+        refused: list[str] = []
+        for problem in sorted(problems, key=lambda problem: problem.row):
+            if problem.row in faults:
+                continue
+            column = f", column {problem.field!r}" if problem.field is not None else ""
+            faults[problem.row] = f"{column.removeprefix(', ')}: {problem.detail}".removeprefix(": ")
+            if problem.detail != NOTHING:
+                refused.append(f"{block.counted} {block.numbers[problem.row]}{column}: {problem.detail}")
+        if refused and not self._skip:
+            more = f"; and {len(refused) - _NAMED} more rows near there" if len(refused) > _NAMED else ""
+            way_out = "; --on-error skip scores the others" if len(refused) > 1 else ""
+            raise FileInvalid(f"{block.file}: {'; '.join(refused[:_NAMED])}{more}{way_out}")
+        return faults
+
+
+def _images(schema: ImageSchema, block: Block) -> dict[str, object]:
+    """A column of images; those that are nested numbers stand in NDJSON as JSON."""
+    import orjson
+
+    name = schema.field.name
+    if name not in block.table.column_names:
+        return {}
+    column = block.table[name]
+    if pa.types.is_string(column.type) and block.table.schema.field(name).metadata:
+        return {name: [None if cell is None else orjson.loads(cell) for cell in column.to_pylist()]}
+    try:
+        return {name: columns.images(schema.field, column)}
+    except RequestInvalid as error:
+        fault = error.faults[0]
+        raise FileInvalid(f"{block.file}: column {name!r}: {fault.detail}") from error
+    except InvalidRecords as error:
+        problem = error.problems[0]
+        raise FileInvalid(f"{block.place(problem.row)}, column {name!r}: {problem.detail}") from error

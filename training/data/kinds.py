@@ -1,0 +1,213 @@
+"""What each column is: rules with thresholds, of which the first that fits decides (docs/data.md lists them)."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from training.config import FieldConfig, Kind, TrainingConfig
+from training.data import identifiers, image_files, sentinels
+from training.data.read import Data, Rows
+from training.errors import ConfigInvalid, DataInvalid
+
+RARE_FLAG = 0.01
+"""A column of 0 and 1 is a category if both are at least this common; a rarer 1 may be the start of a count."""
+FEW_NUMBERS = 20
+"""A column of at most so many whole numbers is said to be one of codes, maybe."""
+LEAST_VALUES = 10
+"""Values that a column needs: of fewer, the rows of one of the folds might hold none."""
+_LABELS = re.compile(
+    r"(?:^|[^a-z])(?:label|labels|class|target|outcome|anomaly|anomalous|outlier|fraud|fraudulent|attack|ground_truth|"
+    r"truth|y|is_fraud|is_anomaly|isfraud|defect|fault|failure|malicious|normal)(?:$|[^a-z])"
+)
+_MOST_LABELS = 50
+_TIME_OF_DAY = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s*[AaPp][Mm])?$"
+_TIMESTAMP = 'is a timestamp; kind = "timestamp" turns it into its hour and weekday (UTC)'
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """What the columns of a table seem to be.
+
+    Args:
+        fields: Columns that can be features, in the table's order.
+        left_out: Columns that cannot, with the reason in words that follow the column's name.
+        notes: What a person should know of a column, in words that follow its name.
+        warnings: What is most likely a mistake, in sentences.
+    """
+
+    fields: tuple[FieldConfig, ...]
+    left_out: Mapping[str, str]
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the rows that are trained on."""
+
+    name: str
+    values: pa.ChunkedArray
+    others: tuple[npt.NDArray[np.float64], ...]
+    vocabulary: int
+
+    @property
+    def present(self) -> pa.ChunkedArray:
+        return self.values.drop_null()
+
+
+def infer(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
+    """Decide what each column is, from the rows that are trained on.
+
+    Args:
+        data: The data.
+        rows: The normal rows.
+        config: `data.label` and `data.exclude` are no features; `data` bounds vocabularies.
+
+    Raises:
+        ConfigInvalid: A column to exclude is not there.
+        DataInvalid: An infinity, named by column and row, or no column is left.
+    """
+    names = data.table.column_names
+    for name in config.data.exclude:
+        if name not in names:
+            raise ConfigInvalid(f"there is no column {name!r} to exclude; there are {names}")
+    apart = {*config.data.exclude, config.data.label}
+    if data.name.endswith(".npz"):
+        apart.add("y")
+    image = next((name for name in names if name not in apart and image_files.is_column(data.table[name].type)), None)
+    if image is not None:
+        beside = "stands beside an image, which is a record by itself"
+        return Inferred(
+            (FieldConfig(name=image, kind="image"),), {name: beside for name in names if name not in {image, *apart}}
+        )
+    _refuse_infinities(data, apart)
+    normal = data.table.take(pa.array(rows))
+    numbers = {name: _floats(normal[name]) for name in names if _is_number(normal[name].type)}
+    fields: list[FieldConfig] = []
+    left_out: dict[str, str] = {}
+    notes: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        if name in apart:
+            continue
+        if not name:
+            left_out["(a column without a name)"] = "cannot be a field; name it"
+            continue
+        others = tuple(values for other, values in numbers.items() if other != name and other not in apart)
+        column = _Column(name, normal[name], others, config.data.vocabulary_size)
+        kind, reason = _kind(column, data)
+        if kind is None:
+            left_out[name] = reason
+        else:
+            fields.append(FieldConfig(name=name, kind=kind))
+        if said := (*data.columns.get(name, ()), *(_notes(column, kind) if kind is not None else ())):
+            notes[name] = said
+    if not fields:
+        raise DataInvalid("no column is left to learn from: " + "; ".join(f"{c} {why}" for c, why in left_out.items()))
+    return Inferred(tuple(fields), left_out, notes, tuple(_warnings(normal, fields, config)))
+
+
+def _kind(column: _Column, data: Data) -> tuple[Kind | None, str]:
+    """The first rule that fits."""
+    kind, values = column.values.type, column.present
+    if column.name in data.index:
+        return None, "is the index that pandas wrote"
+    if column.name in data.nested or types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
+        what = "lists or objects" if not (types.is_binary(kind) or types.is_large_binary(kind)) else "bytes"
+        return None, f"holds {what}, which no kind of field fits"
+    if types.is_time(kind) or types.is_duration(kind):
+        return None, "is a time without a date; give the hour, or seconds, as a number"
+    if types.is_null(kind) or not len(values):
+        return None, "is empty"
+    if types.is_temporal(kind):
+        return None, _TIMESTAMP
+    if len(values) < LEAST_VALUES:
+        return None, f"holds {len(values)} values in {len(column.values)} normal rows, too few to learn from"
+    if types.is_boolean(kind):
+        return "boolean", ""
+    if _is_number(kind):
+        return _of_numbers(column)
+    if types.is_string(kind):
+        return _of_texts(column)
+    return None, f"holds values of type {kind}, which no kind of field fits"
+
+
+def _of_numbers(column: _Column) -> tuple[Kind | None, str]:
+    values = _floats(column.values)
+    present = values[~np.isnan(values)]
+    if present.min() == present.max():
+        return "categorical", ""
+    if _is_flag(present):
+        return "categorical", ""
+    reason = identifiers.of_numbers(column.name, values, column.others)
+    return ("numeric", "") if reason is None else (None, reason)
+
+
+def _of_texts(column: _Column) -> tuple[Kind | None, str]:
+    values = column.present
+    if pc.all(pc.match_substring_regex(values, _TIME_OF_DAY)).as_py():
+        return None, "is a time without a date; give the hour, or seconds, as a number"
+    reason = identifiers.of_texts(values, column.vocabulary)
+    return ("categorical", "") if reason is None else (None, reason)
+
+
+def _notes(column: _Column, kind: Kind) -> Iterator[str]:
+    if kind == "categorical" and pc.count_distinct(column.present).as_py() == 1:
+        yield "is constant: another value will be strange"
+    if kind != "numeric":
+        return
+    values = _floats(column.values)
+    found = sentinels.of(values)
+    if found is not None:
+        value, count, low, high = found
+        yield (
+            f"holds {value:g} in {count} rows, far from all others ({low:g} to {high:g}): if it means missing, say "
+            f'missing_values = ["{value:g}"] in [data]'
+        )
+    present = values[~np.isnan(values)]
+    distinct = len(np.unique(present))
+    if distinct <= FEW_NUMBERS and (present == np.floor(present)).all():
+        yield f'holds {distinct} different whole numbers; kind = "categorical" if they are codes'
+
+
+def _warnings(normal: pa.Table, fields: list[FieldConfig], config: TrainingConfig) -> Iterator[str]:
+    if config.data.label is not None:
+        return
+    for each in fields:
+        if _LABELS.search(each.name.lower()) and 2 <= pc.count_distinct(normal[each.name]).as_py() <= _MOST_LABELS:
+            values = pc.value_counts(normal[each.name].drop_null())
+            common = values[int(np.argmax(np.asarray(pc.struct_field(values, "counts"))))].as_py()["values"]
+            yield (
+                f"column {each.name!r} looks like a label, and the model learns it as a feature: "
+                f"--label {each.name} --normal {str(common).lower() if isinstance(common, bool) else common} learns "
+                f"normal rows alone, --exclude {each.name} leaves it out"
+            )
+
+
+def _refuse_infinities(data: Data, apart: set[str | None]) -> None:
+    for name in data.table.column_names:
+        if name in apart or not types.is_floating(data.table[name].type):
+            continue
+        infinite = np.flatnonzero(np.isinf(np.asarray(data.table[name])))
+        if infinite.size:
+            place = data.place(int(infinite[0]))
+            raise DataInvalid(f"column {name!r}, {place}: an infinity; remove the row or leave it empty")
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(types.is_integer(kind) or types.is_floating(kind))
+
+
+def _floats(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    values: npt.NDArray[np.float64] = np.asarray(column).astype(np.float64)
+    return values
+
+
+def _is_flag(present: npt.NDArray[np.float64]) -> bool:
+    ones = float(np.mean(present == 1))
+    return bool(np.isin(present, (0, 1)).all()) and RARE_FLAG <= ones <= 1 - RARE_FLAG
