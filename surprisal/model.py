@@ -37,7 +37,13 @@ class Model:
         return Model, (str(self._path),)
 
     def score(
-        self, records: Any, *, samples: int | None = None, score: str | None = None, explain: bool = False
+        self,
+        records: Any,
+        *,
+        samples: int | None = None,
+        score: str | None = None,
+        explain: bool = False,
+        latent: bool = False,
     ) -> "pa.Table":
         """Score records.
 
@@ -48,10 +54,11 @@ class Model:
             samples: Draws a record: a power of two up to 256. By default the bundle's own number.
             score: Which of the bundle's scores decides. By default the bundle's own.
             explain: Whether to add the three most surprising fields of each record; of an image its map.
+            latent: Whether to add the mean of q(z|x), as a list a record.
 
         Returns:
-            A row a record, in order: every score, `anomaly_score`, `p_value`, `is_anomaly`, the latent means, and the
-            explanations where they were asked for.
+            A row a record, in order: the likelihoods, `anomaly_score`, `p_value` and `is_anomaly`, then the latent
+            means and the explanations where they were asked for. No number is null.
 
         Raises:
             TypeError: The records are no table.
@@ -63,7 +70,7 @@ class Model:
         wanted = {"samples": samples, "score": score, "explain": explain or None}
         try:
             question = self._scoring.question({name: value for name, value in wanted.items() if value is not None})
-            return of_table(self._scoring, question, as_table(records))
+            return of_table(self._scoring, question, as_table(records), latent=latent)
         except ServiceError as error:
             raise ValueError(_said(error)) from None
 

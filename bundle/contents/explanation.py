@@ -232,7 +232,7 @@ class Explanations:
                     field.mean + field.scale * value for value in (expected - half, expected, expected + half)
                 )
                 direction = "missing" if np.isnan(given) else "high" if given > middle else "low"
-                return {"expected": middle, "interval": [low, high], "direction": direction}
+                return {"value": given, "expected": middle, "interval": [low, high], "direction": direction}
             case BooleanField():
                 true = float(self._outputs["expected_boolean"][row, column])
                 codes: list[tuple[int, Any, float]] = [(1, True, true), (0, False, 1.0 - true)]
@@ -247,6 +247,7 @@ class Explanations:
         code_given = self.given(row, place)
         unusual = "unusual category" if code_given != likely[0][0] else None
         return {
+            "value": next((value for code, value, _ in codes if code == code_given), None),
             "expected": likely[0][1],
             "likely": [{"value": value, "probability": probability} for _, value, probability in likely],
             "direction": "missing" if code_given == MISSING else unusual,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bundle.contents.answer_names import LATENT_MEAN, VERDICTS
 from bundle.contents.calibration import Calibration
 from bundle.contents.explanation import Explanations
 from bundle.contents.manifest import Manifest
@@ -15,16 +16,7 @@ from service.engine.question import Question
 
 Table = npt.NDArray[np.float64]
 
-NAMES = (
-    "reconstruction_probability",
-    "log_reconstruction_probability",
-    "elbo",
-    "iwae",
-    "expected_log_likelihood",
-    "anomaly_score",
-    "p_value",
-    "is_anomaly",
-)
+NAMES = VERDICTS
 """Columns of a table of verdicts that are members of an answer. All float64, which holds float32 exactly."""
 OTHERS = ("combined", "neighbours", "typicality", "texture", "complexity")
 """Columns after them: scores that can be asked for and are no members of an answer; NaN where a bundle has none."""
@@ -63,6 +55,11 @@ class Verdicts:
     explanations: Explanations | None = None
 
     @property
+    def anomaly_score(self) -> Table:
+        """(B,) the score that decides, higher = stranger."""
+        return self.table[:, _ANOMALY_SCORE]
+
+    @property
     def p_value(self) -> Table:
         """(B,) share of held-out normal records at least as strange."""
         return self.table[:, _P_VALUE]
@@ -72,6 +69,11 @@ class Verdicts:
         """(B,) bool, p-value at most the bundle's false-alarm rate."""
         flagged: npt.NDArray[np.bool_] = self.table[:, _IS_ANOMALY] == 1.0
         return flagged
+
+    @property
+    def latent_size(self) -> int:
+        """K, the columns of the latent mean."""
+        return int(self.table.shape[1]) - _LATENT_MEAN
 
     def part(self, first: int, size: int) -> "Verdicts":
         """So many records from one on, none of them explained."""
@@ -89,7 +91,7 @@ class Verdicts:
             column = self.table[:, index]
             columns[name] = column if index in _DOUBLE else column.astype(np.float32)
         columns["is_anomaly"] = self.is_anomaly
-        columns["latent_mean"] = self.table[:, _LATENT_MEAN:].astype(np.float32)
+        columns[LATENT_MEAN] = self.table[:, _LATENT_MEAN:].astype(np.float32)
         return columns
 
     def objects(self) -> list[dict[str, Any]]:

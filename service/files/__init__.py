@@ -1,18 +1,21 @@
 """Files of records, a piece at a time: CSV, Parquet and NDJSON in and out in constant memory, npz and images in."""
 
 from service.files.piece import FileInvalid, Piece
+from service.files.selection import ColumnsRefused, Selection
 from service.files.source import READABLE, RecordFile, open_records
-from service.files.target import WRITABLE, Writer, images_as_text, with_scores, writer
+from service.files.target import STANDARD_OUTPUT, WRITABLE, Writer, images_as_text, writer
 
 __all__ = [
     "READABLE",
+    "STANDARD_OUTPUT",
     "WRITABLE",
+    "ColumnsRefused",
     "FileInvalid",
     "Piece",
     "RecordFile",
+    "Selection",
     "Writer",
     "images_as_text",
     "open_records",
-    "with_scores",
     "writer",
 ]

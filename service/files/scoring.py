@@ -1,31 +1,35 @@
 """Records scored without a server: a file, a piece at a time, or a table that is in memory."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from bundle.contents import answer_names
 from bundle.contents.explanation import Explanations
 from bundle.folder import contents, store
 from bundle.record.fields import Tensors
 from bundle.record.schema import ImageSchema
-from service.codecs import columns, explained
+from service.codecs import columns
 from service.engine.graph import Graph
 from service.engine.question import Question
 from service.engine.verdicts import Verdicts, answered, judge
 from service.errors import Fault, RequestInvalid
+from service.files.form import Form, said_columns
+from service.files.npz import NpzFile
 from service.files.piece import Piece, blocks, rows_of
+from service.files.scored_rows import ScoredRows
+from service.files.selection import Selection
 from service.files.source import RecordFile
-from service.files.target import Writer, images_as_text, with_scores
+from service.files.target import Writer
 from service.models.opening import open_explainer, open_scorer, read
 from service.settings import Settings
-
-_ROW = " "
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,13 @@ class Scored:
         rows: How many.
         anomalies: How many of them are flagged.
         share: How much of the file that is, 0 to 1.
+        written: How many of them are written, or soon will be.
     """
 
-    rows: int
-    anomalies: int
-    share: float
+    rows: int = 0
+    anomalies: int = 0
+    share: float = 0.0
+    written: int = 0
 
 
 class Scoring:
@@ -59,6 +65,7 @@ class Scoring:
     def __init__(self, bundle: Path) -> None:
         self._settings = Settings()
         self._bundle = read(*store.resolve(bundle), self._settings)
+        self.name, self.version = self._bundle.name, self._bundle.version
         self.manifest = self._bundle.manifest
         self.schema = self.manifest.record
         self._usual = Question.usual(self.manifest)
@@ -96,78 +103,139 @@ class Scoring:
             return self._scorer, self._explainer if question.explain else None
 
     def verdicts(self, tensors: Tensors, question: Question) -> Verdicts:
-        """What is said of records; may be called from many threads.
+        """What is said of records, but for why; may be called from many threads.
 
         Args:
             tensors: The graph's inputs, B records: one block, of at most `rows_of` records.
             question: What is asked of them.
         """
-        scorer, explainer = self.open(question)
+        scorer, _ = self.open(question)
         samples = question.samples
         outputs = scorer.run(tensors, samples, rows_a_run=scorer.rows_a_run(samples))
         verdicts = judge(self.manifest, self._calibration, outputs, samples)
-        if (question.score, question.false_alarm_rate) != (self._usual.score, self._usual.false_alarm_rate):
-            verdicts = answered(verdicts, self.manifest, self._calibration, question)
-        if explainer is None:
+        if (question.score, question.false_alarm_rate) == (self._usual.score, self._usual.false_alarm_rate):
             return verdicts
+        return answered(verdicts, self.manifest, self._calibration, question)
+
+    def explanations(self, tensors: Tensors, question: Question) -> Explanations | None:
+        """Why records are strange, where that is asked; may be called from many threads.
+
+        Args:
+            tensors: The graph's inputs, B records: one block, of at most `rows_of` records.
+            question: What is asked of them.
+        """
+        _, explainer = self.open(question)
+        if explainer is None:
+            return None
+        samples = question.samples
         outputs = explainer.run(tensors, samples, rows_a_run=explainer.rows_a_run(samples))
-        return replace(verdicts, explanations=Explanations(self.manifest, tensors, outputs))
+        return Explanations(self.manifest, tensors, outputs)
 
     def file(
-        self, file: RecordFile, question: Question, writer: Writer, target: Path, report: Callable[[Scored], None]
+        self,
+        file: RecordFile,
+        question: Question,
+        selection: Selection,
+        writer: Writer,
+        report: Callable[[Scored], None],
     ) -> Scored:
-        """Score a file.
+        """Score a file: while a block is scored, the one before it is written and the one after it is read.
 
         Args:
             file: The records.
-            question: What is asked of them.
+            question: What is asked of them; of rows that are not written nothing is explained.
+            selection: What is written.
             writer: Takes them with their scores.
-            target: What it writes; its ending decides how images and explanations are written.
             report: Told after every block.
 
         Raises:
+            ColumnsRefused: The file has not the columns that are asked for, or some are called like those of scores.
+                Nothing has been scored.
             FileInvalid: Damaged, or a value that does not fit its field.
             OSError: It cannot be read or written.
         """
-        done = Scored(0, 0, 0.0)
-        for piece, verdicts in self._side_by_side(
-            blocks(file.pieces(), rows_of(self.schema)), question, writer, target
-        ):
-            flagged = int(verdicts.is_anomaly.sum())
-            done = Scored(done.rows + piece.table.num_rows, done.anomalies + flagged, piece.share)
-            report(done)
+        pieces = blocks(file.pieces(), rows_of(self.schema))
+        first = next(pieces)
+        form = self._form(file, first.table.column_names, question, selection, writer)
+        sieve, done = selection.sieve(rows_of(self.schema)), Scored()
+        with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+            behind = _Behind(writing, lambda rows, why: writer.write_table(form.table(rows, why)))
+            for piece in _ahead(reading, chain([first], pieces)):
+                scored = self._scored(piece, done.rows, question, form)
+                written = 0
+                for rows in sieve.add(scored):
+                    behind.put(rows, self.explanations(rows.tensors, question))
+                    written += len(rows)
+                flagged = int(scored.verdicts.is_anomaly.sum())
+                done = Scored(done.rows + len(scored), done.anomalies + flagged, piece.share, done.written + written)
+                report(done)
+            for rows in sieve.rest():
+                behind.put(rows, self.explanations(rows.tensors, question))
+                done = replace(done, written=done.written + len(rows))
+            behind.wait()
         return done
 
-    def _side_by_side(
-        self, pieces: Iterator[Piece], question: Question, writer: Writer, target: Path
-    ) -> Iterator[tuple[Piece, Verdicts]]:
-        """While a block is scored, the one before it is written and the one after it is read."""
-        with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
-            following, written = reading.submit(next, pieces, None), None
-            while (piece := following.result()) is not None:
-                following = reading.submit(next, pieces, None)
-                verdicts = self.verdicts(piece.tensors, question)
-                if written is not None:
-                    written.result()
-                written = writing.submit(self._write, piece, verdicts, writer, target)
-                yield piece, verdicts
-            if written is not None:
-                written.result()
+    def _form(
+        self, file: RecordFile, found: Sequence[str], question: Question, selection: Selection, writer: Writer
+    ) -> Form:
+        # An array of images numbers them itself.
+        numbers_itself = isinstance(file, NpzFile) and isinstance(self.schema, ImageSchema)
+        numbered = not (selection.everything or (numbers_itself and selection.carries(answer_names.ROW)))
+        asked = {"flat": writer.flat, "latent": selection.latent, "explain": question.explain, "numbered": numbered}
+        carried = selection.carried(found, answer_names.added(self.schema, self.manifest.latent_size, **asked))
+        return Form(self.schema, carried, numbered, selection.latent, writer.flat, writer.text)
 
-    def _write(self, piece: Piece, verdicts: Verdicts, writer: Writer, target: Path) -> None:
-        table: Any = piece.table
-        if isinstance(self.schema, ImageSchema) and target.suffix != ".parquet":
-            table = images_as_text(table, self.schema.field, piece.tensors["image"])
-        writer.write_table(with_scores(table, _columns(verdicts), flat=target.suffix == ".csv"))
+    def _scored(self, piece: Piece, before: int, question: Question, form: Form) -> ScoredRows:
+        # A field's own column names its categories in an explanation.
+        kept = [name for name in piece.table.column_names if question.explain or name in form.carried]
+        numbers = np.arange(before + 1, before + 1 + piece.table.num_rows)
+        return ScoredRows(numbers, piece.table.select(kept), piece.tensors, self.verdicts(piece.tensors, question))
 
 
-def of_table(scoring: Scoring, question: Question, table: pa.Table) -> pa.Table:
+class _Behind:
+    """Does one thing after another, while the next is prepared.
+
+    Args:
+        pool: Of one thread.
+        do: What is done of each.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, do: Callable[[ScoredRows, Explanations | None], None]) -> None:
+        self._pool = pool
+        self._do = do
+        self._last: Future[None] | None = None
+
+    def put(self, rows: ScoredRows, why: Explanations | None) -> None:
+        """Have it done of these rows, once it is done of those before."""
+        self.wait()
+        self._last = self._pool.submit(self._do, rows, why)
+
+    def wait(self) -> None:
+        """Return once it is done of all rows.
+
+        Raises:
+            Exception: What came of it.
+        """
+        if self._last is not None:
+            self._last.result()
+
+
+def _ahead(pool: ThreadPoolExecutor, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Pieces, of which each is made while the one before is used."""
+    following = pool.submit(next, pieces, None)
+    while (piece := following.result()) is not None:
+        following = pool.submit(next, pieces, None)
+        yield piece
+
+
+def of_table(scoring: Scoring, question: Question, table: pa.Table, *, latent: bool = False) -> pa.Table:
     """Score a table that is in memory.
 
     Args:
         scoring: The bundle.
         question: What is asked.
         table: Columns that are no field are passed over.
+        latent: Whether latent means are given.
 
     Returns:
         A row a record; the columns that `surprisal score` adds to a Parquet file.
@@ -186,14 +254,7 @@ def of_table(scoring: Scoring, question: Question, table: pa.Table) -> pa.Table:
     tensors = columns.tensors(schema, table)
     parts = []
     for start in range(0, table.num_rows, rows):
-        verdicts = scoring.verdicts({name: values[start : start + rows] for name, values in tensors.items()}, question)
-        counted = pa.table({_ROW: pa.nulls(len(verdicts.table))})
-        parts.append(with_scores(counted, _columns(verdicts), flat=False).drop_columns(_ROW))
+        some = {name: values[start : start + rows] for name, values in tensors.items()}
+        verdicts, why = scoring.verdicts(some, question), scoring.explanations(some, question)
+        parts.append(pa.table(said_columns(verdicts, why, table.slice(start, rows), latent=latent, flat=False)))
     return pa.concat_tables(parts)
-
-
-def _columns(verdicts: Verdicts) -> dict[str, Any]:
-    columns: dict[str, Any] = verdicts.columns()
-    if verdicts.explanations is not None:
-        columns |= explained.flat(verdicts.explanations)
-    return columns

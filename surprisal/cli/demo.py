@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from surprisal.cli.failure import WORK_FAILED, fail, needs_training
+from surprisal.cli.progress import Progress
 
 FOLDER = Path("demo")
 NAME = "transactions"
@@ -32,13 +32,12 @@ def demo(
     """Train on simulated card payments (once) and serve the model."""
     from bundle.folder import store
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     models = FOLDER / "models"
     if not store.versions(models, NAME):
         FOLDER.mkdir(exist_ok=True)
         # Where nothing is served nobody is there to look at the payments, and no place to keep them.
         with contextlib.nullcontext(str(FOLDER)) if serve else tempfile.TemporaryDirectory() as folder:
-            _train(Path(folder) / "transactions.parquet", models, console)
+            _train(Path(folder) / "transactions.parquet", models)
     if not serve:
         return
     from service.process import start
@@ -48,7 +47,8 @@ def demo(
     raise SystemExit(start.run(Settings(models=models, port=port, default_model=NAME, workers=1)))
 
 
-def _train(path: Path, models: Path, console: Console) -> None:
+def _train(path: Path, models: Path) -> None:
+    told = Progress()
     try:
         import pyarrow.parquet
 
@@ -60,13 +60,13 @@ def _train(path: Path, models: Path, console: Console) -> None:
     except ImportError as error:
         needs_training(error)
     pyarrow.parquet.write_table(transactions.simulate(ROWS, SEED), path)
-    console.print(f"simulated {ROWS:,} card payments: {path}")
+    told.say(f"simulated {ROWS:,} card payments: {path}")
     settings = config.build({"data": {"label": transactions.LABEL, "normal": transactions.NORMAL}})
     try:
-        trained = train.run(read(path), models, NAME, settings, "auto", False, console)
+        trained = train.run(read(path), models, NAME, settings, "auto", False, told)
     except TrainingError as error:
         fail(error, WORK_FAILED)
-    train.summarise(trained, models, console)
+    train.summarise(trained, models, told)
 
 
 def _print_commands(port: int) -> None:

@@ -5,6 +5,8 @@ from typing import NoReturn
 
 WORK_FAILED = 1
 CALL_WRONG = 2
+STOPPED = 130
+"""By Ctrl-C: 128 and the number of the signal, as shells have it."""
 
 
 def fail(message: object, code: int) -> NoReturn:
@@ -12,7 +14,7 @@ def fail(message: object, code: int) -> NoReturn:
 
     Args:
         message: What is wrong, where, and what to do.
-        code: WORK_FAILED or CALL_WRONG.
+        code: WORK_FAILED, CALL_WRONG or STOPPED.
     """
     print(f"surprisal: {message}", file=sys.stderr)
     raise SystemExit(code)

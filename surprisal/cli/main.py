@@ -43,7 +43,7 @@ app.add_typer(models.app, name="models")
 
 
 def main() -> None:
-    """Run the command line; exit code 0 = done, 1 = the work failed, 2 = the call was wrong."""
+    """Run the command line; exit code 0 = done, 1 = the work failed, 2 = the call was wrong, 130 = stopped."""
     try:
         app()
     except BundleNotFound as error:

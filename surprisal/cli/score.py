@@ -1,19 +1,22 @@
 """`surprisal score`: score a file with a bundle, a piece at a time and without a server."""
 
+import csv
+import json
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from surprisal.cli.failure import CALL_WRONG, fail
+from surprisal.cli.failure import CALL_WRONG, STOPPED, fail
+from surprisal.cli.progress import Interval, Progress
 
 if TYPE_CHECKING:
-    from bundle.record.schema import RecordSchema
     from service.engine.question import Question
-    from service.files.scoring import Scoring
+    from service.files import Selection
+    from service.files.scoring import Scored, Scoring
 
 
 def score_file(
@@ -24,42 +27,120 @@ def score_file(
             metavar="IN", help="CSV, Parquet, NDJSON or npz file of records, or a folder of PNG and JPEG files."
         ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="CSV, Parquet or NDJSON file to write.")],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="CSV, Parquet or NDJSON file to write; - is NDJSON to standard output."),
+    ],
     samples: Annotated[int | None, typer.Option(help="Draws a record: a power of two up to 256.")] = None,
     score: Annotated[str | None, typer.Option(help="Which of the bundle's scores decides.")] = None,
     false_alarm_rate: Annotated[float | None, typer.Option(help="Share of normal records to be flagged.")] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Add the three most surprising fields of each row; of an image its map.")
     ] = False,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Columns of IN that OUT has; by default all, '' for none.")
+    ] = None,
+    latent: Annotated[bool, typer.Option("--latent", help="Add the latent means.")] = False,
+    only_flagged: Annotated[bool, typer.Option("--only-flagged", help="Write rows that are flagged alone.")] = False,
+    top: Annotated[int | None, typer.Option(min=1, help="Write so many rows alone, the strangest first.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print progress and a summary as lines of JSON on standard output.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing on standard error but what went wrong.")] = False,
 ) -> None:
     """Score every row of a file; OUT holds the columns of IN and the scores after them.
 
-    Of images in a folder OUT names the `file`, of those in an npz the `row`; their pixels are not copied.
+    With --only-flagged or --top the column `row` says where in IN a row stands, from 1. Of images in a folder OUT names
+    the `file`, of those in an npz the `row`; their pixels are not copied.
     """
-    from service import files
-    from service.files.scoring import Scored, Scoring
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    _check(source, target)
+    began = time.monotonic()
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
-    given = {name: value for name, value in wanted.items() if value is not None}
-    scoring = Scoring(bundle)
+    progress = Progress(quiet=quiet, drawn=not as_json)
+    try:
+        from service.files import Selection
+
+        _check(source, target, as_json)
+        selection = Selection(_names(columns), latent, only_flagged, top)
+        given = {name: value for name, value in wanted.items() if value is not None}
+        summary = _score(_Files(bundle, source, target), given, selection, progress, as_json)
+    except KeyboardInterrupt:
+        fail(_stopped(progress, target), STOPPED)
+    if as_json:
+        _print(summary | {"seconds": round(time.monotonic() - began, 3)})
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What is read and written."""
+
+    bundle: Path
+    source: Path
+    target: Path
+
+
+def _score(
+    places: _Files, given: Mapping[str, object], selection: "Selection", progress: Progress, as_json: bool
+) -> dict[str, Any]:
+    """Score the file, and say what came of it; the same for a program."""
+    from service import files
+    from service.files.scoring import Scoring
+
+    source, target = places.source, places.target
+    scoring = Scoring(places.bundle)
     question = _question(scoring, given)
     scoring.open(question)
     with files.open_records(source, scoring.schema) as file:
-        _say_absent(source, scoring.schema, file.columns, console)
-        with _bar(console) as bar, files.writer(target) as writer:
-            task = bar.add_task("score", total=1.0, rows=0)
-
-            def report(done: Scored) -> None:
-                bar.update(task, completed=done.share, rows=done.rows)
-
-            done = scoring.file(file, question, writer, target, report)
+        absent = _absent(source, scoring, file.columns, progress)
+        with progress, files.writer(target) as writer:
+            try:
+                done = scoring.file(file, question, selection, writer, _Report(progress, as_json))
+            except files.ColumnsRefused as error:
+                fail(f"{source}: {error}", CALL_WRONG)
     share = done.anomalies / max(done.rows, 1)
-    console.print(
+    wrote = "wrote" if selection.everything else f"wrote {done.written:,} of them to"
+    progress.say(
         f"{done.rows:,} rows scored, {done.anomalies:,} ({share:.2%}) flagged at a false-alarm rate of "
-        f"{question.false_alarm_rate:.2%}; wrote {target}"
+        f"{question.false_alarm_rate:.2%}; {wrote} {_named(target)}"
     )
+    return {
+        "event": "summary",
+        "model": {"name": scoring.name, "version": str(scoring.version)},
+        "rows": done.rows,
+        "flagged": done.anomalies,
+        "share_flagged": share,
+        "rows_written": done.written,
+        "samples": question.samples,
+        "score": question.score,
+        "false_alarm_rate": question.false_alarm_rate,
+        "absent_fields": absent,
+        "files": {"in": str(source), "out": str(target)},
+    }
+
+
+class _Report:
+    """Tells after every block how far it is.
+
+    Args:
+        progress: Tells people.
+        as_json: Whether programs are told as well.
+    """
+
+    def __init__(self, progress: Progress, as_json: bool) -> None:
+        self._progress = progress
+        self._interval = Interval() if as_json else None
+        self._began = time.monotonic()
+
+    def __call__(self, done: "Scored") -> None:
+        seconds = time.monotonic() - self._began
+        speed = done.rows / max(seconds, 1e-9)
+        self._progress.show(f"{done.rows:,} rows", f"{done.share:.0%}, {speed:,.0f} rows/s", done.share, 1.0)
+        if self._interval is not None and self._interval.is_over():
+            found = {"rows": done.rows, "flagged": done.anomalies, "share_read": done.share}
+            _print({"event": "progress"} | found | {"rows_per_second": speed, "seconds": round(seconds, 3)})
+
+
+def _print(event: dict[str, Any]) -> None:
+    print(json.dumps(event), flush=True)
 
 
 def _question(scoring: "Scoring", given: Mapping[str, object]) -> "Question":
@@ -74,27 +155,48 @@ def _question(scoring: "Scoring", given: Mapping[str, object]) -> "Question":
         fail(f"--{name.replace('_', '-')}{value}: {error.faults[0].detail}", CALL_WRONG)
 
 
-def _say_absent(source: Path, schema: "RecordSchema", columns: Sequence[str], console: Console) -> None:
-    """Say which of the model's fields the file lacks; a file that lacks them all is refused."""
-    if absent := schema.absent(columns):
-        if len(absent) == len(schema.names):
-            fail(f"{source}: none of the model's fields is a column: {', '.join(absent)}", CALL_WRONG)
-        console.print(f"{source} has no column {', '.join(absent)}; missing in every row")
+def _names(columns: str | None) -> tuple[str, ...] | None:
+    """The names of columns as a row of CSV has them, so that one that holds a comma can be quoted."""
+    if columns is None:
+        return None
+    try:
+        return tuple(name for row in csv.reader([columns], strict=True) for name in row)
+    except csv.Error as error:
+        fail(f"--columns {columns}: {error}", CALL_WRONG)
 
 
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.fields[rows]:,} rows"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=not console.is_terminal,
-    )
+def _absent(source: Path, scoring: "Scoring", columns: Sequence[str], progress: Progress) -> list[str]:
+    """The model's fields that the file lacks, which is said; a file that lacks them all is refused."""
+    schema = scoring.schema
+    absent = schema.absent(columns)
+    if len(absent) == len(schema.names):
+        fail(f"{source}: none of the model's fields is a column: {', '.join(absent)}", CALL_WRONG)
+    if absent:
+        progress.say(f"{source} has no column {', '.join(absent)}; missing in every row")
+    return absent
 
 
-def _check(source: Path, target: Path) -> None:
+def _stopped(progress: Progress, target: Path) -> str:
+    from service import files
+
+    after = f"stopped after {progress.at}" if progress.at else "stopped before the first row was scored"
+    kept = "no more rows are written" if target == files.STANDARD_OUTPUT else f"{target} is as it was before"
+    return f"{after}; {kept}. The same command begins with the first row again"
+
+
+def _named(target: Path) -> str:
+    from service import files
+
+    return "standard output" if target == files.STANDARD_OUTPUT else str(target)
+
+
+def _check(source: Path, target: Path, as_json: bool) -> None:
     """Refuse what can be neither read nor written, before a model is opened."""
+    _check_source(source)
+    _check_target(source, target, as_json)
+
+
+def _check_source(source: Path) -> None:
     from service import files
 
     if not (source.is_file() or source.is_dir()):
@@ -102,5 +204,20 @@ def _check(source: Path, target: Path) -> None:
     if not source.is_dir() and source.suffix not in files.READABLE:
         expected = f"a file that ends in {', '.join(files.READABLE)}, or a folder of images, is expected"
         fail(f"{source}: {expected}", CALL_WRONG)
+
+
+def _check_target(source: Path, target: Path, as_json: bool) -> None:
+    from service import files
+
+    if target == files.STANDARD_OUTPUT:
+        if as_json:
+            fail("--json: standard output has the rows already, because OUT is -; name a file", CALL_WRONG)
+        return
     if target.suffix not in files.WRITABLE:
         fail(f"{target}: a file that ends in {', '.join(files.WRITABLE)} is expected", CALL_WRONG)
+    if target.is_dir():
+        fail(f"{target}: is a folder; a file is to be written", CALL_WRONG)
+    if not target.parent.is_dir():
+        fail(f"{target}: there is no folder {target.parent}", CALL_WRONG)
+    if target.exists() and target.samefile(source):
+        fail(f"{target}: is IN as well; write to another file", CALL_WRONG)

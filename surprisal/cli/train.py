@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
-from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
+from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail
+from surprisal.cli.progress import Progress
 
 if TYPE_CHECKING:
     from training.config import TrainingConfig
     from training.data.read import Data
+    from training.fitting import progress
     from training.pipeline import Trained
 
 
@@ -34,6 +35,7 @@ def train(
     schema_only: Annotated[
         bool, typer.Option("--schema-only", help="Print the inferred fields and all settings as TOML, and stop.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what went wrong.")] = False,
 ) -> None:
     """Train a model on records of normal behaviour and write it as a bundle."""
     try:
@@ -42,19 +44,21 @@ def train(
         fail(
             f"training needs more than is installed ({error.name}): pip install 'surprisal-vae[training]'", WORK_FAILED
         )
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    told = Progress(quiet=quiet)
     try:
         settings = _settings(config, label, normal, exclude, contamination, preset, seed)
         table = _read(data, settings)
         if schema_only:
-            print(_schema(table, settings, console), end="")
+            print(_schema(table, settings, told), end="")
             return
-        trained = run(table, out, name or data.name.split(".")[0].lower(), settings, device, resume, console)
+        trained = run(table, out, name or data.name.split(".")[0].lower(), settings, device, resume, told)
+    except KeyboardInterrupt:
+        fail(_stopped(told, resume), STOPPED)
     except ConfigInvalid as error:
         fail(error, CALL_WRONG)
     except TrainingError as error:
         fail(error, WORK_FAILED)
-    summarise(trained, out, console)
+    summarise(trained, out, told)
 
 
 def run(
@@ -64,9 +68,9 @@ def run(
     settings: "TrainingConfig",
     device: Literal["auto", "cpu", "cuda"],
     resume: bool,
-    console: Console,
+    told: Progress,
 ) -> "Trained":
-    """Train with a progress bar.
+    """Train, and tell how far it is.
 
     Args:
         data: The table.
@@ -75,39 +79,34 @@ def run(
         settings: The configuration.
         device: Where to train.
         resume: Whether to take up a checkpoint.
-        console: Where to show what happens.
+        told: Told what happens.
 
     Raises:
         TrainingError: See `training.pipeline.train`.
     """
-    from rich import progress
-
     from training import pipeline
-    from training.fitting.progress import Progress
 
-    bar = progress.Progress(
-        progress.TextColumn("{task.fields[part]}epoch"),
-        progress.MofNCompleteColumn(),
-        progress.BarColumn(),
-        progress.TextColumn("{task.fields[terms]}"),
-        progress.TimeRemainingColumn(),
-        console=console,
-        transient=not console.is_terminal,
-    )
-    task = bar.add_task("fit", total=None, terms="", part="")
-
-    def report(epoch: Progress) -> None:
-        terms = (
-            f"ELBO {epoch.validation_elbo:.3f}{' *' if epoch.best else '  '}"
-            f" reconstruction {epoch.log_likelihood:.3f} KL {epoch.kl:.3f} nats"
-        )
-        if settings.objective.draws > 1 and settings.objective.kind != "elbo":
-            terms += f", {epoch.effective_samples:.1f} of {settings.objective.draws} draws effective"
+    def report(epoch: "progress.Progress") -> None:
         part = f"{epoch.part}: " if epoch.part else ""
-        bar.update(task, total=epoch.epochs, completed=epoch.epoch, terms=terms, part=part)
+        terms = f"reconstruction {epoch.log_likelihood:.3f}, KL {epoch.kl:.3f}, "
+        if settings.objective.draws > 1 and settings.objective.kind != "elbo":
+            terms += f"{epoch.effective_samples:.1f} of {settings.objective.draws} draws effective, "
+        terms += f"held-out ELBO {epoch.validation_elbo:.3f} nats{', the best' if epoch.best else ''}"
+        told.show(f"{part}epoch {epoch.epoch} of {epoch.epochs}", terms, epoch.epoch, epoch.epochs)
 
-    with bar:
-        return pipeline.train(data, out, name, settings, device=device, resume=resume, say=console.print, report=report)
+    def say(sentence: str) -> None:
+        told.catch_up()  # A training that ends before its next line has one, too.
+        told.say(sentence)
+
+    with told:
+        return pipeline.train(data, out, name, settings, device=device, resume=resume, say=say, report=report)
+
+
+def _stopped(told: Progress, resumed: bool) -> str:
+    if told.at or resumed:
+        after = f" after {told.at}" if told.at else ""
+        return f"stopped{after}; the checkpoint is kept: the same command with --resume goes on from there"
+    return "stopped before the first epoch was over; nothing is kept: the same command begins again"
 
 
 def _settings(
@@ -147,30 +146,30 @@ def _read(path: Path, settings: "TrainingConfig") -> "Data":
     return read(path, settings.data.reading, settings.kinds)
 
 
-def _schema(table: "Data", settings: "TrainingConfig", console: Console) -> str:
+def _schema(table: "Data", settings: "TrainingConfig", told: Progress) -> str:
     from training import pipeline
     from training.data import schema, split
 
     parts = split.split(table, settings.data, settings.scoring.false_alarm_rate, settings.seed)
     if settings.fields is not None:
-        fields = pipeline.choose_fields(table, parts, settings, console.print)
+        fields = pipeline.choose_fields(table, parts, settings, told.say)
         return schema.to_toml(settings, schema.Inferred(fields, {}))
     return schema.to_toml(settings, schema.infer(table, parts.normal, settings))
 
 
-def summarise(trained: "Trained", out: Path, console: Console) -> None:
+def summarise(trained: "Trained", out: Path, told: Progress) -> None:
     """Say how well the model does and what to do with it.
 
     Args:
         trained: What the run gave.
         out: The models folder.
-        console: Where to say it.
+        told: Says it.
     """
     metrics = trained.manifest.training.metrics
     score = trained.manifest.anomaly_score
     if f"{score}_auroc" in metrics:
         auroc, precision = metrics[f"{score}_auroc"], metrics[f"{score}_average_precision"]
-        console.print(f"against labelled anomalies ({score}): AUROC {auroc:.4f}, average precision {precision:.4f}")
-    console.print(f"wrote {trained.folder}")
-    console.print(f"how it went, what is normal and what is strange: {trained.folder / 'report.html'}")
-    console.print(f"serve it: surprisal serve --models {out}", markup=False)
+        told.say(f"against labelled anomalies ({score}): AUROC {auroc:.4f}, average precision {precision:.4f}")
+    told.say(f"wrote {trained.folder}")
+    told.say(f"how it went, what is normal and what is strange: {trained.folder / 'report.html'}")
+    told.say(f"serve it: surprisal serve --models {out}")

@@ -1,7 +1,6 @@
 """Files of records: every row arrives, nothing that is no field changes, and what is wrong is named by its place."""
 
 import io
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -314,33 +313,3 @@ def test_a_folder_that_does_not_fit_is_refused(tmp_path: Path, damage: str, sche
     assert str(folder) in str(refusal.value)
     assert words in str(refusal.value)
     assert "much" not in str(refusal.value)
-
-
-@pytest.mark.parametrize("suffix", ["parquet", "csv", "ndjson"])
-def test_a_file_that_cannot_be_finished_does_not_appear(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"out.{suffix}"
-    with pytest.raises(RuntimeError), files.writer(path) as target:  # noqa: PT012
-        target.write_table(pa.table({"x": [1]}))
-        raise RuntimeError
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_list_cannot_be_written_as_csv(tmp_path: Path) -> None:
-    with pytest.raises(files.FileInvalid, match="list"), files.writer(tmp_path / "out.csv") as target:
-        target.write_table(pa.table({"x": [[1, 2]]}))
-    assert not list(tmp_path.iterdir())
-
-
-def test_scores_become_columns_and_overwrite_none() -> None:
-    table = pa.table({"amount": [1.0, 2.0]})
-    scores = {"elbo": np.array([3.0, 4.0]), "latent_mean": np.array([[1.0, 2.0], [3.0, 4.0]])}
-    assert files.with_scores(table, scores, flat=True).to_pylist()[1] == {
-        "amount": 2.0,
-        "elbo": 4.0,
-        "latent_mean_0": 3.0,
-        "latent_mean_1": 4.0,
-    }
-    nested = files.with_scores(table, scores, flat=False)
-    assert json.dumps(nested["latent_mean"].to_pylist()) == "[[1.0, 2.0], [3.0, 4.0]]"
-    with pytest.raises(files.FileInvalid, match="'elbo'"):
-        files.with_scores(nested, scores, flat=False)

@@ -123,7 +123,7 @@ def test_what_a_model_is_trained_on_can_be_scored(
 def test_a_file_of_images_is_explained_by_maps(image_models: Path, tmp_path: Path, suffix: str) -> None:
     found = scored(image_models, tmp_path, "texts", suffix, "--explain")
     added = [name for name in found.column_names if name.startswith("explanation")]
-    parts = ("field", "excess", "share", "expected", "direction", "surprisal_map")
+    parts = ("field", "surprisal", "excess", "share", "conditional_excess", "expected", "direction", "surprisal_map")
     assert added == [f"explanation_1_{part}" for part in parts]
     assert set(found["explanation_1_field"].to_pylist()) == {"image"}
     for name in ("explanation_1_surprisal_map", "explanation_1_expected"):

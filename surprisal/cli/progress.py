@@ -1,0 +1,90 @@
+"""How far a long command is: a bar on a terminal, elsewhere a line every ten seconds."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+SECONDS = 10.0
+
+
+class Interval:
+    """Every how many seconds something is told; the first time is one interval after the beginning."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether it is time again, in which case the next interval begins."""
+        now = time.monotonic()
+        if now - self._told < SECONDS:
+            return False
+        self._told = now
+        return True
+
+
+class Progress:
+    """Tells on standard error what a command does; a bar is there while it is entered.
+
+    Args:
+        quiet: Tell nothing.
+        drawn: Whether there is a bar where standard error is a terminal.
+    """
+
+    def __init__(self, *, quiet: bool = False, drawn: bool = True) -> None:
+        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
+        self._interval = Interval()
+        self._held = ""
+        self._bar: Bar | None = None
+        self.at = ""
+        """Where the command is; empty where it has not begun."""
+        # Not what rich takes for a terminal: a variable can make it one of a log.
+        if drawn and not quiet and sys.stderr.isatty() and not self._console.is_dumb_terminal:
+            what, words = (
+                TextColumn("{task.description}", markup=False),
+                TextColumn("{task.fields[words]}", markup=False),
+            )
+            self._bar = Bar(what, BarColumn(), words, TimeRemainingColumn(), console=self._console)
+            self._task = self._bar.add_task("", total=None, words="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, sentence: str) -> None:
+        """Tell something once."""
+        self._console.print(sentence)
+
+    def show(self, at: str, words: str, done: float, total: float) -> None:
+        """Tell how far it is, where it is time to.
+
+        Args:
+            at: Where the command is, as `1,024 rows`.
+            words: More of it.
+            done: How much of it is done.
+            total: How much there is.
+        """
+        self.at = at
+        if self._bar is not None:
+            self._bar.update(self._task, description=at, words=words, completed=done, total=total)
+            return
+        self._held = f"{at}, {words}"
+        if self._interval.is_over():
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Tell what `show` was told last, unless that has been told."""
+        if self._held:
+            self._console.print(self._held)
+            self._held = ""
