@@ -16,6 +16,7 @@ RUN rm -r /opt/surprisal/lib/python3.11/site-packages/pyarrow/include \
           /opt/surprisal/lib/python3.11/site-packages/pyarrow/*flight*
 COPY pyproject.toml README.md LICENSE ./
 COPY bundle bundle
+COPY reading reading
 COPY surprisal surprisal
 COPY service service
 COPY training training
@@ -66,6 +67,7 @@ ENV PATH=/opt/surprisal/bin:$PATH \
 WORKDIR /build
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY bundle bundle
+COPY reading reading
 COPY surprisal surprisal
 COPY service service
 COPY training training

@@ -31,7 +31,7 @@ from bundle.contents.calibration import Calibration
 from bundle.record.schema import RecordSchema
 from training import config
 from training.config import TrainingConfig
-from training.data import schema, transactions
+from training.data import kinds, schema, transactions
 from training.data.read import Data
 from training.data.split import split
 from training.fitting import cross_fit, model, trimming
@@ -69,7 +69,7 @@ def put_aside(console: Console, draws: int) -> None:
     data = payments(TRAINED, 1)
     rows = np.random.default_rng(0).permutation(TRAINED)
     train, validation = np.sort(rows[TRAINED // 10 :]), np.sort(rows[: TRAINED // 10])
-    record = schema.fit(data, train, schema.infer(data, np.arange(TRAINED), settings).fields, settings)
+    record = schema.fit(data, train, kinds.infer(data, np.arange(TRAINED), settings).fields, settings)
     fitted = model.fit(data, record, train, validation, settings, CPU)
     samples = settings.scoring.samples
     each = CALIBRATED + TESTED
@@ -104,7 +104,7 @@ def refit(source: Path | None, seed: int) -> dict[tuple[str, float], float]:
     fresh = Data(data.name, data.sha256, data.table.slice(FEW))
     settings: TrainingConfig = config.build({"seed": seed})
     parts = split(few, settings.data, min(FEW_RATES), seed)
-    fields = schema.infer(few, parts.normal, settings).fields
+    fields = kinds.infer(few, parts.normal, settings).fields
     held_out, _ = cross_fit.scores(few, parts, fields, settings, CPU)
     record, train, validation = trimming.prepare(few, parts.train, parts.validation, fields, settings)
     fitted = model.fit(few, record, train, validation, settings, CPU)

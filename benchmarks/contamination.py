@@ -34,7 +34,7 @@ from benchmarks.detection import DEFAULT, Array, number
 from benchmarks.serving.heading import heading
 from bundle.contents.calibration import Calibration
 from training import config
-from training.data import schema
+from training.data import kinds, schema
 from training.data.read import Data, Rows
 from training.data.split import split
 from training.evaluation.measures import detection
@@ -90,7 +90,7 @@ def trained(table: Array, normal: Rows, anomalies: Rows, test: Rows, share: floa
     few = normal.size < SMALLEST
     # Positions among the known rows: the split shuffles the rows of a whole file.
     parts = split(Data("", "", data.table.take(pa.array(known))), settings.data, 0.1 if few else RATE, seed)
-    fields = schema.infer(data, known, settings).fields
+    fields = kinds.infer(data, known, settings).fields
     record, train, validation = trimming.prepare(data, known[parts.train], known[parts.validation], fields, settings)
     fitted = model.fit(data, record, train, validation, settings, torch.device("cpu"))
 

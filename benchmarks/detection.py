@@ -39,7 +39,7 @@ from sklearn.neighbors import NearestNeighbors
 from benchmarks.serving.heading import heading
 from bundle.contents.scores import TABLE_SCORES
 from training import config
-from training.data import schema
+from training.data import kinds, schema
 from training.data.read import Data
 from training.evaluation.measures import detection
 from training.fitting import model
@@ -92,7 +92,7 @@ def ours(train: Array, test: Array, seed: int) -> tuple[dict[str, Array], float,
     rows = np.random.default_rng(seed).permutation(len(train))
     settings = config.build({"seed": seed})
     held_out = max(1, round(settings.data.validation_share * len(train)))
-    fields = schema.infer(data, np.arange(len(train)), settings).fields
+    fields = kinds.infer(data, np.arange(len(train)), settings).fields
     record = schema.fit(data, np.sort(rows[held_out:]), fields, settings)
     fitted = model.fit(data, record, np.sort(rows[held_out:]), np.sort(rows[:held_out]), settings, torch.device("cpu"))
     ready = time.perf_counter()

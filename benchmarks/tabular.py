@@ -27,8 +27,8 @@ from sklearn.ensemble import IsolationForest
 
 from bundle.contents.scores import TABLE_SCORES
 from bundle.record.schema import TableSchema
-from training import config, pipeline
-from training.data import schema
+from training import config
+from training.data import kinds, schema
 from training.data.read import Data, read
 from training.data.split import split
 from training.evaluation.measures import detection
@@ -79,7 +79,7 @@ def compare(folder: Path, task: Task, seed: int) -> dict[str, dict[str, float]]:
     else:
         labels = np.asarray(tested.table[task.label])
         normal, anomalies = np.flatnonzero(labels == 0), np.flatnonzero(labels != 0)
-    fields = pipeline.choose_fields(data, parts, settings, lambda line: None)
+    fields = kinds.chosen(data, parts.normal, settings).fields
     record = schema.fit(data, parts.train, fields, settings)
     assert isinstance(record, TableSchema)
     # The network itself, because its export takes longer than all else and is proved equal to it.

@@ -151,7 +151,9 @@ def of_numbers(values: npt.NDArray[np.float64]) -> npt.NDArray[np.datetime64] | 
     missing = np.isnan(values)
     present = values[~missing]
     if are_days(present):
-        texts = pa.chunked_array([pa.array([None if gone else f"{value:.0f}" for value, gone in zip(values, missing, strict=True)])])
+        texts = pa.chunked_array(
+            [pa.array([None if gone else f"{value:.0f}" for value, gone in zip(values, missing, strict=True)])]
+        )
         return _by_strptime(texts, "%Y%m%d")
     scale = next((scale for scale in UNITS.values() if len(present) and _within(present, scale)), None)
     if scale is None:
@@ -212,7 +214,7 @@ def _offsets(zones: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 def _by_strptime(cells: pa.ChunkedArray, form: str) -> npt.NDArray[np.datetime64]:
     texts = pc.dictionary_encode(cells).combine_chunks()
-    known = np.array([*map(lambda text: _strptime(text, form), texts.dictionary.to_pylist()), None], "datetime64[us]")
+    known = np.array([*(_strptime(text, form) for text in texts.dictionary.to_pylist()), None], "datetime64[us]")
     places: npt.NDArray[np.int64] = np.asarray(pc.fill_null(texts.indices, len(texts.dictionary)))
     return known[places]
 
@@ -239,14 +241,15 @@ def _rises(column: pa.ChunkedArray, form: DateFormat, options: Options) -> bool:
 
 def _formats() -> Sequence[DateFormat]:
     orders: tuple[Order, ...] = ("ymd", "dmy", "mdy")
+    without_year: tuple[Order, ...] = ("dmy", "mdy")
     four = [DateFormat(order, mark) for mark, order in product("-/.", orders)]
     named = [
         DateFormat(order, mark, named=True, short=short)
-        for short, order, mark in product((False, True), ("dmy", "mdy", "ymd"), " -")
+        for short, order, mark in product((False, True), (*without_year, *orders[:1]), " -")
         if not (short and order == "ymd")
     ]
-    two = [DateFormat(order, mark, short=True) for mark, order in product("/.-", ("dmy", "mdy"))]
-    return (*four, *named, *two)  # type: ignore[return-value]
+    two = [DateFormat(order, mark, short=True) for mark, order in product("/.-", without_year)]
+    return (*four, *named, *two)
 
 
 _FORMATS = _formats()

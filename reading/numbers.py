@@ -1,4 +1,4 @@
-"""Numbers as people write them: decimal comma, thousands, percent, currency; which of them a column has is looked at."""
+"""Numbers as people write them, with decimal comma, thousands, percent or currency: a column is looked at."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

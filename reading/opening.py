@@ -1,6 +1,6 @@
 """A table of records in files: opened, and read some rows at a time."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -9,25 +9,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reading.block import Block
-from reading.columnar import ArrowFile, ParquetFile
-from reading.delimited import DelimitedFile
 from reading.errors import FileInvalid
-from reading.ndjson import NdjsonFile
+from reading.formats.columnar import ArrowFile, ParquetFile
+from reading.formats.delimited import DelimitedFile
+from reading.formats.ndjson import NdjsonFile
 from reading.options import Options
 from reading.parts import Part, parts
 
 
-class TableFile(Protocol):
-    """Reads a table of records."""
+class _OneFile(Protocol):
+    """Reads one file."""
 
     schema: pa.Schema
     """Its columns, in order, as they stand in the file."""
-    said: Sequence[str]
-    """How it was read where a reader could expect otherwise, in words."""
-    skipped: Sequence[str]
-    """Rows that could not be taken apart and were passed over, in words; complete when all blocks have been read."""
     comma_likely: bool
     """Whether its numbers speak for a decimal comma."""
+
+    @property
+    def said(self) -> Sequence[str]:
+        """How it was read where a reader could expect otherwise, in words."""
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """Rows that could not be taken apart and were passed over, in words; complete when all blocks are there."""
 
     def blocks(self) -> Iterator[Block]:
         """All its rows, in order.
@@ -38,7 +42,14 @@ class TableFile(Protocol):
         """
 
 
-_KINDS: Mapping[str, type[DelimitedFile | NdjsonFile | ParquetFile | ArrowFile]] = {
+class TableFile(_OneFile, Protocol):
+    """Reads a table of records."""
+
+    is_joined: bool
+    """Whether it is several files, in each of which rows are counted anew."""
+
+
+_KINDS: Mapping[str, Callable[[Path, Options, bool], _OneFile]] = {
     "delimited": DelimitedFile,
     "ndjson": NdjsonFile,
     "parquet": ParquetFile,
@@ -82,7 +93,7 @@ def _plain(part: Part, options: Options, skip: bool) -> TableFile:
 class _Plain:
     """A file whose views are plain text and bytes, which every writer takes."""
 
-    def __init__(self, file: TableFile, path: Path) -> None:
+    def __init__(self, file: _OneFile, path: Path) -> None:
         self._file = file
         names = file.schema.names
         if doubled := sorted({name for name in names if name and names.count(name) > 1}):
@@ -91,13 +102,17 @@ class _Plain:
             [pa.field(each.name, _without_views(each.type), metadata=each.metadata) for each in file.schema],
             file.schema.metadata,
         )
-        self.said, self.comma_likely = file.said, file.comma_likely
+        self.said: Sequence[str] = file.said
+        self.comma_likely = file.comma_likely
+        self.is_joined = False
 
     @property
     def skipped(self) -> Sequence[str]:
+        """See `TableFile.skipped`."""
         return self._file.skipped
 
     def blocks(self) -> Iterator[Block]:
+        """See `TableFile.blocks`."""
         for block in self._file.blocks():
             table = block.table if block.table.schema.types == self.schema.types else _cast(block.table, self.schema)
             yield Block(table, block.file, block.numbers, block.counted, block.share)
@@ -113,9 +128,11 @@ class _Joined:
         kinds = {each: None for file in self._files for each in file.said}
         self.said: Sequence[str] = (f"{len(found)} files", *kinds)
         self.comma_likely = any(file.comma_likely for file in self._files)
+        self.is_joined = True
 
     @property
     def skipped(self) -> Sequence[str]:
+        """See `TableFile.skipped`."""
         return [each for file in self._files for each in file.skipped]
 
     def blocks(self) -> Iterator[Block]:
@@ -165,9 +182,9 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
 def _of_both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     """A type that holds the values of both; text where no other does."""
     try:
-        return pa.unify_schemas(
-            [pa.schema([("", one)]), pa.schema([("", other)])], promote_options="permissive"
-        ).types[0]
+        return pa.unify_schemas([pa.schema([("", one)]), pa.schema([("", other)])], promote_options="permissive").types[
+            0
+        ]
     except pa.ArrowException:
         return pa.string()
 

@@ -10,8 +10,8 @@ from glob import glob, has_magic
 from pathlib import Path
 from urllib.parse import unquote
 
-from reading import raw
-from reading.errors import FileInvalid, NotRead
+from reading.errors import NotRead
+from reading.formats import raw
 
 STANDARD_INPUT = "-"
 ENDINGS = {
@@ -78,7 +78,7 @@ def parts(path: Path) -> list[Part]:
         if not path.exists():
             raise NotRead(f"{path}: there is no such file or folder")
         return [Part(path, _required(path))]
-    found = [Path(name) for name in sorted(glob(str(path), recursive=True))]
+    found = [Path(name) for name in sorted(glob(str(path), recursive=True))]  # noqa: PTH207
     files = [each for each in found if each.is_file() and not _is_hidden(each.name)]
     if not files:
         raise NotRead(f"{path}: no file has such a name")

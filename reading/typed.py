@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from reading import dates, numbers
-from reading.ndjson import AS_JSON
+from reading.formats.ndjson import AS_JSON
 from reading.options import Options
 
 STRANGERS = 0.05
@@ -135,7 +135,9 @@ def _of_text(column: pa.ChunkedArray, options: Options, comma_likely: bool, kind
             return found
     if kind == "timestamp":
         form = numbers.looked_at(texts, options)
-        written = None if form is None else dates.of_numbers(np.asarray(numbers.parse(texts, form, options).values, float))
+        written = (
+            None if form is None else dates.of_numbers(np.asarray(numbers.parse(texts, form, options).values, float))
+        )
         return Typed(texts if written is None else pa.chunked_array([pa.array(written)]))
     flags = _flags(texts, options)
     if flags is not None and kind != "numeric":

@@ -11,9 +11,9 @@ from pyarrow import types
 
 from bundle.errors import Problem
 from bundle.record.fields import BooleanField, CategoricalField, NumericField
-from bundle.record.schema import TableSchema
+from bundle.record.schema import RecordSchema
 from reading import dates, numbers
-from reading.ndjson import AS_JSON
+from reading.formats.ndjson import AS_JSON
 from reading.opening import TableFile
 from reading.options import Options
 from reading.typed import plain, texts_of, without_missing_numbers
@@ -27,12 +27,12 @@ class Values:
     How the numbers and timestamps of a column of text are written is found in the first block that has any.
 
     Args:
-        schema: The model's fields.
+        schema: The model's fields, none of which is an image where `of` is called.
         file: The file; its schema and its signs for a decimal comma are looked at.
         options: What a person said of it.
     """
 
-    def __init__(self, schema: TableSchema, file: TableFile, options: Options) -> None:
+    def __init__(self, schema: RecordSchema, file: TableFile, options: Options) -> None:
         self._schema, self._file, self._options = schema, file, options
         self._numbers: dict[str, numbers.NumberFormat] = {}
         self._dates: dict[str, dates.DateFormat] = {}
@@ -143,5 +143,3 @@ def _category(column: pa.ChunkedArray) -> npt.NDArray[Any]:
 
 def _report(problems: list[Problem], name: str, strange: npt.NDArray[np.bool_], detail: str) -> None:
     problems += [Problem(int(row), name, detail) for row in np.flatnonzero(strange)]
-
-

@@ -5,13 +5,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
-_OURS = ("bundle", "service", "training")
+_OURS = ("bundle", "reading", "service", "training")
 _OTHER = "surprisal"
 """What another project is called on the package index: surprisals of texts. Ours is `surprisal-vae`."""
 
 
 def require() -> None:
-    """Check the three packages that this one imports.
+    """Check the four packages that this one imports.
 
     Raises:
         ImportError: A folder or another package hides one of them, or the other project is installed as well.

@@ -22,6 +22,24 @@ FLOORS: dict[str, tuple[tuple[Room, ...], ...]] = {
         (Room("record", "fields, and how a record becomes tensors"),),
         (Room("errors", "what can be wrong with a bundle or with records"),),
     ),
+    "reading": (
+        (Room("values", "the columns of a file as the fields of a model take them"),),
+        (
+            Room("opening", "a table of records in one file or several: opened, and read some rows at a time"),
+            Room("typed", "a column of a whole file by what its values mean"),
+        ),
+        (
+            Room("parts", "which files a path means"),
+            Room("numbers", "numbers as people write them"),
+            Room("dates", "timestamps as people write them"),
+        ),
+        (Room("formats", "delimited text, NDJSON, Parquet and Arrow: taken apart, unpacked and decoded"),),
+        (
+            Room("options", "what a person says of a file"),
+            Room("block", "some rows of a file, and where they stand"),
+        ),
+        (Room("errors", "what can be wrong with a file"),),
+    ),
     "training": (
         (Room("pipeline", "the whole run: prepare, fit, export, calibrate, describe, write"),),
         (Room("report", "`report.html`, and the page of `surprisal explore`"),),

@@ -50,9 +50,7 @@ class DataConfig(_Section):
     @property
     def reading(self) -> Options:
         """What is said of how the file is written."""
-        return Options(
-            self.delimiter, self.decimal, self.encoding, self.header, self.missing_values, self.date_format
-        )
+        return Options(self.delimiter, self.decimal, self.encoding, self.header, self.missing_values, self.date_format)
 
 
 class NetworkConfig(_Section):
@@ -193,6 +191,11 @@ class TrainingConfig(_Section):
         if self.objective.kind == "autoencoder" and given not in (None, _ERROR):
             raise ValueError(f"scoring.anomaly_score: an autoencoder has no {given}; its only score is {_ERROR}")
         return self
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What a person said that columns are, by name."""
+        return {field.name: field.kind for field in self.fields or ()}
 
     @property
     def anomaly_score(self) -> AnomalyScore:

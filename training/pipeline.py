@@ -23,7 +23,7 @@ from bundle.record.fields import Tensors
 from bundle.record.schema import RecordSchema
 from training import modality
 from training.config import FieldConfig, TrainingConfig
-from training.data import schema
+from training.data import kinds, overview, schema
 from training.data.read import Data, Rows
 from training.data.split import Split, split
 from training.errors import ConfigInvalid
@@ -104,24 +104,6 @@ def train(
     return Trained(name, number, out / name / str(number), store.load(out, name, number).manifest)
 
 
-def choose_fields(data: Data, parts: Split, config: TrainingConfig, say: Say) -> tuple[FieldConfig, ...]:
-    """The configuration's fields, else what the columns seem to be; says which columns are left out, and why.
-
-    Raises:
-        ConfigInvalid: A field that is also the label or excluded.
-        DataInvalid: No column is left, or one holds an infinity.
-    """
-    if config.fields is None:
-        inferred = schema.infer(data, parts.normal, config)
-        for column, reason in inferred.left_out.items():
-            say(f"column {column!r} {reason}; left out")
-        return inferred.fields
-    for field in config.fields:
-        if field.name == config.data.label:
-            raise ConfigInvalid(f"{field.name!r} is the label and cannot be a field as well")
-    return tuple(field for field in config.fields if field.name not in config.data.exclude)
-
-
 @dataclass(frozen=True)
 class _Run:
     """What `train` was asked for."""
@@ -174,9 +156,13 @@ def _prepare(run: _Run) -> _Prepared:
             "which is only kept out of the features"
         )
     parts = split(run.data, config.data, config.scoring.false_alarm_rate, config.seed)
-    fields = choose_fields(run.data, parts, config, run.say)
+    inferred = kinds.chosen(run.data, parts.normal, config)
+    fields = inferred.fields
     modality.refuse_score(config, fields)
     record, train, validation = trimming.prepare(run.data, parts.train, parts.validation, fields, config)
+    overview.refuse_names(record)
+    for line in overview.lines(overview.of(run.data, record, train), run.data, inferred):
+        run.say(line)
     run.say(words.of_rows(record, parts, train, validation))
     return _Prepared(parts, fields, record, train, validation)
 

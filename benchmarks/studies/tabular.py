@@ -10,7 +10,7 @@ import torch
 from benchmarks.studies.fitting import progress
 from bundle.record.schema import RecordSchema
 from training import config
-from training.data import schema
+from training.data import kinds, schema
 from training.data.read import Data, Rows
 from training.data.split import set_aside
 from training.evaluation import baselines
@@ -37,7 +37,7 @@ def fit(
     settings = config.build(content)
     fields = [
         field.model_copy(update={"likelihood": numeric}) if field.kind == "numeric" and numeric else field
-        for field in schema.infer(data, rows, settings).fields
+        for field in kinds.infer(data, rows, settings).fields
     ]
     train, validation = set_aside(np.random.default_rng(settings.seed).permutation(rows), settings.data)
     record = schema.fit(data, train, fields, settings)

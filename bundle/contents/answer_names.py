@@ -14,6 +14,8 @@ VERDICTS = (
     "is_anomaly",
 )
 """What is said of every record."""
+ERROR = "error"
+"""Why a row of a file has no score; empty where it has one."""
 LATENT_MEAN = "latent_mean"
 ROW = "row"
 """A row's number in its file, where not every row is written."""
@@ -84,6 +86,7 @@ def added(
     return (
         *((ROW,) if numbered else ()),
         *VERDICTS,
+        ERROR,
         *(latent_means(latent_size, flat=flat) if latent else ()),
         *(name for columns in explained(record) if explain for name in columns.values()),
     )

@@ -214,7 +214,7 @@ def _opened(field: ImageField, content: bytes, formats: Sequence[str]) -> Levels
         raise NotAnImage(f"{_expected(field)}; this file holds more than the pixels of one")
     try:
         # The size stands in the head; nothing is unpacked before it is known to be right.
-        opened = Image.open(BytesIO(pixels_alone), formats=formats)
+        opened = Image.open(BytesIO(pixels_alone), formats=list(formats))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise NotAnImage(f"{_expected(field)}; this is no {_either(formats)} file that can be read") from error
     with opened:

@@ -3,29 +3,22 @@
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from itertools import chain, islice
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem, short
 from bundle.record import images, timestamps
-from bundle.record.categories import category_text, number_spelling
 from bundle.record.fields import (
     MISSING,
-    UNKNOWN,
-    BooleanField,
     CategoricalField,
-    NumericField,
     TableField,
 )
 from bundle.record.images import Report
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
-
-Column = Sequence[object] | npt.NDArray[Any]
-Tensor = npt.NDArray[Any]
+from bundle.record.field_values import Column, Tensor, encode_field
 
 MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """What an empty cell of a CSV file may look like."""
@@ -35,8 +28,6 @@ NOTHING = "no field is present"
 
 _FEW = 256
 _PLAIN = {float, int}
-_NUMBERS = int | float | Decimal | np.integer | np.floating
-_BOOLEAN_CODES: dict[object, int] = {None: MISSING, False: 0, True: 1}  # 0, 1, 0.0 and 1.0 are equal keys
 
 
 def encode_records(schema: RecordSchema, records: Sequence[object]) -> dict[str, Tensor]:
@@ -209,11 +200,6 @@ def _reporter(name: str, problems: list[Problem], most: int) -> Report:
     return report
 
 
-def _objects(column: npt.NDArray[Any]) -> list[object]:
-    # numpy gives durations and times as plain integers where Python's types cannot hold them
-    return list(column) if column.dtype.kind in "mM" else column.tolist()
-
-
 def _encoded(
     schema: RecordSchema, columns: Mapping[str, Column], rows: int, most: int
 ) -> tuple[dict[str, Tensor], list[Problem]]:
@@ -284,90 +270,5 @@ def _column_by_column(
 ) -> Tensor:
     tensor = np.empty((rows, len(fields)), dtype)
     for position, (field, column) in enumerate(zip(fields, columns, strict=True)):
-        tensor[:, position] = _encode(field, column, _reporter(field.name, problems, most))
+        tensor[:, position] = encode_field(field, column, _reporter(field.name, problems, most))
     return tensor
-
-
-def _encode(field: TableField, column: Column, report: Report) -> Tensor:
-    match field:
-        case NumericField():
-            return _numbers(column, report)
-        case BooleanField():
-            return _booleans(column, report)
-        case CategoricalField():
-            return _categories(field, column, report)
-
-
-def _numbers(column: Column, report: Report) -> npt.NDArray[np.float64]:
-    if isinstance(column, np.ndarray) and column.dtype.kind in "fiu":
-        numbers = column.astype(np.float64)
-    elif set(map(type, column)) <= {float, int, type(None)}:
-        try:
-            numbers = np.array(column, np.float64)
-        except OverflowError:
-            numbers = _numbers_one_by_one(column, report)
-    else:
-        numbers = _numbers_one_by_one(column, report)
-    for row in np.flatnonzero(np.isinf(numbers)):
-        report(int(row), "a finite number is expected")
-    return numbers
-
-
-def _numbers_one_by_one(column: Column, report: Report) -> npt.NDArray[np.float64]:
-    numbers = np.full(len(column), np.nan)
-    for row, value in enumerate(column):
-        if value is None:
-            continue
-        if isinstance(value, bool | np.bool_ | np.timedelta64) or not isinstance(value, _NUMBERS):
-            report(row, "a number is expected")
-            continue
-        try:
-            numbers[row] = float(value)
-        except OverflowError:
-            numbers[row] = np.inf
-        except ValueError:  # a signalling NaN
-            report(row, "a number is expected")
-    return numbers
-
-
-def _booleans(column: Column, report: Report) -> npt.NDArray[np.int8]:
-    if isinstance(column, np.ndarray):
-        if column.dtype.kind == "b":
-            return column.astype(np.int8)
-        column = _objects(column)
-    codes = np.full(len(column), MISSING, np.int8)
-    for row, value in enumerate(column):
-        code = _BOOLEAN_CODES.get(value) if isinstance(value, bool | int | float | None) else None
-        if code is not None:
-            codes[row] = code
-        elif not (isinstance(value, float) and math.isnan(value)):
-            report(row, "true or false is expected")
-    return codes
-
-
-def _categories(field: CategoricalField, column: Column, report: Report) -> npt.NDArray[np.int64]:
-    values: Sequence[object] = _objects(column) if isinstance(column, np.ndarray) else column
-    if set(map(type, values)) <= {str, type(None)}:
-        known = field.codes
-        codes = np.fromiter((known.get(text, UNKNOWN) for text in values), np.int64, len(values))  # type: ignore[call-overload]
-        return _spelled(field, values, codes) if field.is_of_numbers else codes
-    codes = np.full(len(values), MISSING, np.int64)
-    for row, value in enumerate(values):
-        try:
-            codes[row] = field.codes.get(category_text(value), UNKNOWN)
-        except ValueError:  # more digits than Python spells
-            codes[row] = UNKNOWN
-        except TypeError:
-            report(row, "text or a number is expected")
-    return _spelled(field, values, codes) if field.is_of_numbers else codes
-
-
-def _spelled(
-    field: CategoricalField, values: Sequence[object], codes: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """The codes of texts that are numbers, however a program wrote them: 1.0 in one file is 1 in another."""
-    for row in np.flatnonzero(codes == UNKNOWN):
-        value = values[row]
-        if isinstance(value, str) and (text := number_spelling(value)) is not None:
-            codes[row] = field.codes.get(text, UNKNOWN)
-    return codes

@@ -14,7 +14,7 @@ import pyarrow.csv
 from bundle.contents.manifest import Manifest
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
 from bundle.record import images
-from bundle.record.fields import BooleanField, NumericField
+from bundle.record.fields import BooleanField, CategoricalField, NumericField
 from bundle.record.records import MISSING_TEXTS
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.codecs import arrow, columns, scan
@@ -163,9 +163,11 @@ def cells(schema: RecordSchema, table: pa.Table) -> pa.Table:
         InvalidRecords: A cell of a boolean field is none.
     """
     flags = {field.name for field in schema.fields if isinstance(field, BooleanField)}
+    # A category that is called NA is one where training saw it; the field itself says then what is missing.
+    own = {field.name for field in schema.fields if isinstance(field, CategoricalField) and field.missing_texts}
     for index, name in enumerate(table.column_names):
         column = table[name]
-        if not schema.takes(name) or not pa.types.is_string(column.type):
+        if not schema.takes(name) or not pa.types.is_string(column.type) or name in own:
             continue
         missing = pc.is_in(column, _MISSING)
         if name in flags:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from bundle.contents import answer_names
 from bundle.contents.explanation import Explanations
-from bundle.record.records import category_text
+from bundle.record.categories import category_text
 
 _NUMBER, _TEXT, _FILE = pa.float64(), pa.string(), pa.binary()
 _LIKELY = pa.struct([("value", _TEXT), ("probability", _NUMBER)])

@@ -1,12 +1,12 @@
-"""Files of records, a piece at a time: CSV, Parquet and NDJSON in and out in constant memory, npz and images in."""
+"""Files of records, a piece at a time: tables in and out in constant memory, npz and images in."""
 
-from service.files.piece import FileInvalid, Piece
+from reading.errors import FileInvalid
+from service.files.piece import Piece
 from service.files.selection import ColumnsRefused, Selection
-from service.files.source import READABLE, RecordFile, open_records
+from service.files.source import RecordFile, open_records
 from service.files.target import STANDARD_OUTPUT, WRITABLE, Writer, images_as_text, writer
 
 __all__ = [
-    "READABLE",
     "STANDARD_OUTPUT",
     "WRITABLE",
     "ColumnsRefused",

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from bundle.contents import answer_names
@@ -42,12 +44,31 @@ class Form:
             explanations: Of the same rows, where they are asked for.
         """
         table = rows.table.select(self.carried)
+        written = table.schema
         if isinstance(self.schema, ImageSchema) and self.text:
             table = images_as_text(table, self.schema.field, rows.tensors["image"])
         found: dict[str, Any] = {answer_names.ROW: pa.array(rows.numbers)} if self.numbered else {}
         found |= dict(zip(table.column_names, table.columns, strict=True))
-        found |= said_columns(rows.verdicts, explanations, rows.table, latent=self.latent, flat=self.flat)
-        return pa.table(found)
+        said = said_columns(rows.verdicts, explanations, rows.table, latent=self.latent, flat=self.flat)
+        found |= _with_faults(said, rows.faults)
+        made = pa.table(found)
+        # How a column's text is to be understood stands in its field.
+        fields = [
+            field.with_metadata(written.field(field.name).metadata) if field.name in written.names else field
+            for field in made.schema
+        ]
+        return made.cast(pa.schema(fields))
+
+
+def _with_faults(said: dict[str, Any], faults: npt.NDArray[np.object_]) -> dict[str, Any]:
+    """What is said of rows, nothing of those that have a fault, and the faults behind the verdicts."""
+    wrong = np.array([fault is not None for fault in faults], bool)
+    if wrong.any():
+        places = pa.array(np.arange(len(faults)), mask=wrong)
+        said = {name: pa.array(array).take(places) for name, array in said.items()}
+    error = {answer_names.ERROR: pa.array(faults, pa.string())}
+    last = [*said].index(answer_names.VERDICTS[-1]) + 1
+    return {**dict([*said.items()][:last]), **error, **dict([*said.items()][last:])}
 
 
 def said_columns(

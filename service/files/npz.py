@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from bundle.record import npz_file
 from bundle.record.fields import ImageField
-from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from bundle.record.records import NOTHING, encode_what_fits
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from reading.errors import FileInvalid
 from service.files.piece import Piece, rows_of
 
@@ -25,6 +25,7 @@ class NpzFile:
     """
 
     said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
 
     def __init__(self, path: Path, schema: RecordSchema) -> None:

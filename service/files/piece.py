@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from bundle.record.fields import Tensors
@@ -22,6 +23,7 @@ class Piece:
         table: All their columns, as they stand in the file.
         tensors: The same rows as the graph's inputs.
         share: How much of the file has been read, 0 to 1.
+        numbers: (n,) int64, each row's number in its file, from 1; None where the rows are simply counted.
         faults: Rows that have no score, and why, by their position; their tensors mean nothing.
     """
 
@@ -29,6 +31,7 @@ class Piece:
     tensors: Tensors
     share: float
     faults: Mapping[int, str] = field(default_factory=dict)
+    numbers: npt.NDArray[np.int64] | None = None
 
 
 def blocks(pieces: Iterator[Piece], rows: int) -> Iterator[Piece]:
@@ -61,7 +64,9 @@ def _joined(pieces: list[Piece]) -> Piece:
     for each in pieces:
         faults |= {before + row: fault for row, fault in each.faults.items()}
         before += each.table.num_rows
-    return Piece(pa.concat_tables([each.table for each in pieces]), tensors, pieces[-1].share, faults)
+    numbered = [each.numbers for each in pieces if each.numbers is not None]
+    numbers = np.concatenate(numbered) if len(numbered) == len(pieces) else None
+    return Piece(pa.concat_tables([each.table for each in pieces]), tensors, pieces[-1].share, faults, numbers)
 
 
 def _part(piece: Piece, first: int, rows: int) -> Piece:
@@ -69,7 +74,8 @@ def _part(piece: Piece, first: int, rows: int) -> Piece:
         return piece
     tensors = {name: values[first : first + rows] for name, values in piece.tensors.items()}
     faults = {row - first: fault for row, fault in piece.faults.items() if first <= row < first + rows}
-    return Piece(piece.table.slice(first, rows), tensors, piece.share, faults)
+    numbers = None if piece.numbers is None else piece.numbers[first : first + rows]
+    return Piece(piece.table.slice(first, rows), tensors, piece.share, faults, numbers)
 
 
 def rows_of(schema: RecordSchema) -> int:

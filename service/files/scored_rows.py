@@ -21,13 +21,15 @@ class ScoredRows:
         numbers: (n,) int64, each one's number in the file, from 1.
         table: n rows, as they stand in the file.
         tensors: The same rows as the graph's inputs.
-        verdicts: Of the same rows.
+        verdicts: Of the same rows; they mean nothing where a row has a fault.
+        faults: (n,) why a row has no score, as text; None where it has one.
     """
 
     numbers: Places
     table: pa.Table
     tensors: Tensors
     verdicts: Verdicts
+    faults: npt.NDArray[np.object_]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -43,6 +45,7 @@ class ScoredRows:
             self.table.take(pa.array(places)),
             {name: values[places] for name, values in self.tensors.items()},
             Verdicts(self.verdicts.table[places]),
+            self.faults[places],
         )
 
     @staticmethod
@@ -55,6 +58,7 @@ class ScoredRows:
             pa.concat_tables([part.table for part in parts]).combine_chunks(),
             {name: np.concatenate([part.tensors[name] for part in parts]) for name in parts[0].tensors},
             Verdicts.joined([part.verdicts for part in parts]),
+            np.concatenate([part.faults for part in parts]),
         )
 
 

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from threading import Lock
@@ -14,8 +14,8 @@ import pyarrow as pa
 from bundle.contents import answer_names
 from bundle.contents.explanation import Explanations
 from bundle.folder import contents, store
-from bundle.record.fields import Tensors
-from bundle.record.schema import ImageSchema
+from bundle.record.fields import UNKNOWN, Tensors
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.codecs import columns
 from service.engine.graph import Graph
 from service.engine.question import Question
@@ -41,12 +41,34 @@ class Scored:
         anomalies: How many of them are flagged.
         share: How much of the file that is, 0 to 1.
         written: How many of them are written, or soon will be.
+        faulty: How many of them have no score, because they do not fit or hold nothing.
+        unknown: By categorical field, how many rows hold a text that training never saw.
     """
 
     rows: int = 0
     anomalies: int = 0
     share: float = 0.0
     written: int = 0
+    faulty: int = 0
+    unknown: Mapping[str, int] = field(default_factory=dict)
+
+    def and_of(self, scored: ScoredRows, share: float, unknown: Mapping[str, int]) -> "Scored":
+        """What was scored with some more rows.
+
+        Args:
+            scored: These rows.
+            share: How much of the file it is then.
+            unknown: By categorical field, how many of them hold a text that training never saw.
+        """
+        fit = np.array([fault is None for fault in scored.faults], bool)
+        return replace(
+            self,
+            rows=self.rows + len(scored),
+            anomalies=self.anomalies + int((scored.verdicts.is_anomaly & fit).sum()),
+            share=share,
+            faulty=self.faulty + int((~fit).sum()),
+            unknown={name: self.unknown.get(name, 0) + count for name, count in unknown.items()},
+        )
 
 
 class Scoring:
@@ -166,8 +188,8 @@ class Scoring:
                 for rows in sieve.add(scored):
                     behind.put(rows, self.explanations(rows.tensors, question))
                     written += len(rows)
-                flagged = int(scored.verdicts.is_anomaly.sum())
-                done = Scored(done.rows + len(scored), done.anomalies + flagged, piece.share, done.written + written)
+                done = done.and_of(scored, piece.share, unknown(self.schema, piece))
+                done = replace(done, written=done.written + written)
                 report(done)
             for rows in sieve.rest():
                 behind.put(rows, self.explanations(rows.tensors, question))
@@ -188,8 +210,36 @@ class Scoring:
     def _scored(self, piece: Piece, before: int, question: Question, form: Form) -> ScoredRows:
         # A field's own column names its categories in an explanation.
         kept = [name for name in piece.table.column_names if question.explain or name in form.carried]
-        numbers = np.arange(before + 1, before + 1 + piece.table.num_rows)
-        return ScoredRows(numbers, piece.table.select(kept), piece.tensors, self.verdicts(piece.tensors, question))
+        rows = piece.table.num_rows
+        numbers = np.arange(before + 1, before + 1 + rows) if piece.numbers is None else piece.numbers
+        faults = np.full(rows, None, object)
+        verdicts = self.verdicts(piece.tensors, question)
+        if piece.faults:
+            places = np.array(sorted(piece.faults))
+            faults[places] = [piece.faults[place] for place in places.tolist()]
+            # No number comes last among the strangest.
+            table = verdicts.table.copy()
+            table[places] = np.nan
+            verdicts = Verdicts(table)
+        return ScoredRows(numbers, piece.table.select(kept), piece.tensors, verdicts, faults)
+
+
+def unknown(schema: RecordSchema, piece: Piece) -> dict[str, int]:
+    """By categorical field, how many rows hold a text that training never saw.
+
+    Args:
+        schema: The bundle's fields.
+        piece: Some rows.
+    """
+    match schema:
+        case ImageSchema():
+            return {}
+        case TableSchema():
+            codes = piece.tensors.get("categorical")
+            if codes is None:
+                return {}
+            counts = (codes == UNKNOWN).sum(axis=0).tolist()
+            return {each.name: count for each, count in zip(schema.categorical, counts, strict=True)}
 
 
 class _Behind:

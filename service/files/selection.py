@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from service.files.piece import FileInvalid
+from reading.errors import FileInvalid
 from service.files.scored_rows import ScoredRows, strangest_first
 
 

@@ -8,7 +8,6 @@ from typing import Protocol
 from bundle.record import image_folder
 from bundle.record.schema import RecordSchema
 from reading import parts
-from reading.errors import FileInvalid
 from reading.options import Options
 from service.files.folder import ImageFolder
 from service.files.npz import NpzFile
@@ -24,7 +23,11 @@ class RecordFile(Protocol):
 
     @property
     def said(self) -> Sequence[str]:
-        """How it was read where a reader could expect otherwise, in words; complete when the first piece is there."""
+        """How it was read where a reader could expect otherwise, in words."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """How columns were read where a reader could expect otherwise, in words; complete with the first piece."""
 
     @property
     def skipped(self) -> Sequence[str]:

@@ -1,11 +1,14 @@
 """Tables of records in files of any form that `reading` knows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import orjson
 import pyarrow as pa
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
+from bundle.record.field_values import Column
 from bundle.record.records import NOTHING, encode_what_fits
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from reading import opening
@@ -36,14 +39,18 @@ class TableRecords:
     def __init__(self, path: Path, schema: RecordSchema, options: Options, skip: bool, typed: bool) -> None:
         self._schema, self._skip, self._typed = schema, skip, typed
         self._file = opening.opened(path, options, skip)
-        self._values = Values(schema, self._file, options) if isinstance(schema, TableSchema) else None
+        self._reader = Values(schema, self._file, options)
         self.columns: list[str] = list(self._file.schema.names)
 
     @property
     def said(self) -> Sequence[str]:
         """How the file was read where a reader could expect otherwise, in words."""
-        found = () if self._values is None else self._values.said.values()
-        return [*self._file.said, *found]
+        return self._file.said
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """How columns were read where a reader could expect otherwise, in words; complete with the first piece."""
+        return list(self._reader.said.values())
 
     @property
     def skipped(self) -> Sequence[str]:
@@ -63,18 +70,20 @@ class TableRecords:
     def _piece(self, block: Block) -> Piece:
         rows = block.table.num_rows
         most = rows if self._skip else MOST_PROBLEMS
-        table, problems = block.table, []
+        table, problems = block.table, list[Problem]()
+        given: Mapping[str, Column] = {}
         match self._schema:
             case ImageSchema() as image:
                 given = _images(image, block)
             case TableSchema():
-                assert self._values is not None
-                given, problems = self._values.of(table) if rows else ({}, [])
-                if self._typed:
-                    table = self._values.with_types(table, given)
+                values, problems = self._reader.of(table) if rows else ({}, problems)
+                table = self._reader.with_types(table, values) if self._typed else table
+                given = values
         tensors, more = encode_what_fits(self._schema, given, rows, most)
         faults = self._faults(block, [*problems, *more])
-        return Piece(table, tensors, block.share, faults)
+        # The rows of several files are counted through.
+        numbers = None if self._file.is_joined else np.asarray(block.numbers, np.int64)
+        return Piece(table, tensors, block.share, faults, numbers)
 
     def _faults(self, block: Block, problems: Sequence[Problem]) -> dict[int, str]:
         """What is wrong with rows, by their position; the row that holds nothing is no reason to refuse a file.
@@ -98,10 +107,8 @@ class TableRecords:
         return faults
 
 
-def _images(schema: ImageSchema, block: Block) -> dict[str, object]:
+def _images(schema: ImageSchema, block: Block) -> dict[str, Column]:
     """A column of images; those that are nested numbers stand in NDJSON as JSON."""
-    import orjson
-
     name = schema.field.name
     if name not in block.table.column_names:
         return {}

@@ -19,7 +19,9 @@ import pyarrow.parquet
 
 from bundle.record import images
 from bundle.record.fields import ImageField
-from service.files.piece import FileInvalid
+from reading.errors import FileInvalid
+from reading.formats.ndjson import AS_JSON
+from reading.typed import texts_of
 
 STANDARD_OUTPUT = Path("-")
 """In the place of a file: standard output, as NDJSON."""
@@ -39,6 +41,8 @@ class Writer(ABC):
 
     flat: ClassVar[bool] = False
     """Whether it holds no lists: a column of them is to be written as several columns."""
+    lines: ClassVar[bool] = False
+    """Whether it holds JSON: cells that are JSON are written as they are."""
     text: ClassVar[bool] = True
     """Whether it holds no binary: images are to be written as text."""
 
@@ -54,7 +58,7 @@ class Writer(ABC):
             OSError: It cannot be written.
         """
         with _faults_of(self._path):
-            self._write(table)
+            self._write(table if self.lines else _without_json(table))
 
     @abstractmethod
     def _write(self, table: pa.Table) -> None:
@@ -133,8 +137,13 @@ class _CsvWriter(Writer):
 
 
 class _LineWriter(Writer):
+    lines = True
+
     def _write(self, table: pa.Table) -> None:
+        as_json = [field.name for field in table.schema if field.metadata == AS_JSON]
         for row in table.to_pylist():
+            for name in as_json:
+                row[name] = None if row[name] is None else orjson.Fragment(row[name])
             self._sink.write(orjson.dumps(row, default=_text, option=orjson.OPT_APPEND_NEWLINE))
 
 
@@ -218,6 +227,14 @@ def _quoted(text: Any) -> Any:
         return text
     doubled = pc.replace_substring(text, '"', '""')
     return pc.if_else(needs, pc.binary_join_element_wise('"', doubled, '"', ""), text)
+
+
+def _without_json(table: pa.Table) -> pa.Table:
+    """A table whose cells of JSON are the texts that they mean; what is nested stays JSON."""
+    for place, field in enumerate(table.schema):
+        if field.metadata == AS_JSON:
+            table = table.set_column(place, field.name, texts_of(table.column(place)))
+    return table
 
 
 def _text(value: object) -> str:

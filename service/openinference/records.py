@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.record import images, timestamps
-from bundle.record.fields import MISSING, UNKNOWN, CategoricalField, ImageField, Tensors
 from bundle.record.categories import category_text
+from bundle.record.fields import MISSING, UNKNOWN, CategoricalField, ImageField, Tensors
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.errors import Fault, RequestInvalid
 from service.openinference.datatype import group

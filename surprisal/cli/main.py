@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bundle.errors import BundleError, BundleNotFound
+from reading.errors import FileInvalid, NotRead
 from surprisal.cli import demo, evaluate, explore, inspect, models, score, serve, train
 from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
 
@@ -48,7 +49,9 @@ def main() -> None:
         app()
     except BundleNotFound as error:
         fail(error, CALL_WRONG)
-    except BundleError as error:
+    except NotRead as error:
+        fail(error, CALL_WRONG)
+    except (BundleError, FileInvalid) as error:
         fail(error, WORK_FAILED)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""

@@ -3,15 +3,18 @@
 import csv
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from reading.options import Options
+from surprisal.cli import reading_options
 from surprisal.cli.failure import CALL_WRONG, STOPPED, fail
 from surprisal.cli.progress import Interval, Progress
+from surprisal.cli.reading_options import ReadOption
 
 if TYPE_CHECKING:
     from service.engine.question import Question
@@ -19,12 +22,20 @@ if TYPE_CHECKING:
     from service.files.scoring import Scored, Scoring
 
 
+_NAMED = 10
+"""Lines that were passed over which are named."""
+_ENOUGH = 20
+"""Rows of which more than half flagged are no chance."""
+
+
 def score_file(
     bundle: Annotated[Path, typer.Argument(help="models/NAME (the served version) or models/NAME/VERSION.")],
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="IN", help="CSV, Parquet, NDJSON or npz file of records, or a folder of PNG and JPEG files."
+            metavar="IN",
+            help="CSV, Parquet, NDJSON, Arrow or npz file of records, a folder or pattern of such files, - for "
+            "standard input, or a folder of images.",
         ),
     ],
     target: Annotated[
@@ -43,6 +54,12 @@ def score_file(
     latent: Annotated[bool, typer.Option("--latent", help="Add the latent means.")] = False,
     only_flagged: Annotated[bool, typer.Option("--only-flagged", help="Write rows that are flagged alone.")] = False,
     top: Annotated[int | None, typer.Option(min=1, help="Write so many rows alone, the strangest first.")] = None,
+    read: ReadOption = None,
+    on_error: Annotated[
+        Literal["fail", "skip"],
+        typer.Option(help="Of a row that does not fit: end, or give it no score and say why in the column error."),
+    ] = "fail",
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a file that lacks a field of the model.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print progress and a summary as lines of JSON on standard output.")
     ] = False,
@@ -62,7 +79,8 @@ def score_file(
         _check(source, target, as_json)
         selection = Selection(_names(columns), latent, only_flagged, top)
         given = {name: value for name, value in wanted.items() if value is not None}
-        summary = _score(_Files(bundle, source, target), given, selection, progress, as_json)
+        files = _Files(bundle, source, target, read, on_error == "skip", strict)
+        summary = _score(files, given, selection, progress, as_json)
     except KeyboardInterrupt:
         fail(_stopped(progress, target), STOPPED)
     if as_json:
@@ -71,11 +89,14 @@ def score_file(
 
 @dataclass(frozen=True)
 class _Files:
-    """What is read and written."""
+    """What is read and written, and how."""
 
     bundle: Path
     source: Path
     target: Path
+    read: list[str] | None
+    skip: bool
+    strict: bool
 
 
 def _score(
@@ -89,14 +110,19 @@ def _score(
     scoring = Scoring(places.bundle)
     question = _question(scoring, given)
     scoring.open(question)
-    with files.open_records(source, scoring.schema) as file:
-        absent = _absent(source, scoring, file.columns, progress)
+    options = reading_options.options(places.read, Options.kept(scoring.manifest.training.config))
+    with files.open_records(source, scoring.schema, options, places.skip, target.suffix != ".csv") as file:
+        if file.said:
+            progress.say(f"{source} read as: {', '.join(file.said)}")
+        absent = _absent(places, scoring, file.columns, progress)
         with progress, files.writer(target) as writer:
             try:
                 done = scoring.file(file, question, selection, writer, _Report(progress, as_json))
             except files.ColumnsRefused as error:
                 fail(f"{source}: {error}", CALL_WRONG)
-    share = done.anomalies / max(done.rows, 1)
+    for line in (*file.notes, *_remarks(done, file.skipped)):
+        progress.say(line)
+    share = done.anomalies / max(done.rows - done.faulty, 1)
     wrote = "wrote" if selection.everything else f"wrote {done.written:,} of them to"
     progress.say(
         f"{done.rows:,} rows scored, {done.anomalies:,} ({share:.2%}) flagged at a false-alarm rate of "
@@ -112,9 +138,31 @@ def _score(
         "samples": question.samples,
         "score": question.score,
         "false_alarm_rate": question.false_alarm_rate,
+        "rows_without_score": done.faulty,
+        "lines_passed_over": len(file.skipped),
+        "unknown": {name: count for name, count in done.unknown.items() if count},
         "absent_fields": absent,
         "files": {"in": str(source), "out": str(target)},
     }
+
+
+def _remarks(done: "Scored", skipped: Sequence[str]) -> Iterator[str]:
+    """What of the file a reader of its scores should know."""
+    if done.faulty:
+        yield f"{done.faulty:,} rows have no score; the column error says why"
+    if skipped:
+        more = ", …" if len(skipped) > _NAMED else ""
+        yield f"{len(skipped):,} lines could not be taken apart and are not in OUT: {'; '.join(skipped[:_NAMED])}{more}"
+    unknown = {name: count for name, count in done.unknown.items() if count}
+    if unknown:
+        counted = ", ".join(f"{name} in {count:,} rows" for name, count in unknown.items())
+        yield f"texts that training never saw: {counted}"
+    scored = done.rows - done.faulty
+    if scored >= _ENOUGH and done.anomalies > scored / 2:
+        yield (
+            "most rows are flagged: this file is not like the one that the model was trained on, or is read otherwise; "
+            "--explain says which fields are strange"
+        )
 
 
 class _Report:
@@ -165,12 +213,14 @@ def _names(columns: str | None) -> tuple[str, ...] | None:
         fail(f"--columns {columns}: {error}", CALL_WRONG)
 
 
-def _absent(source: Path, scoring: "Scoring", columns: Sequence[str], progress: Progress) -> list[str]:
+def _absent(places: _Files, scoring: "Scoring", columns: Sequence[str], progress: Progress) -> list[str]:
     """The model's fields that the file lacks, which is said; a file that lacks them all is refused."""
-    schema = scoring.schema
+    schema, source = scoring.schema, places.source
     absent = schema.absent(columns)
     if len(absent) == len(schema.names):
         fail(f"{source}: none of the model's fields is a column: {', '.join(absent)}", CALL_WRONG)
+    if absent and places.strict:
+        fail(f"{source}: has no column {', '.join(absent)}", CALL_WRONG)
     if absent:
         progress.say(f"{source} has no column {', '.join(absent)}; missing in every row")
     return absent
@@ -197,13 +247,15 @@ def _check(source: Path, target: Path, as_json: bool) -> None:
 
 
 def _check_source(source: Path) -> None:
-    from service import files
+    from reading import parts
+    from reading.errors import FileInvalid
 
-    if not (source.is_file() or source.is_dir()):
-        fail(f"{source}: there is no such file or folder", CALL_WRONG)
-    if not source.is_dir() and source.suffix not in files.READABLE:
-        expected = f"a file that ends in {', '.join(files.READABLE)}, or a folder of images, is expected"
-        fail(f"{source}: {expected}", CALL_WRONG)
+    if source.is_dir() or str(source) == parts.STANDARD_INPUT or source.suffix.lower() == ".npz":
+        return
+    try:
+        parts.parts(source)
+    except FileInvalid as error:
+        fail(error, CALL_WRONG)
 
 
 def _check_target(source: Path, target: Path, as_json: bool) -> None:
@@ -219,5 +271,5 @@ def _check_target(source: Path, target: Path, as_json: bool) -> None:
         fail(f"{target}: is a folder; a file is to be written", CALL_WRONG)
     if not target.parent.is_dir():
         fail(f"{target}: there is no folder {target.parent}", CALL_WRONG)
-    if target.exists() and target.samefile(source):
+    if target.exists() and source.exists() and target.samefile(source):
         fail(f"{target}: is IN as well; write to another file", CALL_WRONG)

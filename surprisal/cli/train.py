@@ -1,12 +1,15 @@
 """`surprisal train`: from a data file to a bundle."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from surprisal.cli import reading_options
 from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail
 from surprisal.cli.progress import Progress
+from surprisal.cli.reading_options import ReadOption
 
 if TYPE_CHECKING:
     from training.config import TrainingConfig
@@ -17,7 +20,11 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        Path, typer.Argument(help="CSV, Parquet, NDJSON or npz (X, and maybe y) file, or a folder of images.")
+        Path,
+        typer.Argument(
+            help="CSV, Parquet, NDJSON, Arrow or npz (X, and maybe y) file, a folder or pattern of such files, - for "
+            "standard input, or a folder of images."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Models folder.")] = Path("models"),
     name: Annotated[str | None, typer.Option(help="The model's name; by default the file's.")] = None,
@@ -35,6 +42,7 @@ def train(
     schema_only: Annotated[
         bool, typer.Option("--schema-only", help="Print the inferred fields and all settings as TOML, and stop.")
     ] = False,
+    read: ReadOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what went wrong.")] = False,
 ) -> None:
     """Train a model on records of normal behaviour and write it as a bundle."""
@@ -46,10 +54,17 @@ def train(
         )
     told = Progress(quiet=quiet)
     try:
-        settings = _settings(config, label, normal, exclude, contamination, preset, seed)
+        data_settings = {
+            "label": label or None,
+            "normal": normal or None,
+            "exclude": exclude or None,
+            "contamination": contamination,
+            **reading_options.settings(read),
+        }
+        settings = _settings(config, data_settings, preset, seed)
         table = _read(data, settings)
         if schema_only:
-            print(_schema(table, settings, told), end="")
+            print(_schema(table, settings), end="")
             return
         trained = run(table, out, name or data.name.split(".")[0].lower(), settings, device, resume, told)
     except KeyboardInterrupt:
@@ -109,15 +124,8 @@ def _stopped(told: Progress, resumed: bool) -> str:
     return "stopped before the first epoch was over; nothing is kept: the same command begins again"
 
 
-def _settings(
-    config: Path | None,
-    label: str | None,
-    normal: str | None,
-    exclude: list[str] | None,
-    contamination: float | None,
-    preset: str | None,
-    seed: int | None,
-) -> "TrainingConfig":
+def _settings(config: Path | None, data: Mapping[str, Any], preset: str | None, seed: int | None) -> "TrainingConfig":
+    """The configuration of a file, and what the command says besides."""
     from training.config import build, read_toml
     from training.errors import ConfigInvalid
 
@@ -128,13 +136,7 @@ def _settings(
             "leave one out (--schema-only --preset PRESET prints a file for another)"
         )
     content |= {key: value for key, value in (("preset", preset), ("seed", seed)) if value is not None}
-    flags = {
-        "label": label or None,
-        "normal": normal or None,
-        "exclude": exclude or None,
-        "contamination": contamination,
-    }
-    given = {key: value for key, value in flags.items() if value is not None}
+    given = {key: value for key, value in data.items() if value is not None}
     if given and isinstance(content.get("data", {}), dict):
         content["data"] = {**content.get("data", {}), **given}
     return build(content)
@@ -146,15 +148,11 @@ def _read(path: Path, settings: "TrainingConfig") -> "Data":
     return read(path, settings.data.reading, settings.kinds)
 
 
-def _schema(table: "Data", settings: "TrainingConfig", told: Progress) -> str:
-    from training import pipeline
-    from training.data import schema, split
+def _schema(table: "Data", settings: "TrainingConfig") -> str:
+    from training.data import kinds, schema, split
 
     parts = split.split(table, settings.data, settings.scoring.false_alarm_rate, settings.seed)
-    if settings.fields is not None:
-        fields = pipeline.choose_fields(table, parts, settings, told.say)
-        return schema.to_toml(settings, schema.Inferred(fields, {}))
-    return schema.to_toml(settings, schema.infer(table, parts.normal, settings))
+    return schema.to_toml(settings, kinds.chosen(table, parts.normal, settings))
 
 
 def summarise(trained: "Trained", out: Path, told: Progress) -> None:

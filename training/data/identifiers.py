@@ -33,7 +33,9 @@ _KEY_NAME = re.compile(
     r"reference|unnamed|token|account|iban|card|customer|user|client|session|order|invoice|ticket|phone|kunde|konto)"
     r"(?:$|[^a-z])|id$",
 )
-_TIME_NAME = re.compile(r"(?:^|[^a-z])(?:ts|t|time|timestamp|date|datetime|epoch|created|updated|at|when|unix|zeit|day)")
+_TIME_NAME = re.compile(
+    r"(?:^|[^a-z])(?:ts|t|time|timestamp|date|datetime|epoch|created|updated|at|when|unix|zeit|day)"
+)
 _LOOKS = {
     "UUIDs": r"^\{?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\}?$",
     "hashes": r"^(?:0x)?[0-9a-fA-F]{16,}$",
@@ -67,7 +69,7 @@ def of_numbers(name: str, values: Numbers, others: Iterable[Numbers]) -> str | N
         return "holds days written as numbers (yyyymmdd), so it is a timestamp"
     unit = _epoch(name, present)
     if unit is not None:
-        return f"holds {unit} since 1970, so it is a timestamp; kind = \"timestamp\" turns it into hour and weekday (UTC)"
+        return f'holds {unit} since 1970, so it is a timestamp; kind = "timestamp" turns it into hour and weekday (UTC)'
     distinct = len(np.unique(present))
     called = _KEY_NAME.search(_spaced(name)) is not None
     if distinct == len(present):
@@ -81,15 +83,22 @@ def of_numbers(name: str, values: Numbers, others: Iterable[Numbers]) -> str | N
         if called and not _is_related(values, others):
             return "is called like a key, and no number stands in it twice"
         if float(present.min()) >= _LEAST_KEY and _is_uniform(present) and not _is_related(values, others):
-            return "holds large whole numbers, none of them twice, evenly spread and without relation to others: likely keys"
+            return "holds large whole numbers, none twice, evenly spread and without relation to others: likely keys"
         return None
     many = distinct > 20 and distinct > KEY_SHARE * len(present)
     if name.lower().startswith("unnamed:") and _is_monotone(present):
         return "is the index that pandas wrote"
     if called and many and float(present.min()) >= 0 and not _is_related(values, others):
         return f"is called like a key and holds {distinct} different whole numbers without relation to others"
-    if many and float(present.min()) >= _LEAST_KEY and _is_uniform(np.unique(present)) and not _is_related(values, others):
-        return f"holds {distinct} different large whole numbers, evenly spread and without relation to others: likely keys"
+    if (
+        many
+        and float(present.min()) >= _LEAST_KEY
+        and _is_uniform(np.unique(present))
+        and not _is_related(values, others)
+    ):
+        return (
+            f"holds {distinct} different large whole numbers, evenly spread and without relation to others: likely keys"
+        )
     return None
 
 
@@ -108,7 +117,9 @@ def of_texts(texts: pa.ChunkedArray, vocabulary: int) -> str | None:
     # Good and Turing's estimate (Good 1953): the chance of a value that was never seen is the share of those seen once.
     new = float((counts == 1).sum()) / rows
     if new > NEW_VALUE:
-        return f"holds {distinct} texts in {rows} rows, {new:.0%} of them once, so it names rows and does not describe them"
+        return (
+            f"holds {distinct} texts in {rows} rows, {new:.0%} only once, so it names rows and does not describe them"
+        )
     values = pc.struct_field(counted, "values")
     if distinct > max(20, KEY_SHARE * rows):
         look = _look(values, _LOOKS) or (_look(values, _LOOSE_LOOKS) if distinct > vocabulary else None)
@@ -175,7 +186,9 @@ def _is_related(values: Numbers, others: Iterable[Numbers]) -> bool:
             continue
         one, two = _ranks(values[both]), _ranks(other[both])
         spread = one.std() * two.std()
-        if spread and abs(float(np.mean((one - one.mean()) * (two - two.mean()))) / spread) > _RELATED / np.sqrt(both.sum()):
+        if spread and abs(float(np.mean((one - one.mean()) * (two - two.mean()))) / spread) > _RELATED / np.sqrt(
+            both.sum()
+        ):
             return True
     return False
 

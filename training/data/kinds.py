@@ -112,6 +112,27 @@ def infer(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
     return Inferred(tuple(fields), left_out, notes, tuple(_warnings(normal, fields, config)))
 
 
+def chosen(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
+    """The configuration's fields where it has some, else what the columns seem to be.
+
+    Args:
+        data: The data.
+        rows: The normal rows.
+        config: Everything that a person said.
+
+    Raises:
+        ConfigInvalid: A field that is also the label, or a column to exclude that is not there.
+        DataInvalid: No column is left, or one holds an infinity.
+    """
+    if config.fields is None:
+        return infer(data, rows, config)
+    for each in config.fields:
+        if each.name == config.data.label:
+            raise ConfigInvalid(f"{each.name!r} is the label and cannot be a field as well")
+    fields = tuple(each for each in config.fields if each.name not in config.data.exclude)
+    return Inferred(fields, {}, {each.name: data.columns[each.name] for each in fields if each.name in data.columns})
+
+
 def _kind(column: _Column, data: Data) -> tuple[Kind | None, str]:
     """The first rule that fits."""
     kind, values = column.values.type, column.present

@@ -13,8 +13,8 @@ import pyarrow as pa
 from bundle.record import image_folder, npz_file
 from reading import opening, parts
 from reading.block import Block
-from reading.columnar import index_columns
 from reading.errors import FileInvalid, NotRead
+from reading.formats.columnar import index_columns
 from reading.options import Options
 from reading.typed import Typed, typed
 from training.data import image_files

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from bundle.errors import InvalidRecords
 from bundle.record import timestamps
-from bundle.record.fields import AnyField, BooleanField, CategoricalField, Derived, ImageField, NumericField
 from bundle.record.categories import category_text
+from bundle.record.fields import AnyField, BooleanField, CategoricalField, Derived, ImageField, NumericField
 from bundle.record.records import encode_columns
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema, schema_of
 from training.config import FieldConfig, TrainingConfig
@@ -55,7 +55,12 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
             case "categorical":
                 vocabulary = field.vocabulary or _vocabulary(field.name, column, config)
                 fitted.append(
-                    CategoricalField(name=field.name, vocabulary=vocabulary, missing_rate=_missing_rate(column))
+                    CategoricalField(
+                        name=field.name,
+                        vocabulary=vocabulary,
+                        missing_rate=_missing_rate(column),
+                        missing_texts=tuple(text for text in config.data.reading.missing if text not in vocabulary),
+                    )
                 )
             case "timestamp":
                 fitted += _fit_timestamp(field, column)
@@ -191,6 +196,8 @@ def _vocabulary(name: str, column: npt.NDArray[np.generic], config: TrainingConf
     except TypeError as error:
         raise DataInvalid(f"column {name!r}: text or a whole number is expected, not {error}") from error
     texts.pop(None, None)
+    for text in config.data.missing_values or ():
+        texts.pop(text, None)
     common = [text for text, count in texts.most_common() if text is not None and count >= config.data.minimum_count]
     if not common:  # Better a rare one than no field.
         common = [text for text in texts if text is not None]

@@ -117,6 +117,8 @@ def by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
     """
     every = np.arange(table.num_rows)
     if config.label is None:
+        if config.normal is not None and _has_images(table) and image_files.LABEL in table.column_names:
+            return by_label(table, config.model_copy(update={"label": image_files.LABEL}))
         if config.normal is not None:
             raise ConfigInvalid("which rows are normal takes a label column as well: --label COLUMN")
         return every, every[:0]
@@ -132,6 +134,9 @@ def by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
         ) from error
     wanted = config.normal.lower() if pa.types.is_boolean(table[config.label].type) else config.normal
     normal = texts == wanted
+    if not normal.any() and _has_images(table):
+        # A folder within others, as `train/good` and `test/good` are.
+        normal = np.array([text is not None and text.rpartition("/")[2] == wanted for text in texts])
     if not normal.any():
         values = sorted({text for text in texts if text is not None})[:10]
         raise ConfigInvalid(f"no row has {config.label} = {config.normal}; its values are {', '.join(values)}")

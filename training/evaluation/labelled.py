@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from bundle.folder import contents
 from bundle.folder.store import Bundle
-from bundle.record.fields import CategoricalField, ImageField
+from bundle.record.fields import ImageField
 from bundle.record.schema import ImageSchema
+from reading.options import Options
 from training.config import DataConfig, build
 from training.data import image_files, schema, split
-from reading.options import Options
 from training.data.read import Data, Rows, read
 from training.errors import DataInvalid
 from training.evaluation import baselines

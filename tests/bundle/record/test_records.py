@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
-from bundle.record.fields import BooleanField, CategoricalField, NumericField
 from bundle.record.categories import category_text
+from bundle.record.fields import BooleanField, CategoricalField, NumericField
 from bundle.record.records import encode_columns, encode_records
 from bundle.record.schema import TableSchema
 

@@ -12,7 +12,7 @@ from bundle.record.schema import RecordSchema, TableSchema
 from tests.conftest import as_data
 from training import config
 from training.config import FieldConfig
-from training.data import schema
+from training.data import kinds, schema
 from training.data.read import Data
 from training.errors import ConfigInvalid, DataInvalid
 
@@ -21,7 +21,7 @@ EVERY = np.arange(600)
 
 def test_columns_are_what_they_seem(mixed: Data) -> None:
     settings = config.build({"data": {"label": "label"}})
-    inferred = schema.infer(mixed, EVERY, settings)
+    inferred = kinds.infer(mixed, EVERY, settings)
     assert {field.name: field.kind for field in inferred.fields} == {
         "height": "numeric",
         "visits": "numeric",
@@ -38,13 +38,13 @@ def test_columns_are_what_they_seem(mixed: Data) -> None:
 
 def test_text_that_is_all_timestamps_is_refused_with_a_word() -> None:
     data = as_data(pa.table({"t": ["2026-01-01T10:00:00", "2026-01-02 11:00"] * 50, "x": np.arange(100.0)}))
-    assert "timestamp" in schema.infer(data, np.arange(100), config.build({})).left_out["t"]
+    assert "timestamp" in kinds.infer(data, np.arange(100), config.build({})).left_out["t"]
 
 
 def test_a_time_without_a_date_is_no_timestamp() -> None:
     clock = pa.array([time(index % 24, 30) for index in range(100)])
     data = as_data(pa.table({"t": clock, "d": pa.array(range(100), pa.duration("s")), "x": np.arange(100.0)}))
-    left_out = schema.infer(data, np.arange(100), config.build({})).left_out
+    left_out = kinds.infer(data, np.arange(100), config.build({})).left_out
     assert set(left_out) == {"t", "d"}
     assert all("without a date" in reason for reason in left_out.values())
 
@@ -52,7 +52,7 @@ def test_a_time_without_a_date_is_no_timestamp() -> None:
 @pytest.mark.parametrize(("distinct", "names_rows"), [(60, True), (40, False)])
 def test_text_that_is_mostly_distinct_names_rows(distinct: int, names_rows: bool) -> None:
     data = as_data(pa.table({"t": [f"n{index % distinct}" for index in range(100)], "x": np.arange(100.0)}))
-    left_out = schema.infer(data, np.arange(100), config.build({})).left_out
+    left_out = kinds.infer(data, np.arange(100), config.build({})).left_out
     assert ("t" in left_out) is names_rows
 
 
@@ -122,7 +122,7 @@ def test_an_infinity_is_refused_by_column_and_row(value: float) -> None:
     values[41] = value
     data = as_data(pa.table({"x": np.arange(100.0), "odd": values}))
     with pytest.raises(DataInvalid, match=r"column 'odd', row 42"):
-        schema.infer(data, np.arange(100), config.build({}))
+        kinds.infer(data, np.arange(100), config.build({}))
     fields = [FieldConfig(name="odd", kind="numeric")]
     with pytest.raises(DataInvalid, match=r"column 'odd', row 42: an infinity"):
         schema.fit(data, np.arange(100), fields, config.build({}))
@@ -132,7 +132,7 @@ def test_a_column_of_hardly_any_values_is_left_out() -> None:
     numbers: list[float | None] = [None] * 195 + [1.0, 2.0, 3.0, 4.0, 5.0]
     texts: list[str | None] = [None] * 197 + ["a", "b", "a"]
     data = as_data(pa.table({"x": np.arange(200.0), "m": numbers, "t": texts}))
-    inferred = schema.infer(data, np.arange(200), config.build({}))
+    inferred = kinds.infer(data, np.arange(200), config.build({}))
     assert [field.name for field in inferred.fields] == ["x"]
     assert inferred.left_out["m"] == "holds 5 values in 200 normal rows, too few to learn from"
     assert inferred.left_out["t"].startswith("holds 3 values")
@@ -163,23 +163,23 @@ def test_fields_and_exclusions_must_be_columns(mixed: Data) -> None:
     with pytest.raises(ConfigInvalid, match="'nothing'"):
         schema.fit(mixed, EVERY, [FieldConfig(name="nothing", kind="numeric")], config.build({}))
     with pytest.raises(ConfigInvalid, match="'nothing'"):
-        schema.infer(mixed, EVERY, config.build({"data": {"exclude": ["nothing"]}}))
+        kinds.infer(mixed, EVERY, config.build({"data": {"exclude": ["nothing"]}}))
 
 
 def test_no_column_left_says_why() -> None:
     data = as_data(pa.table({"x": np.ones(100)}))
     with pytest.raises(DataInvalid, match="x is constant"):
-        schema.infer(data, np.arange(100), config.build({}))
+        kinds.infer(data, np.arange(100), config.build({}))
 
 
 def test_the_label_of_an_npz_is_never_a_feature() -> None:
     data = as_data(pa.table({"x0": np.arange(100.0), "y": [0, 1] * 50}), "set.npz")
-    assert [field.name for field in schema.infer(data, np.arange(100), config.build({})).fields] == ["x0"]
+    assert [field.name for field in kinds.infer(data, np.arange(100), config.build({})).fields] == ["x0"]
 
 
 def test_the_toml_reads_back_as_the_same_configuration_with_its_fields(mixed: Data) -> None:
     settings = config.build({"preset": "an-cho", "data": {"label": "label", "normal": "ok"}})
-    inferred = schema.infer(mixed, EVERY, settings)
+    inferred = kinds.infer(mixed, EVERY, settings)
     text = schema.to_toml(settings, inferred)
     again = config.build(tomllib.loads(text))
     assert again == settings.model_copy(update={"fields": inferred.fields})

@@ -10,7 +10,7 @@ import torch
 from tests.conftest import as_data
 from training import config
 from training.config import TrainingConfig
-from training.data import schema
+from training.data import kinds
 from training.data.read import Data
 from training.data.split import Split, split
 from training.fitting import checkpoint, cross_fit
@@ -31,7 +31,7 @@ def few() -> tuple[Data, Split, TrainingConfig]:
 def test_every_row_is_scored_once_by_every_score(few: tuple[Data, Split, TrainingConfig]) -> None:
     data, parts, settings = few
     seen: list[Progress] = []
-    fields = schema.infer(data, parts.normal, settings).fields
+    fields = kinds.infer(data, parts.normal, settings).fields
     scores, _ = cross_fit.scores(data, parts, fields, settings, CPU, report=seen.append)
     assert {values.shape for values in scores.values()} == {(100,)}
     assert all(np.isfinite(values).all() for values in scores.values())
@@ -43,7 +43,7 @@ def test_a_row_far_out_is_strange_to_a_model_that_has_not_seen_it(few: tuple[Dat
     values = np.random.default_rng(0).normal(size=100)
     values[parts.folds[3][0]] = 40.0
     data = as_data(pa.table({"x": values, "z": np.random.default_rng(1).normal(size=100)}))
-    fields = schema.infer(data, parts.normal, settings).fields
+    fields = kinds.infer(data, parts.normal, settings).fields
     scores, _ = cross_fit.scores(data, parts, fields, settings, CPU)
     assert scores["elbo", 16].argmax() == 30  # the first row of the fourth fold
 
@@ -53,7 +53,7 @@ def test_an_interrupted_run_is_taken_up_in_its_fold(
 ) -> None:
     monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", -1.0)
     data, parts, settings = few
-    fields = schema.infer(data, parts.normal, settings).fields
+    fields = kinds.infer(data, parts.normal, settings).fields
     whole, _ = cross_fit.scores(data, parts, fields, settings, CPU)
 
     def interrupt(progress: Progress) -> None:

@@ -7,7 +7,7 @@ import pytest
 from bundle.record.schema import TableSchema
 from tests.conftest import as_data
 from training import config
-from training.data import schema
+from training.data import kinds, schema
 from training.data.read import Data
 from training.errors import DataInvalid
 from training.fitting import trimming
@@ -32,7 +32,7 @@ def prepared(share: float) -> tuple[TableSchema, list[int], list[int]]:
 def trim(data: Data, share: float) -> tuple[TableSchema, list[int], list[int]]:
     settings = config.build({"data": {"contamination": share}})
     rows = np.arange(data.table.num_rows)
-    fields = schema.infer(data, rows, settings).fields
+    fields = kinds.infer(data, rows, settings).fields
     record, train, validation = trimming.prepare(data, rows[rows % 10 > 0], rows[rows % 10 == 0], fields, settings)
     assert isinstance(record, TableSchema)
     return record, train.tolist(), validation.tolist()
@@ -88,7 +88,7 @@ def test_without_contamination_nothing_is_left_out() -> None:
     data = contaminated()
     rows = np.arange(ROWS)
     settings = config.build({})
-    fields = schema.infer(data, rows, settings).fields
+    fields = kinds.infer(data, rows, settings).fields
     assert record == schema.fit(data, rows[rows % 10 > 0], fields, settings)
 
 

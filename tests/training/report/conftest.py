@@ -16,8 +16,8 @@ from bundle.record.fields import Tensors
 from bundle.record.schema import TableSchema
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
-from training import config, pipeline
-from training.data import schema
+from training import config
+from training.data import kinds, schema
 from training.data.split import split
 from training.export import runs
 from training.export.runs import Outputs
@@ -35,7 +35,7 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
     """What a training run would write a report from, scored by torch: the export to ONNX takes longer than all else."""
     given, data = config.build(settings), as_data(table)
     parts = split(data, given.data, given.scoring.false_alarm_rate, given.seed)
-    record = schema.fit(data, parts.train, pipeline.choose_fields(data, parts, given, lambda line: None), given)
+    record = schema.fit(data, parts.train, kinds.chosen(data, parts.normal, given).fields, given)
     model = fit(data, record, parts.train, parts.validation, given, torch.device("cpu"))
     noise = torch.from_numpy(model.noise[: given.scoring.samples])
 

@@ -27,7 +27,7 @@ class ParquetFile:
         skip: No row can be damaged by itself.
     """
 
-    comma_likely = False
+    comma_likely: bool = False
     skipped: tuple[str, ...] = ()
 
     def __init__(self, path: Path, options: Options, skip: bool = False) -> None:
@@ -63,7 +63,7 @@ class ArrowFile:
         skip: No row can be damaged by itself.
     """
 
-    comma_likely = False
+    comma_likely: bool = False
     skipped: tuple[str, ...] = ()
 
     def __init__(self, path: Path, options: Options, skip: bool = False) -> None:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 from reading.errors import FileInvalid
 from reading.options import Options
@@ -177,7 +177,7 @@ def _counts(first: Sequence[str]) -> bool:
     if len(first) < _COUNTING or not all(cell.strip().isdecimal() for cell in first):
         return False
     numbers = [int(cell) for cell in first]
-    steps = {after - before for before, after in zip(numbers, numbers[1:], strict=False)}
+    steps = {after - before for before, after in pairwise(numbers)}
     return len(steps) == 1 and steps != {0}
 
 
@@ -200,7 +200,9 @@ def _is_spaced(rows: Sequence[Sequence[str]], names: Sequence[str]) -> bool:
 
 
 def _speaks_for_comma(rows: Sequence[Sequence[str]], delimiter: str) -> bool:
-    columns = [[row[index].strip() for row in rows if len(row) > index] for index in range(max(map(len, rows), default=0))]
+    columns = [
+        [row[index].strip() for row in rows if len(row) > index] for index in range(max(map(len, rows), default=0))
+    ]
     commas = sum(any(_COMMA.fullmatch(cell) for cell in column) for column in columns)
     points = sum(any(_POINT.fullmatch(cell) for cell in column) for column in columns)
     return commas > points or (delimiter == ";" and not points)

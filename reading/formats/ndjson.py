@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from reading import raw
 from reading.block import Block
 from reading.errors import FileInvalid
+from reading.formats import raw
 from reading.options import Options
 
 AS_JSON = {b"written": b"json"}
@@ -39,7 +39,7 @@ class NdjsonFile:
         skip: Whether lines that are no JSON object are passed over, and counted.
     """
 
-    comma_likely = False
+    comma_likely: bool = False
 
     def __init__(self, path: Path, options: Options, skip: bool = False) -> None:
         del options
@@ -78,25 +78,31 @@ class NdjsonFile:
                     yield numbers, objects, unpacked.share
 
     def _object(self, number: int, line: bytes) -> dict[str, Any] | None:
-        line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+        """The object of a line; None where there is none, and that is passed over."""
         try:
-            content = json.loads(line) if _LONG.search(line) else orjson.loads(line)
-        except orjson.JSONDecodeError:
-            # Python's programs write NaN, which JSON has not.
-            try:
-                content = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                return self._wrong(f"line {number} is not JSON: {' '.join(str(error).split())}")
+            content = _parsed(line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line)
         except (ValueError, RecursionError) as error:
-            return self._wrong(f"line {number} is not JSON: {' '.join(str(error).split())}")
+            self._pass_over(f"line {number} is not JSON: {' '.join(str(error).split())}")
+            return None
         if not isinstance(content, dict):
-            return self._wrong(f"line {number} is not an object")
+            self._pass_over(f"line {number} is not an object")
+            return None
         return content
 
-    def _wrong(self, what: str) -> None:
+    def _pass_over(self, what: str) -> None:
         if not self._skip:
             raise FileInvalid(f"{self._path}: {what}")
         self.skipped.append(what)
+
+
+def _parsed(line: bytes) -> Any:
+    if _LONG.search(line):
+        return json.loads(line)
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        # Python's programs write NaN, which JSON has not.
+        return json.loads(line)
 
 
 def _kind(value: object) -> str:

@@ -1,8 +1,8 @@
 """Delimited text: CSV, TSV and what spreadsheets make of them; every column as the text that it is."""
 
 import codecs
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from reading import raw
 from reading.block import Block
-from reading.dialect import looked_at
 from reading.errors import FileInvalid
+from reading.formats import raw
+from reading.formats.dialect import looked_at
 from reading.options import Options
 
 _HEAD = 2**20
@@ -54,13 +54,19 @@ class DelimitedFile:
 
     def blocks(self) -> Iterator[Block]:
         """See `TableFile.blocks`."""
-        rows = 0
-        for table, share in self._tables():
-            yield Block(table, str(self._path), range(rows + 1, rows + 1 + table.num_rows), "row", share)
-            rows += table.num_rows
+        following = 1
+        ragged: dict[int, str] = {}
+        for table, share in self._tables(ragged):
+            numbers: Sequence[int] = range(following, following + table.num_rows)
+            if ragged:
+                free = (number for number in count(following) if number not in ragged)
+                numbers = list(islice(free, table.num_rows))
+            if table.num_rows:
+                following = numbers[-1] + 1
+            yield Block(table, str(self._path), numbers, "row", share)
+        self.skipped = list(ragged.values())
 
-    def _tables(self) -> Iterator[tuple[pa.Table, float]]:
-        ragged: list[str] = []
+    def _tables(self, ragged: dict[int, str]) -> Iterator[tuple[pa.Table, float]]:
         read, parse, convert = self._settings(ragged)
         try:
             with (
@@ -73,13 +79,15 @@ class DelimitedFile:
         except UnicodeDecodeError as error:
             raise FileInvalid(self._not_text(error)) from error
         except pa.ArrowInvalid as error:
-            raise FileInvalid(f"{self._path}: {ragged[0] if ragged else _said(error)}") from error
-        self.skipped = ragged
+            first = next(iter(ragged.values()), None)
+            raise FileInvalid(f"{self._path}: {first or _said(error)}") from error
 
-    def _settings(self, ragged: list[str]) -> tuple[Any, Any, Any]:
+    def _settings(self, ragged: dict[int, str]) -> tuple[Any, Any, Any]:
         def refuse(row: Any) -> str:
-            at = "a row" if row.number is None else f"row {row.number - self._dialect.after}"
-            ragged.append(f"{at} has {row.actual_columns} cells, and there are {row.expected_columns} columns")
+            number = row.number - self._dialect.after
+            ragged[number] = (
+                f"row {number} has {row.actual_columns} cells, and there are {row.expected_columns} columns"
+            )
             return "skip" if self._skip else "error"
 
         dialect = self._dialect

@@ -17,7 +17,13 @@ from reading.errors import FileInvalid
 
 PACKED = (".gz", ".bz2", ".zst", ".xz", ".zip")
 """Endings of packed files; which of them a file is, its first bytes say."""
-_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip"}
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\x00": "xz",
+    b"PK\x03\x04": "zip",
+}
 _CHUNK = 2**20
 _SAMPLE = 4096
 _WESTERN = 0.4
