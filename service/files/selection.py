@@ -9,6 +9,9 @@ import numpy as np
 from reading.errors import FileInvalid
 from service.files.scored_rows import ScoredRows, strangest_first
 
+_SAID = 20
+"""Columns that are named where another one was asked for."""
+
 
 class ColumnsRefused(FileInvalid):
     """Columns that were asked for are not there, or have names that the columns of scores have."""
@@ -61,15 +64,14 @@ class Selection:
         """
         columns = tuple(found) if self.columns is None else self.columns
         if unknown := [name for name in columns if name not in found]:
-            there = ", ".join(map(repr, found)) or "none"
-            raise ColumnsRefused(f"there is no column {unknown[0]!r}; the columns are {there}")
+            more = ", …" if len(found) > _SAID else ""
+            raise ColumnsRefused(f"there is no column {unknown[0]!r}, but {_listed(found[:_SAID]) or 'none'}{more}")
         if twice := [name for name in columns if columns.count(name) > 1]:
             raise ColumnsRefused(f"column {twice[0]!r} is asked for twice")
         if taken := [name for name in columns if name in added]:
-            names = ", ".join(map(repr, taken))
             raise ColumnsRefused(
-                f"scores are written to columns called {names}, and there is such a column already: rename it, or name "
-                "the others with --columns"
+                f"a column is called {_listed(taken)}, and so is one that scores are written to: rename it, or leave "
+                "it out with --columns"
             )
         return columns
 
@@ -163,3 +165,7 @@ class _Strangest:
 
 def _flagged(rows: ScoredRows) -> ScoredRows:
     return rows.take(np.flatnonzero(rows.verdicts.is_anomaly))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))

@@ -40,7 +40,7 @@ def score_file(
     ],
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="CSV, Parquet or NDJSON file to write; - is NDJSON to standard output."),
+        typer.Argument(metavar="OUT", help="CSV, Parquet or NDJSON file to write; - prints NDJSON."),
     ],
     samples: Annotated[int | None, typer.Option(help="Draws a record: a power of two up to 256.")] = None,
     score: Annotated[str | None, typer.Option(help="Which of the bundle's scores decides.")] = None,
@@ -184,7 +184,7 @@ class _Report:
         self._progress.show(f"{done.rows:,} rows", f"{done.share:.0%}, {speed:,.0f} rows/s", done.share, 1.0)
         if self._interval is not None and self._interval.is_over():
             found = {"rows": done.rows, "flagged": done.anomalies, "share_read": done.share}
-            _print({"event": "progress"} | found | {"rows_per_second": speed, "seconds": round(seconds, 3)})
+            _print({"event": "progress"} | found | {"rows_per_second": round(speed, 1), "seconds": round(seconds, 3)})
 
 
 def _print(event: dict[str, Any]) -> None:
@@ -230,7 +230,7 @@ def _stopped(progress: Progress, target: Path) -> str:
     from service import files
 
     after = f"stopped after {progress.at}" if progress.at else "stopped before the first row was scored"
-    kept = "no more rows are written" if target == files.STANDARD_OUTPUT else f"{target} is as it was before"
+    kept = "no more rows are written" if target == files.STANDARD_OUTPUT else f"nothing was written to {target}"
     return f"{after}; {kept}. The same command begins with the first row again"
 
 
