@@ -21,6 +21,7 @@ _AROUND = rf"^(?:[-+]?\s*(?:{_CURRENCY})\s*|.*?\s*(?:{_UNIT})\s*\)?-?$)"
 _EXPONENT = r"(?:[eE][-+]?\d+)?"
 _PLAIN = rf"^[-+]?(?:\d+\.?\d*|\.\d+){_EXPONENT}$"
 _GROUPED = r"^[-+]?[1-9]\d{0,2}(\.\d{3})+$"
+_INFINITE = r"^[-+]?(?i:inf|infinity)$"
 _LEADING_ZERO = r"^[-+]?0\d"
 _SPACES = "[\u00a0\u2007\u2009\u202f ]"
 _THOUSANDS = ("", ",", ".", " ", "'")
@@ -142,12 +143,11 @@ def parse(column: pa.ChunkedArray, form: NumberFormat, options: Options) -> Numb
         text = pc.replace_substring(text, form.thousands, "")
     if form.decimal == ",":
         text = pc.replace_substring(text, ",", ".")
-    values = pc.cast(text, pa.float64())
-    # A number of more digits than float64 holds is an infinity, which is none.
-    infinite = pc.fill_null(pc.is_inf(values), False)
-    values = pc.if_else(infinite, pa.scalar(None, pa.float64()), values)
-    strangers = pc.and_not(pc.or_(pc.invert(fits), infinite), missing)
-    are_whole = not pc.any(pc.match_substring_regex(text, r"[.eE]")).as_py()
+    # An infinity is a number, of which whoever reads it says that a finite one is expected.
+    infinite = pc.fill_null(pc.match_substring_regex(bare, _INFINITE), False)
+    values = pc.cast(pc.if_else(infinite, pc.utf8_lower(bare), text), pa.float64())
+    strangers = pc.invert(pc.or_(pc.or_(fits, infinite), missing))
+    are_whole = not (pc.any(pc.match_substring_regex(text, r"[.eE]")).as_py() or pc.any(infinite).as_py())
     if are_whole and are_exact(values):
         return Numbers(form, pc.cast(values, pa.int64()), np.asarray(strangers), are_codes=False)
     return Numbers(form, values, np.asarray(strangers), are_codes=are_whole)

@@ -141,7 +141,7 @@ def _below(folder: Path) -> list[Part]:
             found.append(Part(path, known, _constants(inside.parts[:-1])))
     named = [each for each in found if each.path.suffix.lower() not in _LOOSE]
     if not (named or found):
-        raise NotRead(f"{folder}: holds no file that is read")
+        raise NotRead(f"{folder}: holds no file that ends in {', '.join(ENDINGS)}, nor any image")
     return _of_one_kind(folder, named or found)
 
 

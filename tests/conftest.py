@@ -29,7 +29,7 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from training import config, pipeline
 from training.data import image_files, transactions
-from training.data.read import Data, read
+from training.data.read import Data, of_table, read
 
 NAME = "transactions"
 END_OF_CERTIFICATE = "-----END CERTIFICATE-----"
@@ -79,7 +79,7 @@ def load(root: Path, name: str, version: int, settings: Settings) -> ServedModel
 
 def as_data(table: pa.Table, name: str = "table.parquet") -> Data:
     """A table as if it had been read from a file."""
-    return Data(name, "0" * 64, table)
+    return of_table(name, "0" * 64, table)
 
 
 def simulate_payments(seed: int) -> pa.Table:

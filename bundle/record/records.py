@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem, short
 from bundle.record import images, timestamps
+from bundle.record.field_values import Column, Tensor, encode_field
 from bundle.record.fields import (
     MISSING,
     CategoricalField,
@@ -18,7 +19,6 @@ from bundle.record.fields import (
 )
 from bundle.record.images import Report
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
-from bundle.record.field_values import Column, Tensor, encode_field
 
 MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """What an empty cell of a CSV file may look like."""

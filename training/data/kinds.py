@@ -107,7 +107,9 @@ def infer(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
             fields.append(FieldConfig(name=name, kind=kind))
         if said := (*data.columns.get(name, ()), *(_notes(column, kind) if kind is not None else ())):
             notes[name] = said
-    if not fields:
+    constant = {each.name: "is constant" for each in fields if _is_constant(normal[each.name])}
+    if len(constant) == len(fields):
+        left_out |= constant
         raise DataInvalid("no column is left to learn from: " + "; ".join(f"{c} {why}" for c, why in left_out.items()))
     return Inferred(tuple(fields), left_out, notes, tuple(_warnings(normal, fields, config)))
 
@@ -178,7 +180,7 @@ def _of_texts(column: _Column) -> tuple[Kind | None, str]:
 
 
 def _notes(column: _Column, kind: Kind) -> Iterator[str]:
-    if kind == "categorical" and pc.count_distinct(column.present).as_py() == 1:
+    if _is_constant(column.values):
         yield "is constant: another value will be strange"
     if kind != "numeric":
         return
@@ -222,6 +224,10 @@ def _refuse_infinities(data: Data, apart: set[str | None]) -> None:
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind))
+
+
+def _is_constant(column: pa.ChunkedArray) -> bool:
+    return bool(pc.count_distinct(column).as_py() == 1)
 
 
 def _floats(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:

@@ -3,7 +3,7 @@
 import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,13 +82,13 @@ def read(path: Path, options: Options | None = None, kinds: Mapping[str, str] | 
     try:
         if str(path) == parts.STANDARD_INPUT:
             with parts.received() as received:
-                return _of_table(received, options, kinds)
+                return _of_files(received, options, kinds)
         if path.is_dir() and image_folder.holds_images(path):
             table, digest, said = image_files.read_folder(path)
             return Data(path.name, digest, table, said)
         if path.suffix.lower() == ".npz":
             return _of_npz(path)
-        return _of_table(path, options, kinds)
+        return _of_files(path, options, kinds)
     except FileNotFoundError as error:
         raise ConfigInvalid(f"{path}: there is no such file") from error
     except NotRead as error:
@@ -99,27 +99,47 @@ def read(path: Path, options: Options | None = None, kinds: Mapping[str, str] | 
         raise DataInvalid(f"{path}: {error}") from error
 
 
-def _of_table(path: Path, options: Options, kinds: Mapping[str, str]) -> Data:
+def of_table(
+    name: str,
+    sha256: str,
+    table: pa.Table,
+    options: Options | None = None,
+    kinds: Mapping[str, str] | None = None,
+    comma_likely: bool = False,
+) -> Data:
+    """A table in memory as data: texts that are numbers, flags or timestamps become such.
+
+    Args:
+        name: What it is called.
+        sha256: A digest that tells it from others.
+        table: Its columns, as a file has them.
+        options: See `read`.
+        kinds: See `read`.
+        comma_likely: Whether the rest of its file speaks for a decimal comma.
+    """
+    found: dict[str, Typed] = {}
+    for position, column in enumerate(table.schema):
+        # By position: columns without a name may be several.
+        found[column.name] = typed(
+            table.column(position), column.metadata, options or Options(), comma_likely, (kinds or {}).get(column.name)
+        )
+    return Data(
+        name,
+        sha256,
+        pa.table({name: each.column for name, each in found.items()}),
+        columns={name: each.said for name, each in found.items() if each.said},
+        nested=frozenset(name for name, each in found.items() if each.is_nested),
+        index=index_columns(table.schema),
+    )
+
+
+def _of_files(path: Path, options: Options, kinds: Mapping[str, str]) -> Data:
     file = opening.opened(path, options)
     table, blocks = opening.read(file)
     if table.num_rows == 0:
         raise DataInvalid(f"{path}: holds no rows")
-    found: dict[str, Typed] = {}
-    for position, column in enumerate(file.schema):
-        # By position: columns without a name may be several.
-        found[column.name] = typed(
-            table.column(position), column.metadata, options, file.comma_likely, kinds.get(column.name)
-        )
-    return Data(
-        path.name,
-        _digest(path),
-        pa.table({name: each.column for name, each in found.items()}),
-        said=tuple(file.said),
-        columns={name: each.said for name, each in found.items() if each.said},
-        nested=frozenset(name for name, each in found.items() if each.is_nested),
-        index=index_columns(file.schema),
-        blocks=tuple(blocks),
-    )
+    data = of_table(path.name, _digest(path), table, options, kinds, file.comma_likely)
+    return replace(data, said=tuple(file.said), blocks=tuple(blocks))
 
 
 def _of_npz(path: Path) -> Data:

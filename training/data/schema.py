@@ -1,7 +1,7 @@
 """From a table's columns to the bundle's fields with their statistics, and the TOML that a person may edit."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import assert_never
 
 import numpy as np
@@ -54,12 +54,13 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
                 fitted.append(BooleanField(name=field.name, missing_rate=_missing_rate(column)))
             case "categorical":
                 vocabulary = field.vocabulary or _vocabulary(field.name, column, config)
+                missing_texts = tuple(text for text in config.data.reading.missing if text not in vocabulary)
                 fitted.append(
                     CategoricalField(
                         name=field.name,
                         vocabulary=vocabulary,
-                        missing_rate=_missing_rate(column),
-                        missing_texts=tuple(text for text in config.data.reading.missing if text not in vocabulary),
+                        missing_rate=_missing_rate(_without(column, missing_texts)),
+                        missing_texts=missing_texts,
                     )
                 )
             case "timestamp":
@@ -166,6 +167,13 @@ def _missing_rate(column: npt.NDArray[np.generic]) -> float:
     else:
         missing = int(np.isnan(column).sum()) if column.dtype.kind == "f" else 0
     return float((missing + 0.5) / (len(column) + 1.0))
+
+
+def _without(column: npt.NDArray[np.generic], missing_texts: Collection[str]) -> npt.NDArray[np.generic]:
+    """A column of categories with None for texts that mean a missing value."""
+    if column.dtype.kind != "O":
+        return column
+    return np.array([None if value in missing_texts else value for value in column.tolist()], object)
 
 
 def _fit_numeric(field: FieldConfig, column: npt.NDArray[np.generic], data: Data, rows: Rows) -> NumericField:

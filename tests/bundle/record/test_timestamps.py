@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.errors import MOST_PROBLEMS, InvalidRecords
-from bundle.record.fields import CategoricalField, Derived, NumericField
 from bundle.record.field_values import Column
+from bundle.record.fields import CategoricalField, Derived, NumericField
 from bundle.record.records import encode_columns, encode_records
 from bundle.record.schema import TableSchema
 from bundle.record.timestamps import HOURS, WEEKDAYS, part, parts, vocabulary

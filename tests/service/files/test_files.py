@@ -56,7 +56,7 @@ def test_csv_cells_become_values_and_what_is_no_field_stays_as_it_is(tmp_path: P
         "1e3,007,,NA,NA\n",
     )
     table, tensors = read(path)
-    assert table["note"].to_pylist() == ["NA", "", "a, b", "007"]
+    assert table["note"].to_pylist() == ["NA", None, "a, b", "007"]
     np.testing.assert_array_equal(tensors["numeric"][:, 0], [1.5, np.nan, -2, 1e3])
     assert tensors["boolean"][:, 0].tolist() == [1, 0, 1, -1]
     assert tensors["categorical"].tolist() == [[1, 1], [0, 2], [-1, -1], [-1, -1]]
@@ -123,16 +123,15 @@ def test_files_without_rows_give_one_piece_without_rows(tmp_path: Path) -> None:
         ("infinite.csv", "amount\n1\ninf\n", "row 2, column 'amount': a finite number"),
         ("flag.csv", "new\ntrue\nperhaps\n", "row 2, column 'new': true or false"),
         ("time.csv", "amount,at\n1,soon\n", "row 1, column 'at': a timestamp"),
-        ("ragged.csv", "amount,note\n1,a\n2\n", "line 3 has 1 cells, the header 2"),
-        ("nothing.csv", "amount,note\n1,a\n,b\n", "row 2: no field is present"),
+        ("ragged.csv", "amount,note\n1,a\n2\n", "row 2 has 1 cells, and there are 2 columns"),
         ("late.csv", "amount\n" + "1\n" * 700_000 + "much\n", "row 700001, column 'amount': a number"),
         ("empty.ndjson", "\n \n", "holds no rows"),
         ("broken.ndjson", '{"amount": 1}\n\n{"amount": \n', "line 3 is not JSON"),
         ("list.ndjson", '{"amount": 1}\n[1]\n', "line 2 is not an object"),
         ("text.ndjson", '{"amount": 1}\n\n{"amount": "much"}\n', "line 3, column 'amount': a number"),
-        ("mixed.ndjson", '{"amount": 1, "note": 1}\n{"amount": 1, "note": "a"}\n', "column 'note' holds values"),
         ("in.parquet", "no parquet", "arquet"),
-        ("in.xlsx", "", ".csv, .parquet"),
+        ("in.xlsx", "", "save the sheet as CSV"),
+        ("in.pdf", "", ".csv, .tsv, .parquet"),
     ],
 )
 def test_what_is_wrong_is_named_by_file_and_place(tmp_path: Path, name: str, text: str, words: str) -> None:
@@ -298,7 +297,7 @@ def folder_of_images(folder: Path, damage: str) -> Path:
 @pytest.mark.parametrize(
     ("damage", "schema", "words"),
     [
-        ("none", GREY, "holds no file that ends in .png"),
+        ("none", GREY, "nor any image"),
         ("broken", GREY, "1.png: "),
         ("large", GREY, "1.png: a grey image 2 wide and 3 high is expected; this one is 2 by 4"),
         ("text", GREY, "1.png: "),

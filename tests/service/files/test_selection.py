@@ -24,7 +24,8 @@ def rows_of(
         table[:, NAMES.index(name)] = values
     numbers = np.arange(1, rows + 1)
     text = pa.table({"text": [f"row {number}" for number in numbers]})
-    return ScoredRows(numbers, text, {"numeric": numbers[:, np.newaxis] * 1.0}, Verdicts(table))
+    faults = np.full(rows, None, object)
+    return ScoredRows(numbers, text, {"numeric": numbers[:, np.newaxis] * 1.0}, Verdicts(table), faults)
 
 
 @pytest.fixture

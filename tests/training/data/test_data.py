@@ -36,14 +36,14 @@ def test_an_npz_gives_numbered_columns_and_the_label(tmp_path: Path) -> None:
 
 def test_text_columns_keep_their_leading_zeros(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("zip,n\n00123,1\n00456,2\n")
-    assert read(tmp_path / "a.csv", ["zip"]).table["zip"].to_pylist() == ["00123", "00456"]
+    assert read(tmp_path / "a.csv", kinds={"zip": "categorical"}).table["zip"].to_pylist() == ["00123", "00456"]
 
 
-def test_empty_cells_are_missing_whatever_the_column(tmp_path: Path) -> None:
+def test_empty_cells_are_missing_and_of_texts_they_alone(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("n,t,b\n1,x,true\n,,\nNA,null,NaN\n")
     assert read(tmp_path / "a.csv").table.to_pydict() == {
         "n": [1, None, None],
-        "t": ["x", None, None],
+        "t": ["x", None, "null"],
         "b": [True, None, None],
     }
 
@@ -58,7 +58,7 @@ def test_empty_cells_are_missing_whatever_the_column(tmp_path: Path) -> None:
         ("a.parquet", b"PAR1", DataInvalid, "a.parquet"),
         ("a.ndjson", b'{"a": 1}\n{"a"', DataInvalid, "a.ndjson"),
         ("a.npz", b"PK", DataInvalid, "a.npz"),
-        ("a.xlsx", b"", ConfigInvalid, ".csv"),
+        ("a.xlsx", b"", ConfigInvalid, "save the sheet as CSV"),
     ],
 )
 def test_what_is_no_table_is_refused_by_name(
