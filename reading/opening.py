@@ -24,6 +24,8 @@ class _OneFile(Protocol):
     """Its columns, in order, as they stand in the file."""
     comma_likely: bool
     """Whether its numbers speak for a decimal comma."""
+    is_text: bool
+    """Whether every cell is text, whatever it means."""
 
     @property
     def said(self) -> Sequence[str]:
@@ -103,7 +105,7 @@ class _Plain:
             file.schema.metadata,
         )
         self.said: Sequence[str] = file.said
-        self.comma_likely = file.comma_likely
+        self.comma_likely, self.is_text = file.comma_likely, file.is_text
         self.is_joined = False
 
     @property
@@ -128,6 +130,7 @@ class _Joined:
         kinds = {each: None for file in self._files for each in file.said}
         self.said: Sequence[str] = (f"{len(found)} files", *kinds)
         self.comma_likely = any(file.comma_likely for file in self._files)
+        self.is_text = self._files[0].is_text
         self.is_joined = True
 
     @property

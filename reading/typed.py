@@ -62,6 +62,9 @@ def typed(column: pa.ChunkedArray, metadata: object, options: Options, comma_lik
         if kind == "timestamp":
             found = dates.of_numbers(np.asarray(column).astype(np.float64))
             return Typed(column if found is None else pa.chunked_array([pa.array(found)]))
+        if types.is_floating(column.type):
+            # NaN is how programs without nulls say missing.
+            column = pc.if_else(pc.fill_null(pc.is_nan(column), False), pa.scalar(None, column.type), column)
         if types.is_integer(column.type) and not numbers.are_exact(column):
             return Typed(pc.cast(column, pa.string()), ("holds whole numbers beyond 2^53, which are read as text",))
         if types.is_integer(column.type):
@@ -155,7 +158,7 @@ def _timestamps(texts: pa.ChunkedArray, options: Options, comma_likely: bool) ->
     if form is None:
         return None
     values, _ = dates.parse(texts, form, options)
-    said = [f"is read as {form}"]
+    said = [f"read as {form}"]
     if form.is_guess:
         said.append("day and month could change places: date_format in [data] says it")
     return Typed(pa.chunked_array([pa.array(values)]), ("; ".join(said),))
@@ -191,7 +194,7 @@ def _numbers(texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind:
     said = []
     if not form.is_plain:
         guess = "; a guess, as both marks would fit: decimal in [data] says it" if form.is_guess else ""
-        said.append(f"is read with {form}{guess}")
+        said.append(f"read with {form}{guess}")
     marks = pc.and_(pc.is_valid(texts), pc.is_null(read.values))
     said += _strangers_said(texts, np.asarray(marks))
     return Typed(read.values, tuple(said), np.flatnonzero(read.strangers))

@@ -1,6 +1,6 @@
 """The columns of a file as the fields of a model take them, some rows at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from pyarrow import types
 
 from bundle.errors import Problem
 from bundle.record.fields import BooleanField, CategoricalField, NumericField
+from bundle.record.records import MISSING_TEXTS
 from bundle.record.schema import RecordSchema
 from reading import dates, numbers
 from reading.formats.ndjson import AS_JSON
@@ -59,8 +60,10 @@ class Values:
                     given[name] = self._numeric(name, column, problems)
                 case BooleanField():
                     given[name] = self._boolean(name, column, problems)
-                case CategoricalField():
-                    given[name] = _category(column)
+                case CategoricalField() as field:
+                    # Bundles written before a field said so itself take these of CSV alone.
+                    is_old = self._file.is_text and not field.missing_texts
+                    given[name] = _category(column, MISSING_TEXTS if is_old else ())
                 case _:
                     given[name] = self._timestamp(name, column, problems)
         return given, problems
@@ -132,9 +135,11 @@ class Values:
         return values
 
 
-def _category(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+def _category(column: pa.ChunkedArray, missing: Sequence[str]) -> npt.NDArray[Any]:
     if types.is_string(column.type):
-        column = pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), pa.scalar(None, pa.string()), column)
+        empty = pc.equal(pc.utf8_trim_whitespace(column), "")
+        empty = pc.or_(empty, pc.is_in(column, pa.array(missing, pa.string())))
+        column = pc.if_else(empty, pa.scalar(None, pa.string()), column)
     elif types.is_integer(column.type):
         # numpy has no null but NaN, and large ids beside one would lose digits.
         column = pc.cast(column, pa.string())

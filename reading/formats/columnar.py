@@ -28,6 +28,7 @@ class ParquetFile:
     """
 
     comma_likely: bool = False
+    is_text: bool = False
     skipped: tuple[str, ...] = ()
 
     def __init__(self, path: Path, options: Options, skip: bool = False) -> None:
@@ -64,6 +65,7 @@ class ArrowFile:
     """
 
     comma_likely: bool = False
+    is_text: bool = False
     skipped: tuple[str, ...] = ()
 
     def __init__(self, path: Path, options: Options, skip: bool = False) -> None:

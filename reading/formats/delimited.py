@@ -34,6 +34,8 @@ class DelimitedFile:
         skip: Whether rows of too few or too many cells are passed over, and counted.
     """
 
+    is_text: bool = True
+
     def __init__(self, path: Path, options: Options, skip: bool = False) -> None:
         self._path, self._skip = path, skip
         encoding, is_guess = (_known(options.encoding), False) if options.encoding else raw.encoding(path)

@@ -40,6 +40,7 @@ class NdjsonFile:
     """
 
     comma_likely: bool = False
+    is_text: bool = False
 
     def __init__(self, path: Path, options: Options, skip: bool = False) -> None:
         del options

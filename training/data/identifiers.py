@@ -16,6 +16,8 @@ LEAST_ROWS = 30
 """Of fewer rows too much may be chance."""
 NEW_VALUE = 0.5
 """A text column names rows where the chance that a new row's value is new lies above this."""
+DISTINCT = 0.5
+"""It does, too, where it has more different values a row than this."""
 COVERED = 0.5
 """It does, too, where its vocabulary covers less than this share of the rows: in most it would be unknown."""
 KEY_SHARE = 0.02
@@ -116,7 +118,7 @@ def of_texts(texts: pa.ChunkedArray, vocabulary: int) -> str | None:
     distinct, rows = len(counts), int(counts.sum())
     # Good and Turing's estimate (Good 1953): the chance of a value that was never seen is the share of those seen once.
     new = float((counts == 1).sum()) / rows
-    if new > NEW_VALUE:
+    if new > NEW_VALUE or distinct > DISTINCT * rows:
         return (
             f"holds {distinct} texts in {rows} rows, {new:.0%} only once, so it names rows and does not describe them"
         )

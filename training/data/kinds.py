@@ -18,9 +18,10 @@ from training.errors import ConfigInvalid, DataInvalid
 RARE_FLAG = 0.01
 """A column of 0 and 1 is a category if both are at least this common; a rarer 1 may be the start of a count."""
 FEW_NUMBERS = 20
-"""A column of at most so many whole numbers is said to be one of codes, maybe."""
+"""A column of at most so many different whole numbers, far apart, is said to be one of codes, maybe."""
 LEAST_VALUES = 10
 """Values that a column needs: of fewer, the rows of one of the folds might hold none."""
+_CODES = 5
 _LABELS = re.compile(
     r"(?:^|[^a-z])(?:label|labels|class|target|outcome|anomaly|anomalous|outlier|fraud|fraudulent|attack|ground_truth|"
     r"truth|y|is_fraud|is_anomaly|isfraud|defect|fault|failure|malicious|normal)(?:$|[^a-z])"
@@ -181,7 +182,7 @@ def _of_texts(column: _Column) -> tuple[Kind | None, str]:
 
 def _notes(column: _Column, kind: Kind) -> Iterator[str]:
     if _is_constant(column.values):
-        yield "is constant: another value will be strange"
+        yield "constant, so another value will be strange"
     if kind != "numeric":
         return
     values = _floats(column.values)
@@ -194,7 +195,8 @@ def _notes(column: _Column, kind: Kind) -> Iterator[str]:
         )
     present = values[~np.isnan(values)]
     distinct = len(np.unique(present))
-    if distinct <= FEW_NUMBERS and (present == np.floor(present)).all():
+    has_gaps = present.max() - present.min() >= 2 * distinct
+    if distinct <= FEW_NUMBERS and (has_gaps or distinct <= _CODES) and (present == np.floor(present)).all():
         yield f'holds {distinct} different whole numbers; kind = "categorical" if they are codes'
 
 

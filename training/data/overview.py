@@ -77,9 +77,12 @@ def lines(fields: Sequence[FieldOverview], data: Data, inferred: Inferred) -> It
     yield f"{'field':{width}}  {'kind':{kinds}}  missing  unknown"
     for each in fields:
         yield f"{each.name:{width}}  {each.kind:{kinds}}  {_share(each.missing):>7}  {_share(each.unknown):>7}".rstrip()
+    told: dict[str, list[str]] = {}
     for name, notes in inferred.notes.items():
         for note in notes:
-            yield f"column {name!r} {note}"
+            told.setdefault(note, []).append(name)
+    for note, names in told.items():
+        yield f"{', '.join(names)}: {note}"
     for name, reason in inferred.left_out.items():
         yield f"column {name!r} {reason}; left out"
     for warning in inferred.warnings:

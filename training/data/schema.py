@@ -128,7 +128,7 @@ def to_toml(config: TrainingConfig, inferred: Inferred) -> str:
             table.add(key, value)
         fields.append(table)
     document["fields"] = fields
-    _add_comments(document, "Notes:", [f"{name} {note}" for name, notes in inferred.notes.items() for note in notes])
+    _add_comments(document, "Notes:", [f"{name}: {note}" for name, notes in inferred.notes.items() for note in notes])
     _add_comments(document, "Most likely a mistake:", inferred.warnings)
     _add_comments(
         document,

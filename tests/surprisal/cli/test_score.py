@@ -93,7 +93,7 @@ def test_columns_that_are_asked_for_are_carried(
     models: Path, source: Path, table: pa.Table, tmp_path: Path, columns: str, carried: list[str]
 ) -> None:
     out = scored(models, source, tmp_path / "out.parquet", "--columns", columns)
-    assert names(out) == [*carried, *answer_names.VERDICTS]
+    assert names(out) == [*carried, *answer_names.VERDICTS, answer_names.ERROR]
     assert pyarrow.parquet.read_table(out).select(carried).equals(table.select(carried))
 
 
@@ -285,10 +285,10 @@ def test_in_is_never_overwritten(models: Path, source: Path, tmp_path: Path) -> 
 
 
 def test_the_file_at_fault_is_named(models: Path, source: Path, tmp_path: Path) -> None:
-    windows, out = tmp_path / "windows.csv", tmp_path / "out.csv"
-    windows.write_bytes("amount,country\n1.5,SE\n2.5,Österreich\n".encode("cp1252"))
-    said = refused(surprisal("score", models / NAME, windows, out), out, 1)
-    assert f"{windows}: " in said
+    wrong, out = tmp_path / "wrong.csv", tmp_path / "out.csv"
+    wrong.write_text("amount,country\n1.5,SE\nmuch,NO\n")
+    said = refused(surprisal("score", models / NAME, wrong, out), out, 1)
+    assert f"{wrong}: row 2, column 'amount'" in said
     assert str(out) not in said
     (tmp_path / ".out.csv.writing").symlink_to("/dev/full")
     said = refused(surprisal("score", models / NAME, source, out), out, 1)
