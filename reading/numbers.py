@@ -1,7 +1,7 @@
 """Numbers as people write them, with decimal comma, thousands, percent or currency: a column is looked at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
@@ -22,6 +22,7 @@ _EXPONENT = r"(?:[eE][-+]?\d+)?"
 _PLAIN = rf"^[-+]?(?:\d+\.?\d*|\.\d+){_EXPONENT}$"
 _GROUPED = r"^[-+]?[1-9]\d{0,2}(\.\d{3})+$"
 _INFINITE = r"^[-+]?(?i:inf|infinity)$"
+_BRACKETS = r"^[^\w]*\(.*\)$"
 _LEADING_ZERO = r"^[-+]?0\d"
 _SPACES = "[\u00a0\u2007\u2009\u202f ]"
 _THOUSANDS = ("", ",", ".", " ", "'")
@@ -35,18 +36,20 @@ class NumberFormat:
         decimal: The decimal mark.
         thousands: What stands between groups of digits; empty if nothing does.
         unit: A percent or currency sign that is left out; empty if there is none.
+        brackets: Whether some stand in brackets, which is a minus sign to accountants.
         is_guess: Whether another reading fits the cells as well.
     """
 
     decimal: Decimal = "."
     thousands: str = ""
     unit: str = ""
+    brackets: bool = False
     is_guess: bool = False
 
     @property
     def is_plain(self) -> bool:
         """Whether programs write numbers so, and nothing is to be said."""
-        return self.decimal == "." and not self.thousands and not self.unit
+        return self.decimal == "." and not (self.thousands or self.unit or self.brackets)
 
     @cached_property
     def pattern(self) -> str:
@@ -69,6 +72,8 @@ class NumberFormat:
             said.append(f"{names[self.thousands]} between thousands")
         if self.unit:
             said.append(f"{self.unit} left out")
+        if self.brackets:
+            said.append("brackets as a minus sign")
         return ", ".join(said) or "plain numbers"
 
 
@@ -110,7 +115,8 @@ def looked_at(column: pa.ChunkedArray, options: Options, comma_likely: bool = Fa
     if unit is None:
         return None
     bare = _bare(cells, unit)
-    found = {each: _matches(bare, each.pattern) for each in _formats(unit, options.decimal)}
+    brackets = _matches(cells, _BRACKETS) > 0
+    found = {each: _matches(bare, each.pattern) for each in _formats(unit, brackets, options.decimal)}
     most = max(found.values())
     if not most:
         return None
@@ -122,7 +128,7 @@ def looked_at(column: pa.ChunkedArray, options: Options, comma_likely: bool = Fa
     if not other or not _matches(bare, r"[.,]"):
         return chosen
     fitting = next((each for each in best if each.decimal == likely), chosen)
-    return NumberFormat(fitting.decimal, fitting.thousands, fitting.unit, is_guess=options.decimal is None)
+    return replace(fitting, is_guess=options.decimal is None)
 
 
 def parse(column: pa.ChunkedArray, form: NumberFormat, options: Options) -> Numbers:
@@ -136,7 +142,8 @@ def parse(column: pa.ChunkedArray, form: NumberFormat, options: Options) -> Numb
     trimmed = pc.utf8_trim_whitespace(column)
     missing = pc.fill_null(pc.is_in(trimmed, pa.array(options.missing)), True)
     missing = pc.or_(missing, pc.is_null(trimmed))
-    bare = trimmed if form.is_plain else _bare(trimmed, form.unit)
+    is_bare = form.is_plain and pc.all(pc.or_(missing, pc.match_substring_regex(trimmed, _PLAIN))).as_py()
+    bare = trimmed if is_bare else _bare(trimmed, form.unit)
     fits = pc.fill_null(pc.match_substring_regex(bare, form.pattern), False)
     text = pc.if_else(pc.and_not(fits, missing), bare, pa.scalar(None, pa.string()))
     if form.thousands:
@@ -148,8 +155,9 @@ def parse(column: pa.ChunkedArray, form: NumberFormat, options: Options) -> Numb
     values = pc.cast(pc.if_else(infinite, pc.utf8_lower(bare), text), pa.float64())
     strangers = pc.invert(pc.or_(pc.or_(fits, infinite), missing))
     are_whole = not (pc.any(pc.match_substring_regex(text, r"[.eE]")).as_py() or pc.any(infinite).as_py())
-    if are_whole and are_exact(values):
-        return Numbers(form, pc.cast(values, pa.int64()), np.asarray(strangers), are_codes=False)
+    whole = _whole(text) if are_whole else None
+    if whole is not None:
+        return Numbers(form, whole, np.asarray(strangers), are_codes=False)
     return Numbers(form, values, np.asarray(strangers), are_codes=are_whole)
 
 
@@ -170,6 +178,14 @@ def are_exact(column: pa.ChunkedArray) -> bool:
     return all(each is None or abs(each) <= LARGEST_EXACT for each in extremes.values())
 
 
+def _whole(text: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    try:
+        found = pc.cast(pc.replace_substring_regex(text, r"^\+", ""), pa.int64())
+    except pa.ArrowInvalid:
+        return None
+    return found if are_exact(found) else None
+
+
 def _filled(column: pa.ChunkedArray, options: Options) -> pa.ChunkedArray:
     cells = pc.utf8_trim_whitespace(column.drop_null())
     return cells.filter(pc.invert(pc.is_in(cells, pa.array(options.missing))))
@@ -184,10 +200,10 @@ def _matches(cells: pa.ChunkedArray, pattern: str) -> int:
     return pc.sum(pc.match_substring_regex(cells, pattern)).as_py() or 0
 
 
-def _formats(unit: str, decimal: Decimal | None) -> Sequence[NumberFormat]:
+def _formats(unit: str, brackets: bool, decimal: Decimal | None) -> Sequence[NumberFormat]:
     marks: tuple[Decimal, ...] = (".", ",") if decimal is None else (decimal,)
     pairs = sorted(product(marks, _THOUSANDS), key=lambda pair: pair[1] != "")
-    return [NumberFormat(mark, between, unit) for mark, between in pairs if mark != between]
+    return [NumberFormat(mark, between, unit, brackets) for mark, between in pairs if mark != between]
 
 
 def _unit(cells: pa.ChunkedArray) -> str | None:

@@ -21,6 +21,7 @@ import pyarrow.parquet
 import pytest
 
 from bundle.folder import store
+from reading.options import Options
 from service.engine.run_guard import Watch
 from service.front.app import Application
 from service.models import opening
@@ -77,9 +78,9 @@ def load(root: Path, name: str, version: int, settings: Settings) -> ServedModel
     return opened(bundle, settings, Metrics(), shadow=False, loading=watch, serving=watch)
 
 
-def as_data(table: pa.Table, name: str = "table.parquet") -> Data:
+def as_data(table: pa.Table, name: str = "table.parquet", options: Options | None = None) -> Data:
     """A table as if it had been read from a file."""
-    return of_table(name, "0" * 64, table)
+    return of_table(name, "0" * 64, table, options)
 
 
 def simulate_payments(seed: int) -> pa.Table:

@@ -22,10 +22,36 @@ FEW_NUMBERS = 20
 LEAST_VALUES = 10
 """Values that a column needs: of fewer, the rows of one of the folds might hold none."""
 _CODES = 5
-_LABELS = re.compile(
-    r"(?:^|[^a-z])(?:label|labels|class|target|outcome|anomaly|anomalous|outlier|fraud|fraudulent|attack|ground_truth|"
-    r"truth|y|is_fraud|is_anomaly|isfraud|defect|fault|failure|malicious|normal)(?:$|[^a-z])"
+_LABELS = frozenset(
+    [
+        "label",
+        "labels",
+        "class",
+        "target",
+        "outcome",
+        "anomaly",
+        "anomalous",
+        "outlier",
+        "fraud",
+        "fraudulent",
+        "attack",
+        "truth",
+        "y",
+        "defect",
+        "defective",
+        "fault",
+        "faulty",
+        "failure",
+        "failed",
+        "malicious",
+        "malware",
+        "intrusion",
+        "churn",
+        "normal",
+        "abnormal",
+    ]
 )
+_BESIDE_LABELS = frozenset(["is", "has", "ground", "true", "binary", "type", "flag", "status"])
 _MOST_LABELS = 50
 _TIME_OF_DAY = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s*[AaPp][Mm])?$"
 _TIMESTAMP = 'is a timestamp; kind = "timestamp" turns it into its hour and weekday (UTC)'
@@ -204,7 +230,7 @@ def _warnings(normal: pa.Table, fields: list[FieldConfig], config: TrainingConfi
     if config.data.label is not None:
         return
     for each in fields:
-        if _LABELS.search(each.name.lower()) and 2 <= pc.count_distinct(normal[each.name]).as_py() <= _MOST_LABELS:
+        if _is_called_a_label(each.name) and 2 <= pc.count_distinct(normal[each.name]).as_py() <= _MOST_LABELS:
             values = pc.value_counts(normal[each.name].drop_null())
             common = values[int(np.argmax(np.asarray(pc.struct_field(values, "counts"))))].as_py()["values"]
             yield (
@@ -212,6 +238,11 @@ def _warnings(normal: pa.Table, fields: list[FieldConfig], config: TrainingConfi
                 f"--label {each.name} --normal {str(common).lower() if isinstance(common, bool) else common} learns "
                 f"normal rows alone, --exclude {each.name} leaves it out"
             )
+
+
+def _is_called_a_label(name: str) -> bool:
+    words = set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()))
+    return bool(words & _LABELS) and words <= _LABELS | _BESIDE_LABELS
 
 
 def _refuse_infinities(data: Data, apart: set[str | None]) -> None:
