@@ -22,36 +22,12 @@ FEW_NUMBERS = 20
 LEAST_VALUES = 10
 """Values that a column needs: of fewer, the rows of one of the folds might hold none."""
 _CODES = 5
-_LABELS = frozenset(
-    [
-        "label",
-        "labels",
-        "class",
-        "target",
-        "outcome",
-        "anomaly",
-        "anomalous",
-        "outlier",
-        "fraud",
-        "fraudulent",
-        "attack",
-        "truth",
-        "y",
-        "defect",
-        "defective",
-        "fault",
-        "faulty",
-        "failure",
-        "failed",
-        "malicious",
-        "malware",
-        "intrusion",
-        "churn",
-        "normal",
-        "abnormal",
-    ]
-)
-_BESIDE_LABELS = frozenset(["is", "has", "ground", "true", "binary", "type", "flag", "status"])
+_LABELS = {
+    *("label", "labels", "class", "target", "outcome", "truth", "y", "normal", "abnormal", "anomaly", "anomalous"),
+    *("outlier", "fraud", "fraudulent", "attack", "intrusion", "malicious", "malware", "defect", "defective"),
+    *("fault", "faulty", "failure", "failed", "churn"),
+}
+_BESIDE_LABELS = {"is", "has", "ground", "true", "binary", "type", "flag", "status"}
 _MOST_LABELS = 50
 _TIME_OF_DAY = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s*[AaPp][Mm])?$"
 _TIMESTAMP = 'is a timestamp; kind = "timestamp" turns it into its hour and weekday (UTC)'

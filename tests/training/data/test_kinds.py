@@ -1,6 +1,6 @@
 """What a column is: each rule from both of its sides."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,8 @@ from training.data import kinds
 ROWS = 400
 DRAWS = np.random.default_rng(0)
 HEIGHTS = DRAWS.normal(170.0, 10.0, ROWS)
-Values = Sequence[object] | np.ndarray[tuple[int, ...], np.dtype[np.generic]] | pa.Array
+Values = Any
+"""What pyarrow makes a column of."""
 
 
 def inferred(values: Values, name: str = "x", **data: object) -> kinds.Inferred:
