@@ -53,6 +53,8 @@ _FIELD: Schema = {
         "share": _SHARE,
         "conditional_excess": _NUMBER
         | {"description": "the same of ELBO(x without x_j) - ELBO(x), the surprisal given all other fields; the order"},
+        "value": _VALUE
+        | {"description": "what the record holds; null where it is missing or a category that the model does not know"},
         "expected": _VALUE
         | {
             "description": "by the other fields; null for a category that the model does not know; of an image what "
@@ -149,8 +151,9 @@ CONTENT: Schema = {
         "schema": {
             "type": "string",
             "description": "a header row and a row a record; latent means as latent_mean_0 and so on, no number as an "
-            f"empty cell; an explanation as the {TOP} most surprising fields, explanation_1_field, _excess, _share, "
-            "_expected and _direction, and so on; of an image with _surprisal_map besides",
+            f"empty cell; an explanation as the {TOP} most surprising fields, by conditional_excess: "
+            "explanation_1_field, _surprisal, _excess, _share, _conditional_excess, _value, _expected, _interval_low, "
+            "_interval_high and _direction, and so on; of an image _surprisal_map in place of value and interval",
         }
     },
     arrow.MEDIA_TYPE: {
@@ -158,8 +161,9 @@ CONTENT: Schema = {
             "type": "string",
             "format": "binary",
             "description": "one IPC stream with a column for each member of `Result`, latent_mean as fixed-size "
-            "lists of float32 and explanation as a struct, where `expected` is `expected_number`, "
-            "`expected_category` or, binary as `surprisal_map` is, `expected_image`; no number is null",
+            "lists of float32 and explanation as a struct, where `value` is `value_number` or `value_category`, and "
+            "`expected` is `expected_number`, `expected_category` or, binary as `surprisal_map` is, `expected_image`; "
+            "no number is null",
         }
     },
 }

@@ -67,8 +67,8 @@ def score_file(
 ) -> None:
     """Score every row of a file; OUT holds the columns of IN and the scores after them.
 
-    With --only-flagged or --top the column `row` says where in IN a row stands, from 1. Of images in a folder OUT names
-    the `file`, of those in an npz the `row`; their pixels are not copied.
+    With --only-flagged or --top the column `row` says where in IN a row stands, from 1.
+    Of images in a folder OUT names the `file`, of those in an npz the `row`; their pixels are not copied.
     """
     began = time.monotonic()
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}

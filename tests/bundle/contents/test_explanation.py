@@ -70,6 +70,8 @@ def test_shares_add_up_to_one_or_there_are_none(explanations: Explanations, said
 def test_numbers_are_expected_in_the_records_own_units(said: list[dict[str, Any]]) -> None:
     amounts = [fields(explanation)["amount"] for explanation in said]
     assert [amount["expected"] for amount in amounts] == [11.0, 4.0, 10.0]
+    assert [amount["value"] for amount in amounts[:2]] == [14.0, 2.0]
+    assert math.isnan(amounts[2]["value"])
     assert amounts[0]["interval"] == [10.5, 11.5]
     assert [amount["direction"] for amount in amounts] == ["high", "low", "missing"]
 
@@ -83,10 +85,12 @@ def test_categories_and_booleans_are_expected_with_probabilities(said: list[dict
         {"value": "true", "probability": 0.125},
     ]
     assert [colour["direction"] for colour in colours] == [None, None, "missing"]
+    assert [colour["value"] for colour in colours] == ["red", None, None], "what is unknown has no name"
     paid = [fields(explanation)["paid"] for explanation in said]
     assert [flag["expected"] for flag in paid] == [False, True, True]
     assert paid[0]["likely"] == [{"value": False, "probability": 0.75}, {"value": True, "probability": 0.25}]
     assert [flag["direction"] for flag in paid] == ["unusual category", "missing", "unusual category"]
+    assert [flag["value"] for flag in paid] == [True, None, False]
 
 
 def test_what_is_usual_are_medians_in_the_schemas_order(manifest: Manifest) -> None:

@@ -59,6 +59,11 @@ def same(found: Any, expected: Any) -> None:
         assert found == expected
 
 
+def written_out(value: Any) -> Any:
+    """A boolean or a category as text."""
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else value
+
+
 @pytest.fixture(scope="module")
 def explained(server: str) -> list[dict[str, Any]]:
     response = httpx.post(f"{server}/score", json={"records": RECORDS, "explain": True})
@@ -84,6 +89,10 @@ def test_a_field_far_out_is_named_first_and_what_is_missing_is_said(explained: l
     first = explained[1]["explanation"]["fields"][0]
     assert (first["field"], first["direction"]) == ("amount", "high")
     assert first["interval"][0] < first["expected"] < first["interval"][1] < FRAUD["amount"]
+    for record, result in zip(RECORDS, explained, strict=True):
+        values = {field["field"]: field["value"] for field in result["explanation"]["fields"]}
+        unknown = {"country": None} if record["country"] == "??" else {}
+        assert values == dict.fromkeys(PAYMENT) | record | unknown
     gaps = {field["field"]: field["direction"] for field in explained[2]["explanation"]["fields"]}
     assert gaps["country"] == "unusual category"
     assert gaps["hour"] == gaps["card_present"] == gaps["channel"] == "missing"
@@ -111,9 +120,11 @@ def test_arrow_holds_what_json_holds(server: str, explained: list[dict[str, Any]
                 same(field[name], expected[name])
             if "interval" in expected:
                 same([field["expected_number"], *field["interval"]], [expected["expected"], *expected["interval"]])
-                assert field["expected_category"] is field["likely"] is None
+                assert field["expected_category"] is field["value_category"] is field["likely"] is None
+                same(field["value_number"], expected["value"])
             else:
-                assert field["expected_number"] is field["interval"] is None
+                assert field["expected_number"] is field["value_number"] is field["interval"] is None
+                assert field["value_category"] == written_out(expected["value"])
                 same(
                     [each["probability"] for each in field["likely"]],
                     [each["probability"] for each in expected["likely"]],
@@ -124,10 +135,18 @@ def test_csv_has_columns_of_the_three_most_surprising_fields(server: str, explai
     rows = list(csv.DictReader(io.StringIO(asked(server, JSON, CSV).text, newline="")))
     for row, result in zip(rows, explained, strict=True):
         for rank, field in enumerate(result["explanation"]["fields"][:3], start=1):
-            cells = {name: row[f"explanation_{rank}_{name}"] for name in ("field", "excess", "share", "direction")}
-            assert cells["field"] == field["field"]
-            same([float(cells["excess"]), float(cells["share"])], [field["excess"], field["share"]])
-            assert cells["direction"] == (field["direction"] or "")
+            cells = {name: row[f"explanation_{rank}_{name}"] for name in ("field", "value", "expected", "direction")}
+            assert (cells["field"], cells["direction"]) == (field["field"], field["direction"] or "")
+            for name in ("surprisal", "excess", "share", "conditional_excess"):
+                same(float(row[f"explanation_{rank}_{name}"]), field[name])
+            ends = [row[f"explanation_{rank}_interval_{end}"] for end in ("low", "high")]
+            if "interval" in field:
+                same([*map(float, ends), float(cells["expected"])], [*field["interval"], field["expected"]])
+                assert (float(cells["value"]) if cells["value"] else None) == field["value"]
+            else:
+                assert ends == ["", ""]
+                assert cells["value"] == (written_out(field["value"]) or "")
+                assert cells["expected"] == (written_out(field["expected"]) or "")
         assert "explanation_4_field" not in row
 
 
