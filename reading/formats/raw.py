@@ -4,6 +4,7 @@ import bz2
 import codecs
 import contextlib
 import gzip
+import io
 import lzma
 import zipfile
 import zlib
@@ -79,6 +80,11 @@ def opened(path: Path) -> Iterator[Unpacked]:
             yield Unpacked(_stream(path, file, stack), file, path.stat().st_size)
     except _BROKEN as error:
         raise FileInvalid(f"{path}: the packed file is damaged or cut off: {error}") from error
+    except OSError as error:
+        # Of a broken archive bz2 and zstd say the same as of a disk, but for its number.
+        if error.errno is not None:
+            raise
+        raise FileInvalid(f"{path}: the packed file is damaged or cut off: {error}") from error
 
 
 def encoding(path: Path) -> tuple[str, bool]:
@@ -141,7 +147,8 @@ def _stream(path: Path, file: IO[bytes], stack: contextlib.ExitStack) -> Any:
         case "xz":
             return stack.enter_context(lzma.open(file))
         case "zstd":
-            return stack.enter_context(pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"))
+            unpacked = stack.enter_context(pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"))
+            return stack.enter_context(io.BufferedReader(unpacked))
         case _:
             return stack.enter_context(_only_member(stack.enter_context(zipfile.ZipFile(file)), path))
 

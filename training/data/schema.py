@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bundle.errors import InvalidRecords
 from bundle.record import timestamps
-from bundle.record.categories import category_text
+from bundle.record.categories import category_text, number_spelling
 from bundle.record.fields import AnyField, BooleanField, CategoricalField, Derived, ImageField, NumericField
 from bundle.record.records import encode_columns
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema, schema_of
@@ -204,6 +204,12 @@ def _vocabulary(name: str, column: npt.NDArray[np.generic], config: TrainingConf
     except TypeError as error:
         raise DataInvalid(f"column {name!r}: text or a whole number is expected, not {error}") from error
     texts.pop(None, None)
+    spelled = {text: number_spelling(text or "") for text in texts}
+    if all(spelled.values()):
+        # Numbers have one spelling, however a file writes them.
+        written, texts = texts, Counter()
+        for text, count in written.items():
+            texts[spelled[text]] += count
     for text in config.data.missing_values or ():
         texts.pop(text, None)
     common = [text for text, count in texts.most_common() if text is not None and count >= config.data.minimum_count]
