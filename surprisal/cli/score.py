@@ -1,16 +1,17 @@
 """`surprisal score`: score a file with a bundle, a piece at a time and without a server."""
 
+import contextlib
 import csv
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from surprisal.cli.failure import CALL_WRONG, STOPPED, fail
+from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail
 from surprisal.cli.progress import Interval, Progress
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _score(
     scoring = Scoring(places.bundle)
     question = _question(scoring, given)
     scoring.open(question)
-    with files.open_records(source, scoring.schema) as file:
+    with _faults_of(source), files.open_records(source, scoring.schema) as file:
         absent = _absent(source, scoring, file.columns, progress)
         with progress, files.writer(target) as writer:
             try:
@@ -115,6 +116,17 @@ def _score(
         "absent_fields": absent,
         "files": {"in": str(source), "out": str(target)},
     }
+
+
+@contextlib.contextmanager
+def _faults_of(source: Path) -> Iterator[None]:
+    """Name IN where nothing else is named; what cannot be written is."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        fail(f"{source}: {' '.join(str(error.strerror or error).split())}", WORK_FAILED)
 
 
 class _Report:
