@@ -1,5 +1,6 @@
 """`surprisal score`: score a file with a bundle, a piece at a time and without a server."""
 
+import contextlib
 import csv
 import json
 import time
@@ -12,7 +13,7 @@ import typer
 
 from reading.options import Options
 from surprisal.cli import reading_options
-from surprisal.cli.failure import CALL_WRONG, STOPPED, fail
+from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail
 from surprisal.cli.progress import Interval, Progress
 from surprisal.cli.reading_options import ReadOption
 
@@ -111,7 +112,8 @@ def _score(
     question = _question(scoring, given)
     scoring.open(question)
     options = reading_options.options(places.read, Options.kept(scoring.manifest.training.config))
-    with files.open_records(source, scoring.schema, options, places.skip, target.suffix != ".csv") as file:
+    typed = target.suffix != ".csv"
+    with _faults_of(source), files.open_records(source, scoring.schema, options, places.skip, typed) as file:
         if file.said:
             progress.say(f"{source} read as: {', '.join(file.said)}")
         absent = _absent(places, scoring, file.columns, progress)
@@ -163,6 +165,17 @@ def _remarks(done: "Scored", skipped: Sequence[str]) -> Iterator[str]:
             "most rows are flagged: this file is not like the one that the model was trained on, or is read otherwise; "
             "--explain says which fields are strange"
         )
+
+
+@contextlib.contextmanager
+def _faults_of(source: Path) -> Iterator[None]:
+    """Name IN where nothing else is named; what cannot be written is."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        fail(f"{source}: {' '.join(str(error.strerror or error).split())}", WORK_FAILED)
 
 
 class _Report:

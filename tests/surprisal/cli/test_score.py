@@ -290,6 +290,12 @@ def test_the_file_at_fault_is_named(models: Path, source: Path, tmp_path: Path) 
     said = refused(surprisal("score", models / NAME, wrong, out), out, 1)
     assert f"{wrong}: row 2, column 'amount'" in said
     assert str(out) not in said
+    damaged, content = tmp_path / "damaged.parquet", bytearray(source.read_bytes())
+    content[4:40] = bytes(byte ^ 255 for byte in content[4:40])
+    damaged.write_bytes(content)
+    said = refused(surprisal("score", models / NAME, damaged, out), out, 1)
+    assert f"{damaged}: " in said
+    assert str(out) not in said
     (tmp_path / ".out.csv.writing").symlink_to("/dev/full")
     said = refused(surprisal("score", models / NAME, source, out), out, 1)
     assert f"{out}: No space left" in said
