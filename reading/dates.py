@@ -21,6 +21,9 @@ SECONDS = (946_684_800, 4_102_444_800)
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 """How many of each since 1970 programs write for a timestamp, a second."""
 
+LOOSE = r"^\D{0,6}\d{1,4}\s*[-/.年]\s*(?:\d{1,2}|\pL{3,9}\.?)\s*[-/.月 ]\s*\d{1,4}|^\d{1,2}\.?\s+\pL{3,9}\.?\s+\d{2,4}"
+"""What looks like a timestamp, in whatever form."""
+
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NAMED = rf"(?P<m>(?i:{'|'.join(_MONTHS)})[a-zA-Z]*\.?)"
 _WEEKDAY = r"(?:(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+)?"
@@ -129,11 +132,14 @@ def epoch(values: npt.NDArray[np.float64]) -> str | None:
 
 
 def are_days(values: npt.NDArray[np.float64]) -> bool:
-    """Whether numbers are days written as yyyymmdd.
+    """Whether numbers are days written as yyyymmdd, or moments as yyyymmddhhmm or yyyymmddhhmmss.
 
     Args:
         values: (n,) without NaN.
     """
+    # Of twelve or fourteen digits the last are hours, minutes and seconds.
+    largest = float(values.max()) if len(values) else 0.0
+    values = values // next((unit for unit in (10**6, 10**4) if largest >= 1900_01_01 * unit), 1)
     day, month = values % 100, values // 100 % 100
     within = (values >= 1900_01_01) & (values <= 2100_12_31) & (day >= 1) & (day <= 31) & (month >= 1) & (month <= 12)
     return bool(len(values)) and bool(within.all())
@@ -143,7 +149,8 @@ def of_numbers(values: npt.NDArray[np.float64]) -> npt.NDArray[np.datetime64] | 
     """Numbers read as timestamps.
 
     Args:
-        values: (n,) days as yyyymmdd, or the time since 1970 in one of `UNITS`; NaN is missing.
+        values: (n,) days as yyyymmdd, moments as yyyymmddhhmm or yyyymmddhhmmss, or the time since 1970 in one of
+            `UNITS`; NaN is missing.
 
     Returns:
         (n,) datetime64 in microseconds, NaT where missing; None where the numbers are neither.
@@ -154,7 +161,8 @@ def of_numbers(values: npt.NDArray[np.float64]) -> npt.NDArray[np.datetime64] | 
         texts = pa.chunked_array(
             [pa.array([None if gone else f"{value:.0f}" for value, gone in zip(values, missing, strict=True)])]
         )
-        return _by_strptime(texts, "%Y%m%d")
+        digits = len(f"{present.max():.0f}")
+        return _by_strptime(texts, {12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}.get(digits, "%Y%m%d"))
     scale = next((scale for scale in UNITS.values() if len(present) and _within(present, scale)), None)
     if scale is None:
         return None

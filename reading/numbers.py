@@ -15,9 +15,15 @@ from reading.options import Decimal, Options
 LARGEST_EXACT = 2**53
 """Beyond it float64 tells whole numbers apart no longer."""
 
-_CURRENCY = r"\p{Sc}|EUR|USD|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|AUD|CAD|BRL|kr|zł|Fr\."
-_UNIT = rf"%|{_CURRENCY}"
-_AROUND = rf"^(?:[-+]?\s*(?:{_CURRENCY})\s*|.*?\s*(?:{_UNIT})\s*\)?-?$)"
+_CURRENCY = r"R\$|Rs\.?|\p{Sc}|円|元|EUR|USD|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|AUD|CAD|BRL|kr|zł|Fr\."
+_MEASURE = (
+    r"°[CFK]?|(?:[kMGTm]?(?:W|Wh|V|A|Hz|Pa|B|bit|bar|g|m|s|l|mol|N|J))|cm|mm|km|µm|nm|µs|ns|min|h|hPa|kWh|lb|ft|in|mph|"
+    r"km/h|m/s|m²|m³|rpm|ppm|dB|pcs|Stk"
+)
+_UNIT = rf"%|{_CURRENCY}|{_MEASURE}"
+_DIGITS = "[\\d.][\\d.,'\u2019 \u00a0\u2007\u2009\u202f]*(?:[eE][-+]?\\d+)?"
+_SIGN = "[-+(\u2212\u2013]*"
+_WITH_UNIT = rf"^{_SIGN}\s*(?P<before>{_CURRENCY})?\s*{_SIGN}\s*{_DIGITS}\s*(?P<after>{_UNIT})?\s*[)-]*$"
 _EXPONENT = r"(?:[eE][-+]?\d+)?"
 _PLAIN = rf"^[-+]?(?:\d+\.?\d*|\.\d+){_EXPONENT}$"
 _GROUPED = r"^[-+]?[1-9]\d{0,2}(\.\d{3})+$"
@@ -25,6 +31,7 @@ _INFINITE = r"^[-+]?(?i:inf|infinity)$"
 _BRACKETS = r"^[^\w]*\(.*\)$"
 _LEADING_ZERO = r"^[-+]?0\d"
 _SPACES = "[\u00a0\u2007\u2009\u202f ]"
+_OF_ONE_UNIT = 0.95
 _THOUSANDS = ("", ",", ".", " ", "'")
 
 
@@ -36,6 +43,7 @@ class NumberFormat:
         decimal: The decimal mark.
         thousands: What stands between groups of digits; empty if nothing does.
         unit: A percent or currency sign that is left out; empty if there is none.
+        unseen: Whether no cell has any mark, so that nothing is to be said.
         brackets: Whether some stand in brackets, which is a minus sign to accountants.
         is_guess: Whether another reading fits the cells as well.
     """
@@ -44,7 +52,13 @@ class NumberFormat:
     thousands: str = ""
     unit: str = ""
     brackets: bool = False
+    unseen: bool = False
     is_guess: bool = False
+
+    @property
+    def is_said(self) -> bool:
+        """Whether a reader would not expect it."""
+        return not (self.is_plain or self.unseen)
 
     @property
     def is_plain(self) -> bool:
@@ -109,8 +123,13 @@ def looked_at(column: pa.ChunkedArray, options: Options, comma_likely: bool = Fa
     cells = _filled(column, options)
     if not len(cells):
         return None
-    if options.decimal != "," and _all_match(cells, _PLAIN) and not (comma_likely and _all_match(cells, _GROUPED)):
-        return NumberFormat()
+    if options.decimal != "," and _all_match(cells, _PLAIN):
+        pointed = _matches(cells, r"\.")
+        if not comma_likely or _matches(cells, _GROUPED) < pointed:
+            return NumberFormat()
+        if not pointed:
+            # Later cells will be written as the rest of the file is.
+            return NumberFormat(",", ".", unseen=True)
     unit = _unit(cells)
     if unit is None:
         return None
@@ -153,7 +172,10 @@ def parse(column: pa.ChunkedArray, form: NumberFormat, options: Options) -> Numb
     # An infinity is a number, of which whoever reads it says that a finite one is expected.
     infinite = pc.fill_null(pc.match_substring_regex(bare, _INFINITE), False)
     values = pc.cast(pc.if_else(infinite, pc.utf8_lower(bare), text), pa.float64())
-    strangers = pc.invert(pc.or_(pc.or_(fits, infinite), missing))
+    # What float64 cannot hold is a code that looks like a power of ten, as 5e667.
+    beyond = pc.and_not(pc.fill_null(pc.is_inf(values), False), infinite)
+    values = pc.if_else(beyond, pa.scalar(None, pa.float64()), values)
+    strangers = pc.invert(pc.or_(pc.or_(pc.and_not(fits, beyond), infinite), missing))
     are_whole = not (pc.any(pc.match_substring_regex(text, r"[.eE]")).as_py() or pc.any(infinite).as_py())
     whole = _whole(text) if are_whole else None
     if whole is not None:
@@ -208,17 +230,21 @@ def _formats(unit: str, brackets: bool, decimal: Decimal | None) -> Sequence[Num
 
 def _unit(cells: pa.ChunkedArray) -> str | None:
     """The one unit of a column, empty if it has none; None where there are several, or a percent sign in some cells."""
-    with_unit = cells.filter(pc.match_substring_regex(cells, _AROUND))
-    with_unit = with_unit.filter(pc.match_substring_regex(with_unit, r"\d"))
-    if not len(with_unit):
+    parts = pc.extract_regex(cells, _WITH_UNIT)
+    units = pc.binary_join_element_wise(pc.struct_field(parts, "before"), pc.struct_field(parts, "after"), "")
+    counted = {each["values"]: each["counts"] for each in pc.value_counts(units.drop_null()).to_pylist()}
+    bare = counted.pop("", 0)
+    if not counted:
         return ""
-    found = pc.unique(pc.struct_field(pc.extract_regex(with_unit, rf"(?P<unit>{_UNIT})"), "unit")).to_pylist()
-    if len(found) != 1 or found[0] is None:
+    unit, count = max(counted.items(), key=lambda pair: pair[1])
+    # A few strangers do not decide what a column is; that 5 and 5 % are not the same does.
+    if count < _OF_ONE_UNIT * sum(counted.values()) or (not _is_currency(unit) and bare > count / _OF_ONE_UNIT - count):
         return None
-    # One in a hundred may lack it: a few strangers do not decide what a column is.
-    if found[0] == "%" and len(with_unit) < 0.95 * len(cells):
-        return None
-    return str(found[0])
+    return str(unit)
+
+
+def _is_currency(unit: str) -> bool:
+    return bool(_matches(pa.chunked_array([[unit]]), rf"^(?:{_CURRENCY})$"))
 
 
 def _bare(cells: pa.ChunkedArray, unit: str) -> pa.ChunkedArray:

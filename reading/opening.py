@@ -1,5 +1,6 @@
 """A table of records in files: opened, and read some rows at a time."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,8 @@ class TableFile(_OneFile, Protocol):
 
     is_joined: bool
     """Whether it is several files, in each of which rows are counted anew."""
+    partly: Sequence[str]
+    """Columns that some of these files lack; they are missing in all their rows."""
 
 
 _KINDS: Mapping[str, Callable[[Path, Options, bool], _OneFile]] = {
@@ -107,6 +110,7 @@ class _Plain:
         self.said: Sequence[str] = file.said
         self.comma_likely, self.is_text = file.comma_likely, file.is_text
         self.is_joined = False
+        self.partly: Sequence[str] = ()
 
     @property
     def skipped(self) -> Sequence[str]:
@@ -128,7 +132,10 @@ class _Joined:
         self._files = [_plain(part, options, skip) for part in found]
         self.schema = self._joined()
         kinds = {each: None for file in self._files for each in file.said}
-        self.said: Sequence[str] = (f"{len(found)} files", *kinds)
+        held = Counter(name for file in self._files for name in file.schema.names)
+        self.partly: Sequence[str] = tuple(name for name, count in held.items() if count < len(self._files))
+        lacks = [f"{name} is in {held[name]} of them alone" for name in self.partly]
+        self.said: Sequence[str] = (f"{len(found)} files one behind another", *lacks, *kinds)
         self.comma_likely = any(file.comma_likely for file in self._files)
         self.is_text = self._files[0].is_text
         self.is_joined = True

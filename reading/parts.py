@@ -1,5 +1,6 @@
 """Which files a path means: one, a folder of parts, those that a pattern names, or standard input."""
 
+import re
 import shutil
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from urllib.parse import unquote
 
-from reading.errors import NotRead
+from reading.errors import FileInvalid, NotRead
 from reading.formats import raw
 
 STANDARD_INPUT = "-"
@@ -56,10 +57,22 @@ class Part:
 def kind(path: Path) -> str | None:
     """What a file's name says that it holds; None where it says nothing that is known here."""
     ending = path.suffix.lower()
+    if ending == ".zip" and Path(path.stem).suffix.lower() not in ENDINGS and path.is_file():
+        return _inside(path)
     if ending in raw.PACKED:
         inner = ENDINGS.get(Path(path.stem).suffix.lower())
         return inner if inner in ("delimited", "ndjson") else None
     return ENDINGS.get(ending)
+
+
+def _inside(archive: Path) -> str | None:
+    """What the name of an archive's only member says."""
+    try:
+        name = raw.only_member(archive)
+    except FileInvalid as error:
+        raise NotRead(str(error)) from error
+    inner = ENDINGS.get(Path(name).suffix.lower())
+    return inner if inner in ("delimited", "ndjson") else None
 
 
 def parts(path: Path) -> list[Part]:
@@ -78,7 +91,7 @@ def parts(path: Path) -> list[Part]:
         if not path.exists():
             raise NotRead(f"{path}: there is no such file or folder")
         return [Part(path, _required(path))]
-    found = [Path(name) for name in sorted(glob(str(path), recursive=True))]  # noqa: PTH207
+    found = sorted(map(Path, glob(str(path), recursive=True)), key=_by_number)  # noqa: PTH207
     files = [each for each in found if each.is_file() and not _is_hidden(each.name)]
     if not files:
         raise NotRead(f"{path}: no file has such a name")
@@ -93,11 +106,13 @@ def received() -> Iterator[Path]:
         NotRead: There is nothing.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "standard input"
-        with path.open("wb") as file:
+        received_, path = Path(folder) / "received", Path(folder) / "standard input"
+        with received_.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        with raw.opened(path) as unpacked:
-            start = unpacked.stream.read(2**12)
+        with raw.opened(received_) as unpacked, path.open("wb") as file:
+            shutil.copyfileobj(unpacked.stream, file)
+        with path.open("rb") as file:
+            start = file.read(2**12)
         if not start.strip():
             raise NotRead("standard input holds nothing")
         text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -107,8 +122,11 @@ def received() -> Iterator[Path]:
             ending = ".arrow"
         else:
             ending = ".ndjson" if text.startswith(b"{") else ".csv"
-        packed = ".gz" if raw.packing(path) and ending in (".csv", ".ndjson") else ""
-        yield path.rename(path.with_name(f"standard input{ending}{packed}"))
+        try:
+            yield path.rename(path.with_name(f"standard input{ending}"))
+        except FileInvalid as error:
+            # Where it was kept is nobody's business.
+            raise type(error)(str(error).replace(f"{folder}/", "")) from error
 
 
 def _required(path: Path) -> str:
@@ -132,12 +150,13 @@ def _required(path: Path) -> str:
 
 def _below(folder: Path) -> list[Part]:
     found: list[Part] = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*"), key=_by_number):
         inside = path.relative_to(folder)
         if not path.is_file() or any(map(_is_hidden, inside.parts)):
             continue
         known = kind(path)
-        if known is not None:
+        # Programs that write in parallel leave parts without a byte.
+        if known is not None and path.stat().st_size:
             found.append(Part(path, known, _constants(inside.parts[:-1])))
     named = [each for each in found if each.path.suffix.lower() not in _LOOSE]
     if not (named or found):
@@ -151,6 +170,11 @@ def _of_one_kind(path: Path, found: list[Part]) -> list[Part]:
         first, second = list(kinds.values())[:2]
         raise NotRead(f"{path}: holds files of several kinds, as {first.name} and {second.name}; name one kind")
     return found
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """Sorts part-2 before part-10."""
+    return [(int(part or 0), text) for text, part in re.findall(r"([^\d]*)(\d*)", str(path))]
 
 
 def _is_hidden(name: str) -> bool:

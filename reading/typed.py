@@ -19,6 +19,8 @@ STRANGERS = 0.05
 _MOST_NUMBERS = 0.5
 """A column of text with more numbers than this share is said to look like one of numbers."""
 _NAMED_ROWS = 10
+_NEARLY_ALL = 0.8
+_NUMBER_AMID = r"^[^\d]{1,4}\d[\d.,' ]*[^\d]{0,4}$|^[^\d]{0,4}\d[\d.,' ]*[^\d]{1,4}$"
 _FLAGS = ("true", "false")
 
 
@@ -130,8 +132,12 @@ def _of_decimals(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _of_text(column: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None) -> Typed:
     empty = pc.equal(pc.utf8_trim_whitespace(column), "")
     texts = pc.if_else(empty, pa.scalar(None, pa.string()), column)
-    if kind == "categorical" or texts.null_count == len(texts):
+    if texts.null_count == len(texts):
+        return Typed(pa.chunked_array([pa.nulls(len(texts))]))
+    if kind == "categorical":
         return Typed(texts)
+    if pc.all(pc.is_in(pc.utf8_trim_whitespace(texts.drop_null()), pa.array(options.missing))).as_py():
+        return Typed(pa.chunked_array([pa.nulls(len(texts))]))
     if kind == "timestamp" or kind is None:
         found = _timestamps(texts, options, comma_likely)
         if found is not None:
@@ -179,25 +185,41 @@ def _numbers(texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind:
         return Typed(texts)
     form = numbers.looked_at(texts, options, comma_likely)
     if form is None:
-        return Typed(texts)
+        return Typed(texts, _hints(texts))
     read = numbers.parse(texts, form, options)
     found, wrong = len(texts) - read.values.null_count, int(read.strangers.sum())
     if not found or (kind != "numeric" and wrong > STRANGERS * (found + wrong)):
         share = found / max(1, found + wrong)
         if share <= _MOST_NUMBERS:
-            return Typed(texts)
+            return Typed(texts, _hints(texts))
         return Typed(
             texts, (f'looks like numbers in {share:.0%} of its cells; kind = "numeric" has the others missing',)
         )
     if types.is_floating(read.values.type) and read.are_codes:
         return Typed(texts, ("holds whole numbers beyond 2^53, which are read as text",))
     said = []
-    if not form.is_plain:
+    if form.is_said:
         guess = "; a guess, as both marks would fit: decimal in [data] says it" if form.is_guess else ""
         said.append(f"read with {form}{guess}")
     marks = pc.and_(pc.is_valid(texts), pc.is_null(read.values))
     said += _strangers_said(texts, np.asarray(marks))
     return Typed(read.values, tuple(said), np.flatnonzero(read.strangers))
+
+
+def _hints(texts: pa.ChunkedArray) -> tuple[str, ...]:
+    """That nearly all cells hold a number or a timestamp, in forms that are not read or that differ."""
+    cells = texts.drop_null()
+    if _share(cells, dates.LOOSE) >= _NEARLY_ALL:
+        return ("looks like timestamps, in several forms or one that is not known; date_format in [data] says it",)
+    if _share(cells, _NUMBER_AMID) >= _NEARLY_ALL:
+        example = cells[0].as_py()
+        return (f"looks like numbers amid other signs, as {example!r}, and is read as text",)
+    return ()
+
+
+def _share(cells: pa.ChunkedArray, pattern: str) -> float:
+    found: float = pc.mean(pc.cast(pc.match_substring_regex(cells, pattern), pa.float64())).as_py() or 0.0
+    return found
 
 
 def _strangers_said(texts: pa.ChunkedArray, wrong: npt.NDArray[np.bool_]) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ class Values:
             form = numbers.looked_at(column, self._options, self._file.comma_likely)
             if form is not None:
                 self._numbers[name] = form
-                if not form.is_plain:
+                if form.is_said:
                     guess = " (a guess; decimal says it)" if form.is_guess else ""
                     self.said[name] = f"column {name!r}: {form}{guess}"
         read = numbers.parse(column, self._numbers.get(name, numbers.NumberFormat()), self._options)

@@ -6,6 +6,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -20,6 +21,8 @@ _HEAD = 2**20
 """Bytes that are looked at."""
 _BLOCK = 2**23
 """Bytes in a block; a row has to fit into one."""
+_FEW_COLUMNS = 3
+"""In files of fewer columns a text with a comma in a line of its own looks like a row."""
 _UNSAID = ("utf-8", "utf-8-sig")
 
 
@@ -47,7 +50,7 @@ class DelimitedFile:
         names = self._dialect.names
         if doubled := sorted({name for name in names if name and names.count(name) > 1}):
             raise FileInvalid(f"{path}: two columns are named {doubled[0]!r}; rename one of them")
-        self.schema = pa.schema([(name, pa.string()) for name in names])
+        self.schema = pa.schema([(name, pa.string()) for name in names[: len(names) - self._dialect.left_out]])
         self.skipped: list[str] = []
         self.comma_likely = self._dialect.decimal_comma
         packed = raw.packing(path)
@@ -75,14 +78,37 @@ class DelimitedFile:
                 raw.opened(self._path) as unpacked,
                 pyarrow.csv.open_csv(unpacked.stream, read, parse, convert) as reader,
             ):
+                rows = 0
                 for batch in reader:
-                    table = pa.Table.from_batches([batch]).rename_columns(self.schema.names)
+                    table = pa.Table.from_batches([batch]).select(range(len(self.schema)))
+                    table = table.rename_columns(self.schema.names)
+                    self._refuse_swallowed_rows(table, rows)
+                    rows += table.num_rows
                     yield (_without_a_space(table) if self._dialect.spaced else table), unpacked.share
         except UnicodeDecodeError as error:
             raise FileInvalid(self._not_text(error)) from error
         except pa.ArrowInvalid as error:
             first = next(iter(ragged.values()), None)
             raise FileInvalid(f"{self._path}: {first or _said(error)}") from error
+
+    def _refuse_swallowed_rows(self, table: pa.Table, before: int) -> None:
+        """Refuse a cell that holds whole rows: its quote was opened and not closed.
+
+        Raises:
+            FileInvalid: There is one.
+        """
+        if len(self.schema) < _FEW_COLUMNS:
+            return
+        for place, column in enumerate(table.columns):
+            long = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring(column, "\n"), False)))
+            for row in long.tolist():
+                lines = column[row].as_py().splitlines()[1:]
+                swallowed = sum(line.count(self._dialect.delimiter) == len(self.schema) - 1 for line in lines)
+                if swallowed:
+                    raise FileInvalid(
+                        f"{self._path}: row {before + row + 1}, column {self.schema.names[place]!r}: a quote is opened "
+                        f"there and {swallowed} rows stand in the cell; close it, or double it if it is meant as a sign"
+                    )
 
     def _settings(self, ragged: dict[int, str]) -> tuple[Any, Any, Any]:
         def refuse(row: Any) -> str:

@@ -16,6 +16,13 @@ _DELIMITERS = ("\t", ";", "|", ",")
 _RECORDS = 500
 _NAMED = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma", " ": "space"}
 _NUMBER = re.compile(r"[-+(]?\s*[^\w\s.,-]?\s*(?:\d[\d.,' \u00a0\u202f]*|[.,]\d+)(?:[eE][-+]?\d+)?\s*[^\w\s]?\)?-?")
+_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?|true|false", re.IGNORECASE)
+_AROUND = re.compile(r"^[^\d.,]+|[^\d.,]+$|(?<=\d)['\u2019 \u00a0\u202f](?=\d)")
+_UNIT = re.compile(
+    r".*[%°/²³\[\]()€$#].*|-|kg|g|mg|t|m|cm|mm|km|µm|s|ms|min|h|d|Hz|kHz|V|mV|A|mA|W|kW|kWh|Pa|hPa|kPa|bar|K|C|F|l|ml|EUR|"
+    r"USD|GBP|CHF|SEK|count|counts|pcs|Stk|unit|units|n|rpm|ppm|dB|mol|N|J",
+    re.IGNORECASE,
+)
 _COMMA = re.compile(r"[-+]?(?:\d+,\d{1,2}|\d+,\d{4,}|0,\d+|\d{4,},\d+|\d{1,3}(?:\.\d{3})+,\d+)")
 _POINT = re.compile(r"[-+]?(?:\d+\.\d{1,2}|\d+\.\d{4,}|0\.\d+|\d{4,}\.\d+|\d{1,3}(?:,\d{3})+\.\d+)")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?$", re.IGNORECASE)
@@ -37,6 +44,7 @@ class Dialect:
         after: Rows to pass over behind that: the names themselves, and a row of units.
         spaced: Whether a space follows every delimiter.
         decimal_comma: Whether its numbers speak for a decimal comma.
+        left_out: How many of the last columns are empty and have no name.
         said: What a reader would not expect, in words.
     """
 
@@ -49,6 +57,7 @@ class Dialect:
     after: int
     spaced: bool
     decimal_comma: bool
+    left_out: int
     said: tuple[str, ...]
 
 
@@ -74,6 +83,7 @@ def looked_at(head: str, is_all: bool, encoding: str, options: Options, place: s
     given = options.delimiter or (marked.group(1) if marked else None)
     delimiter = given or _delimiter(head, quote, escape, is_all)
     records = _records(head, delimiter, quote, escape, is_all)
+    _refuse_spaces(records, given, place)
     before, names, rows = _header(records, options, place, 1 if marked else 0)
     after = 1
     if names is None:
@@ -88,6 +98,9 @@ def looked_at(head: str, is_all: bool, encoding: str, options: Options, place: s
             said.append("one cell more than names: the first column has none")
     if before:
         said.insert(0, f"{before} {'line' if before == 1 else 'lines'} before the names passed over")
+    nameless = _empty_behind(names, rows)
+    if nameless > 1:
+        said.append(f"{nameless} empty columns without a name left out")
     stripped = tuple(name.strip() for name in names)
     if options.header is None and after and _is_of_units(rows):
         said.append(f"a row of units passed over: {', '.join(cell.strip() for cell in rows[0] if cell.strip())[:80]}")
@@ -98,7 +111,34 @@ def looked_at(head: str, is_all: bool, encoding: str, options: Options, place: s
         said.insert(0, _NAMED.get(delimiter, repr(delimiter)))
     if stripped != names:
         said.append("spaces around names left out")
-    return Dialect(encoding, delimiter, quote, escape, before, stripped, after, spaced, comma, tuple(said))
+    return Dialect(encoding, delimiter, quote, escape, before, stripped, after, spaced, comma, nameless, tuple(said))
+
+
+def _empty_behind(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """How many of the last columns have neither a name nor a cell."""
+    found = 0
+    for index in range(len(names) - 1, -1, -1):
+        if names[index].strip() or any(len(row) > index and row[index].strip() for row in rows):
+            break
+        found += 1
+    return found
+
+
+def _refuse_spaces(records: Sequence[Sequence[str]], given: str | None, place: str) -> None:
+    """Refuse a file whose cells are separated by spaces, in columns of fixed widths maybe.
+
+    Raises:
+        FileInvalid: It is one.
+    """
+    lines = [row[0].split() for row in records if len(row) == 1]
+    width = _most_common(map(len, lines))
+    if given is not None or width < 2 or not len(lines) == len(records) > _COUNTING:
+        return
+    if sum(len(line) == width for line in lines) >= 0.9 * len(lines):
+        raise FileInvalid(
+            f"{place}: no delimiter is found, and its lines hold {width} words each: say the delimiter, or in Python: "
+            "pandas.read_csv(..., sep=r'\\s+').to_parquet(...)"
+        )
 
 
 def is_number(cell: str) -> bool:
@@ -127,18 +167,16 @@ def _records(head: str, delimiter: str, quote: str, escape: str | None, is_all: 
 
 
 def _delimiter(head: str, quote: str, escape: str | None, is_all: bool) -> str:
-    best, most = ",", (0.0, 0)
+    best, most = ",", 0.0
     for each in _DELIMITERS:
         widths = [len(row) for row in _records(head, each, quote, escape, is_all) if row]
         width = _most_common(widths)
         if width < 2:
             continue
+        # A comma within numbers divides rows as evenly as a semicolon, but not the names above them.
         even = sum(size == width for size in widths) / len(widths)
-        # A comma within numbers divides rows, and seldom the names above them.
-        first = next(size for size in widths if size > 1)
-        rank = (round(even, 1) - (0.3 if first != width and first + 1 != width else 0.0), 0)
-        if rank > most:
-            best, most = each, rank
+        if even > most:
+            best, most = each, even
     return best
 
 
@@ -163,14 +201,43 @@ def _header(
             break
     rows = [row for row in records[start + 1 :] if row]
     first = records[start]
-    if _is_data(first) and not _counts(first):
+    if _is_data(first, rows) and not _counts(first):
         return start, None, [first, *rows]
+    if len(rows) > _COUNTING and _is_of_names(rows[0], rows[1:], width):
+        return start + 1, tuple(rows[0]), rows[1:]
     return start, tuple(first), rows
 
 
-def _is_data(first: Sequence[str]) -> bool:
+def _is_data(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row stands where names are expected and is one of data."""
     filled = [cell for cell in first if cell.strip()]
-    return bool(filled) and len(filled) == len(first) and all(map(is_number, filled))
+    if filled and len(filled) == len(first) and all(map(_is_value, filled)):
+        return True
+    above = [first[index].strip() for index in _of_values(rows) if index < len(first)]
+    return len(above) > 1 and all(map(_is_value, above))
+
+
+def _of_values(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Columns of which nearly all cells are numbers, timestamps or flags."""
+    found = []
+    for index in range(max(map(len, rows), default=0)):
+        cells = [row[index].strip() for row in rows if len(row) > index and row[index].strip()]
+        if cells and sum(map(_is_value, cells)) >= 0.9 * len(cells):
+            found.append(index)
+    return found
+
+
+def _is_value(cell: str) -> bool:
+    return is_number(cell) or _DATE.fullmatch(cell.strip()) is not None
+
+
+def _is_of_names(row: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Whether the row below the first one has the names, the first one being a title as wide as the table."""
+    cells = [cell.strip() for cell in row]
+    if len(cells) != width or not all(cells) or len(set(cells)) < len(cells) or any(map(_is_value, cells)):
+        return False
+    above = [cells[index] for index in _of_values(rows) if index < len(cells)]
+    return len(above) > 0 and not any(map(_UNIT.fullmatch, above))
 
 
 def _counts(first: Sequence[str]) -> bool:
@@ -185,13 +252,9 @@ def _is_of_units(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first row has no number where nearly all below it have one."""
     if len(rows) < 4:
         return False
-    numeric = []
-    for index, cell in enumerate(rows[0]):
-        below = [row[index].strip() for row in rows[1:] if len(row) > index and row[index].strip()]
-        if below and sum(map(is_number, below)) >= 0.9 * len(below):
-            numeric.append(cell.strip())
+    numeric = [rows[0][index].strip() for index in _of_values(rows[1:]) if index < len(rows[0])]
     named = [cell for cell in numeric if cell]
-    return bool(named) and len(named) * 2 >= len(numeric) and not any(map(is_number, named))
+    return bool(named) and len(named) * 2 >= len(numeric) and all(map(_UNIT.fullmatch, named))
 
 
 def _is_spaced(rows: Sequence[Sequence[str]], names: Sequence[str]) -> bool:
@@ -201,7 +264,8 @@ def _is_spaced(rows: Sequence[Sequence[str]], names: Sequence[str]) -> bool:
 
 def _speaks_for_comma(rows: Sequence[Sequence[str]], delimiter: str) -> bool:
     columns = [
-        [row[index].strip() for row in rows if len(row) > index] for index in range(max(map(len, rows), default=0))
+        [_AROUND.sub("", row[index]) for row in rows if len(row) > index]
+        for index in range(max(map(len, rows), default=0))
     ]
     commas = sum(any(_COMMA.fullmatch(cell) for cell in column) for column in columns)
     points = sum(any(_POINT.fullmatch(cell) for cell in column) for column in columns)

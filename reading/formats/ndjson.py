@@ -1,5 +1,6 @@
 """NDJSON: an object a line, whose members need be neither the same nor of one type."""
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,7 @@ class NdjsonFile:
         del options
         self._path, self._skip = path, skip
         self.skipped: list[str] = []
+        _refuse_other_encodings(path)
         kinds: dict[str, _Kinds] = {}
         for _, objects, _ in self._lines():
             for each in objects:
@@ -94,6 +96,13 @@ class NdjsonFile:
         if not self._skip:
             raise FileInvalid(f"{self._path}: {what}")
         self.skipped.append(what)
+
+
+def _refuse_other_encodings(path: Path) -> None:
+    with raw.opened(path) as unpacked:
+        start = unpacked.stream.read(2)
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise FileInvalid(f"{path}: is UTF-16, and JSON is UTF-8: iconv -f UTF-16 -t UTF-8 {path.name}")
 
 
 def _parsed(line: bytes) -> Any:

@@ -27,6 +27,8 @@ _MAGIC = {
 }
 _CHUNK = 2**20
 _SAMPLE = 4096
+_WIDE = 0.2
+"""Share of zero bytes from which letters have two of them; a single one is a fault of the file."""
 _WESTERN = 0.4
 """Most letters beyond ASCII, as a share of all, in a text of Europe's west."""
 _BOMS = (
@@ -102,8 +104,8 @@ def encoding(path: Path) -> tuple[str, bool]:
         for mark, name in _BOMS:
             if start.startswith(mark):
                 return name, False
-        if b"\0" in start[:_SAMPLE]:
-            odd, even = start[1:_SAMPLE:2].count(0), start[0:_SAMPLE:2].count(0)
+        odd, even = start[1:_SAMPLE:2].count(0), start[0:_SAMPLE:2].count(0)
+        if max(odd, even) > _WIDE * len(start[:_SAMPLE]):
             return ("utf-16-le" if odd > even else "utf-16-be"), True
         decoder, chunk = codecs.getincrementaldecoder("utf-8")(), start
         try:
@@ -150,11 +152,22 @@ def _stream(path: Path, file: IO[bytes], stack: contextlib.ExitStack) -> Any:
             unpacked = stack.enter_context(pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"))
             return stack.enter_context(io.BufferedReader(unpacked))
         case _:
-            return stack.enter_context(_only_member(stack.enter_context(zipfile.ZipFile(file)), path))
+            return stack.enter_context(stack.enter_context(zipfile.ZipFile(file)).open(only_member(path)))
 
 
-def _only_member(archive: zipfile.ZipFile, path: Path) -> IO[bytes]:
-    members = [each for each in archive.namelist() if not each.endswith("/") and not each.startswith("__MACOSX/")]
+def only_member(path: Path) -> str:
+    """The name of the only file in a zip archive.
+
+    Raises:
+        FileInvalid: There is none, or more than one, or it is damaged.
+        OSError: It cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise FileInvalid(f"{path}: the packed file is damaged or cut off: {error}") from error
+    members = [each for each in names if not each.endswith("/") and not each.startswith("__MACOSX/")]
     if len(members) != 1:
         raise FileInvalid(f"{path}: holds {len(members)} files: {', '.join(members[:5])}; unpack the one that you mean")
-    return archive.open(members[0])
+    return members[0]

@@ -25,6 +25,7 @@ class ImageFolder:
         skip: Whether a file that is no such image is answered by its fault, in place of the end of the run.
     """
 
+    partly: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
 

@@ -25,6 +25,7 @@ class NpzFile:
     """
 
     said: tuple[str, ...] = ()
+    partly: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
 

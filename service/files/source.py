@@ -22,6 +22,10 @@ class RecordFile(Protocol):
     """Its columns, in order."""
 
     @property
+    def partly(self) -> Sequence[str]:
+        """Columns that some of several files lack."""
+
+    @property
     def said(self) -> Sequence[str]:
         """How it was read where a reader could expect otherwise, in words."""
 

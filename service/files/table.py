@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from bundle.errors import MOST_PROBLEMS, InvalidRecords, Problem
+from bundle.errors import InvalidRecords, Problem
 from bundle.record.field_values import Column
 from bundle.record.records import NOTHING, encode_what_fits
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
@@ -43,6 +43,11 @@ class TableRecords:
         self.columns: list[str] = list(self._file.schema.names)
 
     @property
+    def partly(self) -> Sequence[str]:
+        """Columns that some of several files lack."""
+        return self._file.partly
+
+    @property
     def said(self) -> Sequence[str]:
         """How the file was read where a reader could expect otherwise, in words."""
         return self._file.said
@@ -69,7 +74,6 @@ class TableRecords:
 
     def _piece(self, block: Block) -> Piece:
         rows = block.table.num_rows
-        most = rows if self._skip else MOST_PROBLEMS
         table, problems = block.table, list[Problem]()
         given: Mapping[str, Column] = {}
         match self._schema:
@@ -79,7 +83,7 @@ class TableRecords:
                 values, problems = self._reader.of(table) if rows else ({}, problems)
                 table = self._reader.with_types(table, values) if self._typed else table
                 given = values
-        tensors, more = encode_what_fits(self._schema, given, rows, most)
+        tensors, more = encode_what_fits(self._schema, given, rows, rows)
         faults = self._faults(block, [*problems, *more])
         # The rows of several files are counted through.
         numbers = None if self._file.is_joined else np.asarray(block.numbers, np.int64)

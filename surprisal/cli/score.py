@@ -19,7 +19,7 @@ from surprisal.cli.reading_options import ReadOption
 
 if TYPE_CHECKING:
     from service.engine.question import Question
-    from service.files import Selection
+    from service.files import RecordFile, Selection
     from service.files.scoring import Scored, Scoring
 
 
@@ -116,7 +116,7 @@ def _score(
     with _faults_of(source), files.open_records(source, scoring.schema, options, places.skip, typed) as file:
         if file.said:
             progress.say(f"{source} read as: {', '.join(file.said)}")
-        absent = _absent(places, scoring, file.columns, progress)
+        absent = _absent(places, scoring, file, progress)
         with progress, files.writer(target) as writer:
             try:
                 done = scoring.file(file, question, selection, writer, _Report(progress, as_json))
@@ -226,14 +226,16 @@ def _names(columns: str | None) -> tuple[str, ...] | None:
         fail(f"--columns {columns}: {error}", CALL_WRONG)
 
 
-def _absent(places: _Files, scoring: "Scoring", columns: Sequence[str], progress: Progress) -> list[str]:
+def _absent(places: _Files, scoring: "Scoring", file: "RecordFile", progress: Progress) -> list[str]:
     """The model's fields that the file lacks, which is said; a file that lacks them all is refused."""
     schema, source = scoring.schema, places.source
-    absent = schema.absent(columns)
+    absent = schema.absent(file.columns)
     if len(absent) == len(schema.names):
         fail(f"{source}: none of the model's fields is a column: {', '.join(absent)}", CALL_WRONG)
-    if absent and places.strict:
-        fail(f"{source}: has no column {', '.join(absent)}", CALL_WRONG)
+    partly = [name for name in file.partly if schema.takes(name)]
+    if (absent or partly) and places.strict:
+        lacking = [*absent, *(f"{name} (in some of its files)" for name in partly)]
+        fail(f"{source}: has no column {', '.join(lacking)}", CALL_WRONG)
     if absent:
         progress.say(f"{source} has no column {', '.join(absent)}; missing in every row")
     return absent

@@ -64,6 +64,8 @@ def train(
         settings = _settings(config, data_settings, preset, seed)
         table = _read(data, settings)
         if schema_only:
+            if table.said:
+                told.say(f"{table.name} read as: {', '.join(table.said)}")
             print(_schema(table, settings), end="")
             return
         trained = run(table, out, name or data.name.split(".")[0].lower(), settings, device, resume, told)

@@ -14,7 +14,7 @@ from bundle.folder import store
 from service.settings import Settings
 from tests.cases import tables
 from tests.cases.conftest import BASE_KINDS, Scores, kinds_of, new_rows, same
-from tests.conftest import FAST, as_data, in_process, once
+from tests.conftest import as_data, in_process, once
 from tests.surprisal.cli.command import surprisal
 from training import config, pipeline
 from training.data import kinds, schema
@@ -97,7 +97,7 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Path:
             }
         )
         # What never varies is learnt to be so only after some epochs.
-        settings = config.build(FAST | {"data": {}, "fit": {"epochs": 12}})
+        settings = config.build({"fit": {"epochs": 12}})
         return pipeline.train(as_data(table), out, "far", settings, device="cpu")
 
     return once(tmp_path_factory, "far", train).folder

@@ -30,6 +30,8 @@ _UNIFORM = 1.63
 """Kolmogorov's bound of sqrt(n) D at 1 % (Kolmogorov 1933): above it numbers are not uniform."""
 _RELATED = 4.0
 """Deviations of a rank correlation, 1 / sqrt(n), from which two columns are related."""
+_AS_TIMESTAMP = 'kind = "timestamp" turns it into its hour and weekday (UTC)'
+_SINCE_1970 = f"holds the time since 1970, so it is a timestamp; {_AS_TIMESTAMP}"
 _KEY_NAME = re.compile(
     r"(?:^|[^a-z])(?:id|ids|key|uuid|guid|nr|no|num|number|index|idx|row|rowid|rownum|serial|seq|sequence|ref|"
     r"reference|unnamed|token|account|iban|card|customer|user|client|session|order|invoice|ticket|phone|kunde|konto)"
@@ -65,13 +67,15 @@ def of_numbers(name: str, values: Numbers, others: Iterable[Numbers]) -> str | N
         others: (n,) the other columns of numbers.
     """
     present = values[~np.isnan(values)]
-    if len(present) < LEAST_ROWS or not (present == np.floor(present)).all():
-        return _clock(present)
+    if len(present) < LEAST_ROWS:
+        return None
+    if (present != np.floor(present)).any():
+        return _clock(present) if _epoch(name, present) is None else _SINCE_1970
     if dates.are_days(present) and present.min() < present.max():
         return "holds days written as numbers (yyyymmdd), so it is a timestamp"
     unit = _epoch(name, present)
     if unit is not None:
-        return f'holds {unit} since 1970, so it is a timestamp; kind = "timestamp" turns it into hour and weekday (UTC)'
+        return f"holds {unit} since 1970, so it is a timestamp; {_AS_TIMESTAMP}"
     distinct = len(np.unique(present))
     called = _KEY_NAME.search(_spaced(name)) is not None
     if distinct == len(present):

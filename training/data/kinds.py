@@ -1,7 +1,7 @@
 """What each column is: rules with thresholds, of which the first that fits decides (docs/data.md lists them)."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from reading import dates
 from training.config import FieldConfig, Kind, TrainingConfig
 from training.data import identifiers, image_files, sentinels
 from training.data.read import Data, Rows
@@ -22,8 +23,9 @@ FEW_NUMBERS = 20
 LEAST_VALUES = 10
 """Values that a column needs: of fewer, the rows of one of the folds might hold none."""
 _CODES = 5
+_TIMESTAMPS = 0.8
 _LABELS = {
-    *("label", "labels", "class", "target", "outcome", "truth", "y", "normal", "abnormal", "anomaly", "anomalous"),
+    *("label", "labels", "class", "target", "outcome", "truth", "normal", "abnormal", "anomaly", "anomalous"),
     *("outlier", "fraud", "fraudulent", "attack", "intrusion", "malicious", "malware", "defect", "defective"),
     *("fault", "faulty", "failure", "failed", "churn"),
 }
@@ -178,6 +180,8 @@ def _of_texts(column: _Column) -> tuple[Kind | None, str]:
     values = column.present
     if pc.all(pc.match_substring_regex(values, _TIME_OF_DAY)).as_py():
         return None, "is a time without a date; give the hour, or seconds, as a number"
+    if pc.mean(pc.cast(pc.match_substring_regex(values, dates.LOOSE), pa.float64())).as_py() >= _TIMESTAMPS:
+        return None, "looks like timestamps, in several forms or one that is not known; date_format in [data] says it"
     reason = identifiers.of_texts(values, column.vocabulary)
     return ("categorical", "") if reason is None else (None, reason)
 
@@ -185,6 +189,10 @@ def _of_texts(column: _Column) -> tuple[Kind | None, str]:
 def _notes(column: _Column, kind: Kind) -> Iterator[str]:
     if _is_constant(column.values):
         yield "constant, so another value will be strange"
+    if kind == "categorical" and types.is_string(column.values.type):
+        alike = _alike(pc.unique(column.present).to_pylist())
+        if alike:
+            yield f"holds categories that differ by capitals or spaces alone: {', '.join(map(repr, alike[:4]))}"
     if kind != "numeric":
         return
     values = _floats(column.values)
@@ -202,11 +210,22 @@ def _notes(column: _Column, kind: Kind) -> Iterator[str]:
         yield f'holds {distinct} different whole numbers; kind = "categorical" if they are codes'
 
 
+def _alike(texts: Sequence[str]) -> list[str]:
+    """The texts that are one but for capitals and spaces, of the first such."""
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        groups.setdefault(" ".join(text.casefold().split()), []).append(text)
+    return next((sorted(group) for group in groups.values() if len(group) > 1), [])
+
+
 def _warnings(normal: pa.Table, fields: list[FieldConfig], config: TrainingConfig) -> Iterator[str]:
     if config.data.label is not None:
         return
     for each in fields:
-        if _is_called_a_label(each.name) and 2 <= pc.count_distinct(normal[each.name]).as_py() <= _MOST_LABELS:
+        if (
+            _is_called_a_label(each.name)
+            and 2 <= pc.count_distinct(normal[each.name], mode="all").as_py() <= _MOST_LABELS
+        ):
             values = pc.value_counts(normal[each.name].drop_null())
             common = values[int(np.argmax(np.asarray(pc.struct_field(values, "counts"))))].as_py()["values"]
             yield (
