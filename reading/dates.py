@@ -21,7 +21,10 @@ SECONDS = (946_684_800, 4_102_444_800)
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 """How many of each since 1970 programs write for a timestamp, a second."""
 
-LOOSE = r"^\D{0,6}\d{1,4}\s*[-/.年]\s*(?:\d{1,2}|\pL{3,9}\.?)\s*[-/.月 ]\s*\d{1,4}|^\d{1,2}\.?\s+\pL{3,9}\.?\s+\d{2,4}"
+LOOSE = (
+    r"^\D{0,6}(?:\d{4}\s*[-/.年]\s*\d{1,2}\s*[-/.月]\s*\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|"
+    r"\d{1,2}[-/. ]{1,2}\pL{3,9}[-/. ]{1,2}\d{2,4}|\pL{3,9}\.? \d{1,2},? \d{4})(?:[^\d.].*)?$"
+)
 """What looks like a timestamp, in whatever form."""
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")

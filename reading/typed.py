@@ -20,6 +20,8 @@ _MOST_NUMBERS = 0.5
 """A column of text with more numbers than this share is said to look like one of numbers."""
 _NAMED_ROWS = 10
 _NEARLY_ALL = 0.8
+_MANY = 50
+"""Different texts; fewer are categories with a number in their names."""
 _NUMBER_AMID = r"^[^\d]{1,4}\d[\d.,' ]*[^\d]{0,4}$|^[^\d]{0,4}\d[\d.,' ]*[^\d]{1,4}$"
 _FLAGS = ("true", "false")
 
@@ -211,7 +213,7 @@ def _hints(texts: pa.ChunkedArray) -> tuple[str, ...]:
     cells = texts.drop_null()
     if _share(cells, dates.LOOSE) >= _NEARLY_ALL:
         return ("looks like timestamps, in several forms or one that is not known; date_format in [data] says it",)
-    if _share(cells, _NUMBER_AMID) >= _NEARLY_ALL:
+    if pc.count_distinct(cells).as_py() > _MANY and _share(cells, _NUMBER_AMID) >= _NEARLY_ALL:
         example = cells[0].as_py()
         return (f"looks like numbers amid other signs, as {example!r}, and is read as text",)
     return ()

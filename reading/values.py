@@ -99,7 +99,7 @@ class Values:
                 self._numbers[name] = form
                 if form.is_said:
                     guess = " (a guess; decimal says it)" if form.is_guess else ""
-                    self.said[name] = f"column {name!r}: {form}{guess}"
+                    self.said[name] = f"{form}{guess}"
         read = numbers.parse(column, self._numbers.get(name, numbers.NumberFormat()), self._options)
         _report(problems, name, read.strangers, "a number is expected")
         return np.asarray(read.values)
@@ -129,7 +129,7 @@ class Values:
                 return np.asarray(column)
             self._dates[name] = form
             if form.is_guess:
-                self.said[name] = f"column {name!r}: read as {form} (a guess; date_format says it)"
+                self.said[name] = f"{form} (a guess; date_format says it)"
         values, strangers = dates.parse(column, form, self._options)
         _report(problems, name, strangers, "a timestamp is expected")
         return values

@@ -55,7 +55,10 @@ class TableRecords:
     @property
     def notes(self) -> Sequence[str]:
         """How columns were read where a reader could expect otherwise, in words; complete with the first piece."""
-        return list(self._reader.said.values())
+        told: dict[str, list[str]] = {}
+        for name, note in self._reader.said.items():
+            told.setdefault(note, []).append(name)
+        return [f"{', '.join(names)} read with {note}" for note, names in told.items()]
 
     @property
     def skipped(self) -> Sequence[str]:
