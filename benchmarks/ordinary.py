@@ -2,11 +2,11 @@
 
     python benchmarks/ordinary.py FOLDER... [--seeds 1] [--epochs N] [--rows 1500]
 
-A FOLDER holds `.npz` files, with `train` (n, d), or with `X` (n, d) and `y` (n,), 1 = anomaly, which is left out; a file
-by itself may be of any kind that `surprisal train` reads. Of each the first rows are trained on as the command does,
-with its defaults, but for the number of epochs where `--epochs` names one for a quick pass. The share is the largest
-distance between ONNX Runtime and the network in float64, as a share of what is allowed; above 100 % the bundle is
-refused. Graphs of an architecture that was exported before come from the cache.
+A FOLDER holds `.npz` files, with `train` (n, d), or with `X` (n, d) and `y` (n,), 1 = anomaly, which is left out; a
+file by itself may be of any kind that `surprisal train` reads. Of each the first rows are trained on as the command
+does, with its defaults, but for the number of epochs where `--epochs` names one for a quick pass. The share is the
+largest distance between ONNX Runtime and the network in float64, as a share of what is allowed; above 100 % the bundle
+is refused. Graphs of an architecture that was exported before come from the cache.
 """
 
 import argparse
