@@ -2,17 +2,20 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tests.training.export import faults
-from tests.training.export.test_parity import GONE, MIXED, Exported, Record, build, ordinary
+from tests.training.export.test_parity import GONE, MIXED, Exported, build, ordinary
 from tests.training.export.with_extremes import with_extremes
 from training.errors import ParityFailed
 from training.export import runs
 from training.export.explainer import ExportedExplainer
 from training.export.parity import verify_encoder_and_decoder, verify_parity
+from training.network.batch import Record
 from training.network.noise import noise_table
 from training.network.scores import ScoringNetwork
 
@@ -73,8 +76,10 @@ class Graphs:
                 comparison._session = session
                 return comparison.verify(runs.Inputs(every, NOISE), lambda draws: 50)
             case _:
-                sessions = {"encoder": exported.encoder, "decoder": exported.decoder, graph: session}
-                return verify_encoder_and_decoder(exported.vae, *sessions.values(), every, NOISE)
+                encoder, decoder = (
+                    session if graph == name else getattr(exported, name) for name in ("encoder", "decoder")
+                )
+                return verify_encoder_and_decoder(exported.vae, encoder, decoder, every, NOISE)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +88,7 @@ def graphs() -> Graphs:
 
 
 @pytest.fixture
-def held_out() -> Record:
+def held_out() -> dict[str, npt.NDArray[Any]]:
     return ordinary(MIXED, 60)
 
 
@@ -103,7 +108,7 @@ def test_every_fault_is_seen_on_ordinary_records_alone(
 
 @pytest.mark.parametrize(("graph", "fault"), [(graph, fault) for graph, _, fault in CASES], ids=IDS)
 def test_and_where_nothing_is_missing_from_ordinary_records_beside_extreme_ones(
-    graphs: Graphs, held_out: Record, graph: str, fault: Fault
+    graphs: Graphs, held_out: dict[str, npt.NDArray[Any]], graph: str, fault: Fault
 ) -> None:
     for kind, values in held_out.items():
         gone = np.isnan(values) if kind == "numeric" else values == GONE[kind]

@@ -21,13 +21,13 @@ EPSILON = 2.0**-23
 class Weighted(nn.Module):
     """Casts to float32 in both ways, as modules do that are exported."""
 
-    names = ("called", "asked")
+    names: tuple[str, ...] = ("called", "asked")
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([0.1, 0.2, 0.3]))
 
-    def forward(self, record: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, record: dict[str, Tensor]) -> tuple[Tensor, ...]:
         return record["numeric"].float() * self.weight, record["numeric"].to(torch.float32) * self.weight
 
 
@@ -59,7 +59,7 @@ class Cancelling(Weighted):
 
     names = ("called",)
 
-    def forward(self, record: dict[str, Tensor]) -> tuple[Tensor]:  # type: ignore[override]
+    def forward(self, record: dict[str, Tensor]) -> tuple[Tensor, ...]:
         product = record["numeric"].float() * self.weight
         return ((1e6 + product) - 1e6,)
 
@@ -80,6 +80,8 @@ def test_float32_is_off_by_no_more_than_it_costs_whatever_else_is_summed_first()
     exact = compared(inputs)
     costs = compared.rounded(inputs, exact)
     first, second = vae.encoder[0], vae.encoder[2]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(second, nn.Linear)
     order = torch.randperm(len(first.weight), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         first.weight.copy_(first.weight[order])
