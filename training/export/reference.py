@@ -136,5 +136,8 @@ class _Double(TorchFunctionMode):
     ) -> Any:
         if func is torch.Tensor.float:
             func = torch.Tensor.double
-        wide = tuple(torch.float64 if each is torch.float32 else each for each in args)
-        return func(*wide, **(kwargs or {}))
+        return func(*map(_wide, args), **{name: _wide(each) for name, each in (kwargs or {}).items()})
+
+
+def _wide(argument: Any) -> Any:
+    return torch.float64 if argument is torch.float32 else argument

@@ -19,16 +19,18 @@ EPSILON = 2.0**-23
 
 
 class Weighted(nn.Module):
-    """Casts to float32 in both ways, as modules do that are exported."""
+    """Casts to float32 in all ways, as modules do that are exported."""
 
-    names: tuple[str, ...] = ("called", "asked")
+    names: tuple[str, ...] = ("called", "asked", "named")
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([0.1, 0.2, 0.3]))
 
     def forward(self, record: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        return record["numeric"].float() * self.weight, record["numeric"].to(torch.float32) * self.weight
+        number = record["numeric"]
+        rounded = number.float(), number.to(torch.float32), number.to(dtype=torch.float32)
+        return tuple(each * self.weight for each in rounded)
 
 
 def one(draws: int) -> int:
