@@ -1,8 +1,8 @@
 """The proof that the exported graphs compute what the network does: the network in float64 is the judge.
 
-ONNX Runtime may be off by the larger of two: 1e-4 nats a field plus 1e-5 of the largest term, and ten times what float32
-alone costs torch (`training.export.reference`). Each record and output has a bound of its own, so that a record far
-out, whose terms are trillions of nats, excuses nothing in the one beside it.
+ONNX Runtime may be off by the larger of two: 1e-4 nats a field plus 1e-5 of the largest term, and ten times what
+float32 alone costs torch (`training.export.reference`). Each record and output has a bound of its own, so that a record
+far out, whose terms are trillions of nats, excuses nothing in the one beside it.
 """
 
 import math
