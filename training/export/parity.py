@@ -147,8 +147,8 @@ class Comparison:
         return {name: np.where(np.isfinite(values), values, 0.0) for name, values in rounded.items()}
 
     def _where(self, inputs: Inputs) -> str:
-        drawn = "" if inputs.noise is None else f" with {_draws(inputs)} draws"
-        return f"{self._graph}, {inputs.rows} records{drawn}"
+        drawn = "" if inputs.noise is None else f", draws: {_draws(inputs)}"
+        return f"{self._graph} (records: {inputs.rows}{drawn})"
 
 
 def of_scorer(scorer: ScoringNetwork, session: onnxruntime.InferenceSession) -> Comparison:

@@ -36,7 +36,7 @@ def set_aside(failed: ParityFailed, out: Path, name: str, files: Mapping[str, by
     releases = ", ".join(f"{package} {version(package)}" for package in _COMPUTE)
     return ParityFailed(
         f"{failed}. No version was written; {kept}. Train with another --seed; where that differs too, the packages "
-        f"that export and compute are at fault ({releases}): install other releases of them, and --resume exports "
-        "again without training anew",
+        f"that export and compute are at fault ({releases}): install other releases of them, and let --resume "
+        "take up this run",
         failed.evidence,
     )

@@ -156,7 +156,7 @@ def test_one_ordinary_record_among_extreme_ones_is_judged_by_its_own_terms(mixed
         return outputs
 
     with pytest.raises(
-        ParityFailed, match=r"133 records with 1 draws: log_reconstruction_probability is 0\.05"
+        ParityFailed, match=r"\(records: 133, draws: 1\): log_reconstruction_probability is 0\.05"
     ) as failed:
         verify_parity(
             ScoringNetwork(mixed.vae, None),
