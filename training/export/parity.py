@@ -99,7 +99,7 @@ class Comparison:
                 raise ParityFailed(f"{self._where(inputs)}: {shapes}", inputs.arrays())
         off = {name: distance(actual[name], values) for name, values in exact.items()}
         allowed = self._allowed_to_all(inputs, exact, off)
-        share = {name: np.where(np.isfinite(off[name]), off[name] / allowed[name], math.inf) for name in exact}
+        share = {name: _share(off[name], allowed[name]) for name in exact}
         worst = max(exact, key=lambda name: float(share[name].max()))
         row = int(share[worst].argmax())
         if not share[worst][row] <= 1.0:
@@ -262,6 +262,13 @@ def _latents(vae: VAE, every: Record, noise: npt.NDArray[np.float32]) -> npt.NDA
     mean, deviation = np.split(np.concatenate(found), 2, axis=1)
     latents: npt.NDArray[np.float32] = mean + deviation * np.resize(noise, mean.shape)
     return latents
+
+
+def _share(off: npt.NDArray[np.float64], allowed: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(B,) off of allowed; infinite where either is no number."""
+    with np.errstate(invalid="ignore"):
+        share = off / allowed
+    return np.where(np.isfinite(share), share, math.inf)
 
 
 def _evidence(

@@ -181,3 +181,8 @@ def test_golden_records_are_allowed_what_float32_costs_each(held_out: Record) ->
     costs = np.max(list(comparison.reference.rounded(inputs, exact).values()), axis=0)
     np.testing.assert_allclose(allowed, np.maximum(plain, parity.TIMES * costs))
     assert 0 < (allowed > plain).sum() < len(plain)
+
+
+def test_no_share_is_small_of_what_is_no_number() -> None:
+    off = np.array([1.0, np.inf, np.nan, 1.0, np.inf])
+    np.testing.assert_array_equal(parity._share(off, np.array([2.0, 1.0, 1.0, np.nan, np.inf])), [0.5, *[np.inf] * 4])
