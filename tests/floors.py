@@ -46,7 +46,7 @@ FLOORS: dict[str, tuple[tuple[Room, ...], ...]] = {
         (Room("evaluation", "calibration; a bundle measured on rows that nothing was fitted on, beside baselines"),),
         (
             Room("fitting", "rows become a trained model"),
-            Room("export", "a trained model becomes graphs, of which scorer and explainer are proved equal to it"),
+            Room("export", "a trained model becomes four graphs, each proved equal to it"),
         ),
         (
             Room(

@@ -1,9 +1,11 @@
 """Benchmarks that cannot rot: each one starts, and what they share runs at sizes of no meaning."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.serving import limits, model
@@ -64,3 +66,17 @@ def test_training_beside_a_bare_loop() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "training.py"), *options]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "ours / bare" in result.stdout
+
+
+def test_ordinary_tables_are_trained_and_what_is_refused_is_said(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    np.savez(tmp_path / "normal.npz", train=random.normal(size=(200, 2)))
+    np.savez(tmp_path / "labelled.npz", X=random.normal(size=(300, 2)), y=np.arange(300) % 30 == 0)
+    np.savez(tmp_path / "few.npz", train=random.normal(size=(5, 2)))
+    command = [sys.executable, str(ROOT / "benchmarks" / "ordinary.py"), str(tmp_path), "--epochs", "1"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    said = dict(line.split(", seed 0, ") for line in result.stdout.splitlines() if ", seed 0, " in line)
+    assert "refused: DataInvalid: " in said["few"]
+    for name in ("normal", "labelled"):
+        assert re.search(r"\d% of the bound +trained$", said[name])
+    assert re.search(r"^2 trained, 1 refused; nearest \d+\.\d%", result.stdout, re.MULTILINE)

@@ -4,8 +4,13 @@ TrainingError
 ├── ConfigInvalid    the configuration or a flag asks for something that does not exist
 ├── DataInvalid      the data cannot be trained on
 ├── NotANumber       the optimiser met a NaN or an infinity
-└── ParityFailed     the exported graph does not score as the trained network does
+└── ParityFailed     an exported graph does not compute what the trained network does
 """
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
 
 
 class TrainingError(Exception):
@@ -25,4 +30,13 @@ class NotANumber(TrainingError):
 
 
 class ParityFailed(TrainingError):
-    """The exported graph does not score as the trained network does."""
+    """An exported graph does not compute what the trained network does.
+
+    Args:
+        difference: Which graph, on what, and by how much.
+        evidence: The records that differ and both answers, by name, as `numpy.savez` takes them.
+    """
+
+    def __init__(self, difference: str, evidence: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        super().__init__(difference)
+        self.evidence = evidence

@@ -26,9 +26,9 @@ from training.config import FieldConfig, TrainingConfig
 from training.data import kinds, overview, schema
 from training.data.read import Data, Rows
 from training.data.split import Split, split
-from training.errors import ConfigInvalid
+from training.errors import ConfigInvalid, ParityFailed
 from training.evaluation.calibrate import calibrate, detection, presumed_normal, summary
-from training.export import graphs, parity, runs
+from training.export import graphs, parity, refusal, runs
 from training.export.explainer import ExportedExplainer
 from training.export.golden import choose_and_replay
 from training.export.graphs import Graphs
@@ -87,7 +87,7 @@ def train(
         ConfigInvalid: The configuration, the name or the device asks for what does not exist.
         DataInvalid: The data cannot be trained on.
         NotANumber: The training met a NaN.
-        ParityFailed: The exported graph scores otherwise than the network.
+        ParityFailed: An exported graph computes something else than the network; it is kept aside.
         OSError: The bundle cannot be written.
     """
     if not store.valid_name(name):
@@ -131,7 +131,7 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Exported:
-    """Graphs that are proved equal to the network, and the rows that they were compared on."""
+    """Graphs, and the rows that they are compared on."""
 
     graphs: Graphs
     scorer: onnxruntime.InferenceSession
@@ -186,15 +186,29 @@ def _fit(run: _Run, prepared: _Prepared) -> Model:
 
 def _export(run: _Run, prepared: _Prepared, model: Model) -> _Exported:
     run.say("exporting to ONNX and comparing with torch")
-    record, parts, vae = prepared.record, prepared.parts, model.scorer.vae
+    record, vae = prepared.record, model.scorer.vae
     exported = graphs.export(model.scorer, record)
     scorer = runs.session(exported.scorer)
-    held_out = schema.tensors(record, run.data, parts.calibration if parts.calibration.size else parts.validation)
     explainer = ExportedExplainer(vae, record, model.noise)
-    every = modality.of(record).extremes(vae, held_out)
-    worst = max(parity.verify_parity(model.scorer, scorer, every, model.noise), explainer.verify_parity(every))
+    found = _Exported(exported, scorer, explainer, _held_out(run, prepared))
+    try:
+        worst = _verify(found, record, model)
+    except ParityFailed as failed:
+        raise refusal.set_aside(failed, run.out, run.name, _graphs(model, found)) from failed
     run.say(f"ONNX Runtime and torch agree to within {worst:.1%} of the tolerance; calibrating")
-    return _Exported(exported, scorer, explainer, held_out)
+    return found
+
+
+def _verify(exported: _Exported, record: RecordSchema, model: Model) -> float:
+    """Compare every graph with the network; the largest distance, as a share of what is allowed."""
+    vae, noise = model.scorer.vae, model.noise
+    every = modality.of(record).extremes(vae, exported.held_out)
+    encoder, decoder = (runs.session(graph) for graph in (exported.graphs.encoder, exported.graphs.decoder))
+    return max(
+        parity.verify_parity(model.scorer, exported.scorer, every, noise),
+        exported.explainer.verify_parity(every),
+        parity.verify_encoder_and_decoder(vae, encoder, decoder, every, noise),
+    )
 
 
 def _calibrate(run: _Run, prepared: _Prepared, model: Model, exported: _Exported) -> _Calibrated:
@@ -263,20 +277,32 @@ def _files(
     def explain(tensors: Tensors) -> runs.Outputs:
         return explainer.explain(tensors, samples)
 
-    parts, record, vae = prepared.parts, prepared.record, model.scorer.vae
+    parts, record = prepared.parts, prepared.record
     used = replace(parts, train=prepared.train)
     found = evidence.gather(run.name, model, score, explain, run.data, used, calibrated.calibration, manifest)
-    replayed = choose_and_replay(vae, exported.scorer, explainer, record, run.data, parts, noise)
+    replayed = choose_and_replay(model.scorer, exported.scorer, explainer, record, run.data, parts, noise)
     return {
-        "scorer.onnx": exported.graphs.scorer,
-        explanation.FILE_NAME: explainer.graph,
-        "encoder.onnx": exported.graphs.encoder,
-        "decoder.onnx": exported.graphs.decoder,
-        "noise.npy": _npy(noise),
+        **_graphs(model, exported),
         calibration.FILE_NAME: calibrated.calibration.to_bytes(),
         golden.FILE_NAME: replayed.model_dump_json(indent=1).encode(),
         page.FILE_NAME: page.write(found),
     }
+
+
+def _graphs(model: Model, exported: _Exported) -> dict[str, bytes]:
+    """The graphs and the noise that they take, by file name."""
+    return {
+        "scorer.onnx": exported.graphs.scorer,
+        explanation.FILE_NAME: exported.explainer.graph,
+        "encoder.onnx": exported.graphs.encoder,
+        "decoder.onnx": exported.graphs.decoder,
+        "noise.npy": _npy(model.noise),
+    }
+
+
+def _held_out(run: _Run, prepared: _Prepared) -> Tensors:
+    parts = prepared.parts
+    return schema.tensors(prepared.record, run.data, parts.calibration if parts.calibration.size else parts.validation)
 
 
 def _nothing() -> None:

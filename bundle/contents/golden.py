@@ -20,7 +20,7 @@ class GoldenCase(Frozen):
         record: The record as a client would send it.
         samples: Number of draws L.
         expected: Graph outputs by name: a number, or those of an array, row by row.
-        tolerance: How far a score may be off, in nats (DESIGN: 1e-4 a field plus 1e-5 of the largest term).
+        tolerance: How far a score may be off, in nats: `tolerance`, or ten times what float32 costs, if that is more.
     """
 
     record: dict[str, Any] | list[Any]
@@ -89,6 +89,8 @@ def _distance(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
 
 def tolerance(fields: int, largest_term: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """How far two computations of one score may lie apart: 1e-4 nats a field plus 1e-5 of the largest term.
+
+    Training measures what float32 costs, too, and allows ten times that where it is more.
 
     Args:
         fields: Number of fields in the record.

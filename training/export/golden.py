@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 
-from bundle.contents.golden import Golden, GoldenCase, plain, tolerance
+from bundle.contents.golden import Golden, GoldenCase, plain
 from bundle.record.records import encode_records
 from bundle.record.schema import RecordSchema
 from training import modality
@@ -13,7 +14,8 @@ from training.data.read import Data
 from training.data.split import Split
 from training.export import parity, runs
 from training.export.explainer import ExportedExplainer
-from training.network.vae import VAE
+from training.export.runs import Inputs
+from training.network.scores import ScoringNetwork
 
 _NORMAL, _ANOMALIES = 6, 2
 _SAMPLES = (1, 16, 256)
@@ -21,8 +23,8 @@ _EXPLAINED_SAMPLES = 16
 
 
 def choose_and_replay(
-    vae: VAE,
-    scorer: Any,
+    scorer: ScoringNetwork,
+    session: onnxruntime.InferenceSession,
     explainer: ExportedExplainer,
     record: RecordSchema,
     data: Data,
@@ -32,8 +34,8 @@ def choose_and_replay(
     """Choose records, and note what they score and are explained by.
 
     Args:
-        vae: The trained model.
-        scorer: A session of `scorer.onnx`.
+        scorer: The trained model and what was fitted with it, on the CPU.
+        session: Of `scorer.onnx`.
         explainer: The exported explainer.
         record: The bundle's fields.
         data: The table.
@@ -42,10 +44,11 @@ def choose_and_replay(
     """
     raw = _raw(record, data, parts)
     tensors = encode_records(record, raw)
+    comparison = parity.of_scorer(scorer, session)
     cases = []
     for samples in _SAMPLES:
-        outputs = runs.score(scorer, tensors, noise[:samples])
-        allowed = tolerance(len(record.fields), parity.largest_term(vae, tensors, noise[:samples]))
+        outputs = runs.score(session, tensors, noise[:samples])
+        allowed = comparison.tolerance(Inputs(tensors, noise[:samples]))
         for index, each in enumerate(raw):
             expected = {name: plain(values[index]) for name, values in outputs.items()}
             cases.append(GoldenCase(record=each, samples=samples, expected=expected, tolerance=float(allowed[index])))

@@ -32,11 +32,10 @@ def export(scorer: ScoringNetwork, schema: RecordSchema) -> Graphs:
     vae = scorer.vae
     given, free = arguments(schema, vae.latent_size)
     latent = torch.zeros(3, vae.latent_size)
-    decoder = Decoder(vae)
-    of_records = ({"record": given["record"]}, ("latent_mean", "latent_log_variance"), {"record": free["record"]})
+    encoder, decoder = Encoder(vae), Decoder(vae)
     return Graphs(
         scorer=to_onnx(scorer, given, scorer.names, free),
-        encoder=to_onnx(Encoder(vae), *of_records),
+        encoder=to_onnx(encoder, {"record": given["record"]}, encoder.names, {"record": free["record"]}),
         decoder=to_onnx(decoder, {"latent": latent}, decoder.names, {"latent": {0: torch.export.Dim("records")}}),
     )
 

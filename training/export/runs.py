@@ -1,8 +1,8 @@
-"""Graphs run on many records by ONNX Runtime, and by the network that they were made of."""
+"""Graphs run on many records by ONNX Runtime."""
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -96,18 +96,48 @@ def as_torch(record: Record) -> dict[str, Tensor]:
     return {kind: torch.tensor(values) for kind, values in record.items()}
 
 
-class Scoring(Protocol):
-    """A module that a graph is made of: `Scorer` or an `ExplainerModule`."""
+class Inputs(NamedTuple):
+    """What a graph and the module that it was made of are given.
 
-    names: tuple[str, ...]
+    Args:
+        records: Tensors with B rows each: those of records, or `latent` (B, K) float32.
+        noise: eps, (L, K) float32; None for what takes none.
+    """
 
-    def __call__(self, record: dict[str, Tensor], noise: Tensor) -> tuple[Tensor, ...]:
-        """What it gives of B records with L draws, in the order of `names`."""
+    records: Record
+    noise: npt.NDArray[np.float32] | None = None
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(next(iter(self.records.values())))
+
+    def take(self, rows: slice | npt.NDArray[np.int64]) -> "Inputs":
+        """The same of some rows."""
+        return self._replace(records={name: values[rows] for name, values in self.records.items()})
+
+    def pieces(self, step: int) -> Iterator["Inputs"]:
+        """The rows in order, `step` at a time."""
+        return (self._replace(records=piece) for piece in pieces(self.records, step))
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """As a session takes them."""
+        noise = {} if self.noise is None else {"noise": self.noise}
+        return {**self.records, **noise}
+
+    def tensors(self) -> tuple[Any, ...]:
+        """As a module takes them."""
+        records = as_torch(self.records)
+        noise = () if self.noise is None else (torch.from_numpy(self.noise),)
+        return records.get("latent", records), *noise
 
 
-def run_with_torch(module: Scoring, record: Record, noise: npt.NDArray[np.float32], rows_a_run: int) -> Outputs:
-    """What `score` gives, by the network that the graph was made of."""
-    with torch.no_grad():
-        outputs = [module(as_torch(piece), torch.from_numpy(noise)) for piece in pieces(record, rows_a_run)]
-    joined = (torch.cat(parts).numpy() for parts in zip(*outputs, strict=True))
-    return dict(zip(module.names, joined, strict=True))
+def run(session: onnxruntime.InferenceSession, inputs: Inputs) -> Outputs:
+    """Every output of a graph, in one run.
+
+    Args:
+        session: Of the graph.
+        inputs: B rows.
+    """
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs.arrays()), strict=True))

@@ -105,6 +105,8 @@ class ExplainerModule(nn.Module):
 class Encoder(nn.Module):
     """From record tensors to `latent_mean` and `latent_log_variance`, (B, K) each."""
 
+    names = ("latent_mean", "latent_log_variance")
+
     def __init__(self, vae: VAE) -> None:
         super().__init__()
         self.vae = vae

@@ -21,7 +21,7 @@ _FURTHEST = 30.0
 
 
 def extremes(preprocess: Preprocess, record: Record) -> Record:
-    """Up to 1000 records: held-out ones, then the first of them with one field far out, and with that field alone.
+    """Up to 1000 records: held-out ones, then the first of them with one field missing, far out, and far out alone.
 
     Args:
         preprocess: Of the model; it knows what is far.
@@ -35,7 +35,10 @@ def extremes(preprocess: Preprocess, record: Record) -> Record:
         pushed = {name: values[:1].copy() for name, values in record.items()}
         alone = {name: np.full_like(values[:1], np.nan if name in far else MISSING) for name, values in record.items()}
         pushed[kind][0, column] = alone[kind][0, column] = strange
-        extremes += [pushed, alone]
+        # One beside the extreme ones, where a value that counts though it is missing shows.
+        gone = {name: values[:1].copy() for name, values in record.items()}
+        gone[kind][0, column] = np.nan if kind in far else MISSING
+        extremes += [gone, pushed, alone]
     return {
         kind: np.concatenate([values[: 1000 - len(extremes)], *(each[kind] for each in extremes)])
         for kind, values in record.items()

@@ -1,7 +1,5 @@
 """The exported explainer: it explains as the network does, and its outputs mean what is written of them."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ import torch
 from bundle.record.fields import NumericField
 from bundle.record.schema import TableSchema
 from tests.training.export.test_parity import MIXED, build, ordinary
+from tests.training.export.test_verify_parity import Watched
 from tests.training.export.with_extremes import with_extremes
 from training.errors import ParityFailed
 from training.export.explainer import ExportedExplainer
@@ -32,35 +31,35 @@ def exported(vae: TableVAE) -> ExportedExplainer:
     return ExportedExplainer(vae, MIXED, NOISE)
 
 
-def test_the_exported_graph_explains_as_the_network_does(exported: ExportedExplainer) -> None:
-    assert 0.0 <= exported.verify_parity(with_extremes(exported._explainer.vae, ordinary(MIXED, 60))) < 1.0
+def test_the_exported_graph_explains_as_the_network_does(exported: ExportedExplainer, vae: TableVAE) -> None:
+    assert 0.0 <= exported.verify_parity(with_extremes(vae, ordinary(MIXED, 60))) < 1.0
 
 
-def test_another_network_fails(exported: ExportedExplainer) -> None:
-    other = ExportedExplainer.__new__(ExportedExplainer)
-    other.__dict__.update(exported.__dict__ | {"_explainer": TableExplainer(build(MIXED, seed=1).eval(), MIXED).eval()})
-    with pytest.raises(ParityFailed, match="apart"):
-        other.verify_parity(with_extremes(exported._explainer.vae, ordinary(MIXED, 10)))
+def test_another_network_fails(exported: ExportedExplainer, vae: TableVAE) -> None:
+    other = ExportedExplainer(build(MIXED, seed=1).eval(), MIXED, NOISE)
+    other.comparison._session = exported.session
+    with pytest.raises(ParityFailed, match=r"explainer\.onnx.*float64, allowed are"):
+        other.verify_parity(with_extremes(vae, ordinary(MIXED, 10)))
 
 
 def test_ordinary_records_are_compared_however_few_fit_in_a_run(
-    exported: ExportedExplainer, monkeypatch: pytest.MonkeyPatch
+    exported: ExportedExplainer, vae: TableVAE, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record far out may be off by thousands of nats."""
     monkeypatch.setattr("training.export.explainer._LARGEST_RUN", 1)
-
-    def far_off(*given: Any, **options: Any) -> Any:
-        return {name: values + np.float32(0.1) for name, values in exported.explain(*given, **options).items()}
-
-    other = ExportedExplainer.__new__(ExportedExplainer)
-    other.__dict__.update(exported.__dict__ | {"explain": far_off})
-    with pytest.raises(ParityFailed, match="apart"):
-        other.verify_parity(with_extremes(exported._explainer.vae, ordinary(MIXED, 10)))
+    far_off = Watched(exported.session, lambda outputs: [values + np.float32(0.1) for values in outputs])
+    monkeypatch.setattr(exported.comparison, "_session", far_off)
+    with pytest.raises(ParityFailed, match="allowed are"):
+        exported.verify_parity(with_extremes(vae, ordinary(MIXED, 10)))
 
 
-def test_a_record_is_explained_alike_alone_and_in_a_batch(exported: ExportedExplainer) -> None:
+def test_a_record_is_explained_alike_alone_and_in_a_batch(
+    exported: ExportedExplainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = ordinary(MIXED, 9)
-    together, alone = exported.explain(record, 16), exported.explain(record, 16, rows=1)
+    together = exported.explain(record, 16)
+    monkeypatch.setattr("training.export.explainer._LARGEST_RUN", 1)
+    alone = exported.explain(record, 16)
     for name, values in together.items():
         np.testing.assert_allclose(values, alone[name], rtol=1e-4, atol=1e-4)
 

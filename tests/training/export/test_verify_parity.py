@@ -11,11 +11,14 @@ import onnxruntime
 import pytest
 import torch
 
+from bundle.contents.golden import tolerance
+from tests.training.export import faults
 from tests.training.export.test_parity import BATCHES, MIXED, SAMPLES, Exported, Record, build, ordinary
 from tests.training.export.with_extremes import with_extremes
 from training.errors import ParityFailed
 from training.export import parity
 from training.export.parity import verify_parity
+from training.export.runs import Inputs, session
 from training.network.scores import LIKELIHOOD_OUTPUTS, ScoringNetwork
 
 pytestmark = pytest.mark.slow
@@ -63,7 +66,7 @@ def test_ordinary_records_are_compared_however_few_fit_in_a_run(
     """A record far out may be off by thousands of nats."""
     monkeypatch.setattr(parity, "_LARGEST_RUN", 1)
     far_off = Watched(mixed.scorer, lambda outputs: [values + np.float32(0.1) for values in outputs])
-    with pytest.raises(ParityFailed, match="apart"):
+    with pytest.raises(ParityFailed, match="allowed are"):
         verify_parity(ScoringNetwork(mixed.vae, None), far_off, with_extremes(mixed.vae, held_out), mixed.noise)
     watched = Watched(mixed.scorer)
     verify_parity(ScoringNetwork(mixed.vae, None), watched, with_extremes(mixed.vae, held_out), mixed.noise)
@@ -78,7 +81,7 @@ def test_other_weights_fail_however_little_they_differ(
     with torch.no_grad():
         getattr(moved, module)[-1].bias[0] += change
     for other in (moved, build(MIXED, seed=1)):
-        with pytest.raises(ParityFailed, match="apart"):
+        with pytest.raises(ParityFailed, match="allowed are"):
             verify_parity(ScoringNetwork(other, None), mixed.scorer, with_extremes(mixed.vae, held_out), mixed.noise)
 
 
@@ -117,3 +120,69 @@ def test_no_column_of_finite_or_missing_values_is_an_obstacle(mixed: Exported, h
         verify_parity(ScoringNetwork(mixed.vae, None), mixed.scorer, with_extremes(mixed.vae, held_out), mixed.noise)
         < 1.0
     )
+
+
+def magnifying(times: float) -> Exported:
+    """A model whose weights are large, so that terms of thousands of nats cancel."""
+    vae = build(MIXED).eval()
+    with torch.no_grad():
+        for weights in vae.parameters():
+            weights.mul_(times)
+    return Exported.of(MIXED, vae)
+
+
+@pytest.mark.parametrize("times", [3.0, 6.0])
+def test_what_float32_itself_rounds_is_no_fault_and_hides_none(
+    held_out: Record, times: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = magnifying(times)
+    scorer, every = ScoringNetwork(exported.vae, None), with_extremes(exported.vae, held_out)
+    assert verify_parity(scorer, exported.scorer, every, exported.noise) < 0.5
+    for fault in (
+        faults.relu_for_silu(exported.graphs.scorer, 0),
+        faults.missing_counts(exported.graphs.scorer, "numeric"),
+        faults.first_alone(exported.graphs.scorer, {"noise"}, 4),
+    ):
+        with pytest.raises(ParityFailed):
+            verify_parity(scorer, session(fault), every, exported.noise)
+    monkeypatch.setattr(parity, "TIMES", 0.0)
+    with pytest.raises(ParityFailed):
+        verify_parity(scorer, exported.scorer, every, exported.noise)
+
+
+def test_one_ordinary_record_among_extreme_ones_is_judged_by_its_own_terms(mixed: Exported, held_out: Record) -> None:
+    def first_off(outputs: list[Any]) -> list[Any]:
+        outputs[0][0] += np.float32(0.05) * (len(outputs[0]) > 2)
+        return outputs
+
+    with pytest.raises(
+        ParityFailed, match=r"\(records: 133, draws: 1\): log_reconstruction_probability is 0\.05"
+    ) as failed:
+        verify_parity(
+            ScoringNetwork(mixed.vae, None),
+            Watched(mixed.scorer, first_off),
+            with_extremes(mixed.vae, held_out),
+            mixed.noise,
+        )
+    evidence = failed.value.evidence
+    assert {name: len(evidence[name]) for name in MIXED.dtypes} == dict.fromkeys(MIXED.dtypes, 1)
+    np.testing.assert_array_equal(evidence["numeric"][0], held_out["numeric"][0])
+    (answered,), (right,) = (evidence[f"log_reconstruction_probability_{what}"] for what in ("onnxruntime", "float64"))
+    assert answered - right == pytest.approx(0.05, abs=1e-3)
+
+
+def test_golden_records_are_allowed_what_float32_costs_each(held_out: Record) -> None:
+    exported = magnifying(6.0)
+    comparison = parity.of_scorer(ScoringNetwork(exported.vae, None), exported.scorer)
+    every = with_extremes(exported.vae, held_out)
+    inputs = Inputs(every, exported.noise[:16])
+    exact, allowed = comparison.reference(inputs), comparison.tolerance(inputs)
+    plain = tolerance(len(MIXED.fields), parity.largest_term(exported.vae, every, inputs.noise))  # type: ignore[arg-type]
+    costs = np.max(list(comparison.reference.rounded(inputs, exact).values()), axis=0)
+    np.testing.assert_allclose(allowed, np.maximum(plain, parity.TIMES * costs))
+    assert 0 < (allowed > plain).sum() < len(plain)
+
+
+def test_no_share_is_small_of_what_is_no_number() -> None:
+    off = np.array([1.0, np.inf, np.nan, 1.0, np.inf])
+    np.testing.assert_array_equal(parity._share(off, np.array([2.0, 1.0, 1.0, np.nan, np.inf])), [0.5, *[np.inf] * 4])

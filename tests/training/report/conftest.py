@@ -48,8 +48,11 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
     assert isinstance(record, TableSchema)
     explainer = TableExplainer(model.scorer.vae, record).eval()
 
+    @torch.no_grad()
     def explain(tensors: Tensors) -> Outputs:
-        return runs.run_with_torch(explainer, tensors, noise.numpy(), 64)
+        parts = [explainer(runs.as_torch(piece), noise) for piece in runs.pieces(tensors, 64)]
+        joined = (torch.cat(each).numpy() for each in zip(*parts, strict=True))
+        return dict(zip(explainer.names, joined, strict=True))
 
     samples, decides = given.scoring.samples, given.anomaly_score
     held_out = schema.tensors(record, data, parts.normal if parts.folds else parts.calibration)
