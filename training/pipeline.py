@@ -22,8 +22,9 @@ from bundle.folder import store
 from bundle.record.fields import Tensors
 from bundle.record.schema import RecordSchema
 from training import modality
-from training.config import FieldConfig, TrainingConfig
+from training.config import TrainingConfig
 from training.data import kinds, overview, schema
+from training.data.kinds import Inferred
 from training.data.read import Data, Rows
 from training.data.split import Split, split
 from training.errors import ConfigInvalid, ParityFailed
@@ -123,7 +124,7 @@ class _Prepared:
     """Rows by what they serve, and the fields with their statistics."""
 
     parts: Split
-    fields: tuple[FieldConfig, ...]
+    inferred: Inferred
     record: RecordSchema
     train: Rows
     validation: Rows
@@ -164,7 +165,7 @@ def _prepare(run: _Run) -> _Prepared:
     for line in overview.lines(overview.of(run.data, record, train), run.data, inferred):
         run.say(line)
     run.say(words.of_rows(record, parts, train, validation))
-    return _Prepared(parts, fields, record, train, validation)
+    return _Prepared(parts, inferred, record, train, validation)
 
 
 def _fit(run: _Run, prepared: _Prepared) -> Model:
@@ -215,7 +216,7 @@ def _calibrate(run: _Run, prepared: _Prepared, model: Model, exported: _Exported
     config, parts, forget = run.config, prepared.parts, _nothing
     if parts.folds:
         run.say(words.of_folds(parts))
-        given = (run.data, parts, prepared.fields, config, run.target)
+        given = (run.data, parts, prepared.inferred.fields, config, run.target)
         scores, forget = cross_fit.scores(*given, folder=run.out / run.name, resume=run.resume, report=run.report)
     else:
         scores = runs.anomaly_scores(exported.scorer, exported.held_out, model.noise, model.scores)
@@ -279,7 +280,9 @@ def _files(
 
     parts, record = prepared.parts, prepared.record
     used = replace(parts, train=prepared.train)
-    found = evidence.gather(run.name, model, score, explain, run.data, used, calibrated.calibration, manifest)
+    found = evidence.gather(
+        run.name, model, score, explain, run.data, prepared.inferred, used, calibrated.calibration, manifest
+    )
     replayed = choose_and_replay(model.scorer, exported.scorer, explainer, record, run.data, parts, noise)
     return {
         **_graphs(model, exported),

@@ -9,7 +9,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from reading.options import Options
+from surprisal.cli import reading_options
 from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
+from surprisal.cli.reading_options import ReadOption
 
 if TYPE_CHECKING:
     from bundle.folder.store import Bundle
@@ -23,10 +26,11 @@ _PIPED_WIDTH = 160  # columns
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="models/NAME (the served version) or models/NAME/VERSION.")],
     data: Annotated[
-        Path, typer.Argument(help="CSV, Parquet, NDJSON or npz file with labelled rows, or a folder of images.")
+        Path, typer.Argument(help="File with labelled rows, in any form that training takes, or a folder of images.")
     ],
     label: Annotated[str | None, typer.Option(help="Column that says what is normal.")] = None,
     normal: Annotated[str | None, typer.Option(help="The label's value in normal rows.")] = None,
+    read: ReadOption = None,
     log_likelihood: Annotated[
         int | None, typer.Option(min=1, help="Estimate log p(x) with so many draws a record, and nothing else.")
     ] = None,
@@ -54,17 +58,20 @@ def evaluate(
 
     try:
         loaded = store.load(*store.resolve(bundle))
+        options = reading_options.options(read, Options.kept(loaded.manifest.training.config))
         if log_likelihood is not None:
-            _say_likelihoods(loaded, data, measure(loaded, data, label, normal, log_likelihood), as_json)
+            _say_likelihoods(loaded, data, measure(loaded, data, label, normal, log_likelihood, options), as_json)
             return
         if label is None or normal is None:
             fail("which rows are anomalies: --label COLUMN --normal VALUE; or --log-likelihood DRAWS", CALL_WRONG)
-        done = labelled.evaluate(loaded, data, label, normal)
+        done = labelled.evaluate(loaded, data, label, normal, options)
     except ConfigInvalid as error:
         fail(error, CALL_WRONG)
     except TrainingError as error:
         fail(error, WORK_FAILED)
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    for line in done.read_as:
+        console.print(line)
     if done.absent:
         console.print(f"{data} has no column {', '.join(done.absent)}; missing in every row")
     if done.trained_on:

@@ -47,6 +47,16 @@ class Data:
     index: tuple[str, ...] = ()
     blocks: tuple[Block, ...] = ()
 
+    @property
+    def read_as(self) -> tuple[str, ...]:
+        """How the file and its columns were read where a reader could expect otherwise, in sentences."""
+        told: dict[str, list[str]] = {}
+        for name, notes in self.columns.items():
+            for note in notes:
+                told.setdefault(note, []).append(name)
+        of_file = (f"{self.name} read as: {', '.join(self.said)}",) if self.said else ()
+        return (*of_file, *(f"{', '.join(names)}: {note}" for note, names in told.items()))
+
     def place(self, row: int) -> str:
         """Where a row stands, as a person finds it.
 

@@ -40,6 +40,7 @@ class Evaluation:
         fitted_on: Other normal rows, which the baselines were fitted on.
         trained_on: Labelled anomalies that the network was trained on or stopped by, and that are left out therefore.
         absent: Fields that are no column, and missing in every row.
+        read_as: How the file was read where a reader could expect otherwise, in sentences.
         scores: By detector, (normal,) and (anomalies,) scores, higher = stranger; the bundle's come first.
         baselines: How many of the detectors are no scores of the bundle.
         measures: By detector and measure.
@@ -54,12 +55,13 @@ class Evaluation:
     fitted_on: int
     trained_on: int
     absent: tuple[str, ...]
+    read_as: tuple[str, ...]
     scores: DetectorScores
     baselines: int
     measures: dict[str, dict[str, Measure]]
 
 
-def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
+def evaluate(bundle: Bundle, path: Path, label: str, normal: str, options: Options | None = None) -> Evaluation:
     """Measure on rows that neither the bundle nor the baselines have seen.
 
     Of the file that the bundle was trained from these are the calibration's normal rows and those anomalies that were
@@ -71,13 +73,14 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
         path: The labelled rows.
         label: Column that says what is normal.
         normal: Its value in normal rows.
+        options: What a person said of how the file is written.
 
     Raises:
         ConfigInvalid: No such file or column, or no normal row.
         DataInvalid: The file cannot be read, none of the fields is a column, a value does not fit its field, or there
             are no anomalies.
     """
-    data, absent = read_records(bundle, path)
+    data, absent = read_records(bundle, path, options)
     rows = _rows(bundle, data, path, DataConfig(label=label, normal=normal))
     of_bundle = _bundle_scores(bundle, data, rows)
     scores = of_bundle | _baseline_scores(bundle, data, rows)
@@ -91,6 +94,7 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str) -> Evaluation:
         fitted_on=rows.known.size,
         trained_on=rows.trained_on,
         absent=absent,
+        read_as=data.read_as,
         scores=scores,
         baselines=len(scores) - len(of_bundle),
         measures={name: measures(*found) for name, found in scores.items()},
@@ -156,8 +160,13 @@ def _baseline_scores(bundle: Bundle, data: Data, rows: _Labelled) -> DetectorSco
     return {name: (detector(usual), detector(strange)) for name, detector in fitted.items()}
 
 
-def read_records(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
+def read_records(bundle: Bundle, path: Path, options: Options | None = None) -> tuple[Data, tuple[str, ...]]:
     """A file of records, and which of the bundle's fields are no column of it.
+
+    Args:
+        bundle: The bundle.
+        path: The file.
+        options: What a person said of how it is written; by default what holds for every file of the bundle.
 
     Raises:
         ConfigInvalid: No such file.
@@ -166,7 +175,7 @@ def read_records(bundle: Bundle, path: Path) -> tuple[Data, tuple[str, ...]]:
     record = bundle.manifest.record
     kinds: dict[str, str] = {field.name: field.kind for field in record.fields}
     kinds |= dict.fromkeys(record.timestamps, "timestamp")
-    data = read(path, Options.kept(bundle.manifest.training.config), kinds)
+    data = read(path, options or Options.kept(bundle.manifest.training.config), kinds)
     absent = tuple(record.absent(data.table.column_names))
     if len(absent) == len(record.names):
         raise DataInvalid(f"{path}: none of the model's fields is a column: {', '.join(absent)}")

@@ -10,6 +10,7 @@ import onnxruntime
 
 from bundle.folder.store import Bundle
 from bundle.record.schema import ImageSchema, RecordSchema
+from reading.options import Options
 from training.config import DataConfig
 from training.data import schema, split
 from training.errors import ConfigInvalid, DataInvalid
@@ -78,7 +79,7 @@ def log_likelihoods(
 
 
 def measure(
-    bundle: Bundle, path: Path, label: str | None, normal: str | None, samples: int
+    bundle: Bundle, path: Path, label: str | None, normal: str | None, samples: int, options: Options | None = None
 ) -> dict[str, LogLikelihood]:
     """The log-likelihood of records that nothing was fitted on.
 
@@ -88,6 +89,7 @@ def measure(
         label: Column that says what is normal, or None: then all rows count as normal.
         normal: Its value in normal rows.
         samples: Draws a record.
+        options: What a person said of how the file is written.
 
     Returns:
         Of `normal` records, and of `anomalies` where there are any.
@@ -100,7 +102,7 @@ def measure(
     scorer = runs.session(bundle.files["scorer.onnx"])
     if _OUTPUT not in {output.name for output in scorer.get_outputs()}:
         raise ConfigInvalid(f"{bundle.name} is a deterministic autoencoder, which gives records no likelihood")
-    data, _ = labelled.read_records(bundle, path)
+    data, _ = labelled.read_records(bundle, path, options)
     rows, anomalies = split.by_label(data.table, DataConfig(label=label, normal=normal))
     _, rows, anomalies = labelled.unseen(bundle, data, rows, anomalies)
     if not rows.size:

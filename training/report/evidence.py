@@ -14,6 +14,7 @@ from bundle.contents.manifest import Manifest
 from bundle.record.fields import AnyField, Tensors
 from training import config
 from training.data import schema
+from training.data.kinds import Inferred
 from training.data.read import Data, Rows
 from training.data.split import Split
 from training.export.runs import Outputs
@@ -63,6 +64,7 @@ class Evidence:
         vae: The trained network, on the CPU.
         noise: eps, (L, K) float32, the bundle's number of draws.
         table: The data that the rows are of.
+        inferred: What its columns seem to be.
         calibration: The bundle's own.
         train: The rows that the network was trained on.
         validation: Rows that stopped the training; of rows that may hold anomalies those that are presumed normal, by
@@ -80,6 +82,7 @@ class Evidence:
     vae: VAE
     noise: npt.NDArray[np.float32]
     table: Data
+    inferred: Inferred
     calibration: Calibration
     train: Tensors
     validation: Part
@@ -145,6 +148,7 @@ def gather(
     score: Callable[[Tensors], Outputs],
     explain: Callable[[Tensors], Outputs],
     data: Data,
+    inferred: Inferred,
     parts: Split,
     calibration: Calibration,
     manifest: Manifest,
@@ -157,6 +161,7 @@ def gather(
         score: Gives the outputs of `scorer.onnx` for record inputs, with the bundle's number of draws.
         explain: Gives those of `explainer.onnx`.
         data: The table.
+        inferred: What its columns seem to be.
         parts: Which of its rows served what.
         calibration: The bundle's.
         manifest: The bundle's, still without its files.
@@ -187,6 +192,7 @@ def gather(
         vae=vae,
         noise=model.noise[: manifest.samples],
         table=data,
+        inferred=inferred,
         calibration=calibration,
         train=schema.tensors(manifest.record, data, parts.train),
         validation=normal(parts.validation),

@@ -8,6 +8,7 @@ import numpy as np
 from bundle.record.schema import ImageSchema, TableSchema
 from training import config, modality
 from training.config import ObjectiveConfig
+from training.data import overview
 from training.evaluation.measures import detection
 from training.image import encoder_decoder
 from training.report import field_fit, imagery, latent, normal, pictures, strangest, template, wording
@@ -33,6 +34,7 @@ def write(evidence: Evidence) -> bytes:
         manifest=evidence.manifest,
         facts=_facts(evidence),
         anomalies=evidence.anomalies.rows.size,
+        columns=_columns(evidence),
         curves=_curves(evidence),
         calibration=_calibration(evidence),
         scores=_scores(evidence),
@@ -53,6 +55,15 @@ def _of_records(evidence: Evidence) -> dict[str, object]:
             return {"usual": normal.usual_values(evidence), "fits": _fits(evidence), "gallery": [], "by_field": True}
         case ImageSchema():
             return {"usual": [], "fits": [], "gallery": _gallery(evidence), "by_field": False}
+
+
+def _columns(evidence: Evidence) -> list[tuple[str, str]]:
+    """How the file was read, what a person should know of its columns, and what is left out."""
+    inferred = evidence.inferred
+    read = [("The file", ", ".join(evidence.table.said))] if evidence.table.said else []
+    noted = [(", ".join(map(wording.shown, names)), note) for note, names in overview.notes(inferred).items()]
+    left_out = [(wording.shown(name), f"{reason}; left out") for name, reason in inferred.left_out.items()]
+    return [*read, *noted, *left_out, *(("Likely a mistake", each) for each in inferred.warnings)]
 
 
 def _layers(evidence: Evidence) -> str:

@@ -35,7 +35,8 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
     """What a training run would write a report from, scored by torch: the export to ONNX takes longer than all else."""
     given, data = config.build(settings), as_data(table)
     parts = split(data, given.data, given.scoring.false_alarm_rate, given.seed)
-    record = schema.fit(data, parts.train, kinds.chosen(data, parts.normal, given).fields, given)
+    inferred = kinds.chosen(data, parts.normal, given)
+    record = schema.fit(data, parts.train, inferred.fields, given)
     model = fit(data, record, parts.train, parts.validation, given, torch.device("cpu"))
     noise = torch.from_numpy(model.noise[: given.scoring.samples])
 
@@ -81,7 +82,7 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
         ),
         files={},
     )
-    return evidence.gather("odd", model, score, explain, data, parts, calibration, manifest)
+    return evidence.gather("odd", model, score, explain, data, inferred, parts, calibration, manifest)
 
 
 @pytest.fixture(scope="session")
