@@ -9,7 +9,7 @@ from bundle.contents.usual_surprisal import UsualSurprisal
 from bundle.record.schema import RecordSchema
 from training import modality
 from training.export import graphs, runs
-from training.export.parity import Comparison, by_largest_term
+from training.export.parity import Comparison, terms_of
 from training.export.runs import Inputs, Outputs
 from training.network.batch import Record
 from training.network.vae import VAE
@@ -38,7 +38,9 @@ class ExportedExplainer:
         self.graph = graphs.to_onnx(explainer, given, explainer.names, free)
         """The bytes of `explainer.onnx`."""
         self.session = runs.session(self.graph)
-        self.comparison = Comparison("explainer.onnx", self.session, explainer, self._numbers, by_largest_term(vae))
+        self.comparison = Comparison(
+            "explainer.onnx", self.session, explainer, self._numbers, explainer.fields, terms_of(vae)
+        )
         """With its network."""
 
     def explain(self, record: Record, samples: int) -> Outputs:

@@ -1,8 +1,8 @@
 """The proof that the exported graphs compute what the network does: the network in float64 is the judge.
 
-ONNX Runtime may be off by the larger of two: 1e-4 nats a field plus 1e-5 of the largest term, and ten times what
-float32 alone costs torch (`training.export.reference`). Each record and output has a bound of its own, so that a record
-far out, whose terms are trillions of nats, excuses nothing in the one beside it.
+ONNX Runtime may be off by the larger of two: 1e-4 nats a field plus 1e-5 of the largest term, the output itself being
+one, and ten times what float32 alone costs torch (`training.export.reference`). Each record and output has a bound of
+its own, so that a record far out, whose terms are trillions of nats, excuses nothing in the one beside it.
 """
 
 import math
@@ -38,7 +38,8 @@ _MEASURED_SAMPLES = 16
 _LARGEST_RUN = 2**24
 """Numbers that the widest layer of one run may hold; larger batches are cut."""
 
-Allowed = Callable[[Inputs, Exact], npt.NDArray[np.float64]]
+Terms = Callable[[Inputs], npt.NDArray[np.float64]]
+"""(B,) the largest absolute summand of what is given; see `largest_term`."""
 
 
 class Comparison:
@@ -49,7 +50,8 @@ class Comparison:
         session: Of the graph.
         module: In float32, on the CPU.
         numbers: What one record costs in the widest layer, in numbers, by the number of draws.
-        allowed: How far a record may be off whatever float32 costs, (B,), from what is given and what is right.
+        fields: Of a record, 1e-4 nats each.
+        terms: The largest summand; where there is none, each output is the only term of itself.
         outputs: Those to compare; by default all.
     """
 
@@ -59,13 +61,15 @@ class Comparison:
         session: onnxruntime.InferenceSession,
         module: Exported,
         numbers: Callable[[int], int],
-        allowed: Allowed,
+        fields: int = 1,
+        terms: Terms | None = None,
         outputs: Sequence[str] | None = None,
     ) -> None:
         assert isinstance(module, torch.nn.Module)
         self.reference = Reference(module, numbers)
         self._graph, self._session = graph, session
-        self._allowed, self._outputs = allowed, module.names if outputs is None else outputs
+        self._fields, self._terms = fields, terms
+        self._outputs = module.names if outputs is None else outputs
 
     def verify(self, every: Inputs, most: Callable[[int], int]) -> float:
         """Compare with every number of draws, in batches from one record to many.
@@ -98,7 +102,7 @@ class Comparison:
                 shapes = f"{name} has the shape {actual[name].shape} in place of {values.shape}"
                 raise ParityFailed(f"{self._where(inputs)}: {shapes}", inputs.arrays())
         off = {name: distance(actual[name], values) for name, values in exact.items()}
-        allowed = self._allowed_to_all(inputs, exact, off)
+        allowed = self._allowed(inputs, exact, off)
         share = {name: _share(off[name], allowed[name]) for name in exact}
         worst = max(exact, key=lambda name: float(share[name].max()))
         row = int(share[worst].argmax())
@@ -114,20 +118,29 @@ class Comparison:
         """(B,) how far any output of a record may be off, with what float32 costs measured of each."""
         few = inputs if inputs.noise is None else inputs._replace(noise=inputs.noise[:_MEASURED_SAMPLES])
         exact = self._exact(few)
-        allowed = self._allowed(inputs, exact)
-        for costs in self._rounded(few, exact).values():
-            allowed = np.maximum(allowed, TIMES * costs)
-        return allowed
+        rounded = self._rounded(few, exact)
+        allowed = [np.maximum(plain, TIMES * rounded[name]) for name, plain in self._plain(inputs, exact).items()]
+        largest: npt.NDArray[np.float64] = np.max(allowed, axis=0)
+        return largest
 
-    def _allowed_to_all(self, inputs: Inputs, exact: Exact, off: Exact) -> Exact:
+    def _plain(self, inputs: Inputs, exact: Exact) -> Exact:
+        """(B,) by output: 1e-4 nats a field plus 1e-5 of the largest term.
+
+        The output itself counts as a term: with a field hidden, those of the others may be larger than any of the
+        record's own, and no larger than both together.
+        """
+        terms = np.zeros(inputs.rows) if self._terms is None else self._terms(inputs)
+        sizes = {name: distance(values, np.zeros_like(values)) for name, values in exact.items()}
+        return {name: tolerance(self._fields, np.maximum(terms, size)) for name, size in sizes.items()}
+
+    def _allowed(self, inputs: Inputs, exact: Exact, off: Exact) -> Exact:
         """(B,) by output; what float32 costs is measured of records that are off by a good part of the rest."""
-        plain = self._allowed(inputs, exact)
-        allowed = {name: plain.copy() for name in exact}
-        doubtful = np.flatnonzero(~np.all([off[name] <= _DOUBTFUL * plain for name in exact], axis=0))
+        allowed = self._plain(inputs, exact)
+        doubtful = np.flatnonzero(~np.all([off[name] <= _DOUBTFUL * allowed[name] for name in exact], axis=0))
         if doubtful.size:
             rounded = self._rounded(inputs.take(doubtful), {name: values[doubtful] for name, values in exact.items()})
             for name, costs in rounded.items():
-                allowed[name][doubtful] = np.maximum(plain[doubtful], TIMES * costs)
+                allowed[name][doubtful] = np.maximum(allowed[name][doubtful], TIMES * costs)
         return allowed
 
     def _run(self, inputs: Inputs) -> runs.Outputs:
@@ -159,7 +172,7 @@ def of_scorer(scorer: ScoringNetwork, session: onnxruntime.InferenceSession) -> 
         session: Of the graph.
     """
     vae = scorer.vae
-    return Comparison("scorer.onnx", session, scorer, _numbers(vae), by_largest_term(vae))
+    return Comparison("scorer.onnx", session, scorer, _numbers(vae), vae.likelihood.fields, terms_of(vae))
 
 
 def verify_parity(
@@ -185,7 +198,7 @@ def verify_encoder_and_decoder(
 ) -> float:
     """Compare `encoder.onnx` and `decoder.onnx` with the network, the latter on latents of the prior and of records.
 
-    A parameter may be off by 1e-4 plus 1e-5 of the largest one; see `Comparison.verify` for the rest.
+    A parameter may be off by 1e-4 plus 1e-5 of the largest of its kind; see `Comparison.verify` for the rest.
 
     Args:
         vae: The trained model, on the CPU.
@@ -197,8 +210,8 @@ def verify_encoder_and_decoder(
     # A code has no variance.
     given = Encoder.names[:1] if vae.deterministic else Encoder.names
     numbers = _numbers(vae)
-    encoding = Comparison("encoder.onnx", encoder, Encoder(vae).eval(), numbers, _by_largest_output, given)
-    decoding = Comparison("decoder.onnx", decoder, Decoder(vae).eval(), numbers, _by_largest_output)
+    encoding = Comparison("encoder.onnx", encoder, Encoder(vae).eval(), numbers, outputs=given)
+    decoding = Comparison("decoder.onnx", decoder, Decoder(vae).eval(), numbers)
     latents = Inputs({"latent": np.concatenate([noise, _latents(vae, every, noise)])})
     return max(encoding.verify(Inputs(every), _most(vae)), decoding.verify(latents, _most(vae)))
 
@@ -234,22 +247,14 @@ def largest_term(vae: VAE, record: Record, noise: npt.NDArray[np.float32]) -> np
     return np.concatenate(largest)
 
 
-def by_largest_term(vae: VAE) -> Allowed:
-    """1e-4 nats a field plus 1e-5 of the largest term; see `bundle.contents.golden.tolerance`.
+def terms_of(vae: VAE) -> Terms:
+    """The largest summand of a record's scores, by the trained model."""
 
-    Args:
-        vae: The trained model, on the CPU.
-    """
-
-    def allowed(inputs: Inputs, exact: Exact) -> npt.NDArray[np.float64]:
+    def terms(inputs: Inputs) -> npt.NDArray[np.float64]:
         assert inputs.noise is not None
-        return tolerance(vae.likelihood.fields, largest_term(vae, inputs.records, inputs.noise))
+        return largest_term(vae, inputs.records, inputs.noise)
 
-    return allowed
-
-
-def _by_largest_output(inputs: Inputs, exact: Exact) -> npt.NDArray[np.float64]:
-    return tolerance(1, np.max([distance(values, np.zeros_like(values)) for values in exact.values()], axis=0))
+    return terms
 
 
 @torch.no_grad()

@@ -122,20 +122,20 @@ def test_no_column_of_finite_or_missing_values_is_an_obstacle(mixed: Exported, h
     )
 
 
-def magnifying(times: float) -> Exported:
+def magnifying(seed: int = 0) -> Exported:
     """A model whose weights are large, so that terms of thousands of nats cancel."""
-    vae = build(MIXED).eval()
+    vae = build(MIXED, seed).eval()
     with torch.no_grad():
         for weights in vae.parameters():
-            weights.mul_(times)
+            weights.mul_(6.0)
     return Exported.of(MIXED, vae)
 
 
-@pytest.mark.parametrize("times", [3.0, 6.0])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_what_float32_itself_rounds_is_no_fault_and_hides_none(
-    held_out: Record, times: float, monkeypatch: pytest.MonkeyPatch
+    held_out: Record, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exported = magnifying(times)
+    exported = magnifying(seed)
     scorer, every = ScoringNetwork(exported.vae, None), with_extremes(exported.vae, held_out)
     assert verify_parity(scorer, exported.scorer, every, exported.noise) < 0.5
     for fault in (
@@ -172,12 +172,14 @@ def test_one_ordinary_record_among_extreme_ones_is_judged_by_its_own_terms(mixed
 
 
 def test_golden_records_are_allowed_what_float32_costs_each(held_out: Record) -> None:
-    exported = magnifying(6.0)
+    exported = magnifying()
     comparison = parity.of_scorer(ScoringNetwork(exported.vae, None), exported.scorer)
     every = with_extremes(exported.vae, held_out)
     inputs = Inputs(every, exported.noise[:16])
     exact, allowed = comparison.reference(inputs), comparison.tolerance(inputs)
-    plain = tolerance(len(MIXED.fields), parity.largest_term(exported.vae, every, inputs.noise))  # type: ignore[arg-type]
+    largest = [np.abs(values.reshape(len(values), -1)).max(axis=1) for values in exact.values()]
+    terms = [parity.largest_term(exported.vae, every, exported.noise[:16]), *largest]
+    plain = tolerance(len(MIXED.fields), np.max(terms, axis=0))
     costs = np.max(list(comparison.reference.rounded(inputs, exact).values()), axis=0)
     np.testing.assert_allclose(allowed, np.maximum(plain, parity.TIMES * costs))
     assert 0 < (allowed > plain).sum() < len(plain)
