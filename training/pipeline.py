@@ -17,13 +17,13 @@ from bundle.contents import calibration, explanation, golden
 from bundle.contents.calibration import Calibration
 from bundle.contents.manifest import Manifest, TrainingFacts
 from bundle.contents.reference import references
-from bundle.contents.scores import likelihoods_of
+from bundle.contents.scores import density_of, likelihoods_of
 from bundle.folder import store
 from bundle.record.fields import Tensors
 from bundle.record.schema import RecordSchema
 from training import modality
 from training.config import FieldConfig, TrainingConfig
-from training.data import schema
+from training.data import schema, transform
 from training.data.read import Data, Rows
 from training.data.split import Split, split
 from training.errors import ConfigInvalid
@@ -177,6 +177,9 @@ def _prepare(run: _Run) -> _Prepared:
     fields = choose_fields(run.data, parts, config, run.say)
     modality.refuse_score(config, fields)
     record, train, validation = trimming.prepare(run.data, parts.train, parts.validation, fields, config)
+    logged = {field.name for field in record.fields if field.kind == "numeric" and field.transform == "log"}
+    for column, said in transform.describe(run.data, train, fields, logged).items():
+        run.say(f"column {column!r}: {said}")
     run.say(words.of_rows(record, parts, train, validation))
     return _Prepared(parts, fields, record, train, validation)
 
@@ -237,6 +240,7 @@ def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported,
         reference=references(record, schema.tensors(record, run.data, prepared.parts.train)),
         latent_size=model.scorer.vae.latent_size,
         likelihoods=likelihoods_of(record),
+        density_of=density_of(record),
         scores=model.scores,
         anomaly_score=config.anomaly_score,
         samples=config.scoring.samples,

@@ -150,13 +150,19 @@ def _read(path: Path, settings: "TrainingConfig") -> "Data":
 
 def _schema(table: "Data", settings: "TrainingConfig", console: Console) -> str:
     from training import pipeline
-    from training.data import schema, split
+    from training.data import schema, split, transform
 
     parts = split.split(table, settings.data, settings.scoring.false_alarm_rate, settings.seed)
     if settings.fields is not None:
-        fields = pipeline.choose_fields(table, parts, settings, console.print)
-        return schema.to_toml(settings, schema.Inferred(fields, {}))
-    return schema.to_toml(settings, schema.infer(table, parts.normal, settings))
+        inferred = schema.Inferred(pipeline.choose_fields(table, parts, settings, console.print), {})
+    else:
+        inferred = schema.infer(table, parts.normal, settings)
+    chosen = transform.choose(table, parts.train, parts.validation, inferred.fields)
+    logged = {field.name for field in chosen if field.transform == "log"}
+    words = transform.describe(table, parts.train, inferred.fields, logged)
+    if settings.data.contamination:
+        words = {name: f"{said}, before likely anomalies are left out" for name, said in words.items()}
+    return schema.to_toml(settings, inferred, words)
 
 
 def summarise(trained: "Trained", out: Path, console: Console) -> None:

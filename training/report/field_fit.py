@@ -64,7 +64,7 @@ def _fit(field: AnyField, column: npt.NDArray[Any], found: Values) -> FieldFit:
     if isinstance(field, NumericField):
         present = ~np.isnan(column)
         observed = column[present, np.newaxis].astype(np.float64)
-        expected = found[present] * field.scale + field.mean
+        expected = np.array([[field.restore(value)] for value in found[present, 0].tolist()]).reshape(-1, 1)
     else:
         present = column >= 0
         size = found.shape[1]
