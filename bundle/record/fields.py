@@ -84,14 +84,17 @@ class NumericField(_Field):
         return "x" if self.offset is None else f"log(x + {self.offset:.3g})"
 
     def standardise(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """(y - mean) / scale of values x, of any shape; NaN stays NaN."""
+        """(y - mean) / scale of values x, of any shape; infinite where no double is as large, and NaN stays NaN."""
         transformed = values if self.offset is None else started_log.forward(values, self.offset)
-        standardised: npt.NDArray[np.float64] = (transformed - self.mean) / self.scale
+        with np.errstate(over="ignore"):
+            standardised: npt.NDArray[np.float64] = (transformed - self.mean) / self.scale
         return standardised
 
     def log_slope(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """log |d standardised / dx| of values x, in nats: what a density of the standardised lacks to one of x."""
-        own = np.zeros_like(values) if self.offset is None else started_log.log_slope(values, self.offset)
+        """log |d standardised / dx| of values x, in nats: what a density of the former lacks to one of x; NaN stays."""
+        own = np.where(np.isnan(values), np.nan, 0.0)
+        if self.offset is not None:
+            own = started_log.log_slope(values, self.offset)
         slope: npt.NDArray[np.float64] = own - np.log(self.scale)
         return slope
 

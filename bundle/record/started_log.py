@@ -13,8 +13,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 LARGEST = sys.float_info.max
-SMALLEST_OFFSET, LARGEST_OFFSET = 1e-300, 1e300
-"""Bounds of an offset, between which no sum and no ratio of two doubles leaves them."""
+SMALLEST_OFFSET, LARGEST_OFFSET = 1e-290, 1e290
+"""Bounds of an offset: added to any double, none of these leaves the doubles."""
 _LARGEST_LOG = math.log(LARGEST)
 
 

@@ -186,7 +186,7 @@ _TRANSFORMS: tuple[Transform, Transform] = ("none", "log")
 def _log_density(field: NumericField, values: Values) -> float:
     """Mean log-density of values x by a Gaussian of their standardised value, in nats."""
     with np.errstate(over="ignore"):
-        squares = np.square(field.standardise(values))
+        squares = np.square(field.standardise(values))  # infinite where a value is that far out
     return float((field.log_slope(values) - 0.5 * (squares + math.log(2 * math.pi))).mean())
 
 

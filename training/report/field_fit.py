@@ -28,9 +28,9 @@ class FieldFit:
         field: The field.
         observed: (m, c) of the records that have it: a number's value in its own units, whether a boolean is true, or
             which code a category has, one-hot.
-        expected: (m, c) the mean, or the probabilities.
-        explained: 1 - sum |observed - expected|^2 / sum |observed - mean|^2: R^2 of a number, Brier's skill score of
-            probabilities; None where the field does not vary in these records.
+        expected: (m, c) the median in the same unit, or the probabilities.
+        explained: 1 - sum |observed - expected|^2 / sum |observed - mean|^2: R^2 of a number as it is standardised,
+            Brier's skill score of probabilities; None where the field does not vary in these records.
     """
 
     field: AnyField
@@ -64,6 +64,7 @@ def _fit(field: AnyField, column: npt.NDArray[Any], found: Values) -> FieldFit:
     if isinstance(field, NumericField):
         present = ~np.isnan(column)
         observed = column[present, np.newaxis].astype(np.float64)
+        share = explained(field.standardise(observed), found[present])
         expected = np.array([[field.restore(value)] for value in found[present, 0].tolist()]).reshape(-1, 1)
     else:
         present = column >= 0
@@ -71,7 +72,8 @@ def _fit(field: AnyField, column: npt.NDArray[Any], found: Values) -> FieldFit:
         codes = column[present].astype(np.int64)
         observed = np.eye(size)[codes] if size > 1 else codes[:, np.newaxis].astype(np.float64)
         expected = found[present]
-    return FieldFit(field, observed, expected, explained(observed, expected))
+        share = explained(observed, expected)
+    return FieldFit(field, observed, expected, share)
 
 
 def explained(observed: Values, expected: Values) -> float | None:

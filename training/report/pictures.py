@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from bundle.record.fields import NumericField
 from training.fitting.progress import Progress
 from training.report.false_alarms import P_VALUE_BINS, Check
 from training.report.field_fit import FieldFit
@@ -257,8 +258,12 @@ def _numbers(axes: Axes, fit: FieldFit) -> None:
         low, high = low - margin, high + margin
         axes.plot([low, high], [low, high], color=INK, linewidth=1)
         axes.plot(x.clip(low, high), y.clip(low, high), "o", color=NORMAL, markersize=2.6, markeredgewidth=0, alpha=0.5)
+        if isinstance(fit.field, NumericField) and fit.field.offset is not None:
+            axes.set_xscale("symlog", linthresh=fit.field.offset)
+            axes.set_yscale("symlog", linthresh=fit.field.offset)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set(xlim=(low, high), ylim=(low, high))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set(xlabel="expected", ylabel="observed")
     axes.grid(visible=True)
 
