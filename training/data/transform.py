@@ -2,9 +2,12 @@
 
 A field's own values decide, one field at a time and before anything is trained:
 
-1. Its upper tail is long for its lower one: by quantiles (`Tails`), which no single value moves.
-2. On validation rows a Gaussian of y = log(x + offset) has a higher mean log-density than one of x, both as densities
-   of x: that of y times the slope of y (Box & Cox 1964, "An analysis of transformations", section 3).
+1. None of its training values is below 0, which a logarithm takes for where amounts begin. Of a column that was
+   standardised before, or is a difference or a balance, 0 is somewhere in the middle.
+2. Its upper tail is long for its lower one: by quantiles (`Tails`), which no single value moves.
+3. On validation rows a Gaussian of y = log(x + offset) has a higher mean log-density than one of x, by more than the
+   standard error of the difference. Both are densities of x: that of y times the slope of y (Box & Cox 1964, "An
+   analysis of transformations", section 3).
 
 Mean, deviation and offset are those of training rows.
 """
@@ -174,20 +177,22 @@ def describe(data: Data, train: Rows, fields: Iterable[FieldConfig], logged: Col
 
 
 def _better(name: str, train: Values, validation: Values) -> Transform:
-    if not validation.size or not (train > 0).any() or Tails.of(train).skewness < LEAST_SKEWNESS:
+    if not (validation.size and train.size) or train.min() < 0 or Tails.of(train).skewness < LEAST_SKEWNESS:
         return "none"
-    plain, logged = (_log_density(fit(name, train, each, 0.5), validation) for each in _TRANSFORMS)
-    return "log" if logged - plain >= LEAST_GAIN else "none"
+    plain, logged = (fit(name, train, each, 0.5) for each in _TRANSFORMS)
+    gain = _log_densities(logged, validation) - _log_densities(plain, validation)
+    error = float(gain.std()) / math.sqrt(gain.size - 1) if gain.size > 1 else math.inf
+    return "log" if float(gain.mean()) > max(error, LEAST_GAIN) else "none"
 
 
 _TRANSFORMS: tuple[Transform, Transform] = ("none", "log")
 
 
-def _log_density(field: NumericField, values: Values) -> float:
-    """Mean log-density of values x by a Gaussian of their standardised value, in nats."""
-    with np.errstate(over="ignore"):
-        squares = np.square(field.standardise(values))  # infinite where a value is that far out
-    return float((field.log_slope(values) - 0.5 * (squares + math.log(2 * math.pi))).mean())
+def _log_densities(field: NumericField, values: Values) -> Values:
+    """Log-densities of (n,) values x by a Gaussian of their standardised value, in nats."""
+    squares = np.square(field.standardise(values).clip(-_FURTHEST, _FURTHEST))
+    densities: Values = field.log_slope(values) - 0.5 * (squares + math.log(2 * math.pi))
+    return densities
 
 
 def _log_likelihood(values: Values, offset: float) -> float:
@@ -196,6 +201,7 @@ def _log_likelihood(values: Values, offset: float) -> float:
     return float(started_log.log_slope(values, offset).mean()) - math.log(max(deviation, _LEAST_DEVIATION))
 
 
+_FURTHEST = 1e6  # standardised values are clipped here, so that squares of far ones do not overflow
 _LEAST_DEVIATION = 1e-9  # values that are all alike have none
 
 

@@ -1,7 +1,7 @@
 """log p(x) of records, estimated by importance sampling with many draws.
 
-Scores are densities of standardised numbers; here they are densities of the numbers themselves, in the fields' own units,
-so that models which standardise or transform otherwise compare.
+Scores are densities of standardised numbers. Here densities are those of the numbers themselves, in the fields' own
+units, so that models compare which standardise or transform otherwise.
 """
 
 import math
