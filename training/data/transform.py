@@ -4,7 +4,8 @@ A field's own values decide, one field at a time and before anything is trained:
 
 1. None of its training values is below 0, which a logarithm takes for where amounts begin. Of a column that was
    standardised before, or is a difference or a balance, 0 is somewhere in the middle.
-2. Its upper tail is long for its lower one: by quantiles (`Tails`), which no single value moves.
+2. Its upper tail is long for its lower one, and the logarithm leaves at most half of that: by quantiles (`Tails`),
+   which no single value moves. Where half of the values are the smallest one, no function of them has a lower tail.
 3. On validation rows a Gaussian of y = log(x + offset) has a higher mean log-density than one of x, by more than the
    standard error of the difference. Both are densities of x: that of y times the slope of y (Box & Cox 1964, "An
    analysis of transformations", section 3).
@@ -32,9 +33,14 @@ LEAST_SKEWNESS = 0.2
 """Of the tails, from which on a logarithm is tried: an upper one of 1.5 times the lower one."""
 LEAST_GAIN = 0.01
 """Nats a value that the logarithm gains at least; of a number that hardly varies for its size it gains next to none."""
+_LEFT = 0.5
+"""Of the skewness, the most that the logarithm leaves."""
 _OFFSETS = 16
 _STAND_FOR = 512
 """Quantiles that stand for the values where an offset is looked for."""
+_LEAST_DEVIATION = 1e-9  # of a logarithm; values that are all alike have none
+_FURTHEST = 1e6  # standardised values are clipped here, so that squares of far ones stay doubles
+_TRANSFORMS: tuple[Transform, Transform] = ("none", "log")
 
 Values = npt.NDArray[np.float64]
 
@@ -74,11 +80,8 @@ class Tails:
 
     @property
     def words(self) -> str:
-        """What is said of them where they are the reason for a logarithm."""
-        if self.lower == 0:
-            return "it has an upper tail and no lower one"
-        ratio = self.upper / self.lower
-        return f"its upper tail is {ratio:,.1f} times its lower"
+        """What is said of them where they are the reason for a logarithm, so that there is a lower one."""
+        return f"its upper tail is {self.upper / self.lower:,.1f} times its lower"
 
 
 def choose(data: Data, train: Rows, validation: Rows, fields: Iterable[FieldConfig]) -> tuple[FieldConfig, ...]:
@@ -177,15 +180,17 @@ def describe(data: Data, train: Rows, fields: Iterable[FieldConfig], logged: Col
 
 
 def _better(name: str, train: Values, validation: Values) -> Transform:
-    if not (validation.size and train.size) or train.min() < 0 or Tails.of(train).skewness < LEAST_SKEWNESS:
+    if not (validation.size and train.size) or train.min() < 0:
+        return "none"
+    before = Tails.of(train).skewness
+    if before < LEAST_SKEWNESS:
         return "none"
     plain, logged = (fit(name, train, each, 0.5) for each in _TRANSFORMS)
+    if abs(Tails.of(logged.standardise(train)).skewness) > _LEFT * before:
+        return "none"
     gain = _log_densities(logged, validation) - _log_densities(plain, validation)
     error = float(gain.std()) / math.sqrt(gain.size - 1) if gain.size > 1 else math.inf
     return "log" if float(gain.mean()) > max(error, LEAST_GAIN) else "none"
-
-
-_TRANSFORMS: tuple[Transform, Transform] = ("none", "log")
 
 
 def _log_densities(field: NumericField, values: Values) -> Values:
@@ -199,10 +204,6 @@ def _log_likelihood(values: Values, offset: float) -> float:
     """The same of values by the Gaussian that fits them best, but for a constant."""
     deviation = float(started_log.forward(values, offset).std())
     return float(started_log.log_slope(values, offset).mean()) - math.log(max(deviation, _LEAST_DEVIATION))
-
-
-_FURTHEST = 1e6  # standardised values are clipped here, so that squares of far ones do not overflow
-_LEAST_DEVIATION = 1e-9  # values that are all alike have none
 
 
 def _values(data: Data, name: str, rows: Rows) -> Values:
