@@ -21,6 +21,7 @@ from training.data import schema
 from training.data.split import split
 from training.export import runs
 from training.export.runs import Outputs
+from training.fitting import trimming
 from training.fitting.model import fit
 from training.report import evidence
 from training.report.evidence import Evidence
@@ -35,8 +36,9 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
     """What a training run would write a report from, scored by torch: the export to ONNX takes longer than all else."""
     given, data = config.build(settings), as_data(table)
     parts = split(data, given.data, given.scoring.false_alarm_rate, given.seed)
-    record = schema.fit(data, parts.train, pipeline.choose_fields(data, parts, given, lambda line: None), given)
-    model = fit(data, record, parts.train, parts.validation, given, torch.device("cpu"))
+    fields = pipeline.choose_fields(data, parts, given, lambda line: None)
+    record, train, validation = trimming.prepare(data, parts.train, parts.validation, fields, given)
+    model = fit(data, record, train, validation, given, torch.device("cpu"))
     noise = torch.from_numpy(model.noise[: given.scoring.samples])
 
     @torch.no_grad()
