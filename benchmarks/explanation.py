@@ -118,7 +118,7 @@ def judged(
 
 
 def expected(explanations: Explanations, numbers: int) -> tuple[float, float]:
-    """Share of normal numbers inside their interval, 0.9 if that is true to its name; and the error of the first ones."""
+    """Share of normal numbers inside their interval, 0.9 if that is true to its name; the error of the first ones."""
     inside, errors = [], []
     rows = range(0, len(explanations), 10)
     for place in range(NUMBERS):

@@ -1,4 +1,4 @@
-"""Amounts and durations by their logarithm, through a whole bundle: stranger the further below, none expected below 0."""
+"""Amounts and durations by their logarithm, in a whole bundle: stranger the further below, never expected there."""
 
 import math
 from pathlib import Path

@@ -6,8 +6,8 @@ A field's own values decide, one field at a time and before anything is trained:
    standardised before, or is a difference or a balance, 0 is somewhere in the middle.
 2. Its upper tail is long for its lower one, and the logarithm leaves at most half of that: by quantiles (`Tails`),
    which no single value moves. Where half of the values are the smallest one, no function of them has a lower tail.
-3. On validation rows a Gaussian of y = log(x + offset) has a higher mean log-density than one of x, by more than the
-   standard error of the difference. Both are densities of x: that of y times the slope of y (Box & Cox 1964, "An
+3. On validation rows a Gaussian of y = log(x + offset) has a higher mean log-density than one of x, by more than two
+   standard errors of the difference. Both are densities of x: that of y times the slope of y (Box & Cox 1964, "An
    analysis of transformations", section 3).
 
 Mean, deviation and offset are those of training rows.
@@ -29,10 +29,11 @@ from training.errors import DataInvalid
 
 QUANTILES = (0.05, 0.5, 0.95)
 """Where the lower tail ends, where both begin, and where the upper one ends."""
-LEAST_SKEWNESS = 0.2
-"""Of the tails, from which on a logarithm is tried: an upper one of 1.5 times the lower one."""
-LEAST_GAIN = 0.01
+LEAST_SKEWNESS = 1 / 3
+"""Of the tails, from which on a logarithm is tried: an upper one twice as long as the lower one."""
+LEAST_GAIN = 0.1
 """Nats a value that the logarithm gains at least; of a number that hardly varies for its size it gains next to none."""
+_ERRORS = 2.0
 _LEFT = 0.5
 """Of the skewness, the most that the logarithm leaves."""
 _OFFSETS = 16
@@ -190,7 +191,7 @@ def _better(name: str, train: Values, validation: Values) -> Transform:
         return "none"
     gain = _log_densities(logged, validation) - _log_densities(plain, validation)
     error = float(gain.std()) / math.sqrt(gain.size - 1) if gain.size > 1 else math.inf
-    return "log" if float(gain.mean()) > max(error, LEAST_GAIN) else "none"
+    return "log" if float(gain.mean()) > max(LEAST_GAIN, _ERRORS * error) else "none"
 
 
 def _log_densities(field: NumericField, values: Values) -> Values:
