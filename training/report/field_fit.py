@@ -85,10 +85,10 @@ def explained(observed: Values, expected: Values) -> float | None:
     if not len(observed):
         return None
     # Of large values the squares would be too large.
-    unit = max(float(np.abs(observed - observed[:1]).max()), np.finfo(np.float64).tiny)
-    total = np.square((observed - observed.mean(axis=0)) / unit).sum()
-    if total == 0:
+    unit = float(np.abs(observed - observed[:1]).max())
+    if unit == 0:
         return None
+    total = np.square((observed - observed.mean(axis=0)) / unit).sum()
     return float(1.0 - np.square((observed - expected) / unit).sum() / total)
 
 
