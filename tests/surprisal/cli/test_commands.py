@@ -180,6 +180,7 @@ def test_inspect_shows_and_verifies(models: Path) -> None:
     assert shown.returncode == 0
     for words in ("transactions", "merchant_category", "gaussian", "calibrated on", "scorer.onnx", "elbo_auroc"):
         assert words in shown.stdout
+    assert "of log(x + " in " ".join(shown.stdout.split())
     assert "(robust deviations, compressed)" in " ".join(shown.stdout.split())
     manifest = json.loads(surprisal("inspect", models / NAME / "1", "--json").stdout)
     assert manifest["anomaly_score"] == "combined"
