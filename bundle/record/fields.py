@@ -99,7 +99,7 @@ class NumericField(_Field):
         return slope
 
     def restore(self, standardised: float) -> float:
-        """The x at a place in standardised units, of a median the median; at least 0 where training values were."""
+        """The x of a standardised value, which makes medians of x out of medians; 0 at least where no x was below."""
         value = self.mean + self.scale * standardised
         if self.offset is not None:
             value = started_log.inverse(value, self.offset)

@@ -2,13 +2,14 @@
 
 A field's own values decide, one field at a time and before anything is trained:
 
-1. None of its training values is below 0, which a logarithm takes for where amounts begin. Of a column that was
-   standardised before, or is a difference or a balance, 0 is somewhere in the middle.
+1. None of its training values is below 0, which a logarithm takes for where amounts begin, and there are `LEAST_VALUES`
+   different ones. Of a column that was standardised before, or is a difference or a balance, 0 is somewhere in the
+   middle; few values are grades, of which a density says nothing.
 2. Its upper tail is long for its lower one, and the logarithm leaves at most half of that: by quantiles (`Tails`),
    which no single value moves. Where half of the values are the smallest one, no function of them has a lower tail.
-3. On validation rows a Gaussian of y = log(x + offset) has a higher mean log-density than one of x, by more than two
-   standard errors of the difference. Both are densities of x: that of y times the slope of y (Box & Cox 1964, "An
-   analysis of transformations", section 3).
+3. On validation rows a Gaussian of y = log(x + offset) has a higher mean log-density than one of x: by `LEAST_GAIN` and
+   by two standard errors of the difference. Both are densities of x, that of y times the slope of y (Box & Cox 1964,
+   "An analysis of transformations", section 3).
 
 Mean, deviation and offset are those of training rows.
 """
@@ -29,6 +30,7 @@ from training.errors import DataInvalid
 
 QUANTILES = (0.05, 0.5, 0.95)
 """Where the lower tail ends, where both begin, and where the upper one ends."""
+LEAST_VALUES = 10
 LEAST_SKEWNESS = 1 / 3
 """Of the tails, from which on a logarithm is tried: an upper one twice as long as the lower one."""
 LEAST_GAIN = 0.1
@@ -181,7 +183,7 @@ def describe(data: Data, train: Rows, fields: Iterable[FieldConfig], logged: Col
 
 
 def _better(name: str, train: Values, validation: Values) -> Transform:
-    if not (validation.size and train.size) or train.min() < 0:
+    if not (validation.size and train.size) or train.min() < 0 or np.unique(train).size < LEAST_VALUES:
         return "none"
     before = Tails.of(train).skewness
     if before < LEAST_SKEWNESS:

@@ -43,6 +43,7 @@ LEFT_ALONE = {
     "standardised_before": (np.exp(NORMAL) - math.exp(0.5)) / 2.16,
     "mostly_0": np.where(UNIFORM < 0.6, 0.0, np.exp(2 + NORMAL)),
     "epoch": 1.7e9 - 3e6 * np.log(UNIFORM),
+    "grades": np.minimum(np.floor(np.exp(1 + 0.6 * NORMAL)), 9.0),
 }
 """Columns with a long upper tail and another reason against a logarithm."""
 
