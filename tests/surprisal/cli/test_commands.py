@@ -52,6 +52,7 @@ def test_a_schema_is_printed_edited_and_trained_with(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(edited)
     trained = process("train", csv, "--out", tmp_path / "models", "--config", tmp_path / "config.toml")
     assert trained.returncode == 0, trained.stderr
+    assert "column 'amount': log(x + 1" in trained.stderr
     assert "wrote" in trained.stderr
     assert "AUROC" in trained.stderr
     manifest = store.load(tmp_path / "models", "payments", 1).manifest
