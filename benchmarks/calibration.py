@@ -69,7 +69,8 @@ def put_aside(console: Console, draws: int) -> None:
     data = payments(TRAINED, 1)
     rows = np.random.default_rng(0).permutation(TRAINED)
     train, validation = np.sort(rows[TRAINED // 10 :]), np.sort(rows[: TRAINED // 10])
-    record = schema.fit(data, train, kinds.infer(data, np.arange(TRAINED), settings).fields, settings)
+    fields = kinds.infer(data, np.arange(TRAINED), settings).fields
+    record, train, validation = trimming.prepare(data, train, validation, fields, settings)
     fitted = model.fit(data, record, train, validation, settings, CPU)
     samples = settings.scoring.samples
     each = CALIBRATED + TESTED

@@ -2,7 +2,7 @@
 
 Categories first, each given those before it, then numbers that are Gaussian given the categories (a conditional
 Gaussian distribution, Lauritzen & Wermuth 1989), with three factors in common: so every field's distribution given all
-others is known exactly.
+others is known exactly. Some of the numbers may be amounts: exponentials of such Gaussians.
 """
 
 from typing import Any, NamedTuple
@@ -51,11 +51,13 @@ class Simulator:
 
     Args:
         seed: Which one.
+        amounts: How many of the numbers, the first ones, are amounts.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, amounts: int = 0) -> None:
         random = np.random.default_rng([1, seed])
         self._seed = seed
+        self._amounts = amounts
         self._plant = random.dirichlet(np.full(_SIZES[0], 6.0))
         self._product = random.dirichlet(np.full(_SIZES[1], 1.5), _SIZES[0])
         self._rush = random.uniform(0.15, 0.6, _SIZES[:2])
@@ -82,7 +84,10 @@ class Simulator:
     def table(self, records: Records) -> pa.Table:
         """The records as columns, numbers each in a unit of its own."""
         columns: dict[str, Any] = {
-            f"m{index}": records.numbers[:, index] * self._unit[index] + self._offset[index] for index in range(NUMBERS)
+            f"m{index}": np.exp(records.numbers[:, index]) * self._unit[index]
+            if index < self._amounts
+            else records.numbers[:, index] * self._unit[index] + self._offset[index]
+            for index in range(NUMBERS)
         }
         for column, (name, values) in enumerate(CATEGORIES.items()):
             columns[name] = np.array(values)[records.codes[:, column]]

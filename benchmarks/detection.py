@@ -42,7 +42,7 @@ from training import config
 from training.data import kinds, schema
 from training.data.read import Data
 from training.evaluation.measures import detection
-from training.fitting import model
+from training.fitting import model, trimming
 
 MOST_ROWS = 50_000
 SMALL_ROWS = 1000
@@ -93,13 +93,13 @@ def ours(train: Array, test: Array, seed: int) -> tuple[dict[str, Array], float,
     settings = config.build({"seed": seed})
     held_out = max(1, round(settings.data.validation_share * len(train)))
     fields = kinds.infer(data, np.arange(len(train)), settings).fields
-    record = schema.fit(data, np.sort(rows[held_out:]), fields, settings)
-    fitted = model.fit(data, record, np.sort(rows[held_out:]), np.sort(rows[:held_out]), settings, torch.device("cpu"))
+    prepared = trimming.prepare(data, np.sort(rows[held_out:]), np.sort(rows[:held_out]), fields, settings)
+    fitted = model.fit(data, *prepared, settings, torch.device("cpu"))
     ready = time.perf_counter()
     found: dict[str, list[Array]] = {score.name: [] for score in TABLE_SCORES}
     for first in range(0, len(test), ROWS_AT_A_TIME):
         asked = as_data(test[first : first + ROWS_AT_A_TIME])
-        tensors = schema.tensors(record, asked, np.arange(asked.table.num_rows))
+        tensors = schema.tensors(prepared[0], asked, np.arange(asked.table.num_rows))
         for name, values in fitted.anomaly_scores(tensors, settings.scoring.samples).items():
             found[name].append(values.astype(np.float64))
     return {name: np.concatenate(parts) for name, parts in found.items()}, ready - started, time.perf_counter() - ready

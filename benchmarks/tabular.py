@@ -32,6 +32,7 @@ from training.data import kinds, schema
 from training.data.read import Data, read
 from training.data.split import split
 from training.evaluation.measures import detection
+from training.fitting import trimming
 from training.fitting.model import fit
 
 
@@ -80,10 +81,10 @@ def compare(folder: Path, task: Task, seed: int) -> dict[str, dict[str, float]]:
         labels = np.asarray(tested.table[task.label])
         normal, anomalies = np.flatnonzero(labels == 0), np.flatnonzero(labels != 0)
     fields = kinds.chosen(data, parts.normal, settings).fields
-    record = schema.fit(data, parts.train, fields, settings)
+    record, train, validation = trimming.prepare(data, parts.train, parts.validation, fields, settings)
     assert isinstance(record, TableSchema)
     # The network itself, because its export takes longer than all else and is proved equal to it.
-    model = fit(data, record, parts.train, parts.validation, settings, torch.device("cpu"))
+    model = fit(data, record, train, validation, settings, torch.device("cpu"))
     usual, strange = (
         model.anomaly_scores(schema.tensors(record, tested, rows), settings.scoring.samples)
         for rows in (normal, anomalies)
@@ -99,7 +100,7 @@ def one_hot(record: TableSchema, data: Data, rows: npt.NDArray[np.int64]) -> npt
     tensors = schema.tensors(record, data, rows)
     parts = [tensors[kind].astype(np.float64) for kind in ("numeric", "boolean") if kind in tensors]
     if "numeric" in tensors:
-        parts[0] = np.where(np.isnan(parts[0]), [field.mean for field in record.numeric], parts[0])
+        parts[0] = np.where(np.isnan(parts[0]), [field.restore(0.0) for field in record.numeric], parts[0])
     for column, field in enumerate(record.categorical):
         parts.append(np.eye(field.size + 1)[tensors["categorical"][:, column]])
     return np.concatenate(parts, axis=1)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bundle.contents.calibration import SMALLEST_RATE
 from bundle.contents.manifest import SAMPLE_COUNTS
 from bundle.contents.scores import AnomalyScore
-from bundle.record.fields import SMALLEST_SCALE, ImageLikelihood, NumericLikelihood
+from bundle.record.fields import SMALLEST_SCALE, ImageLikelihood, NumericLikelihood, Transform
 from reading.options import Options
 from training.errors import ConfigInvalid
 
@@ -146,12 +146,14 @@ Kind = Literal["numeric", "boolean", "categorical", "timestamp", "image"]
 class FieldConfig(_Section):
     """One column as the user wants it; what is left out is inferred.
 
-    A `timestamp` becomes two categorical fields, `NAME_hour` and `NAME_weekday`, in UTC.
+    A `timestamp` becomes two categorical fields, `NAME_hour` and `NAME_weekday`, in UTC. A number's `transform` is
+    `none`, `log`, or `auto`: the one that `training.data.transform` finds better.
     """
 
     name: str = Field(min_length=1)
     kind: Kind
     likelihood: NumericLikelihood | ImageLikelihood | None = None
+    transform: Literal["auto"] | Transform = "auto"
     minimum_scale: float | None = Field(default=None, ge=SMALLEST_SCALE)
     fixed_scale: float | None = Field(default=None, ge=SMALLEST_SCALE)
     degrees_of_freedom: float | None = Field(default=None, gt=2)
@@ -166,6 +168,8 @@ class FieldConfig(_Section):
             raise ValueError(f"the likelihood of this kind is one of {', '.join(_LIKELIHOODS[self.kind])}")
         if self.kind != "numeric" and self.degrees_of_freedom is not None:
             raise ValueError("degrees_of_freedom belong to numeric fields")
+        if self.kind != "numeric" and self.transform != "auto":
+            raise ValueError("a transform belongs to numeric fields")
         if self.kind != "categorical" and self.vocabulary is not None:
             raise ValueError("a vocabulary belongs to categorical fields")
         return self

@@ -17,13 +17,13 @@ from bundle.contents import calibration, explanation, golden
 from bundle.contents.calibration import Calibration
 from bundle.contents.manifest import Manifest, TrainingFacts
 from bundle.contents.reference import references
-from bundle.contents.scores import likelihoods_of
+from bundle.contents.scores import density_of, likelihoods_of
 from bundle.folder import store
 from bundle.record.fields import Tensors
 from bundle.record.schema import RecordSchema
 from training import modality
 from training.config import TrainingConfig
-from training.data import kinds, overview, schema
+from training.data import kinds, overview, schema, transform
 from training.data.kinds import Inferred
 from training.data.read import Data, Rows
 from training.data.split import Split, split
@@ -164,6 +164,9 @@ def _prepare(run: _Run) -> _Prepared:
     overview.refuse_names(record)
     for line in overview.lines(overview.of(run.data, record, train), run.data, inferred):
         run.say(line)
+    logged = {field.name for field in record.fields if field.kind == "numeric" and field.transform == "log"}
+    for column, said in transform.describe(run.data, train, fields, logged).items():
+        run.say(f"{column}: {said}")
     run.say(words.of_rows(record, parts, train, validation))
     return _Prepared(parts, inferred, record, train, validation)
 
@@ -238,6 +241,7 @@ def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported,
         reference=references(record, schema.tensors(record, run.data, prepared.parts.train)),
         latent_size=model.scorer.vae.latent_size,
         likelihoods=likelihoods_of(record),
+        density_of=density_of(record),
         scores=model.scores,
         anomaly_score=config.anomaly_score,
         samples=config.scoring.samples,

@@ -14,7 +14,7 @@ from training.data import kinds, schema
 from training.data.read import Data, Rows
 from training.data.split import set_aside
 from training.evaluation import baselines
-from training.fitting import model
+from training.fitting import model, trimming
 from training.fitting.model import Model
 
 Scores = dict[str, npt.NDArray[np.float64]]
@@ -40,7 +40,7 @@ def fit(
         for field in kinds.infer(data, rows, settings).fields
     ]
     train, validation = set_aside(np.random.default_rng(settings.seed).permutation(rows), settings.data)
-    record = schema.fit(data, train, fields, settings)
+    record, train, validation = trimming.prepare(data, train, validation, fields, settings)
     return model.fit(data, record, train, validation, settings, device, report=progress), record
 
 

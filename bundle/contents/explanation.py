@@ -119,7 +119,7 @@ def _black_and_white(pixels: npt.NDArray[np.float32]) -> tuple[float, float]:
 
 def _deviations(field: NumericField, column: int, tensors: Tensors, outputs: Tensors) -> float:
     """Split conformal prediction with a score that is scaled locally (Lei et al. 2018, section 5.2)."""
-    off = np.abs((tensors["numeric"][:, column] - field.mean) / field.scale - outputs["expected_numeric"][:, column])
+    off = np.abs(field.standardise(tensors["numeric"][:, column]) - outputs["expected_numeric"][:, column])
     ratios = np.sort(off / outputs["expected_deviation"][:, column])
     ratios = ratios[~np.isnan(ratios)]
     if not ratios.size:
@@ -228,9 +228,7 @@ class Explanations:
                 )
                 half = deviation * self._deviations[column]
                 given = self.given(row, place)
-                low, middle, high = (
-                    field.mean + field.scale * value for value in (expected - half, expected, expected + half)
-                )
+                low, middle, high = map(field.restore, (expected - half, expected, expected + half))
                 direction = "missing" if np.isnan(given) else "high" if given > middle else "low"
                 return {"value": given, "expected": middle, "interval": [low, high], "direction": direction}
             case BooleanField():

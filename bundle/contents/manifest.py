@@ -14,8 +14,9 @@ from bundle.errors import ManifestInvalid, SchemaTooNew
 from bundle.record.fields import Frozen
 from bundle.record.schema import RecordSchema
 
-SCHEMA_VERSION: Final = 3
-"""2 since bundles may hold an explainer; those of 1 have none. 3 since a record may be an image."""
+SCHEMA_VERSION: Final = 4
+"""2 since bundles may hold an explainer; those of 1 have none. 3 since a record may be an image. 4 since a
+number may be transformed."""
 FILE_NAME = "manifest.json"
 SIGNATURE = "manifest.sig"
 """Beside it: who vouches for it. The one file that a version may get later, so that no manifest lists it."""
@@ -53,7 +54,8 @@ class TrainingFacts(Frozen):
         seed: Seed of the split, the network, the noise and the order of batches.
         device: Where it was trained.
         config: The whole configuration, as TOML would hold it.
-        metrics: Held-out figures: `validation_elbo` (nats), and AUROC and average precision with labels.
+        metrics: Held-out figures: `validation_elbo` (nats, of densities of standardised values, so that it compares no
+            models that transform otherwise), and AUROC and average precision with labels.
         packages: Versions of what took part.
     """
 
@@ -74,13 +76,16 @@ class Manifest(Frozen):
     whole bundle: the document lists the digest of every other file.
     """
 
-    schema_version: Literal[1, 2, 3] = SCHEMA_VERSION
+    schema_version: Literal[1, 2, 3, 4] = SCHEMA_VERSION
     digest: str = Field(default=_NO_DIGEST, pattern="^[0-9a-f]{64}$")
     created: str
     record: RecordSchema
     reference: tuple[FieldReference, ...] = Field(description="what is usual in each field, in order")
     latent_size: int = Field(ge=1)
     likelihoods: dict[str, str] = LIKELIHOODS
+    density_of: dict[str, str] | None = Field(
+        default=None, description="a number's standardised value, by transform; none: an image, or (x - mean) / scale"
+    )
     scores: tuple[Score, ...] = TABLE_SCORES
     anomaly_score: AnomalyScore
     samples: int

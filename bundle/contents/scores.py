@@ -149,14 +149,22 @@ IMAGE_SCORES: tuple[Score, ...] = (
 
 
 LIKELIHOODS = {
-    "gaussian": "density of the standardised value (value - mean) / scale; variance learned, from minimum_scale up",
+    "gaussian": "density of the standardised value; variance learned, from minimum_scale up",
     "student-t": "density of the standardised value; scale learned, from minimum_scale up; degrees_of_freedom fixed",
-    "fixed-gaussian": "density of the standardised value (value - mean) / scale; standard deviation fixed_scale",
+    "fixed-gaussian": "density of the standardised value; standard deviation fixed_scale",
     "bernoulli": "probability",
     "categorical": "probability over the vocabulary and unknown",
     "missing": "probability that the field is missing, missing_rate, added for every field",
 }
 """What one nat means, by kind of likelihood of a table's fields."""
+
+
+DENSITY_OF = {
+    "none": "(x - mean) / scale",
+    "log": "(log(x + offset) - mean) / scale; below x = 0 (log(offset) + x / offset - mean) / scale",
+}
+"""The standardised value of a number x, by the field's transform. Scores are densities of it and leave out its slope,
+which would add how far a field is spread to how strange its value is."""
 
 
 IMAGE_LIKELIHOODS = {
@@ -182,6 +190,15 @@ def likelihoods_of(record: RecordSchema) -> dict[str, str]:
         case ImageSchema(field=field):
             grey = field.likelihood == "bernoulli" and not field.binary
             return {field.likelihood: _CROSS_ENTROPY if grey else IMAGE_LIKELIHOODS[field.likelihood]}
+
+
+def density_of(record: RecordSchema) -> dict[str, str] | None:
+    """The standardised value that a number's density is one of, by transform; None of an image."""
+    match record:
+        case TableSchema():
+            return DENSITY_OF
+        case ImageSchema():
+            return None
 
 
 def scores_of(record: RecordSchema, outputs: Collection[str]) -> tuple[Score, ...]:

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from bundle.record import started_log
 from bundle.record.categories import number_spelling
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -17,6 +19,7 @@ UNKNOWN = 0
 MISSING = -1
 """Code of a missing boolean or category."""
 NumericLikelihood = Literal["gaussian", "student-t", "fixed-gaussian"]
+Transform = Literal["none", "log"]
 ImageLikelihood = Literal["discretised-logistic", "bernoulli", "continuous-bernoulli", "gaussian", "fixed-gaussian"]
 _FLAGS = {"true", "false", "0", "1"}
 SMALLEST_SCALE = 1e-3
@@ -47,19 +50,62 @@ class _Field(Frozen):
 
 
 class NumericField(_Field):
-    """A real number; the network sees (value - mean) / scale.
+    """A real number x; the network sees (y - mean) / scale, where y is x itself or its logarithm.
+
+    With `transform` "log", y = log(x + offset) from 0 on and log(offset) + x / offset below
+    (`bundle.record.started_log`), and `mean` and `scale` are those of y. `nonnegative`: no training value was below 0,
+    so that none is expected there; bundles of releases that did not look say that one might have been.
 
     `minimum_scale` is the floor of the learned scale (`gaussian`, `student-t`), `fixed_scale` the constant one
     (`fixed-gaussian`, that is squared error), both in standardised units; `degrees_of_freedom` are Student's t's.
+
+    Raises:
+        ValidationError: Among others, an offset without a logarithm, or a logarithm without one.
     """
 
     kind: Literal["numeric"] = "numeric"
     likelihood: NumericLikelihood = "gaussian"
+    transform: Transform = "none"
+    offset: float | None = Field(default=None, ge=started_log.SMALLEST_OFFSET, le=started_log.LARGEST_OFFSET)
     mean: float
     scale: float = Field(gt=0)
+    nonnegative: bool = False
     minimum_scale: float = Field(default=0.05, ge=SMALLEST_SCALE)
     fixed_scale: float = Field(default=1.0, ge=SMALLEST_SCALE)
     degrees_of_freedom: float = Field(default=4.0, gt=2)
+
+    @model_validator(mode="after")
+    def _offset_is_that_of_a_logarithm(self) -> "NumericField":
+        if (self.transform == "log") != (self.offset is not None):
+            raise ValueError('an offset belongs to transform = "log", and to no other')
+        return self
+
+    @property
+    def formula(self) -> str:
+        """y as a text: `x`, or `log(x + 0.5)`."""
+        return "x" if self.offset is None else f"log(x + {self.offset:.3g})"
+
+    def standardise(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """(y - mean) / scale of values x, of any shape; infinite where no double is as large, and NaN stays NaN."""
+        transformed = values if self.offset is None else started_log.forward(values, self.offset)
+        with np.errstate(over="ignore"):
+            standardised: npt.NDArray[np.float64] = (transformed - self.mean) / self.scale
+        return standardised
+
+    def log_slope(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """log |d standardised / dx| of values x, in nats: what a density of the former lacks to one of x; NaN stays."""
+        own = np.where(np.isnan(values), np.nan, 0.0)
+        if self.offset is not None:
+            own = started_log.log_slope(values, self.offset)
+        slope: npt.NDArray[np.float64] = own - np.log(self.scale)
+        return slope
+
+    def restore(self, standardised: float) -> float:
+        """The x of a standardised value, which makes medians of x out of medians; 0 at least where no x was below."""
+        value = self.mean + self.scale * standardised
+        if self.offset is not None:
+            value = started_log.inverse(value, self.offset)
+        return max(value, 0.0) if self.nonnegative else value
 
 
 class BooleanField(_Field):

@@ -105,6 +105,7 @@ def _details(model: ServedModel) -> dict[str, Any]:
     return _summary(model) | {
         "fields": fields,
         "likelihoods": manifest.likelihoods,
+        "density_of": manifest.density_of,
         "latent_size": manifest.latent_size,
         "scores": [score.model_dump(mode="json") for score in manifest.scores],
         "samples": manifest.samples,

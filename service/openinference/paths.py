@@ -270,7 +270,7 @@ def _example(field: AnyField) -> Schema:
     datatype = metadata.datatype_of(field)
     match field:
         case NumericField():
-            value = float(f"{field.mean:.4g}")
+            value = float(f"{field.restore(0.0):.4g}")
         case BooleanField():
             value = True
         case CategoricalField():

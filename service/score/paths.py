@@ -205,7 +205,7 @@ def score_request(model: ServedModel, settings: Settings) -> Schema:
 def _field(field: AnyField) -> Schema:
     match field:
         case NumericField():
-            return {"type": ["number", "null"], "description": f"usually {field.mean:.6g} ± {field.scale:.3g}"}
+            return {"type": ["number", "null"], "description": f"usually {_usual(field)}"}
         case BooleanField():
             return {"anyOf": [{"type": ["boolean", "null"]}, {"enum": [0, 1]}]}
         case CategoricalField():
@@ -218,10 +218,16 @@ def _field(field: AnyField) -> Schema:
             return _image(field)
 
 
+def _usual(field: NumericField) -> str:
+    if field.offset is None:
+        return f"{field.mean:.6g} ± {field.scale:.3g}"
+    return f"{field.restore(0.0):.6g}, from {field.restore(-1.0):.3g} to {field.restore(1.0):.3g}"
+
+
 def _example(field: AnyField) -> object:
     match field:
         case NumericField():
-            return float(f"{field.mean:.4g}")
+            return float(f"{field.restore(0.0):.4g}")
         case BooleanField():
             return True
         case CategoricalField():

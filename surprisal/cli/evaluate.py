@@ -32,7 +32,7 @@ def evaluate(
     normal: Annotated[str | None, typer.Option(help="The label's value in normal rows.")] = None,
     read: ReadOption = None,
     log_likelihood: Annotated[
-        int | None, typer.Option(min=1, help="Estimate log p(x) with so many draws a record, and nothing else.")
+        int | None, typer.Option(min=1, help="Estimate log p(x), in nats of x, with so many draws a record.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")] = False,
     curves: Annotated[Path | None, typer.Option(help="PNG or SVG file for the curves to be drawn in.")] = None,

@@ -55,7 +55,8 @@ def inspect(
 def _statistics(field: "AnyField") -> str:
     match field.kind:
         case "numeric":
-            return f"mean {field.mean:.6g}, scale {field.scale:.6g}"
+            of = "" if field.transform == "none" else f" of {field.formula}"
+            return f"mean {field.mean:.6g}, scale {field.scale:.6g}{of}"
         case "boolean":
             return ""
         case "categorical":

@@ -151,10 +151,16 @@ def _read(path: Path, settings: "TrainingConfig") -> "Data":
 
 
 def _schema(table: "Data", settings: "TrainingConfig") -> str:
-    from training.data import kinds, schema, split
+    from training.data import kinds, schema, split, transform
 
     parts = split.split(table, settings.data, settings.scoring.false_alarm_rate, settings.seed)
-    return schema.to_toml(settings, kinds.chosen(table, parts.normal, settings))
+    inferred = kinds.chosen(table, parts.normal, settings)
+    chosen = transform.choose(table, parts.train, parts.validation, inferred.fields)
+    logged = {field.name for field in chosen if field.transform == "log"}
+    words = transform.describe(table, parts.train, inferred.fields, logged)
+    if settings.data.contamination:
+        words = {name: f"{said}, before likely anomalies are left out" for name, said in words.items()}
+    return schema.to_toml(settings, inferred, words)
 
 
 def summarise(trained: "Trained", out: Path, told: Progress) -> None:

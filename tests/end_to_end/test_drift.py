@@ -127,7 +127,7 @@ def test_a_day_with_its_rhythm_is_no_drift_and_one_field_that_shifts_is(models: 
         clients = one_for_each_worker(url, folder, connections)
         first = sum(records_by_worker(folder))
         scrape(clients, counted)
-        for shift, day in ((0.0, half_hours(seed=11)), (field.scale, half_hours(seed=12))):
+        for shift, day in ((0.0, half_hours(seed=11)), (field.restore(1.0) - field.restore(0.0), half_hours(seed=12))):
             for slot in day:
                 for payments, client in zip((slot[::2], slot[1::2]), clients, strict=True):
                     if payments:

@@ -12,6 +12,8 @@ from scipy.stats import kstest
 
 from bundle.contents.calibration import Calibration
 from bundle.folder import contents, store
+from bundle.record import started_log
+from bundle.record.fields import NumericField
 from bundle.record.records import encode_columns
 from bundle.record.schema import TableSchema
 from service.engine.verdicts import judge
@@ -35,6 +37,12 @@ def close(one: dict[str, Any], other: dict[str, Any], fields: int) -> bool:
     """Within 1e-5 nats a field or 1e-5 relative, whichever is larger."""
     names = ("log_reconstruction_probability", "elbo", "iwae", "expected_log_likelihood", "anomaly_score")
     return all(math.isclose(one[name], other[name], rel_tol=1e-5, abs_tol=1e-5 * fields) for name in names)
+
+
+def at(field: NumericField, deviations: float) -> float:
+    """The number so many deviations out, of a logarithm as far as doubles go."""
+    place = field.mean + field.scale * deviations
+    return place if field.offset is None else started_log.inverse(place, field.offset)
 
 
 def test_a_records_score_is_the_same_alone_in_a_batch_in_another_order_and_after_a_restart(
@@ -73,7 +81,7 @@ def test_a_number_far_out_is_always_an_anomaly(
 ) -> None:
     assert isinstance(trained.manifest.record, TableSchema)
     for field in trained.manifest.record.numeric:
-        far = field.mean + sign * deviations * field.scale
+        far = at(field, sign * deviations)
         results = ask(server, [payment | {field.name: far} for payment in payments[:200]])
         assert all(np.isfinite(result["anomaly_score"]) for result in results)
         assert all(result["is_anomaly"] for result in results), field.name
@@ -84,7 +92,7 @@ def test_pushing_a_number_further_out_never_makes_a_record_less_strange(
 ) -> None:
     assert isinstance(trained.manifest.record, TableSchema)
     for field in trained.manifest.record.numeric:
-        ladder = [field.mean + field.scale * 10.0**power for power in (1, 1.5, 2, 3, 4, 6, 9, 12, 15, 100, 300)]
+        ladder = [at(field, 10.0**power) for power in (1, 1.5, 2, 3, 4, 6, 9, 12, 15, 100, 300)]
         scores = [r["anomaly_score"] for r in ask(server, [payments[0] | {field.name: step} for step in ladder])]
         assert all(later >= earlier for earlier, later in pairwise(scores)), field.name
 

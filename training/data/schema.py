@@ -1,7 +1,7 @@
 """From a table's columns to the bundle's fields with their statistics, and the TOML that a person may edit."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import assert_never
 
 import numpy as np
@@ -17,13 +17,10 @@ from bundle.record.fields import AnyField, BooleanField, CategoricalField, Deriv
 from bundle.record.records import encode_columns
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema, schema_of
 from training.config import FieldConfig, TrainingConfig
-from training.data import image_files
+from training.data import image_files, transform
 from training.data.kinds import Inferred
 from training.data.read import Data, Rows
 from training.errors import ConfigInvalid, DataInvalid
-
-_ROUNDING = 4
-"""Units in the last place by which values differ that float64 does not tell apart: sums end in them."""
 
 
 def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingConfig) -> RecordSchema:
@@ -32,7 +29,7 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
     Args:
         data: The data.
         rows: The training rows; nothing else is looked at.
-        fields: What the columns are.
+        fields: What the columns are; `transform.choose` decides on transforms, and what it has not is none.
         config: Bounds of vocabularies.
 
     Raises:
@@ -96,12 +93,13 @@ def _of_table(schema: TableSchema, data: Data, rows: Rows) -> dict[str, npt.NDAr
         raise DataInvalid(f"{data.name}: {where}{data.place(int(rows[first.row]))}: {first.detail}") from error
 
 
-def to_toml(config: TrainingConfig, inferred: Inferred) -> str:
+def to_toml(config: TrainingConfig, inferred: Inferred, transforms: Mapping[str, str] | None = None) -> str:
     """The configuration as a commented TOML document; reading it back gives the same run.
 
     Args:
         config: The run's configuration, completed.
         inferred: The fields, and what was left out.
+        transforms: What `auto` is taken for, by field, in words; a comment each.
     """
     document = tomlkit.document()
     document.add(
@@ -124,8 +122,11 @@ def to_toml(config: TrainingConfig, inferred: Inferred) -> str:
     fields = tomlkit.aot()
     for field in inferred.fields:
         table = tomlkit.table()
-        for key, value in field.model_dump(mode="json", exclude_none=True).items():
+        left_out = set() if field.kind == "numeric" else {"transform"}
+        for key, value in field.model_dump(mode="json", exclude_none=True, exclude=left_out).items():
             table.add(key, value)
+        if transforms and field.name in transforms:
+            table["transform"].comment(transforms[field.name])
         fields.append(table)
     document["fields"] = fields
     _add_comments(document, "Notes:", [f"{name}: {note}" for name, notes in inferred.notes.items() for note in notes])
@@ -187,15 +188,11 @@ def _fit_numeric(field: FieldConfig, column: npt.NDArray[np.generic], data: Data
     values = values[~np.isnan(values)]
     if not values.size:
         raise DataInvalid(f"column {field.name!r} has no value in the training rows")
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, deviation = float(values.mean()), float(values.std())
-    if not np.isfinite([mean, deviation]).all():
-        raise DataInvalid(f"column {field.name!r}: its values are too large for a mean and a deviation in float64")
-    width, rounding = float(values.max()) - float(values.min()), _ROUNDING * float(np.spacing(np.abs(values).max()))
-    scale = deviation if width > rounding else max(abs(mean), 1.0)
     settings = {"likelihood", "minimum_scale", "fixed_scale", "degrees_of_freedom"}
     given = field.model_dump(include=settings, exclude_none=True)
-    return NumericField(name=field.name, mean=mean, scale=scale, missing_rate=_missing_rate(column), **given)
+    # One that nobody has decided is none: it takes validation rows to decide.
+    chosen = "none" if field.transform == "auto" else field.transform
+    return transform.fit(field.name, values, chosen, _missing_rate(column), **given)
 
 
 def _vocabulary(name: str, column: npt.NDArray[np.generic], config: TrainingConfig) -> tuple[str, ...]:

@@ -34,8 +34,9 @@ def features(schema: RecordSchema, tensors: Tensors) -> Features:
         tensors: The graph's inputs, B records.
 
     Returns:
-        (B, width) float64: standardised numbers, booleans as 0 and 1, categories one-hot; what is missing is 0. Of
-        images float32, H W C levels over 255, each the mean of a square where that would be too many.
+        (B, width) float64: numbers standardised as the network has them, logarithms included, booleans as 0 and 1,
+        categories one-hot; what is missing is 0. Of images float32, H W C levels over 255, each the mean of a square
+        where that would be too many.
     """
     match schema:
         case ImageSchema():
@@ -47,7 +48,7 @@ def features(schema: RecordSchema, tensors: Tensors) -> Features:
 def _columns(schema: TableSchema, tensors: Tensors) -> npt.NDArray[np.float64]:
     columns: list[npt.NDArray[np.float64]] = []
     for index, number in enumerate(schema.numeric):
-        standardised = (tensors["numeric"][:, index] - number.mean) / number.scale
+        standardised = number.standardise(tensors["numeric"][:, index])
         columns.append(np.clip(np.nan_to_num(standardised, nan=0.0), -_FURTHEST, _FURTHEST)[:, None])
     for index, _ in enumerate(schema.boolean):
         columns.append((tensors["boolean"][:, index] == 1).astype(np.float64)[:, None])

@@ -1,4 +1,8 @@
-"""log p(x) of records, estimated by importance sampling with many draws."""
+"""log p(x) of records, estimated by importance sampling with many draws.
+
+Scores are densities of standardised numbers. Here densities are those of the numbers themselves, in the fields' own
+units, so that models compare which standardise or transform otherwise.
+"""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +13,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from bundle.folder.store import Bundle
-from bundle.record.schema import ImageSchema, RecordSchema
+from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from reading.options import Options
 from training.config import DataConfig
 from training.data import schema, split
@@ -33,7 +37,7 @@ class LogLikelihood:
     Args:
         samples: Draws of z a record.
         records: How many.
-        mean: Nats a record.
+        mean: Nats a record, of numbers a density in their own units.
         standard_error: Of the mean, in nats, between records; None of one record.
         bits_per_dimension: -mean / (H W C log 2) of images whose likelihood is a probability, else None.
     """
@@ -50,6 +54,8 @@ def log_likelihoods(
 ) -> npt.NDArray[np.float64]:
     """log(1/L sum_l p(x, z_l) / q(z_l|x)), a lower bound of log p(x) in the mean that tightens as L grows.
 
+    Numbers are standardised, as in all scores; `log_slopes` is what is left to add.
+
     Args:
         scorer: A session of `scorer.onnx`.
         record: The record tensors, B records.
@@ -58,7 +64,7 @@ def log_likelihoods(
         seed: Of the draws.
 
     Returns:
-        (B,) float64 nats.
+        (B,) float64 nats, of densities of standardised numbers.
 
     Reference:
         Burda et al. 2016, "Importance weighted autoencoders", eq. 8 and section 5.
@@ -112,8 +118,29 @@ def measure(
         if wanted.size:
             tensors = schema.tensors(manifest.record, data, wanted)
             values = log_likelihoods(scorer, tensors, manifest.latent_size, samples, manifest.training.seed)
+            values += log_slopes(manifest.record, tensors)
             found[name] = _summary(manifest.record, values, samples)
     return found
+
+
+def log_slopes(record: RecordSchema, tensors: Record) -> npt.NDArray[np.float64]:
+    """What densities of standardised numbers lack to those of the numbers themselves.
+
+    Args:
+        record: The fields.
+        tensors: B records.
+
+    Returns:
+        (B,) float64 nats: the sum of log |d standardised / dx| over the numbers that are there; 0 of an image.
+    """
+    match record:
+        case ImageSchema():
+            return np.zeros(len(tensors["image"]))
+        case TableSchema():
+            found = np.zeros(len(next(iter(tensors.values()))))
+            for column, field in enumerate(record.numeric):
+                found += np.nan_to_num(field.log_slope(tensors["numeric"][:, column].astype(np.float64)))
+            return found
 
 
 def _summary(record: RecordSchema, found: npt.NDArray[np.float64], samples: int) -> LogLikelihood:

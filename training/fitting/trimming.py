@@ -10,7 +10,7 @@ from torch import Tensor
 from bundle.record.schema import RecordSchema
 from training import modality
 from training.config import FieldConfig, TrainingConfig
-from training.data import schema
+from training.data import schema, transform
 from training.data.read import Data, Rows
 from training.detectors.robust_scale import asinh
 from training.errors import DataInvalid
@@ -32,7 +32,7 @@ _ROWS = 1024  # in one pass
 def prepare(
     data: Data, train: Rows, validation: Rows, fields: Iterable[FieldConfig], config: TrainingConfig
 ) -> tuple[RecordSchema, Rows, Rows]:
-    """The fields' statistics, and the rows to train on and to stop by; without contamination all of them.
+    """The fields with their statistics, and the rows to train on and to stop by; without contamination all of them.
 
     The likelihood is maximised over the rows that are likeliest (trimmed), because weights that fall off slowly still
     let anomalies that are alike be learnt. The first and larger part goes before anything is fitted, by two densities
@@ -60,7 +60,7 @@ def prepare(
         minimum covariance determinant estimator", the Gaussian's trimmed likelihood.
     """
     fields = tuple(fields)
-    record = schema.fit(data, train, fields, config)
+    record = _fitted(data, train, validation, fields, config)
     share = config.data.contamination
     if not share:
         return record, train, validation
@@ -71,12 +71,18 @@ def prepare(
     train = train[likeliest(-strangeness[: train.size], left_out).numpy()]
     validation = validation[likeliest(-strangeness[-validation.size :], left_out).numpy()]
     try:
-        return schema.fit(data, train, fields, config), train, validation
+        return _fitted(data, train, validation, fields, config), train, validation
     except DataInvalid as error:
         raise DataInvalid(
             f"{error}, once contamination {share:g} has left out {left_out:.0%} of them as the likeliest anomalies; "
             "exclude the column, or give a smaller share"
         ) from error
+
+
+def _fitted(
+    data: Data, train: Rows, validation: Rows, fields: tuple[FieldConfig, ...], config: TrainingConfig
+) -> RecordSchema:
+    return schema.fit(data, train, transform.choose(data, train, validation, fields), config)
 
 
 def _left_out(share: float) -> float:

@@ -28,9 +28,9 @@ class FieldFit:
         field: The field.
         observed: (m, c) of the records that have it: a number's value in its own units, whether a boolean is true, or
             which code a category has, one-hot.
-        expected: (m, c) the mean, or the probabilities.
-        explained: 1 - sum |observed - expected|^2 / sum |observed - mean|^2: R^2 of a number, Brier's skill score of
-            probabilities; None where the field does not vary in these records.
+        expected: (m, c) the median in the same unit, or the probabilities.
+        explained: 1 - sum |observed - expected|^2 / sum |observed - mean|^2: R^2 of a number as it is standardised,
+            Brier's skill score of probabilities; None where the field does not vary in these records.
     """
 
     field: AnyField
@@ -64,14 +64,16 @@ def _fit(field: AnyField, column: npt.NDArray[Any], found: Values) -> FieldFit:
     if isinstance(field, NumericField):
         present = ~np.isnan(column)
         observed = column[present, np.newaxis].astype(np.float64)
-        expected = found[present] * field.scale + field.mean
+        share = explained(field.standardise(observed), found[present])
+        expected = np.array([[field.restore(value)] for value in found[present, 0].tolist()]).reshape(-1, 1)
     else:
         present = column >= 0
         size = found.shape[1]
         codes = column[present].astype(np.int64)
         observed = np.eye(size)[codes] if size > 1 else codes[:, np.newaxis].astype(np.float64)
         expected = found[present]
-    return FieldFit(field, observed, expected, explained(observed, expected))
+        share = explained(observed, expected)
+    return FieldFit(field, observed, expected, share)
 
 
 def explained(observed: Values, expected: Values) -> float | None:
@@ -83,10 +85,10 @@ def explained(observed: Values, expected: Values) -> float | None:
     if not len(observed):
         return None
     # Of large values the squares would be too large.
-    unit = max(float(np.abs(observed - observed[:1]).max()), np.finfo(np.float64).tiny)
-    total = np.square((observed - observed.mean(axis=0)) / unit).sum()
-    if total == 0:
+    unit = float(np.abs(observed - observed[:1]).max())
+    if unit == 0:
         return None
+    total = np.square((observed - observed.mean(axis=0)) / unit).sum()
     return float(1.0 - np.square((observed - expected) / unit).sum() / total)
 
 

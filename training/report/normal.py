@@ -22,6 +22,7 @@ class Usual:
     Args:
         name: The field's.
         kind: numeric, boolean or categorical.
+        modelled: Of a number what is modelled, `x` or `log(x + 0.5)`; empty of all else.
         middle: The median, or the most frequent value with its share.
         span: From the 5 % to the 95 % quantile, or the most frequent values with their shares.
         missing: Share of the training rows without it.
@@ -29,6 +30,7 @@ class Usual:
 
     name: str
     kind: str
+    modelled: str
     middle: str
     span: str
     missing: str
@@ -43,13 +45,15 @@ def usual_values(evidence: Evidence) -> list[Usual]:
             column = evidence.training_column(field)
             low, median, high = map(float, np.quantile(column[~np.isnan(column)], _QUANTILES))
             middle, span = wording.number(median), f"{wording.number(low)} to {wording.number(high)}"
+            modelled = field.formula
         else:
+            modelled = ""
             frequent = _frequent(reference)
             middle, span = frequent[0], ", ".join(frequent[:CATEGORIES])
             categories = field.size - 1 if field.kind == "categorical" else 2
             if categories > CATEGORIES:
                 span += f", … ({categories} in all)"
-        lines.append(Usual(wording.shown(field.name), field.kind, middle, span, missing))
+        lines.append(Usual(wording.shown(field.name), field.kind, modelled, middle, span, missing))
     return lines
 
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from bundle.record.fields import NumericField
 from training.fitting.progress import Progress
 from training.report.false_alarms import P_VALUE_BINS, Check
 from training.report.field_fit import FieldFit
@@ -18,6 +19,7 @@ from training.report.svg import HEIGHT, WIDTH, inline, style
 
 NORMAL, STRANGE, OTHER = COLOURS[0], COLOURS[1], COLOURS[2]
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}%")
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 POINTS = 700
 """Points of one kind in a picture, at most; more of them are only larger."""
 _SCORE_BINS = 40
@@ -252,15 +254,28 @@ def _is_number(fit: FieldFit) -> bool:
 def _numbers(axes: Axes, fit: FieldFit) -> None:
     if len(fit.observed):
         x, y = fit.expected[:, 0], fit.observed[:, 0]
-        low, high = np.quantile(np.concatenate([x, y]), (0.005, 0.995))
-        margin = 0.05 * (high - low) or max(0.5, 0.05 * abs(high))
-        low, high = low - margin, high + margin
+        low, high = _ends(np.concatenate([x, y]))
+        if isinstance(fit.field, NumericField) and fit.field.offset is not None:
+            low, high = map(fit.field.restore, _ends(fit.field.standardise(np.concatenate([x, y]))))
         axes.plot([low, high], [low, high], color=INK, linewidth=1)
         axes.plot(x.clip(low, high), y.clip(low, high), "o", color=NORMAL, markersize=2.6, markeredgewidth=0, alpha=0.5)
+        if isinstance(fit.field, NumericField) and fit.field.offset is not None:
+            axes.set_xscale("symlog", linthresh=fit.field.offset)
+            axes.set_yscale("symlog", linthresh=fit.field.offset)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(PLAIN)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set(xlim=(low, high), ylim=(low, high))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set(xlabel="expected", ylabel="observed")
     axes.grid(visible=True)
+
+
+def _ends(values: Values) -> tuple[float, float]:
+    """Where an axis begins and ends; what lies further out is drawn there."""
+    low, high = np.quantile(values, (0.005, 0.995)).tolist()
+    margin = 0.05 * (high - low) or max(0.5, 0.05 * abs(high))
+    return low - margin, high + margin
 
 
 def _shares(axes: Axes, fit: FieldFit) -> None:

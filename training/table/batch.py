@@ -1,4 +1,4 @@
-"""Scaling, bounding, one-hot coding and masks, inside the graph, so that training and serving cannot differ."""
+"""Logarithms, scaling, bounds, one-hot codes, masks: inside the graph, so that training and serving cannot differ."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -82,6 +82,8 @@ class Preprocess(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    logged: Tensor
+    offset: Tensor
     slot_column: Tensor
     slot_code: Tensor
     gaps: Tensor
@@ -92,6 +94,12 @@ class Preprocess(nn.Module):
         self.categorical = len(schema.categorical)
         self.register_buffer("mean", torch.tensor([field.mean for field in schema.numeric], dtype=torch.float64))
         self.register_buffer("scale", torch.tensor([field.scale for field in schema.numeric], dtype=torch.float64))
+        # Weights as all else, so that tables of one shape share a graph whichever of their fields have a logarithm. It
+        # costs 1 % of the graph's time for 512 records of 30 numbers, 6 % for one.
+        logged = [field.offset is not None for field in schema.numeric]
+        self.register_buffer("logged", torch.tensor(logged, dtype=torch.bool))
+        offsets = [1.0 if field.offset is None else field.offset for field in schema.numeric]
+        self.register_buffer("offset", torch.tensor(offsets, dtype=torch.float64))
         slots = [(c, code) for c, field in enumerate(schema.categorical) for code in range(1, field.size)]
         self.register_buffer("slot_column", torch.tensor([column for column, _ in slots], dtype=torch.int64))
         self.register_buffer("slot_code", torch.tensor([code for _, code in slots], dtype=torch.int64))
@@ -107,7 +115,8 @@ class Preprocess(nn.Module):
                 (B, C) int64 (-1 = missing), as far as the schema has them.
 
         Returns:
-            The batch; every value is finite whatever was given.
+            The batch; every value is finite whatever was given. A number is (y - mean) / scale, y being the number
+            itself or its logarithm, as `bundle.record.fields.NumericField` has it.
         """
         some = next(iter(record.values()))
         empty = torch.zeros(some.shape[0], 0, device=some.device)
@@ -116,7 +125,8 @@ class Preprocess(nn.Module):
         if self.numeric:
             missing = torch.isnan(record["numeric"])
             # float64 here alone, so that epoch seconds and large ids keep their digits.
-            exact = (torch.where(missing, self.mean, record["numeric"]) - self.mean) / self.scale
+            transformed = torch.where(self.logged, self._started_log(record["numeric"]), record["numeric"])
+            exact = (torch.where(missing, self.mean, transformed) - self.mean) / self.scale
             numeric = exact.float().clamp(-FURTHEST, FURTHEST)
             numeric_present = 1.0 - missing.float()
         if self.boolean:
@@ -126,6 +136,10 @@ class Preprocess(nn.Module):
             categorical = record["categorical"].clamp(min=0)
             categorical_present = (record["categorical"] >= 0).float()
         return Standardised(numeric, numeric_present, boolean, boolean_present, categorical, categorical_present)
+
+    def _started_log(self, values: Tensor) -> Tensor:
+        """`bundle.record.started_log.forward` of (B, F) float64; what leaves the doubles is clipped afterwards."""
+        return torch.log(values.clamp(min=0.0) + self.offset) + values.clamp(max=0.0) / self.offset
 
     def owners(self) -> Tensor:
         """(fields, width) float32: 1 where a column of the network's input is of a field, by kind."""

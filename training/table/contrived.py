@@ -16,6 +16,8 @@ from training.table.batch import Preprocess
 
 _EXTREME_FIELDS = 64
 """Fields that are pushed far out, one at a time; a table of a thousand columns gains nothing from more."""
+_FAR = 1e6
+"""Standardised units that an extreme value is out, as far as doubles go."""
 _FURTHEST = 30.0
 """Standardised values are clipped here, so that one column does not decide alone."""
 
@@ -27,7 +29,9 @@ def extremes(preprocess: Preprocess, record: Record) -> Record:
         preprocess: Of the model; it knows what is far.
         record: Held-out records.
     """
-    far = {"numeric": (preprocess.mean + 1e6 * preprocess.scale).numpy()}
+    # Of a logarithm far below 0: up there no double is as many deviations out.
+    below = -_FAR * preprocess.scale * preprocess.offset
+    far = {"numeric": torch.where(preprocess.logged, below, preprocess.mean + _FAR * preprocess.scale).numpy()}
     places = [(kind, column) for kind, values in record.items() for column in range(values.shape[1])]
     extremes = []
     for kind, column in places[:_EXTREME_FIELDS]:
@@ -66,7 +70,7 @@ def contrived(record: TableSchema) -> list[dict[str, Any] | list[Any]]:
     for field in record.fields:
         match field.kind:
             case "numeric":
-                strange.append(field.mean + 1e6 * field.scale)
+                strange.append(field.restore(_FAR))
             case "boolean":
                 strange.append(True)
             case "categorical":

@@ -1,6 +1,7 @@
 """Explanations: excess, share and order by what the explainer gives, and what is expected in the record's own units."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,59 @@ def test_numbers_are_expected_in_the_records_own_units(said: list[dict[str, Any]
     assert math.isnan(amounts[2]["value"])
     assert amounts[0]["interval"] == [10.5, 11.5]
     assert [amount["direction"] for amount in amounts] == ["high", "low", "missing"]
+
+
+AMOUNT = NumericField(name="amount", missing_rate=0.1, transform="log", offset=0.5, mean=2.0, scale=0.8)
+
+
+def explained(manifest: Manifest, amount: NumericField, records: Sequence[object]) -> list[dict[str, Any]]:
+    """What is said of the amount, were it such a field."""
+    others = {field.name: field for field in manifest.record.fields}
+    record = TableSchema(
+        fields=tuple(others[name] if name != "amount" else amount for name in ("colour", "amount", "paid"))
+    )
+    known = manifest.model_copy(update={"usual_surprisal": USUAL, "record": record})
+    said = Explanations(known, encode_records(record, records), OUTPUTS).objects()
+    return [fields(explanation)["amount"] for explanation in said]
+
+
+def test_of_a_logarithm_the_median_and_the_interval_are_expected_in_the_fields_own_unit(manifest: Manifest) -> None:
+    amounts = explained(manifest, AMOUNT, RECORDS)
+    # By hand: exp(2 + 0.8 z) - 0.5 with z = 0.5 ± 2 * 0.125; at z = -3 the tangent, 0.5 (2 + 0.8 z - log 0.5).
+    assert amounts[0]["expected"] == pytest.approx(math.exp(2.4) - 0.5)
+    assert amounts[0]["interval"] == pytest.approx([math.exp(2.2) - 0.5, math.exp(2.6) - 0.5])
+    assert [amount["direction"] for amount in amounts] == ["high", "high", "missing"]
+    assert amounts[2]["expected"] == pytest.approx(math.exp(2.0) - 0.5)
+    assert amounts[1]["interval"][0] == pytest.approx(0.5 * (2.0 - 0.8 * 5.0 - math.log(0.5)))
+    low, high = amounts[0]["interval"]
+    assert high - amounts[0]["expected"] > amounts[0]["expected"] - low
+
+
+@pytest.mark.parametrize(
+    "amount", [AMOUNT, NumericField(name="amount", missing_rate=0.1, mean=3.0, scale=2.0)], ids=["log", "none"]
+)
+def test_no_amount_below_0_is_expected_where_none_was_in_training(manifest: Manifest, amount: NumericField) -> None:
+    records = [["red", 14.0, True], ["blue", 0.0, None], [None, -1.0, False]]
+    was = explained(manifest, amount, records)
+    now = explained(manifest, amount.model_copy(update={"nonnegative": True}), records)
+    assert was[1]["interval"][0] < 0
+    for before, after in zip(was, now, strict=True):
+        assert after["expected"] == max(before["expected"], 0.0)
+        assert after["interval"] == [max(end, 0.0) for end in before["interval"]]
+    assert now[2]["direction"] == "low"
+
+
+def test_nine_tenths_of_the_logarithms_lie_in_their_interval(manifest: Manifest) -> None:
+    random = np.random.default_rng(0)
+    given = random.standard_normal(999)
+    columns = [field for field in manifest.record.fields if field.name != "amount"]
+    record = TableSchema(fields=(AMOUNT, *columns))
+    records = [[float(np.exp(2.0 + 0.8 * value) - 0.5), "red", True] for value in given]
+    outputs = {name: np.repeat(values[:1], 999, axis=0) for name, values in OUTPUTS.items()}
+    outputs |= {"expected_numeric": np.zeros((999, 1), np.float32)}
+    outputs["expected_deviation"] = np.ones((999, 1), np.float32)
+    (deviations,) = usual(record, encode_records(record, records), outputs).deviations
+    assert np.mean(np.abs(given) <= deviations + 1e-9) == pytest.approx(0.9, abs=1e-3)
 
 
 def test_categories_and_booleans_are_expected_with_probabilities(said: list[dict[str, Any]]) -> None:

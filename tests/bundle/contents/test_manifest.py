@@ -105,15 +105,15 @@ def test_documents_made_to_confuse_are_refused(document: bytes) -> None:
         Manifest.from_bytes(document)
 
 
-@pytest.mark.parametrize("version", [4, 5, 10, 2**70])
+@pytest.mark.parametrize("version", [5, 6, 10, 2**70])
 def test_a_newer_schema_asks_for_an_upgrade(manifest: Manifest, version: int) -> None:
     newer = content_of(manifest) | {"schema_version": version, "surprise": {"of": "a later release"}}
     for document in (signed(newer), json.dumps(newer).encode()):
-        with pytest.raises(SchemaTooNew, match=f"schema_version {version} is newer than 3, .* upgrade"):
+        with pytest.raises(SchemaTooNew, match=f"schema_version {version} is newer than 4, .* upgrade"):
             Manifest.from_bytes(document)
 
 
-@pytest.mark.parametrize("version", [0, -1, "1", "2", 4.0, 1.5, None, [2]])
+@pytest.mark.parametrize("version", [0, -1, "1", "2", 5.0, 1.5, None, [2]])
 def test_a_schema_version_that_never_was_is_refused(manifest: Manifest, version: object) -> None:
     with pytest.raises(ManifestInvalid, match="schema_version"):
         Manifest.from_bytes(signed(content_of(manifest) | {"schema_version": version}))
@@ -185,6 +185,17 @@ def test_a_bundle_of_the_first_schema_has_no_explainer(manifest: Manifest) -> No
     older = content_of(manifest) | {"schema_version": 1}
     del older["usual_surprisal"]
     assert Manifest.from_bytes(signed(older)).usual_surprisal is None
+
+
+def test_a_bundle_of_the_third_schema_has_densities_of_numbers_as_they_are(manifest: Manifest) -> None:
+    older = content_of(manifest) | {"schema_version": 3}
+    del older["density_of"]
+    (amount,) = (field for field in older["record"]["fields"] if field["kind"] == "numeric")
+    for member in ("transform", "offset", "nonnegative"):
+        del amount[member]
+    read = Manifest.from_bytes(signed(older))
+    assert read.density_of is None
+    assert read.record == manifest.record
 
 
 def test_every_field_has_a_usual_surprisal(manifest: Manifest) -> None:

@@ -158,7 +158,7 @@ def test_a_damaged_or_newer_manifest_is_refused(root: Path) -> None:
     path.write_bytes(document.replace(b"payments", b"payment5"))
     with pytest.raises(ManifestInvalid, match="does not match its own digest"):
         store.load(root, "pay", 1)
-    path.write_bytes(document.replace(b'"schema_version": 3', b'"schema_version": 4'))
+    path.write_bytes(document.replace(b'"schema_version": 4', b'"schema_version": 5'))
     with pytest.raises(SchemaTooNew):
         store.load(root, "pay", 1)
 

@@ -190,7 +190,7 @@ def test_the_number_of_draws(client: triton.InferenceServerClient, server: str, 
 
 
 def test_a_density_that_a_double_cannot_hold(client: triton.InferenceServerClient) -> None:
-    amount = tensor("amount", np.array([1e9, 20.0]))
+    amount = tensor("amount", np.array([1e300, 20.0]))
     for binary in (True, False):
         output = InferRequestedOutput("reconstruction_probability", binary_data=binary)
         density = client.infer(NAME, [amount], outputs=[output]).as_numpy("reconstruction_probability")

@@ -27,7 +27,7 @@ from tests.service.models.hostile_bundles import seal
 from tests.service.score.test_formats import ARROW, CSV, FORMATS, JSON, NDJSON, results, written
 from tests.service.score.test_score import PAYMENT
 
-FRAUD = PAYMENT | {"amount": 400.0, "distance_km": 84.0, "country": "PL", "transactions_24h": 8}
+FRAUD = PAYMENT | {"amount": 40_000.0, "distance_km": 84.0, "country": "PL", "transactions_24h": 8}
 GAPS = {"amount": 31.0, "country": "??"}
 RECORDS = [PAYMENT, FRAUD, GAPS]
 

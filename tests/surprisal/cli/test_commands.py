@@ -41,6 +41,9 @@ def test_a_schema_is_printed_edited_and_trained_with(tmp_path: Path) -> None:
     assert printed.returncode == 0, printed.stderr
     content = tomllib.loads(printed.stdout)
     assert {field["name"]: field["kind"] for field in content["fields"]}["channel"] == "categorical"
+    assert {field["name"]: field.get("transform") for field in content["fields"]}["amount"] == "auto"
+    (said,) = (line for line in printed.stdout.splitlines() if "its upper tail is 3" in line and "log(x + 1" in line)
+    assert said.startswith('transform = "auto" # log(x + 1')
     assert not (tmp_path / "models").exists()
     # As wide as what others train, so that its graphs are exported already.
     edited = printed.stdout.replace("hidden = [256, 128]", "hidden = [32]").replace("[fit]", "[fit]\nepochs = 2")
@@ -48,6 +51,7 @@ def test_a_schema_is_printed_edited_and_trained_with(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(edited)
     trained = process("train", csv, "--out", tmp_path / "models", "--config", tmp_path / "config.toml")
     assert trained.returncode == 0, trained.stderr
+    assert "column 'amount': log(x + 1" in trained.stderr
     assert "wrote" in trained.stderr
     assert "AUROC" in trained.stderr
     manifest = store.load(tmp_path / "models", "payments", 1).manifest
@@ -169,6 +173,7 @@ def test_inspect_shows_and_verifies(models: Path) -> None:
     assert shown.returncode == 0
     for words in ("transactions", "merchant_category", "gaussian", "calibrated on", "scorer.onnx", "elbo_auroc"):
         assert words in shown.stdout
+    assert "of log(x + " in " ".join(shown.stdout.split())
     assert "(robust deviations, compressed)" in " ".join(shown.stdout.split())
     manifest = json.loads(surprisal("inspect", models / NAME / "1", "--json").stdout)
     assert manifest["anomaly_score"] == "combined"

@@ -186,3 +186,8 @@ def test_the_toml_reads_back_as_the_same_configuration_with_its_fields(mixed: Da
     again = config.build(tomllib.loads(text))
     assert again == settings.model_copy(update={"fields": inferred.fields})
     assert "# when is a timestamp" in text
+    # Of numbers alone there is a transform to be chosen, and a comment says what `auto` comes to.
+    assert text.count('transform = "auto"') == sum(field.kind == "numeric" for field in inferred.fields)
+    said = schema.to_toml(settings, inferred, {"height": "log(x + 0.5), because"})
+    assert 'transform = "auto" # log(x + 0.5), because' in said
+    assert config.build(tomllib.loads(said)) == again

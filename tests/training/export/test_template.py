@@ -175,12 +175,21 @@ def test_two_processes_export_the_same(tmp_path: Path, folder: Path, monkeypatch
     assert f"{digest}.onnx" in said[0].stdout
 
 
-def test_names_of_fields_are_no_part_of_the_architecture() -> None:
+def test_neither_names_of_fields_nor_their_transforms_are_a_part_of_the_architecture() -> None:
     renamed = TableSchema(
         fields=tuple(field.model_copy(update={"name": f"x{place}"}) for place, field in enumerate(MIXED.fields))
     )
+    plain = {"transform": "none", "offset": None}
+    others = TableSchema(
+        fields=tuple(
+            field.model_copy(update=plain) if field.kind == "numeric" and field.offset is not None else field
+            for field in MIXED.fields
+        )
+    )
+    assert [field.transform for field in MIXED.numeric].count("log") == 1
+    assert not any(field.offset for field in others.numeric)
     digests = set()
-    for schema in (MIXED, renamed):
+    for schema in (MIXED, renamed, others):
         kind = modality.of(schema)
         vae = kind.vae(NetworkConfig(latent_size=3))
         records, free = graphs.arguments(schema, vae.latent_size)

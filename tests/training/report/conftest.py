@@ -21,6 +21,7 @@ from training.data import kinds, schema
 from training.data.split import split
 from training.export import runs
 from training.export.runs import Outputs
+from training.fitting import trimming
 from training.fitting.model import fit
 from training.report import evidence
 from training.report.evidence import Evidence
@@ -36,8 +37,8 @@ def gather(table: pa.Table, settings: dict[str, Any]) -> Evidence:
     given, data = config.build(settings), as_data(table)
     parts = split(data, given.data, given.scoring.false_alarm_rate, given.seed)
     inferred = kinds.chosen(data, parts.normal, given)
-    record = schema.fit(data, parts.train, inferred.fields, given)
-    model = fit(data, record, parts.train, parts.validation, given, torch.device("cpu"))
+    record, train, validation = trimming.prepare(data, parts.train, parts.validation, inferred.fields, given)
+    model = fit(data, record, train, validation, given, torch.device("cpu"))
     noise = torch.from_numpy(model.noise[: given.scoring.samples])
 
     @torch.no_grad()

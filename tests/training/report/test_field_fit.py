@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import brier_score_loss, r2_score
 
+from bundle.record.fields import NumericField
 from tests.training.report.conftest import TINY, gather
 from training.report import page
 from training.report.evidence import Evidence
@@ -37,6 +38,25 @@ def test_numbers_are_in_their_own_units_and_missing_ones_left_out(mixed: Evidenc
     assert (fits["colour"].observed.sum(axis=1) == 1).all()
     shares = [fit.explained for fit in field_fits(mixed)]
     assert shares == sorted(share for share in shares if share is not None)
+
+
+def test_of_a_logarithm_the_share_is_that_of_the_logarithm_and_the_picture_has_the_numbers() -> None:
+    random = np.random.default_rng(4)
+    size = random.normal(size=600)
+    columns = {"size": size, "amount": np.exp(3 + size + 0.1 * random.normal(size=600))}
+    settings = {"network": {"hidden": (16,), "latent_size": 1}, "fit": {"epochs": 60}}
+    evidence = gather(pa.table(columns), TINY | settings)
+    fits = {fit.field.name: fit for fit in field_fits(evidence)}
+    field = fits["amount"].field
+    assert isinstance(field, NumericField)
+    assert field.transform == "log"
+    assert (fits["amount"].expected >= 0).all()
+    logs = [field.standardise(values[:, 0]) for values in (fits["amount"].observed, fits["amount"].expected)]
+    assert fits["amount"].explained == pytest.approx(r2_score(*logs), abs=1e-6)
+    assert r2_score(*logs) > 0.9
+    written = page.write(evidence).decode()
+    assert f"<td>{field.formula}</td>" in written
+    assert "<td>x</td>" in written, "and of the other number that it is as it is"
 
 
 def test_of_many_fields_those_that_come_back_worst_are_shown() -> None:

@@ -112,7 +112,7 @@ def test_figures_are_those_of_the_records(mixed: Evidence) -> None:
     assert f"Validation rows ({mixed.validation.rows.size}) against the {mixed.held_out.rows.size} scores" in text
     height = mixed.training_column(mixed.manifest.record.fields[0])
     low, median, high = np.nanquantile(height, (0.05, 0.5, 0.95))
-    assert f"height numeric {median:.4g} {low:.4g} to {high:.4g} {np.isnan(height).mean():.0%}" in text
+    assert f"height numeric x {median:.4g} {low:.4g} to {high:.4g} {np.isnan(height).mean():.0%}" in text
 
 
 def test_the_strangest_records_are_the_strangest_and_their_terms_add_up(mixed: Evidence) -> None:

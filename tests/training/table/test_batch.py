@@ -17,6 +17,7 @@ NUMERIC = (
     NumericField(name="epoch", missing_rate=0.1, mean=1.7e9, scale=3.0e6),
     NumericField(name="ratio", missing_rate=1e-6, mean=-0.25, scale=1e-3, likelihood="fixed-gaussian"),
     NumericField(name="huge", missing_rate=0.2, mean=1e308, scale=1e-300),
+    NumericField(name="bytes", missing_rate=1e-6, transform="log", offset=0.25, mean=7.0, scale=2.0),
 )
 BOOLEAN = (BooleanField(name="new", missing_rate=0.3), BooleanField(name="paid", missing_rate=1e-5))
 CATEGORICAL = (
@@ -37,6 +38,7 @@ MIXED = TableSchema(
         BOOLEAN[1],
         CATEGORICAL[2],
         NUMERIC[2],
+        NUMERIC[3],
     )
 )
 SCHEMAS = {
@@ -73,7 +75,11 @@ def expected_input(schema: TableSchema, record: dict[str, torch.Tensor]) -> npt.
             if field.missing_rate > 1e-4:
                 gaps.append(missing)
             if isinstance(field, NumericField):
-                exact = np.clip((np.nan_to_num(value) - field.mean) / field.scale, -1e12, 1e12)
+                number = np.nan_to_num(value)
+                if field.offset is not None:
+                    rising = np.log(np.abs(number) + field.offset)
+                    number = np.where(number >= 0, rising, np.log(field.offset) + number / field.offset)
+                exact = np.clip((number - field.mean) / field.scale, -1e12, 1e12)
                 columns.append(np.where(missing, 0.0, BOUND * np.tanh(exact / BOUND)))
             elif isinstance(field, BooleanField):
                 columns.append(np.select([missing, value == 1], [0.0, 1.0], -1.0))
@@ -111,7 +117,7 @@ def test_standardised_numbers_are_clipped_far_out_and_nowhere_else() -> None:
 
 
 @PROPERTY
-@given(st.lists(st.floats(allow_infinity=False), min_size=3, max_size=3))
+@given(st.lists(st.floats(allow_infinity=False), min_size=4, max_size=4))
 def test_every_double_is_standardised_to_a_finite_number(values: list[float]) -> None:
     preprocess = Preprocess(SCHEMAS["numeric"])
     batch = preprocess.standardise({"numeric": torch.tensor([values], dtype=torch.float64)})
@@ -139,10 +145,27 @@ def test_what_the_network_sees_rises_with_the_value_and_stands_still_far_out() -
     np.testing.assert_allclose(seen(near).numpy(), near, rtol=0.01)
 
 
+@PROPERTY
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20), st.floats(1e-3, 1e3))
+def test_the_graph_standardises_as_the_field_does(values: list[float], offset: float) -> None:
+    fields = (
+        NumericField(name="logged", missing_rate=0.1, transform="log", offset=offset, mean=1.0, scale=0.5),
+        NumericField(name="plain", missing_rate=0.1, mean=1.0, scale=0.5),
+    )
+    column = np.array(values)
+    record = {"numeric": torch.from_numpy(np.stack([column, column], axis=1))}
+    seen = Preprocess(TableSchema(fields=fields)).standardise(record).numeric.numpy()
+    for place, field in enumerate(fields):
+        expected = np.clip(field.standardise(column), -FURTHEST, FURTHEST).astype(np.float32)
+        np.testing.assert_allclose(seen[:, place], expected, rtol=2e-7, atol=2e-7)
+    order = np.argsort(column)
+    assert (np.diff(seen[order, 0]) >= 0).all(), "never less strange below the smallest value"
+
+
 def test_a_missing_value_is_zero_and_only_its_gap_says_so() -> None:
     preprocess = Preprocess(MIXED)
     record = {
-        "numeric": torch.full((1, 3), torch.nan, dtype=torch.float64),
+        "numeric": torch.full((1, 4), torch.nan, dtype=torch.float64),
         "boolean": torch.full((1, 2), -1, dtype=torch.int8),
         "categorical": torch.full((1, 3), -1, dtype=torch.int64),
     }
@@ -155,11 +178,11 @@ def test_a_missing_value_is_zero_and_only_its_gap_says_so() -> None:
 
 def test_presence_goes_by_kind_whatever_the_order_of_the_fields() -> None:
     record = {
-        "numeric": torch.tensor([[torch.nan, 1.0, 1.0]], dtype=torch.float64),
+        "numeric": torch.tensor([[torch.nan, 1.0, 1.0, 1.0]], dtype=torch.float64),
         "boolean": torch.tensor([[0, -1]], dtype=torch.int8),
         "categorical": torch.tensor([[0, -1, 2]], dtype=torch.int64),
     }
-    assert Preprocess(MIXED).standardise(record).present.tolist() == [[0, 1, 1, 1, 0, 1, 0, 1]]
+    assert Preprocess(MIXED).standardise(record).present.tolist() == [[0, 1, 1, 1, 1, 0, 1, 0, 1]]
 
 
 def test_unknown_is_no_slot_and_every_category_is_one_of_its_own() -> None:
@@ -199,5 +222,5 @@ def test_the_given_tensors_stay_as_they_were() -> None:
 
 def test_the_statistics_travel_with_the_module() -> None:
     preprocess = Preprocess(MIXED)
-    assert preprocess.mean.dtype == preprocess.scale.dtype == torch.float64
-    assert set(preprocess.state_dict()) == {"mean", "scale", "slot_column", "slot_code", "gaps"}
+    assert preprocess.mean.dtype == preprocess.scale.dtype == preprocess.offset.dtype == torch.float64
+    assert set(preprocess.state_dict()) == {"mean", "scale", "logged", "offset", "slot_column", "slot_code", "gaps"}
