@@ -27,7 +27,7 @@ def test_the_trees_take_turns_and_their_median_is_of_ratios() -> None:
 @pytest.fixture
 def other_tree(tmp_path: Path) -> Path:
     """A copy of this one."""
-    for package in ("bundle", "service", "surprisal", "training"):
+    for package in ("bundle", "reading", "service", "surprisal", "training"):
         shutil.copytree(ROOT / package, tmp_path / "other" / package, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path / "other"
 

@@ -62,7 +62,7 @@ def test_a_full_disk_ends_training_and_loses_nothing(csv: Path, tmp_path: Path) 
     train = " ".join([*TRAIN, str(csv), "--config", str(csv.parent / "fast.toml"), "--out", str(disk), *OPTIONS])
     train += f"; echo exit $?; find {disk} -type f -printf '%P\\n'"
     larger = f"mount -o remount,size=%s {disk}"
-    result = on_small_disk(disk, "; ".join([train, larger % "40k", train, larger % "10m", train]))
+    result = on_small_disk(disk, "; ".join([train, larger % "60k", train, larger % "10m", train]))
     for_checkpoint, for_bundle, enough = (part.splitlines() for part in result.stdout.split("exit ")[1:])
     first, second = (line for line in result.stderr.splitlines() if line.startswith("surprisal: "))
     assert first.startswith(f"surprisal: {disk}/pay/.writing-")

@@ -51,7 +51,7 @@ def test_a_schema_is_printed_edited_and_trained_with(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(edited)
     trained = process("train", csv, "--out", tmp_path / "models", "--config", tmp_path / "config.toml")
     assert trained.returncode == 0, trained.stderr
-    assert "column 'amount': log(x + 1" in trained.stderr
+    assert "amount: log(x + 1" in trained.stderr
     assert "wrote" in trained.stderr
     assert "AUROC" in trained.stderr
     manifest = store.load(tmp_path / "models", "payments", 1).manifest
@@ -79,7 +79,7 @@ def test_a_schema_is_printed_edited_and_trained_with(tmp_path: Path) -> None:
         (("score", "models/none", "{csv}", "out.csv"), 2, "no bundle"),
         (("score", "{model}", "nothing.csv", "out.csv"), 2, "no such file"),
         (("score", "{model}", "nothing", "out.csv"), 2, "no such file or folder"),
-        (("score", "{model}", "{tmp}", "{tmp}/out.csv"), 1, "a folder holds images"),
+        (("score", "{model}", "{tmp}", "{tmp}/out.csv"), 1, "row 2, column 'amount': a number is expected"),
         (("score", "{model}", "{csv}", "out.xlsx"), 2, "out.xlsx"),
         (("score", "{model}", "{csv}", "{tmp}/out.csv", "--samples", "3"), 2, "--samples 3"),
         (("score", "{model}", "{bad}", "{tmp}/out.csv"), 2, "none of the model's fields"),

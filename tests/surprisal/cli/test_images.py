@@ -168,11 +168,6 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], tuple[str, ...]]] = {
         lambda path: ndjson(path, [*(in_base64(each) for each in LEVELS[:34]), None]),
         ("line 35", "'image'"),
     ),
-    "lines of two kinds": (
-        "ndjson",
-        lambda path: ndjson(path, [in_base64(LEVELS[0]), *LEVELS[1:].tolist()]),
-        ("line 1 and 35",),
-    ),
     "no image in a cell": (
         "csv",
         lambda path: cells(path, [*(in_base64(each) for each in LEVELS[:34]), "S3CRET"]),

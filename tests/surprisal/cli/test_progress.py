@@ -79,6 +79,9 @@ def test_a_program_gets_lines_of_json(models: Path, source: Path, tmp_path: Path
         "samples": 1,
         "score": "combined",
         "false_alarm_rate": 0.02,
+        "rows_without_score": 0,
+        "lines_passed_over": 0,
+        "unknown": {},
         "absent_fields": ["hour"],
         "files": {"in": str(source), "out": str(tmp_path / "out.parquet")},
     }

@@ -115,7 +115,7 @@ def test_encoder_and_decoder_are_taken_too() -> None:
     assert {name: values.shape for name, values in posterior.items()} == dict.fromkeys(Encoder.names, (5, 3))
     parameters = Reference(Decoder(vae).eval(), one)(Inputs({"latent": NOISE[:9]}))
     assert set(parameters) == set(vae.likelihood.parameter_names)
-    assert parameters["numeric_mean"].shape == (9, 5)
+    assert parameters["numeric_mean"].shape == (9, 6)
 
 
 def test_a_distance_is_the_largest_of_a_row_and_none_of_a_number_that_is_none() -> None:
