@@ -130,6 +130,10 @@ WITHOUT_LOGARITHM = TableSchema(fields=tuple(field for field in MIXED.fields if 
 """The terms of a far logarithm are so large that nothing cancels beside them."""
 
 
+def without_logarithm(records: Record) -> Record:
+    return records | {"numeric": records["numeric"][:, :-1]}
+
+
 def magnifying(seed: int = 0) -> Exported:
     """A model whose weights are large, so that terms of thousands of nats cancel."""
     vae = build(WITHOUT_LOGARITHM, seed).eval()
@@ -139,13 +143,12 @@ def magnifying(seed: int = 0) -> Exported:
     return Exported.of(WITHOUT_LOGARITHM, vae)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_what_float32_itself_rounds_is_no_fault_and_hides_none(
     held_out: Record, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported = magnifying(seed)
-    records = held_out | {"numeric": held_out["numeric"][:, :-1]}
-    scorer, every = ScoringNetwork(exported.vae, None), with_extremes(exported.vae, records)
+    scorer, every = ScoringNetwork(exported.vae, None), with_extremes(exported.vae, without_logarithm(held_out))
     assert verify_parity(scorer, exported.scorer, every, exported.noise) < 0.5
     for fault in (
         faults.relu_for_silu(exported.graphs.scorer, 0),
@@ -183,12 +186,12 @@ def test_one_ordinary_record_among_extreme_ones_is_judged_by_its_own_terms(mixed
 def test_golden_records_are_allowed_what_float32_costs_each(held_out: Record) -> None:
     exported = magnifying()
     comparison = parity.of_scorer(ScoringNetwork(exported.vae, None), exported.scorer)
-    every = with_extremes(exported.vae, held_out)
+    every = with_extremes(exported.vae, without_logarithm(held_out))
     inputs = Inputs(every, exported.noise[:16])
     exact, allowed = comparison.reference(inputs), comparison.tolerance(inputs)
     largest = [np.abs(values.reshape(len(values), -1)).max(axis=1) for values in exact.values()]
     terms = [parity.largest_term(exported.vae, every, exported.noise[:16]), *largest]
-    plain = tolerance(len(MIXED.fields), np.max(terms, axis=0))
+    plain = tolerance(len(WITHOUT_LOGARITHM.fields), np.max(terms, axis=0))
     costs = np.max(list(comparison.reference.rounded(inputs, exact).values()), axis=0)
     np.testing.assert_allclose(allowed, np.maximum(plain, parity.TIMES * costs))
     assert 0 < (allowed > plain).sum() < len(plain)
