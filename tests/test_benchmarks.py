@@ -68,6 +68,13 @@ def test_training_beside_a_bare_loop() -> None:
     assert "ours / bare" in result.stdout
 
 
+def test_the_default_score_beside_the_elbo_alone() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "combined.py"), "--turns", "2"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "POST /score, one worker" in result.stdout
+
+
 def test_ordinary_tables_are_trained_and_what_is_refused_is_said(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     np.savez(tmp_path / "normal.npz", train=random.normal(size=(200, 2)))
