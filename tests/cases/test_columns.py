@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bundle.folder import store
 from service.settings import Settings
 from tests.cases import tables
 from tests.cases.conftest import BASE_KINDS, Scores, kinds_of, new_rows, same
@@ -187,9 +186,3 @@ async def test_values_have_the_same_scores_over_http(bundle: Path, scores: Score
     assert text.status_code == 200
     lines = list(csv.DictReader(text.text.splitlines()))
     np.testing.assert_allclose([float(line["anomaly_score"]) for line in lines], found, atol=1e-4)
-
-
-def test_a_training_says_what_it_makes_of_every_column(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    del capsys
-    manifest = store.load(*store.resolve(bundle)).manifest
-    assert {field.name: field.kind for field in manifest.record.fields} == BASE_KINDS
