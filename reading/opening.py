@@ -13,7 +13,7 @@ from reading.block import Block
 from reading.errors import FileInvalid
 from reading.formats.columnar import ArrowFile, ParquetFile
 from reading.formats.delimited import DelimitedFile
-from reading.formats.ndjson import NdjsonFile
+from reading.formats.ndjson import AS_JSON, NdjsonFile, in_json
 from reading.options import Options
 from reading.parts import Part, parts
 
@@ -158,9 +158,12 @@ class _Joined:
         metadata: dict[str, dict[bytes, bytes] | None] = {}
         for file in self._files:
             for field in file.schema:
-                before = types.setdefault(field.name, field.type)
-                types[field.name] = _of_both(before, field.type)
                 metadata.setdefault(field.name, field.metadata)
+                of_both = _of_both(types.setdefault(field.name, field.type), field.type)
+                if of_both is None or AS_JSON in (field.metadata, metadata[field.name]):
+                    types[field.name], metadata[field.name] = pa.string(), AS_JSON
+                else:
+                    types[field.name] = of_both
         for part in self._parts:
             for name in part.constants:
                 types[name] = pa.string()
@@ -172,10 +175,12 @@ class _Joined:
         for field in self.schema:
             if field.name in constants:
                 columns.append(pa.array([constants[field.name]] * table.num_rows, pa.string()))
-            elif field.name in table.column_names:
-                columns.append(_as(table[field.name], field.type))
-            else:
+            elif field.name not in table.column_names:
                 columns.append(pa.nulls(table.num_rows, field.type))
+            elif field.metadata == AS_JSON != table.schema.field(field.name).metadata:
+                columns.append(in_json(table[field.name]))
+            else:
+                columns.append(_as(table[field.name], field.type))
         return pa.table(columns, schema=self.schema)
 
 
@@ -189,14 +194,13 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table([_as(table[field.name], field.type) for field in schema], schema=schema)
 
 
-def _of_both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """A type that holds the values of both; text where no other does."""
+def _of_both(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """A type that holds the values of both; None where there is none."""
+    schemas = [pa.schema([("", one)]), pa.schema([("", other)])]
     try:
-        return pa.unify_schemas([pa.schema([("", one)]), pa.schema([("", other)])], promote_options="permissive").types[
-            0
-        ]
+        return pa.unify_schemas(schemas, promote_options="permissive").types[0]
     except pa.ArrowException:
-        return pa.string()
+        return None
 
 
 def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

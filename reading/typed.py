@@ -1,7 +1,7 @@
 """A column of a whole file by what its values mean: texts that are numbers, flags or timestamps become such."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -34,13 +34,11 @@ class Typed:
         column: (n,) float64, int64, boolean, timestamp in microseconds, text, or as the file has it where its type
             means something else.
         said: What was found by looking, in words that follow the column's name.
-        strangers: Rows whose cell is filled and is missing all the same, from 0.
         is_nested: Whether cells hold lists or objects.
     """
 
     column: pa.ChunkedArray
     said: tuple[str, ...] = ()
-    strangers: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     is_nested: bool = False
 
 
@@ -161,7 +159,7 @@ def _timestamps(texts: pa.ChunkedArray, options: Options, comma_likely: bool) ->
         values, wrong = dates.parse(texts, options.date_format, options)
         if wrong.all() or wrong.sum() > STRANGERS * max(1, len(texts) - texts.null_count):
             return None
-        return Typed(pa.chunked_array([pa.array(values)]), _strangers_said(texts, wrong), np.flatnonzero(wrong))
+        return Typed(pa.chunked_array([pa.array(values)]), _strangers_said(texts, wrong))
     form = dates.looked_at(texts, options, comma_likely)
     if form is None:
         return None
@@ -205,7 +203,7 @@ def _numbers(texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind:
         said.append(f"read with {form}{guess}")
     marks = pc.and_(pc.is_valid(texts), pc.is_null(read.values))
     said += _strangers_said(texts, np.asarray(marks))
-    return Typed(read.values, tuple(said), np.flatnonzero(read.strangers))
+    return Typed(read.values, tuple(said))
 
 
 def _hints(texts: pa.ChunkedArray) -> tuple[str, ...]:

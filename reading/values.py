@@ -69,7 +69,7 @@ class Values:
         return given, problems
 
     def with_types(self, table: pa.Table, given: Mapping[str, npt.NDArray[Any]]) -> pa.Table:
-        """The table with numbers, flags and timestamps where fields that take them stand as text.
+        """The table with numbers and flags where fields that take them stand as text.
 
         Args:
             table: n rows of the file.

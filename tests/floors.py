@@ -37,6 +37,7 @@ FLOORS: dict[str, tuple[tuple[Room, ...], ...]] = {
         (
             Room("options", "what a person says of a file"),
             Room("block", "some rows of a file, and where they stand"),
+            Room("notes", "what is said of columns"),
         ),
         (Room("errors", "what can be wrong with a file"),),
     ),

@@ -48,8 +48,6 @@ class DelimitedFile:
             self._decoded(start[:_HEAD], encoding), len(start) <= _HEAD, encoding, options, str(path)
         )
         names = self._dialect.names
-        if doubled := sorted({name for name in names if name and names.count(name) > 1}):
-            raise FileInvalid(f"{path}: two columns are named {doubled[0]!r}; rename one of them")
         self.schema = pa.schema([(name, pa.string()) for name in names[: len(names) - self._dialect.left_out]])
         self.skipped: list[str] = []
         self.comma_likely = self._dialect.decimal_comma

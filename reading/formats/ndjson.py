@@ -152,9 +152,24 @@ def _field(name: str, found: _Kinds) -> pa.Field:
     return pa.field(name, pa.string(), metadata=AS_JSON)
 
 
+def in_json(column: pa.ChunkedArray) -> pa.Array:
+    """The cells of any column as JSON, as `AS_JSON` marks it.
+
+    Args:
+        column: (n,) numbers, flags or text.
+    """
+    return _json(column.to_pylist())
+
+
+def _json(values: Sequence[Any]) -> pa.Array:
+    # What JSON has no type for is written as text, as dates are.
+    cells = (None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in values)
+    return pa.array(cells, pa.string())
+
+
 def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:
     if field.metadata == AS_JSON:
-        return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values])
+        return _json(values)
     if field.type == pa.float64():
         values = [None if value is None else float(value) for value in values]
     return pa.array(values, field.type)

@@ -14,6 +14,7 @@ from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from reading import opening
 from reading.block import Block
 from reading.errors import FileInvalid
+from reading.notes import by_note
 from reading.options import Options
 from reading.values import Values
 from service.codecs import columns
@@ -55,9 +56,7 @@ class TableRecords:
     @property
     def notes(self) -> Sequence[str]:
         """How columns were read where a reader could expect otherwise, in words; complete with the first piece."""
-        told: dict[str, list[str]] = {}
-        for name, note in self._reader.said.items():
-            told.setdefault(note, []).append(name)
+        told = by_note({name: [note] for name, note in self._reader.said.items()})
         return [f"{', '.join(names)} read with {note}" for note, names in told.items()]
 
     @property

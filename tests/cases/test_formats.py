@@ -185,6 +185,21 @@ def test_a_column_that_is_no_field_never_stops_anything(tmp_path: Path, scores: 
     assert written[:7] == odd
 
 
+def test_columns_that_are_mixed_in_one_part_alone_come_out_as_they_went_in(tmp_path: Path, scores: Scores) -> None:
+    """Text in one part, numbers in another, both by turns in a third, in any order."""
+    refs: list[list[object]] = [["A-7", '"q"'], [7, 8], ["A-9", 9], [{"k": 1}, None]]
+    for order in ((0, 1, 2, 3), (3, 2, 1, 0), (1, 0, 3, 2), (0, 3, 1, 2), (0, 1), (1, 0)):
+        folder = tmp_path / "".join(map(str, order))
+        folder.mkdir()
+        for place, part in enumerate(order):
+            rows = new_rows().slice(0, 2).to_pylist()
+            lines = [json.dumps({**row, "ref": ref}) for row, ref in zip(rows, refs[part], strict=True)]
+            (folder / f"{place}.ndjson").write_text("\n".join(lines))
+        scores(folder, out="out.ndjson")
+        written = [json.loads(line)["ref"] for line in (tmp_path / "out.ndjson").read_text().splitlines()]
+        assert written == [ref for part in order for ref in refs[part]]
+
+
 def test_a_number_that_is_text_here_and_there_is_a_number(tmp_path: Path, scores: Scores, expected: pa.Table) -> None:
     rows = new_rows().to_pylist()
     rows[200]["temp"] = repr(rows[200]["temp"])

@@ -82,7 +82,8 @@ def of_numbers(name: str, values: Numbers, others: Iterable[Numbers]) -> str | N
         if _is_monotone(present):
             steps = np.unique(np.diff(present))
             sure = "" if len(steps) == 1 or called else ", most likely"
-            return f"grows from row to row, so it counts them{sure}"
+            way = "grows" if steps[0] > 0 else "falls"
+            return f"{way} from row to row, so it counts them{sure}"
         width = float(present.max() - present.min()) + 1
         if width <= DENSE * len(present) and len(present) >= 100:
             return "holds every whole number once at most and nearly all of its range, so it numbers the rows"

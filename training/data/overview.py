@@ -9,6 +9,7 @@ import numpy as np
 from bundle.contents import answer_names
 from bundle.record.fields import MISSING, UNKNOWN, NumericField
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
+from reading.notes import by_note
 from training.data import schema
 from training.data.kinds import Inferred
 from training.data.read import Data, Rows
@@ -77,25 +78,12 @@ def lines(fields: Sequence[FieldOverview], data: Data, inferred: Inferred) -> It
     yield f"{'field':{width}}  {'kind':{kinds}}  missing  unknown"
     for each in fields:
         yield f"{each.name:{width}}  {each.kind:{kinds}}  {_share(each.missing):>7}  {_share(each.unknown):>7}".rstrip()
-    for note, names in notes(inferred).items():
+    for note, names in by_note(inferred.notes).items():
         yield f"{', '.join(names)}: {note}"
     for name, reason in inferred.left_out.items():
         yield f"column {name!r} {reason}; left out"
     for warning in inferred.warnings:
         yield f"WARNING: {warning}"
-
-
-def notes(inferred: Inferred) -> dict[str, list[str]]:
-    """What a person should know of columns, and of which.
-
-    Args:
-        inferred: What they seem to be.
-    """
-    told: dict[str, list[str]] = {}
-    for name, each in inferred.notes.items():
-        for note in each:
-            told.setdefault(note, []).append(name)
-    return told
 
 
 def refuse_names(record: RecordSchema) -> None:

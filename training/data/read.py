@@ -15,6 +15,7 @@ from reading import opening, parts
 from reading.block import Block
 from reading.errors import FileInvalid, NotRead
 from reading.formats.columnar import index_columns
+from reading.notes import by_note
 from reading.options import Options
 from reading.typed import Typed, typed
 from training.data import image_files
@@ -50,12 +51,8 @@ class Data:
     @property
     def read_as(self) -> tuple[str, ...]:
         """How the file and its columns were read where a reader could expect otherwise, in sentences."""
-        told: dict[str, list[str]] = {}
-        for name, notes in self.columns.items():
-            for note in notes:
-                told.setdefault(note, []).append(name)
         of_file = (f"{self.name} read as: {', '.join(self.said)}",) if self.said else ()
-        return (*of_file, *(f"{', '.join(names)}: {note}" for note, names in told.items()))
+        return (*of_file, *(f"{', '.join(names)}: {note}" for note, names in by_note(self.columns).items()))
 
     def place(self, row: int) -> str:
         """Where a row stands, as a person finds it.

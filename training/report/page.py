@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 
 from bundle.record.schema import ImageSchema, TableSchema
+from reading.notes import by_note
 from training import config, modality
 from training.config import ObjectiveConfig
-from training.data import overview
 from training.evaluation.measures import detection
 from training.image import encoder_decoder
 from training.report import field_fit, imagery, latent, normal, pictures, strangest, template, wording
@@ -61,7 +61,7 @@ def _columns(evidence: Evidence) -> list[tuple[str, str]]:
     """How the file was read, what a person should know of its columns, and what is left out."""
     inferred = evidence.inferred
     read = [("The file", ", ".join(evidence.table.said))] if evidence.table.said else []
-    noted = [(", ".join(map(wording.shown, names)), note) for note, names in overview.notes(inferred).items()]
+    noted = [(", ".join(map(wording.shown, names)), note) for note, names in by_note(inferred.notes).items()]
     left_out = [(wording.shown(name), f"{reason}; left out") for name, reason in inferred.left_out.items()]
     return [*read, *noted, *left_out, *(("Likely a mistake", each) for each in inferred.warnings)]
 
