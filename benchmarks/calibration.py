@@ -128,7 +128,7 @@ def cross_fitted(console: Console, sources: list[Path | None], refits: int, jobs
                 rates = np.array([each[name, rate] for each in found])
                 times = rates.mean() / rate
                 verdict = "" if times <= FACTOR else " [bold]too many[/]"
-                error = rates.std(ddof=1) / np.sqrt(refits)
+                error = rates.std(ddof=1) / np.sqrt(refits) if refits > 1 else np.nan
                 where = "card payments" if source is None else source.stem
                 table.add_row(
                     where, name, f"{rate:.4f}", f"{rates.mean():.4f}", f"{error:.4f}", f"{times:.2f}{verdict}"

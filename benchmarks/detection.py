@@ -133,7 +133,7 @@ def peers(python: str, names: list[str], train: Array, test: Array, seed: int) -
 
 
 def measure(path: Path, seed: int, python: str | None, kept: Path | None) -> tuple[list[Outcome], float]:
-    """Every detector on one set with one seed, and the most memory that the product took, in MiB."""
+    """Every detector on one set with one seed, and the most memory that the process has taken so far, in MiB."""
     torch.set_num_threads(1)
     train, test, anomalous = divide(path, seed)
 
@@ -233,8 +233,8 @@ def main() -> None:
     started = time.perf_counter()
     outcomes: list[Outcome] = []
     most = 0.0
-    # A process for each set, so that its memory is its own; the largest first, so that none is waited for alone.
-    with ProcessPoolExecutor(arguments.jobs, max_tasks_per_child=1) as pool:
+    # The largest first, so that none is waited for alone.
+    with ProcessPoolExecutor(arguments.jobs) as pool:
         largest = sorted(paths, key=lambda path: -path.stat().st_size)
         tasks = [
             pool.submit(measure, path, seed, arguments.peers, arguments.kept)
@@ -246,7 +246,9 @@ def main() -> None:
             outcomes += measured
             most = max(most, memory)
     console.print(heading())
-    console.print(f"{datetime.now(UTC):%Y-%m-%d}: {time.perf_counter() - started:.0f} s, at most {most:.0f} MiB a set")
+    console.print(
+        f"{datetime.now(UTC):%Y-%m-%d}: {time.perf_counter() - started:.0f} s, at most {most:.0f} MiB a process"
+    )
     names = [path.stem for path in paths]
     rows = {outcome.dataset: outcome.rows for outcome in outcomes}
     show(console, outcomes, names, "All")

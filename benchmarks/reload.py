@@ -1,6 +1,6 @@
 """Whether versions can change for ever under load: no failed request, no mixed answer, no memory that grows.
 
-    python benchmarks/reload.py [--changes 200] [--workers 2]
+    python benchmarks/reload.py [--changes 200] [--workers 2] [--models FOLDER]
 
 64 clients score without a pause while one of two versions is promoted, the other rolled back to, and so on. Each answer
 names its version in its body and in its head and must have that version's score.
@@ -8,6 +8,7 @@ names its version in its body and in its head and must have that version's score
 
 import argparse
 import asyncio
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -80,6 +81,19 @@ async def ask_on(port: int, content: bytes, seen: Seen, stop: asyncio.Event) -> 
     writing.close()
 
 
+def two_versions(models: Path | None, scratch: Path) -> Path:
+    """A models folder with versions 1 and 2, of which 1 is served: a copy of the given one, or trained now."""
+    if models is None:
+        prepared(None, scratch)
+        in_fresh_process(train, scratch, epochs=1)
+    else:
+        shutil.copytree(models, scratch)
+    if store.versions(scratch, NAME) != [1, 2]:
+        raise SystemExit(f"{models}: {NAME!r} should have the versions 1 and 2")
+    registry.promote(scratch, NAME, 1)
+    return scratch
+
+
 async def change(server: Server, models: Path, changes: int) -> tuple[Seen, list[int]]:
     """Promote and roll back under load; what was answered, and the memory after each change."""
     content = on_the_wire(json_arrays(simulate(1, seed=5)), HOST)
@@ -105,6 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--changes", type=int, default=200, help=f"above {SETTLED} (default 200)")
     parser.add_argument("--workers", type=int, default=cpus.available(), help="of the product (default: the cores)")
+    parser.add_argument("--models", type=Path, help="folder of two versions from an earlier run; else trained now")
     parser.add_argument("--port", type=int, default=8700)
     arguments = parser.parse_args()
     if arguments.changes <= SETTLED:
@@ -113,10 +128,7 @@ def main() -> None:
     console.print(heading(), soft_wrap=True)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        models = prepared(None, scratch / "models")
-        in_fresh_process(train, models, epochs=1)
-        assert store.versions(models, NAME) == [1, 2], store.versions(models, NAME)
-        registry.promote(models, NAME, 1)
+        models = two_versions(arguments.models, scratch / "models")
         with Server(servers.surprisal(models, arguments.workers), free_port(arguments.port), scratch) as server:
             seen, memory = client.run(change(server, models, arguments.changes))
     table = titled(f"{CLIENTS} clients, {arguments.changes} changes", "status", "head", "body", "score", "answers")

@@ -12,7 +12,7 @@ from bundle.record.fields import ImageField
 from bundle.record.schema import ImageSchema
 from training import config, modality
 
-PUBLIC = Path(__file__).parents[2] / "shared" / "data"
+PUBLIC = Path(__file__).parents[3] / "shared" / "data"
 
 
 def test_a_digit_becomes_a_blend_of_two_colours_on_a_larger_board() -> None:
