@@ -1,5 +1,8 @@
 """How far a record lies from the nearest of the points that stand for the training records."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +23,9 @@ class Neighbours(nn.Module):
         Ramaswamy, Rastogi & Shim 2000 (distance to the k-th neighbour); Sugiyama & Borgwardt 2013, "Rapid
         distance-based outlier detection via sampling" (the nearest of a few).
     """
+
+    free_axes: ClassVar[Mapping[str, int]] = {"squares": 0, "directions": 1}
+    """The axis of each buffer that is as long as there are points: a graph is the same for any number of them."""
 
     centre: Tensor
     squares: Tensor

@@ -27,11 +27,25 @@ def weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in named}
 
 
+def free_axes(module: nn.Module) -> dict[str, int]:
+    """Weights of which a graph takes any number along one axis, by name, and that axis.
+
+    A module says so of its own weights as `free_axes`. One alone is left out: torch would take its axis for fixed.
+    """
+    named = weights(module)
+    axes = {
+        f"{prefix}.{name}" if prefix else name: axis
+        for prefix, part in module.named_modules(remove_duplicate=False)
+        for name, axis in getattr(part, "free_axes", {}).items()
+    }
+    return {name: axis for name, axis in axes.items() if named[name].shape[axis] > 1}
+
+
 def digest(module: nn.Module, given: Mapping[str, Any], outputs: Sequence[str], dynamic: Mapping[str, Any]) -> str:
     """A name for everything that the graph of a module depends on, the values of its weights left out.
 
-    It covers the module's attributes, the shapes of its weights, the source code of `bundle` and `training`, and the
-    releases of what exports.
+    It covers the module's attributes, the shapes of its weights but for `free_axes`, the source code of `bundle` and
+    `training`, and the releases of what exports.
 
     Args:
         module: Of this project's classes and of torch's.
@@ -45,7 +59,8 @@ def digest(module: nn.Module, given: Mapping[str, Any], outputs: Sequence[str], 
     Raises:
         Undescribed: The module holds something else, a class of somebody else's for one.
     """
-    shapes = {name: _shape(tensor) for name, tensor in weights(module).items()}
+    free_of = free_axes(module)
+    shapes = {name: _shape(tensor, free_of.get(name)) for name, tensor in weights(module).items()}
     free = {name: str(dimensions) for name, dimensions in dynamic.items()}
     said = [_module(module), shapes, _plain(given, shape_only=True), list(outputs), free, _releases(), _source()]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
@@ -77,8 +92,8 @@ def _plain(value: Any, *, shape_only: bool = False) -> Any:
             raise Undescribed(type(value).__qualname__)
 
 
-def _shape(tensor: Tensor) -> list[Any]:
-    return [str(tensor.dtype), *tensor.shape]
+def _shape(tensor: Tensor, free: int | None = None) -> list[Any]:
+    return [str(tensor.dtype), *("free" if axis == free else size for axis, size in enumerate(tensor.shape))]
 
 
 def _releases() -> dict[str, str]:

@@ -98,6 +98,7 @@ class _Weighted(nn.Module):
 
 def _exported(module: nn.Module, given: Mapping[str, Any], outputs: Sequence[str], dynamic: Mapping[str, Any]) -> bytes:
     weights = architecture.weights(module)
+    free = {name: {axis: torch.export.Dim.DYNAMIC} for name, axis in architecture.free_axes(module).items()}
     names = [name for argument in given for name in (given[argument] if argument == "record" else [argument])]
     # The exporter says, once per optional operator, that torchvision is absent; that concerns nobody here.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
@@ -111,7 +112,7 @@ def _exported(module: nn.Module, given: Mapping[str, Any], outputs: Sequence[str
             dynamo=True,
             input_names=[*names, *weights],
             output_names=list(outputs),
-            dynamic_shapes={"given": dict(dynamic), "weights": dict.fromkeys(weights)},
+            dynamic_shapes={"given": dict(dynamic), "weights": {name: free.get(name) for name in weights}},
             custom_translation_table={torch.ops.aten.softplus.default: _softplus},
             verbose=False,
         )

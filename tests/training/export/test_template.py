@@ -21,6 +21,7 @@ from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from tests.training.export.test_parity import MIXED, ONE_KIND
 from training import modality
 from training.config import NetworkConfig
+from training.detectors.neighbours import Neighbours
 from training.export import architecture, graphs, template
 from training.export.architecture import Undescribed
 from training.network.networks import dense
@@ -69,6 +70,28 @@ def test_one_template_serves_all_weights_of_an_architecture(folder: Path) -> Non
         assert [each.name for each in session.get_inputs()] == ["input"]
         expected = module(torch.from_numpy(records)).detach().numpy()
         np.testing.assert_allclose(session.run(None, {"input": records})[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def near(points: int) -> Neighbours:
+    return Neighbours(torch.randn(points, 3, generator=torch.Generator().manual_seed(points)))
+
+
+def test_one_template_serves_any_number_of_points(folder: Path) -> None:
+    """Which follows from the number of rows where these are few, so that it changes every night."""
+    positions = {"positions": torch.randn(5, 3, generator=torch.Generator().manual_seed(0))}
+    free = {"positions": FREE["input"]}
+    for points in (9, 2, 400):
+        module = near(points)
+        graph = graphs.to_onnx(module, positions, OUTPUTS, free)
+        session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        found = session.run(None, {"positions": positions["positions"].numpy()})[0]
+        np.testing.assert_allclose(found, module(**positions).numpy(), rtol=1e-5, atol=1e-5)
+    assert len(list(folder.iterdir())) == 1
+    # One point alone is an architecture of its own, and right.
+    alone = onnxruntime.InferenceSession(graphs.to_onnx(near(1), positions, OUTPUTS, free))
+    found = alone.run(None, {"positions": positions["positions"].numpy()})[0]
+    np.testing.assert_allclose(found, near(1)(**positions).numpy(), rtol=1e-5, atol=1e-5)
+    assert len(list(folder.iterdir())) == 2
 
 
 @pytest.mark.parametrize(
