@@ -52,7 +52,7 @@ def parse(about: str | None, *files: str) -> Arguments:
     wanted = [*(found.data / name for name in files), *([found.svhn] if found.svhn else [])]
     if absent := [str(path) for path in wanted if not path.is_file()]:
         parser.error(f"there is no file {', no '.join(absent)}")
-    found.figures.mkdir(parents=True, exist_ok=True)
+    found.pictures.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Arguments(found.data, found.budget, device, found.seed, found.pictures, found.svhn)
 
