@@ -84,7 +84,8 @@ async def test_rules_and_dashboards_name_metrics_that_there_are(models: Path) ->
 
 
 async def test_every_setting_metric_and_error_is_documented(models: Path) -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
+    pages = (ROOT / "docs" / "reference" / f"{name}.md" for name in ("settings", "metrics", "errors"))
+    text = "\n".join(page.read_text() for page in pages)
     for name, field in Settings.model_fields.items():
         assert re.search(rf"^\| `{variable(name)}` \| .*{re.escape(field.description or '')} \|$", text, re.MULTILINE)
     rows = [f"| `{row.exposed}` | {row.type} | {row.help} |" for row in metric_table.EVERY]

@@ -19,7 +19,7 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """What of the data file is used, and for what."""
+    """Which rows and columns are used, and how the file is read."""
 
     label: str | None = Field(default=None, description="column that says what is normal; never a feature")
     normal: str | None = Field(default=None, description="the label's value in normal rows; only those are trained on")
@@ -70,11 +70,11 @@ class NetworkConfig(_Section):
         ge=1,
         description="K; by default 1.5 times the root of a table's inputs, 32 for images; of latent maps, how many, 4",
     )
-    activation: Literal["silu", "relu", "tanh"] = "silu"
+    activation: Literal["silu", "relu", "tanh"] = Field(default="silu", description="between layers")
 
 
 class ObjectiveConfig(_Section):
-    """What is maximised."""
+    """The objective that training maximises."""
 
     kind: Literal["elbo", "importance-weighted", "doubly-reparameterised", "forward-kl", "autoencoder"] = Field(
         default="elbo", description="autoencoder: no draws and no KL, for comparison"
@@ -150,14 +150,22 @@ class FieldConfig(_Section):
     `none`, `log`, or `auto`: the one that `training.data.transform` finds better.
     """
 
-    name: str = Field(min_length=1)
-    kind: Kind
-    likelihood: NumericLikelihood | ImageLikelihood | None = None
-    transform: Literal["auto"] | Transform = "auto"
-    minimum_scale: float | None = Field(default=None, ge=SMALLEST_SCALE)
-    fixed_scale: float | None = Field(default=None, ge=SMALLEST_SCALE)
-    degrees_of_freedom: float | None = Field(default=None, gt=2)
-    vocabulary: tuple[str, ...] | None = Field(default=None, min_length=1)
+    name: str = Field(min_length=1, description="the column's name")
+    kind: Kind = Field(description="how its values are understood")
+    likelihood: NumericLikelihood | ImageLikelihood | None = Field(
+        default=None, description="of a number: gaussian by default; of images: discretised-logistic by default"
+    )
+    transform: Literal["auto"] | Transform = Field(default="auto", description="of a number, before it is standardised")
+    minimum_scale: float | None = Field(
+        default=None, ge=SMALLEST_SCALE, description="least deviation of the decoder, in standardised units"
+    )
+    fixed_scale: float | None = Field(
+        default=None, ge=SMALLEST_SCALE, description="deviation of fixed-gaussian, in standardised units"
+    )
+    degrees_of_freedom: float | None = Field(default=None, gt=2, description="of student-t")
+    vocabulary: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="of a category; other texts are unknown"
+    )
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "FieldConfig":
@@ -178,8 +186,10 @@ class FieldConfig(_Section):
 class TrainingConfig(_Section):
     """Everything that decides what a training run gives; the same configuration and data give the same bundle."""
 
-    preset: Literal["default", "kingma-welling", "an-cho"] = "default"
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    preset: Literal["default", "kingma-welling", "an-cho"] = Field(
+        default="default", description="defaults of the other keys, by the paper's name"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of everything random")
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     objective: ObjectiveConfig = ObjectiveConfig()

@@ -1,4 +1,4 @@
-"""Every metric, a row each: metrics are made from these rows, and docs/operations.md shows the same."""
+"""Every metric, a row each: metrics are made from these rows, and docs/reference/metrics.md shows the same."""
 
 from typing import Literal, NamedTuple
 

@@ -1,4 +1,4 @@
-"""What each column is: rules with thresholds, of which the first that fits decides (docs/data.md lists them)."""
+"""What each column is: rules with thresholds; the first that fits decides (docs/guides/data-files.md lists them)."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
