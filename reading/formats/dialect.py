@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Dialect:
         escape: Before a quote within quotes; None where it is doubled.
         before: Lines before the names, which are passed over.
         names: Of the columns.
-        after: Rows to pass over behind that: the names themselves, and a row of units.
+        after: Rows to pass over behind that, blank ones included: the names themselves, and a row of units.
         spaced: Whether a space follows every delimiter.
         decimal_comma: Whether its numbers speak for a decimal comma.
         left_out: How many of the last columns are empty and have no name.
@@ -79,13 +80,15 @@ def looked_at(head: str, is_all: bool, encoding: str, options: Options, place: s
     said: list[str] = []
     marked = _SEPARATOR_LINE.match(head.partition("\n")[0] + "\n")
     quote = _quote(head)
-    escape = "\\" if f"\\{quote}" in head and quote * 2 not in head.replace(f"\\{quote}", "") else None
+    escape = _escape(head, quote)
     given = options.delimiter or (marked.group(1) if marked else None)
     delimiter = given or _delimiter(head, quote, escape, is_all)
-    records = _records(head, delimiter, quote, escape, is_all)
+    records, lines = _records(head, delimiter, quote, escape, is_all)
     _refuse_spaces(records, given, place)
-    before, names, rows = _header(records, options, place, 1 if marked else 0)
-    after = 1
+    start, names = _header(records, lines, options, place, 1 if marked else 0)
+    before, after = lines[start], 1
+    below = start if names is None else start + 1
+    rows = [row for row in records[below:] if row]
     if names is None:
         names, after = tuple(f"column_{index}" for index in range(1, len(rows[0]) + 1)), 0
         said.append(f"no row of names: the columns are called {names[0]} to {names[-1]}")
@@ -104,7 +107,7 @@ def looked_at(head: str, is_all: bool, encoding: str, options: Options, place: s
     stripped = tuple(name.strip() for name in names)
     if options.header is None and after and _is_of_units(rows):
         said.append(f"a row of units passed over: {', '.join(cell.strip() for cell in rows[0] if cell.strip())[:80]}")
-        after, rows = 2, rows[1:]
+        after, rows = records.index(rows[0], below) - start + 1, rows[1:]
     spaced = delimiter != " " and _is_spaced(rows, names)
     comma = _speaks_for_comma(rows, delimiter)
     if delimiter != ",":
@@ -151,7 +154,20 @@ def _quote(head: str) -> str:
     return "'" if single > head.count('"') and single > 1 else '"'
 
 
-def _records(head: str, delimiter: str, quote: str, escape: str | None, is_all: bool) -> list[list[str]]:
+def _escape(head: str, quote: str) -> str | None:
+    """The backslash, if some stand before quotes, no quote is doubled, and some of these do not end a cell.
+
+    Where all of them end cells, the backslashes are the ends of folders.
+    """
+    if quote * 2 in head.replace(f"\\{quote}", ""):
+        return None
+    return "\\" if re.search(rf"\\{quote}[^,;\t|\r\n]", head) else None
+
+
+def _records(
+    head: str, delimiter: str, quote: str, escape: str | None, is_all: bool
+) -> tuple[list[list[str]], list[int]]:
+    """The first rows, and how many lines stand before each and behind the last: a cell may hold several."""
     reader = csv.reader(
         io.StringIO(head, newline=""),
         delimiter=delimiter,
@@ -161,15 +177,18 @@ def _records(head: str, delimiter: str, quote: str, escape: str | None, is_all: 
         skipinitialspace=False,
     )
     csv.field_size_limit(2**31 - 1)
-    found = list(islice(reader, _RECORDS + 1))
+    found, lines = [], [0]
+    for row in islice(reader, _RECORDS + 1):
+        found.append(row)
+        lines.append(reader.line_num)
     # The last of a beginning may be cut.
-    return found if is_all and len(found) <= _RECORDS else found[:-1] or found
+    return (found if is_all and len(found) <= _RECORDS else found[:-1] or found), lines
 
 
 def _delimiter(head: str, quote: str, escape: str | None, is_all: bool) -> str:
     best, most = ",", 0.0
     for each in _DELIMITERS:
-        widths = [len(row) for row in _records(head, each, quote, escape, is_all) if row]
+        widths = [len(row) for row in _records(head, each, quote, escape, is_all)[0] if row]
         width = _most_common(widths)
         if width < 2:
             continue
@@ -181,16 +200,16 @@ def _delimiter(head: str, quote: str, escape: str | None, is_all: bool) -> str:
 
 
 def _header(
-    records: Sequence[list[str]], options: Options, place: str, marked: int
-) -> tuple[int, tuple[str, ...] | None, list[list[str]]]:
-    """Lines before the names; the names, None where there are none; and the rows after them."""
+    records: Sequence[list[str]], lines: Sequence[int], options: Options, place: str, marked: int
+) -> tuple[int, tuple[str, ...] | None]:
+    """Which row has the names, and these; None where there are none, and the first row of data."""
     if options.header is not None:
-        if options.header > len(records):
-            raise FileInvalid(f"{place}: header = {options.header}, and there are {len(records)} lines")
-        rows = [row for row in records[options.header :] if row]
+        if options.header > lines[-1]:
+            raise FileInvalid(f"{place}: header = {options.header}, and there are {lines[-1]} lines")
         if options.header == 0:
-            return 0, None, rows
-        return options.header - 1, tuple(records[options.header - 1]), rows
+            return marked, None
+        said = bisect_right(lines[: len(records)], options.header - 1) - 1
+        return said, tuple(records[said])
     width = _most_common(len(row) for row in records[marked:] if row)
     least = max(1, width - 1)
     start = marked
@@ -202,10 +221,10 @@ def _header(
     rows = [row for row in records[start + 1 :] if row]
     first = records[start]
     if _is_data(first, rows) and not _counts(first):
-        return start, None, [first, *rows]
+        return start, None
     if len(rows) > _COUNTING and _is_of_names(rows[0], rows[1:], width):
-        return start + 1, tuple(rows[0]), rows[1:]
-    return start, tuple(first), rows
+        return records.index(rows[0], start + 1), tuple(rows[0])
+    return start, tuple(first)
 
 
 def _is_data(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
