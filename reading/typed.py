@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from bundle.record.fields import DateOrder
 from reading import dates, numbers
 from reading.formats.ndjson import AS_JSON
 from reading.options import Options
@@ -35,14 +36,23 @@ class Typed:
             means something else.
         said: What was found by looking, in words that follow the column's name.
         is_nested: Whether cells hold lists or objects.
+        order: In which timestamps that were text have year, month and day, where only one fits.
     """
 
     column: pa.ChunkedArray
     said: tuple[str, ...] = ()
     is_nested: bool = False
+    order: DateOrder | None = None
 
 
-def typed(column: pa.ChunkedArray, metadata: object, options: Options, comma_likely: bool, kind: str | None) -> Typed:
+def typed(
+    column: pa.ChunkedArray,
+    metadata: object,
+    options: Options,
+    comma_likely: bool = False,
+    kind: str | None = None,
+    order: DateOrder | None = None,
+) -> Typed:
     """Find out what the values of a column mean.
 
     Args:
@@ -51,6 +61,7 @@ def typed(column: pa.ChunkedArray, metadata: object, options: Options, comma_lik
         options: What a person said of the file.
         comma_likely: Whether the file speaks for a decimal comma.
         kind: What a person said that the column is: `numeric`, `timestamp`, another kind, or None.
+        order: Of its timestamps in a file before; see `dates.looked_at`.
     """
     if metadata == AS_JSON:
         column, is_nested = _of_json(column)
@@ -58,7 +69,7 @@ def typed(column: pa.ChunkedArray, metadata: object, options: Options, comma_lik
             return Typed(column, is_nested=True)
     column = plain(column)
     if types.is_string(column.type):
-        return _of_text(column, options, comma_likely, kind)
+        return _of_text(column, options, comma_likely, kind, order)
     if types.is_integer(column.type) or types.is_floating(column.type):
         column = without_missing_numbers(column, options)
         if kind == "timestamp":
@@ -129,7 +140,9 @@ def _of_decimals(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return text
 
 
-def _of_text(column: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None) -> Typed:
+def _of_text(
+    column: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None, order: DateOrder | None
+) -> Typed:
     empty = pc.equal(pc.utf8_trim_whitespace(column), "")
     texts = pc.if_else(empty, pa.scalar(None, pa.string()), column)
     if texts.null_count == len(texts):
@@ -139,7 +152,7 @@ def _of_text(column: pa.ChunkedArray, options: Options, comma_likely: bool, kind
     if pc.all(pc.is_in(pc.utf8_trim_whitespace(texts.drop_null()), pa.array(options.missing))).as_py():
         return Typed(pa.chunked_array([pa.nulls(len(texts))]))
     if kind == "timestamp" or kind is None:
-        found = _timestamps(texts, options, comma_likely)
+        found = _timestamps(texts, options, comma_likely, order)
         if found is not None:
             return found
     if kind == "timestamp":
@@ -154,20 +167,22 @@ def _of_text(column: pa.ChunkedArray, options: Options, comma_likely: bool, kind
     return _numbers(texts, options, comma_likely, kind)
 
 
-def _timestamps(texts: pa.ChunkedArray, options: Options, comma_likely: bool) -> Typed | None:
+def _timestamps(texts: pa.ChunkedArray, options: Options, comma_likely: bool, order: DateOrder | None) -> Typed | None:
     if options.date_format is not None:
         values, wrong = dates.parse(texts, options.date_format, options)
         if wrong.all() or wrong.sum() > STRANGERS * max(1, len(texts) - texts.null_count):
             return None
         return Typed(pa.chunked_array([pa.array(values)]), _strangers_said(texts, wrong))
-    form = dates.looked_at(texts, options, comma_likely)
+    form = dates.looked_at(texts, options, comma_likely, order)
     if form is None:
         return None
     values, _ = dates.parse(texts, form, options)
     said = [f"read as {form}"]
     if form.is_guess:
-        said.append("day and month could change places: date_format in [data] says it")
-    return Typed(pa.chunked_array([pa.array(values)]), ("; ".join(said),))
+        said.append("another order of day, month and year would fit: date_format in [data] says it")
+    # Where a month is a name, nothing is known of the order of numbers.
+    sure = None if form.is_guess or form.named else form.order
+    return Typed(pa.chunked_array([pa.array(values)]), ("; ".join(said),), order=sure)
 
 
 def _flags(texts: pa.ChunkedArray, options: Options) -> Typed | None:

@@ -124,7 +124,7 @@ class Values:
             return np.asarray(column)
         form: dates.DateFormat | str | None = self._options.date_format or self._dates.get(name)
         if form is None:
-            form = dates.looked_at(column, self._options, self._file.comma_likely)
+            form = dates.looked_at(column, self._options, self._file.comma_likely, self._schema.date_orders.get(name))
             if form is None:
                 return np.asarray(column)
             self._dates[name] = form
