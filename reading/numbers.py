@@ -43,7 +43,7 @@ class NumberFormat:
         decimal: The decimal mark.
         thousands: What stands between groups of digits; empty if nothing does.
         unit: A percent or currency sign that is left out; empty if there is none.
-        unseen: Whether no cell has any mark, so that nothing is to be said.
+        unseen: Whether no cell has any mark, so that nothing is to be said and later cells may have others.
         brackets: Whether some stand in brackets, which is a minus sign to accountants.
         is_guess: Whether another reading fits the cells as well.
     """
@@ -126,7 +126,7 @@ def looked_at(column: pa.ChunkedArray, options: Options, comma_likely: bool = Fa
     if options.decimal != "," and _all_match(cells, _PLAIN):
         pointed = _matches(cells, r"\.")
         if not comma_likely or _matches(cells, _GROUPED) < pointed:
-            return NumberFormat()
+            return NumberFormat(unseen=not pointed)
         if not pointed:
             # Later cells will be written as the rest of the file is.
             return NumberFormat(",", ".", unseen=True)

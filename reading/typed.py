@@ -71,10 +71,9 @@ def typed(
     if types.is_string(column.type):
         return _of_text(column, options, comma_likely, kind, order)
     if types.is_integer(column.type) or types.is_floating(column.type):
-        column = without_missing_numbers(column, options)
         if kind == "timestamp":
-            found = dates.of_numbers(np.asarray(column).astype(np.float64))
-            return Typed(column if found is None else pa.chunked_array([pa.array(found)]))
+            return _timestamps_of_numbers(column, options)
+        column = without_missing_numbers(column, options)
         if types.is_floating(column.type):
             # NaN is how programs without nulls say missing.
             column = pc.if_else(pc.fill_null(pc.is_nan(column), False), pa.scalar(None, column.type), column)
@@ -117,6 +116,27 @@ def without_missing_numbers(column: pa.ChunkedArray, options: Options) -> pa.Chu
     return pc.if_else(wrong, pa.scalar(None, column.type), column)
 
 
+def numbered_timestamps(
+    column: pa.ChunkedArray, options: Options
+) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.bool_]] | None:
+    """A column of numbers, or of text that is numbers, read as timestamps; see `dates.of_numbers`.
+
+    Returns:
+        (n,) datetime64 in microseconds, NaT where missing; and (n,) whether a cell is filled and no timestamp. None
+        where the numbers are no timestamps.
+    """
+    strangers = np.zeros(len(column), bool)
+    if types.is_string(column.type):
+        form = numbers.looked_at(column, options)
+        if form is None:
+            return None
+        read = numbers.parse(column, form, options)
+        column, strangers = read.values, read.strangers
+    values = np.asarray(without_missing_numbers(column, options)).astype(np.float64)
+    found = dates.of_numbers(values)
+    return None if found is None else (found, strangers | (np.isnat(found) & ~np.isnan(values)))
+
+
 def texts_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of JSON as the texts that its cells mean: without quotes around texts."""
     return _of_json(column)[0]
@@ -156,11 +176,7 @@ def _of_text(
         if found is not None:
             return found
     if kind == "timestamp":
-        form = numbers.looked_at(texts, options)
-        written = (
-            None if form is None else dates.of_numbers(np.asarray(numbers.parse(texts, form, options).values, float))
-        )
-        return Typed(texts if written is None else pa.chunked_array([pa.array(written)]))
+        return _timestamps_of_numbers(texts, options)
     flags = _flags(texts, options)
     if flags is not None and kind != "numeric":
         return flags
@@ -183,6 +199,14 @@ def _timestamps(texts: pa.ChunkedArray, options: Options, comma_likely: bool, or
     # Where a month is a name, nothing is known of the order of numbers.
     sure = None if form.is_guess or form.named else form.order
     return Typed(pa.chunked_array([pa.array(values)]), ("; ".join(said),), order=sure)
+
+
+def _timestamps_of_numbers(column: pa.ChunkedArray, options: Options) -> Typed:
+    found = numbered_timestamps(column, options)
+    if found is None:
+        return Typed(column)
+    values, wrong = found
+    return Typed(pa.chunked_array([pa.array(values)]), _strangers_said(pc.cast(column, pa.string()), wrong))
 
 
 def _flags(texts: pa.ChunkedArray, options: Options) -> Typed | None:

@@ -31,7 +31,7 @@ class RecordFile(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """How columns were read where a reader could expect otherwise, in words; complete with the first piece."""
+        """How columns were read where a reader could expect otherwise, in words; complete when all pieces are there."""
 
     @property
     def skipped(self) -> Sequence[str]:

@@ -55,7 +55,7 @@ class TableRecords:
 
     @property
     def notes(self) -> Sequence[str]:
-        """How columns were read where a reader could expect otherwise, in words; complete with the first piece."""
+        """How columns were read where a reader could expect otherwise, in words; complete when all pieces are there."""
         told = by_note({name: [note] for name, note in self._reader.said.items()})
         return [f"{', '.join(names)} read with {note}" for note, names in told.items()]
 
