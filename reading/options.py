@@ -22,6 +22,7 @@ MISSING_TEXTS = (
     "none",
     "NONE",
     "nil",
+    "\\N",
     "?",
     "-",
     "--",

@@ -221,7 +221,7 @@ def _flags(texts: pa.ChunkedArray, options: Options) -> Typed | None:
 
 def _numbers(texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None) -> Typed:
     if kind != "numeric" and numbers.has_codes(texts, options):
-        return Typed(texts)
+        return Typed(texts, ('holds digits with zeros before them, read as codes; kind = "numeric" reads numbers',))
     form = numbers.looked_at(texts, options, comma_likely)
     if form is None:
         return Typed(texts, _hints(texts))
@@ -240,6 +240,10 @@ def _numbers(texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind:
     if form.is_said:
         guess = "; a guess, as both marks would fit: decimal in [data] says it" if form.is_guess else ""
         said.append(f"read with {form}{guess}")
+    said += _cells_said(texts, numbers.without_unit(texts, form, options), f"read without {form.unit}")
+    said += _cells_said(
+        texts, numbers.with_zeros_before(texts), 'read without its zeros (kind = "categorical" keeps them)'
+    )
     marks = pc.and_(pc.is_valid(texts), pc.is_null(read.values))
     said += _strangers_said(texts, np.asarray(marks))
     return Typed(read.values, tuple(said))
@@ -262,11 +266,15 @@ def _share(cells: pa.ChunkedArray, pattern: str) -> float:
 
 
 def _strangers_said(texts: pa.ChunkedArray, wrong: npt.NDArray[np.bool_]) -> tuple[str, ...]:
-    rows = np.flatnonzero(wrong)
+    return _cells_said(texts, wrong, "missing")
+
+
+def _cells_said(texts: pa.ChunkedArray, chosen: npt.NDArray[np.bool_], what: str) -> tuple[str, ...]:
+    rows = np.flatnonzero(chosen)
     if not rows.size:
         return ()
     cells = pc.unique(texts.take(pa.array(rows))).to_pylist()
     shown = ", ".join(repr(cell) for cell in cells[:3]) + (", …" if len(cells) > 3 else "")
     places = ", ".join(str(row + 1) for row in rows[:_NAMED_ROWS]) + (", …" if rows.size > _NAMED_ROWS else "")
     cells_are = "cell is" if rows.size == 1 else "cells are"
-    return (f"{rows.size} {cells_are} missing ({shown}; {'row' if rows.size == 1 else 'rows'} {places})",)
+    return (f"{rows.size} {cells_are} {what} ({shown}; {'row' if rows.size == 1 else 'rows'} {places})",)

@@ -24,6 +24,8 @@ _BLOCK = 2**23
 """Bytes in a block; a row has to fit into one."""
 _FEW_COLUMNS = 3
 """In files of fewer columns a text with a comma in a line of its own looks like a row."""
+_SHOWN = 40
+"""Characters of a row that a message quotes."""
 _UNSAID = ("utf-8", "utf-8-sig")
 
 
@@ -82,6 +84,7 @@ class DelimitedFile:
                 following = numbers[-1] + 1
             block = Block(table, str(self._path), numbers, "row", share)
             self._refuse_swallowed_rows(block)
+            self._refuse_another_order(block)
             yield block
         self.skipped = list(ragged.skipped.values())
 
@@ -115,6 +118,25 @@ class DelimitedFile:
                 if swallowed := self._swallowed(column[row].as_py()):
                     raise FileInvalid(f"{block.place(row)}, column {name!r}: {_opened(swallowed, 'the cell')}")
 
+    def _refuse_another_order(self, block: Block) -> None:
+        """Refuse a row that has the names of the columns in another order: another file begins there.
+
+        Raises:
+            FileInvalid: There is one.
+        """
+        names = pa.array(self.schema.names)
+        rows = np.arange(block.table.num_rows)
+        for column in block.table.columns:
+            if rows.size:
+                rows = rows[np.asarray(pc.fill_null(pc.is_in(column.take(pa.array(rows)), names), False))]
+        for row in rows.tolist():
+            cells = [column[row].as_py() for column in block.table.columns]
+            if len(cells) > 1 and sorted(cells) == sorted(self.schema.names) and cells != self.schema.names:
+                raise FileInvalid(
+                    f"{block.place(row)} has the names of the columns in another order: two files stand one behind "
+                    "the other; divide them there"
+                )
+
     def _swallowed(self, text: str) -> int:
         """How many lines behind the first have the cells of a whole row."""
         cells = len(self._dialect.names)
@@ -125,7 +147,8 @@ class DelimitedFile:
 
         def refuse(row: Any) -> str:
             number = row.number - dialect.before - dialect.after
-            said = f"row {number} has {row.actual_columns} cells, and there are {row.expected_columns} columns"
+            cells = f"{row.actual_columns} {'cell' if row.actual_columns == 1 else 'cells'}"
+            said = f"row {number} has {cells}, and there are {row.expected_columns} columns ({_short(row.text)})"
             # An open quote may take the rest of a file, which is more than a row to pass over.
             swallowed = self._swallowed(row.text) if "\n" in row.text else 0
             if self._skip and not swallowed:
@@ -170,6 +193,11 @@ class DelimitedFile:
             f"{self._path}: is not {error.encoding}: byte 0x{error.object[error.start]:02x} is none of its letters; "
             "say the encoding (encoding, as windows-1252)"
         )
+
+
+def _short(text: str) -> str:
+    first = text.strip().partition("\n")[0]
+    return repr(first if len(first) <= _SHOWN else f"{first[:_SHOWN]}…")
 
 
 def _opened(swallowed: int, where: str) -> str:

@@ -27,6 +27,10 @@ _UNIT = re.compile(
 _COMMA = re.compile(r"[-+]?(?:\d+,\d{1,2}|\d+,\d{4,}|0,\d+|\d{4,},\d+|\d{1,3}(?:\.\d{3})+,\d+)")
 _POINT = re.compile(r"[-+]?(?:\d+\.\d{1,2}|\d+\.\d{4,}|0\.\d+|\d{4,}\.\d+|\d{1,3}(?:,\d{3})+\.\d+)")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?$", re.IGNORECASE)
+_NO_NAME = re.compile(r"[-+]?\d+[.,]\d+|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?|true|false", re.IGNORECASE)
+"""A value that nobody calls a column."""
+_TITLES = 50
+"""Lines at the beginning among which the names are looked for."""
 _COUNTING = 3
 """Numbers that count up as the names of columns do."""
 
@@ -105,7 +109,7 @@ def looked_at(head: str, is_all: bool, encoding: str, options: Options, place: s
     if nameless > 1:
         said.append(f"{nameless} empty columns without a name left out")
     stripped = tuple(name.strip() for name in names)
-    if options.header is None and after and _is_of_units(rows):
+    if options.header is None and after and _is_of_units(rows, options.missing):
         said.append(f"a row of units passed over: {', '.join(cell.strip() for cell in rows[0] if cell.strip())[:80]}")
         after, rows = records.index(rows[0], below) - start + 1, rows[1:]
     spaced = delimiter != " " and _is_spaced(rows, names)
@@ -216,31 +220,44 @@ def _header(
     for index, row in enumerate(records[marked:], start=marked):
         filled = sum(bool(cell.strip()) for cell in row)
         if len(row) >= least and (filled >= max(1, 0.5 * width) or width == 1):
-            start = index
+            start = _behind_titles(records, index, width, options.missing)
             break
     rows = [row for row in records[start + 1 :] if row]
     first = records[start]
-    if _is_data(first, rows) and not _counts(first):
+    if _is_data(first, rows, options.missing) and not _counts(first):
         return start, None
-    if len(rows) > _COUNTING and _is_of_names(rows[0], rows[1:], width):
+    if len(rows) > _COUNTING and _is_of_names(rows[0], rows[1:], width, options.missing):
         return records.index(rows[0], start + 1), tuple(rows[0])
     return start, tuple(first)
 
 
-def _is_data(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+def _behind_titles(records: Sequence[list[str]], start: int, width: int, missing: Sequence[str]) -> int:
+    """The row of names: behind titles and comments that are narrower than the table, where names stand there."""
+    for index, row in enumerate(records[start : start + _TITLES], start=start):
+        if len(row) == width:
+            rows = [each for each in records[index + 1 :] if each]
+            return index if _above_values(row, rows, width, missing) else start
+    return start
+
+
+def _is_data(first: Sequence[str], rows: Sequence[Sequence[str]], missing: Sequence[str]) -> bool:
     """Whether the first row stands where names are expected and is one of data."""
     filled = [cell for cell in first if cell.strip()]
     if filled and len(filled) == len(first) and all(map(_is_value, filled)):
         return True
-    above = [first[index].strip() for index in _of_values(rows) if index < len(first)]
-    return len(above) > 1 and all(map(_is_value, above))
+    places = [index for index in _of_values(rows, missing) if index < len(first)]
+    # A mark of what is missing is no name; but the first column may have none.
+    values = [cell for index in places if (cell := first[index].strip()) not in missing or not (cell or index)]
+    if not values or not all(map(_is_value, values)):
+        return False
+    return len(places) > 1 or any(map(_NO_NAME.fullmatch, values))
 
 
-def _of_values(rows: Sequence[Sequence[str]]) -> list[int]:
-    """Columns of which nearly all cells are numbers, timestamps or flags."""
+def _of_values(rows: Sequence[Sequence[str]], missing: Sequence[str]) -> list[int]:
+    """Columns of which nearly all cells are numbers, timestamps or flags, those that are missing left out."""
     found = []
     for index in range(max(map(len, rows), default=0)):
-        cells = [row[index].strip() for row in rows if len(row) > index and row[index].strip()]
+        cells = [cell for row in rows if len(row) > index and (cell := row[index].strip()) not in missing]
         if cells and sum(map(_is_value, cells)) >= 0.9 * len(cells):
             found.append(index)
     return found
@@ -250,13 +267,18 @@ def _is_value(cell: str) -> bool:
     return is_number(cell) or _DATE.fullmatch(cell.strip()) is not None
 
 
-def _is_of_names(row: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> bool:
+def _is_of_names(row: Sequence[str], rows: Sequence[Sequence[str]], width: int, missing: Sequence[str]) -> bool:
     """Whether the row below the first one has the names, the first one being a title as wide as the table."""
+    above = _above_values(row, rows, width, missing)
+    return len(above) > 0 and not any(map(_UNIT.fullmatch, above))
+
+
+def _above_values(row: Sequence[str], rows: Sequence[Sequence[str]], width: int, missing: Sequence[str]) -> list[str]:
+    """The cells of a row above columns of values, where it has a name for each column; else none."""
     cells = [cell.strip() for cell in row]
     if len(cells) != width or not all(cells) or len(set(cells)) < len(cells) or any(map(_is_value, cells)):
-        return False
-    above = [cells[index] for index in _of_values(rows) if index < len(cells)]
-    return len(above) > 0 and not any(map(_UNIT.fullmatch, above))
+        return []
+    return [cells[index] for index in _of_values(rows, missing) if index < len(cells)]
 
 
 def _counts(first: Sequence[str]) -> bool:
@@ -267,11 +289,11 @@ def _counts(first: Sequence[str]) -> bool:
     return len(steps) == 1 and steps != {0}
 
 
-def _is_of_units(rows: Sequence[Sequence[str]]) -> bool:
+def _is_of_units(rows: Sequence[Sequence[str]], missing: Sequence[str]) -> bool:
     """Whether the first row has no number where nearly all below it have one."""
     if len(rows) < 4:
         return False
-    numeric = [rows[0][index].strip() for index in _of_values(rows[1:]) if index < len(rows[0])]
+    numeric = [rows[0][index].strip() for index in _of_values(rows[1:], missing) if index < len(rows[0])]
     named = [cell for cell in numeric if cell]
     return bool(named) and len(named) * 2 >= len(numeric) and all(map(_UNIT.fullmatch, named))
 

@@ -40,7 +40,7 @@ def test_rows_begin_behind_the_names_and_are_counted_from_there(before: str, tmp
     assert (names, rows, numbers, skipped) == (["one", "two", "three"], CELLS, [1, 2, 3, 4], [])
     _, rows, numbers, skipped = read(tmp_path, before + "1,2,3\n4,5\n\n" + ROWS, skip=True)
     assert (rows, numbers) == ([CELLS[0], *CELLS], [1, 3, 4, 5, 6])
-    assert skipped == ["row 2 has 2 cells, and there are 3 columns"]
+    assert skipped == ["row 2 has 2 cells, and there are 3 columns ('4,5')"]
 
 
 def test_names_may_have_two_lines(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_swallowed_row_is_told_by_its_number_behind_rows_that_were_passed_over
 @pytest.mark.parametrize("skip", [False, True])
 def test_an_open_quote_does_not_take_the_rest_of_the_file(skip: bool, tmp_path: Path) -> None:
     text = "a,b,c\n" + ROWS + '"1,2,3\n' + ROWS * 50
-    with pytest.raises(FileInvalid, match=r"row 5 has 1 cells.*: a quote is opened there and 200 rows stand in it"):
+    with pytest.raises(FileInvalid, match=r"row 5 has 1 cell.*: a quote is opened there and 200 rows stand in it"):
         read(tmp_path, text, skip=skip)
 
 

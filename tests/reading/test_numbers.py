@@ -109,7 +109,7 @@ def test_several_units_and_no_numbers_are_none(cells: tuple[str | None, ...]) ->
         (("007", "12"), True),
         (("0", "0.5"), False),
         (("12345678901234567",), True),
-        (("00:1", "12"), True),
+        (("00:1", "12"), False),
         (("120", "7"), False),
     ],
 )

@@ -72,7 +72,7 @@ def test_what_is_passed_over_is_told_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "2.csv").write_text("a,b,c\n1,2\n1,2,3\n")
     file = opening.opened(tmp_path, skip=True)
     opening.read(file)
-    assert file.skipped == ["2.csv: row 1 has 2 cells, and there are 3 columns"]
+    assert file.skipped == ["2.csv: row 1 has 2 cells, and there are 3 columns ('1,2')"]
 
 
 @pytest.mark.parametrize("other", [pa.array([1.5]), pa.array([2**64 - 1], pa.uint64())])
