@@ -24,6 +24,11 @@ _NEARLY_ALL = 0.8
 _MANY = 50
 """Different texts; fewer are categories with a number in their names."""
 _NUMBER_AMID = r"^[^\d]{1,4}\d[\d.,' ]*[^\d]{0,4}$|^[^\d]{0,4}\d[\d.,' ]*[^\d]{1,4}$"
+_NUMBER = r"^\s*[-+]?[\d.,]*\d\s*$"
+_MARK = r"^\s*[-+]?\d+[.,]\d+\s*$"
+_ZEROS = (
+    'holds zeros before digits, or more digits than a number keeps, and is read as text; kind = "numeric" reads numbers'
+)
 _FLAGS = ("true", "false")
 
 
@@ -221,7 +226,9 @@ def _flags(texts: pa.ChunkedArray, options: Options) -> Typed | None:
 
 def _numbers(texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None) -> Typed:
     if kind != "numeric" and numbers.has_codes(texts, options):
-        return Typed(texts)
+        # Codes have no decimal mark.
+        has_marks = pc.any(pc.match_substring_regex(texts, _MARK)).as_py()
+        return Typed(texts, (_ZEROS,) if has_marks and _share(texts.drop_null(), _NUMBER) >= _NEARLY_ALL else ())
     form = numbers.looked_at(texts, options, comma_likely)
     if form is None:
         return Typed(texts, _hints(texts))
