@@ -29,6 +29,7 @@ _PLAIN = rf"^[-+]?(?:\d+\.?\d*|\.\d+){_EXPONENT}$"
 _GROUPED = r"^[-+]?[1-9]\d{0,2}(\.\d{3})+$"
 _INFINITE = r"^[-+]?(?i:inf|infinity)$"
 _BRACKETS = r"^[^\w]*\([^\pL\d)]*\d[^)]*\)$"
+_MINUS_BEHIND = "\\d\\s*[-\u2212\u2013]$"
 _LEADING_ZERO = r"^[-+]?0\d+$"
 _DIGITS_ALONE = r"^[-+]?\d+$"
 _SPACES = "[\u00a0\u2007\u2009\u202f ]"
@@ -52,6 +53,7 @@ class NumberFormat:
         unit: A percent or currency sign that is left out; empty if there is none.
         unseen: Whether no cell has any mark, so that nothing is to be said and later cells may have others.
         brackets: Whether some stand in brackets, which is a minus sign to accountants.
+        minus_behind: Whether a minus sign stands behind some, as programs for accounts write it.
         is_guess: Whether another reading fits the cells as well.
     """
 
@@ -59,6 +61,7 @@ class NumberFormat:
     thousands: str = ""
     unit: str = ""
     brackets: bool = False
+    minus_behind: bool = False
     unseen: bool = False
     is_guess: bool = False
 
@@ -70,7 +73,7 @@ class NumberFormat:
     @property
     def is_plain(self) -> bool:
         """Whether programs write numbers so, and nothing is to be said."""
-        return self.decimal == "." and not (self.thousands or self.unit or self.brackets)
+        return self.decimal == "." and not (self.thousands or self.unit or self.brackets or self.minus_behind)
 
     @cached_property
     def pattern(self) -> str:
@@ -95,6 +98,8 @@ class NumberFormat:
             said.append(f"{self.unit} left out")
         if self.brackets:
             said.append("brackets as a minus sign")
+        if self.minus_behind:
+            said.append("minus signs behind numbers")
         return ", ".join(said) or "plain numbers"
 
 
@@ -147,8 +152,9 @@ def looked_at(column: pa.ChunkedArray, options: Options, comma_likely: bool = Fa
     if unit is None:
         return None
     bare = _bare(cells, unit)
-    brackets = _matches(cells, _BRACKETS) > 0
-    found = {each: _matches(bare, each.pattern) for each in _formats(unit, brackets, options.decimal)}
+    brackets, behind = _matches(cells, _BRACKETS) > 0, _matches(cells, _MINUS_BEHIND) > 0
+    formats = [replace(each, unit=unit, brackets=brackets, minus_behind=behind) for each in _formats(options.decimal)]
+    found = {each: _matches(bare, each.pattern) for each in formats}
     most = max(found.values())
     if not most:
         return None
@@ -210,11 +216,10 @@ def has_codes(column: pa.ChunkedArray, options: Options) -> bool:
     led = digits.filter(pc.match_substring_regex(digits, _LEADING_ZERO))
     if _matches(digits, r"^[-+]?\d{17,}$"):
         return True
-    if not len(led):
+    if not len(led) or 2 * len(digits) < len(cells):
         return False
     of_its_width = pc.sum(pc.equal(pc.utf8_length(digits), pc.utf8_length(led[0]))).as_py()
-    is_one_width = of_its_width >= _OF_ONE_WIDTH * len(digits) and 2 * len(digits) >= len(cells)
-    return len(led) >= _CODES * len(digits) or is_one_width
+    return len(led) >= _CODES * len(digits) or of_its_width >= _OF_ONE_WIDTH * len(digits)
 
 
 def with_zeros_before(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
@@ -261,10 +266,10 @@ def _matches(cells: pa.ChunkedArray, pattern: str) -> int:
     return pc.sum(pc.match_substring_regex(cells, pattern)).as_py() or 0
 
 
-def _formats(unit: str, brackets: bool, decimal: Decimal | None) -> Sequence[NumberFormat]:
+def _formats(decimal: Decimal | None) -> Sequence[NumberFormat]:
     marks: tuple[Decimal, ...] = (".", ",") if decimal is None else (decimal,)
     pairs = sorted(product(marks, _THOUSANDS), key=lambda pair: pair[1] != "")
-    return [NumberFormat(mark, between, unit, brackets) for mark, between in pairs if mark != between]
+    return [NumberFormat(mark, between) for mark, between in pairs if mark != between]
 
 
 def _unit(cells: pa.ChunkedArray) -> str | None:

@@ -24,6 +24,7 @@ _NEARLY_ALL = 0.8
 _MANY = 50
 """Different texts; fewer are categories with a number in their names."""
 _NUMBER_AMID = r"^[^\d]{1,4}\d[\d.,' ]*[^\d]{0,4}$|^[^\d]{0,4}\d[\d.,' ]*[^\d]{1,4}$"
+_CODES = 'holds zeros before digits, or more digits than a number keeps: read as codes; kind = "numeric" reads numbers'
 _FLAGS = ("true", "false")
 
 
@@ -221,7 +222,7 @@ def _flags(texts: pa.ChunkedArray, options: Options) -> Typed | None:
 
 def _numbers(texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None) -> Typed:
     if kind != "numeric" and numbers.has_codes(texts, options):
-        return Typed(texts, ('holds digits with zeros before them, read as codes; kind = "numeric" reads numbers',))
+        return Typed(texts, (_CODES,))
     form = numbers.looked_at(texts, options, comma_likely)
     if form is None:
         return Typed(texts, _hints(texts))

@@ -224,7 +224,7 @@ def _header(
             break
     rows = [row for row in records[start + 1 :] if row]
     first = records[start]
-    if _is_data(first, rows, options.missing) and not _counts(first):
+    if _is_data(first, rows, options.missing) and not (_counts(first) or _are_years(first, rows, options.missing)):
         return start, None
     if len(rows) > _COUNTING and _is_of_names(rows[0], rows[1:], width, options.missing):
         return records.index(rows[0], start + 1), tuple(rows[0])
@@ -287,6 +287,12 @@ def _counts(first: Sequence[str]) -> bool:
     numbers = [int(cell) for cell in first]
     steps = {after - before for before, after in pairwise(numbers)}
     return len(steps) == 1 and steps != {0}
+
+
+def _are_years(first: Sequence[str], rows: Sequence[Sequence[str]], missing: Sequence[str]) -> bool:
+    """Whether the columns of numbers are called by years that follow one another."""
+    above = [first[index].strip() for index in _of_values(rows, missing) if index < len(first)]
+    return _counts(above) and all(re.fullmatch("(?:19|20)[0-9]{2}", cell) for cell in above)
 
 
 def _is_of_units(rows: Sequence[Sequence[str]], missing: Sequence[str]) -> bool:

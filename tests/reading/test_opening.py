@@ -67,6 +67,31 @@ def test_nothing_but_the_table_is_held(tmp_path: Path) -> None:
     assert sum(block.table.get_total_buffer_size() for block in blocks) < 100
 
 
+def test_a_pattern_means_what_its_folder_means(tmp_path: Path) -> None:
+    for day, text in ("1", "a\n1\n"), ("2", "a\n2\n"), ("3", ""):
+        (tmp_path / "data" / f"day={day}").mkdir(parents=True)
+        (tmp_path / "data" / f"day={day}" / "part.csv").write_text(text)
+    expected = {"a": ["1", "2"], "day": ["1", "2"]}
+    for path in (tmp_path / "data", tmp_path / "data" / "day=*" / "*.csv", tmp_path / "data" / "**" / "*.csv"):
+        assert opening.read(opening.opened(path))[0].to_pydict() == expected
+    assert opening.opened(tmp_path / "data" / "day=1" / "*.csv").schema.names == ["a"]
+
+
+def test_utf8_that_is_cut_off_or_damaged_is_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    good = "name,n\n" + "Zürich,1\n" * 30
+    for content in (good.encode() + "ü".encode()[:1], good.encode() + b"Z\xfcrich,1\n" + good[7:].encode()):
+        path.write_bytes(content)
+        with pytest.raises(FileInvalid, match=r"in\.csv: is UTF-8, but for bytes as 0x"):
+            opening.opened(path)
+    path.write_bytes(good.encode("windows-1252"))
+    assert opening.opened(path).said == ("windows-1252 (a guess)",)
+    path.write_bytes("a,b\nä,1\nä,1\n".encode() + b"\xc3,2\n")
+    file = opening.opened(path)
+    assert "utf-16" not in "".join(file.said)
+    assert opening.read(file)[0].num_rows == 3
+
+
 def test_what_is_passed_over_is_told_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("a,b,c\n1,2,3\n")
     (tmp_path / "2.csv").write_text("a,b,c\n1,2\n1,2,3\n")

@@ -178,7 +178,8 @@ def _of_npz(path: Path) -> Data:
     columns = npz_file.columns(features)
     if label is not None:
         columns["y"] = label
-    return Data(path.name, digest, pa.table(columns))
+    # NaN is how arrays say missing.
+    return Data(path.name, digest, pa.table({name: pa.array(each, from_pandas=True) for name, each in columns.items()}))
 
 
 def _digest(path: Path) -> str:
