@@ -1,7 +1,7 @@
 """Some rows of a file, and where in it they stand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -23,6 +23,15 @@ class Block:
     numbers: Sequence[int]
     counted: str
     share: float
+
+    def part(self, start: int, rows: int) -> "Block":
+        """Some of these rows.
+
+        Args:
+            start: The first one's position in the block, from 0.
+            rows: How many at most.
+        """
+        return replace(self, table=self.table.slice(start, rows), numbers=self.numbers[start : start + rows])
 
     def place(self, row: int) -> str:
         """Where a row stands, in words.

@@ -1,20 +1,18 @@
 """Timestamps as people write them; which way a column has is looked at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import product
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bundle.record.fields import DateOrder
 from reading.options import Options
-
-Order = Literal["ymd", "dmy", "mdy"]
 
 SECONDS = (946_684_800, 4_102_444_800)
 """The years 2000 to 2100 as seconds since 1970."""
@@ -48,10 +46,10 @@ class DateFormat:
         separator: Between them.
         named: Whether months are names.
         short: Whether years have two digits.
-        is_guess: Whether day and month could change places.
+        is_guess: Whether another order of year, month and day would fit the cells as well.
     """
 
-    order: Order
+    order: DateOrder
     separator: str
     named: bool = False
     short: bool = False
@@ -73,13 +71,16 @@ class DateFormat:
         return self.separator.join(names[each] for each in self.order)
 
 
-def looked_at(column: pa.ChunkedArray, options: Options, day_likely: bool = False) -> DateFormat | None:
+def looked_at(
+    column: pa.ChunkedArray, options: Options, day_likely: bool = False, order: DateOrder | None = None
+) -> DateFormat | None:
     """How the timestamps of a column are written.
 
     Args:
         column: (n,) text.
         options: `missing` texts are not looked at.
         day_likely: Whether the file's other signs, as a decimal comma, speak for the day before the month.
+        order: That of the column in a file before, which holds here where it fits.
 
     Returns:
         The format of every cell; None where there is none.
@@ -92,15 +93,22 @@ def looked_at(column: pa.ChunkedArray, options: Options, day_likely: bool = Fals
     fitting = [form for form in fitting if _fit(cells, form)]
     if not fitting:
         return None
+    if any(form.order == order for form in fitting):
+        fitting = [form for form in fitting if form.order == order]
     if len({form.order for form in fitting}) == 1:
         return fitting[0]
     # The rows of most files follow one another in time, under one of the readings only.
     rising = [form for form in fitting if _rises(column, form, options)]
     chosen = rising[0] if len({form.order for form in rising}) == 1 else None
+    if all(form.order != "ymd" for form in rising) and _has_fewer_last(cells):
+        # Years are fewer than days, so that they stand last.
+        fitting = [form for form in fitting if form.order != "ymd"]
+        if len({form.order for form in fitting}) == 1:
+            return fitting[0]
     if chosen is None:
         wanted = "dmy" if day_likely or fitting[0].separator == "." else "mdy"
         chosen = next((form for form in fitting if form.order == wanted), fitting[0])
-    return DateFormat(chosen.order, chosen.separator, chosen.named, chosen.short, is_guess=True)
+    return replace(chosen, is_guess=True)
 
 
 def parse(
@@ -250,16 +258,23 @@ def _rises(column: pa.ChunkedArray, form: DateFormat, options: Options) -> bool:
     return bool((np.diff(known) >= np.timedelta64(0)).all() or (np.diff(known) <= np.timedelta64(0)).all())
 
 
+def _has_fewer_last(cells: pa.Array) -> bool:
+    """Whether fewer numbers stand at the third place of dates of three than at the first."""
+    parts = pc.extract_regex(cells, r"^(?P<first>\d+)\D+\d+\D+(?P<last>\d+)")
+    first, last = (pc.count_distinct(pc.struct_field(parts, name)).as_py() for name in ("first", "last"))
+    return bool(last < first)
+
+
 def _formats() -> Sequence[DateFormat]:
-    orders: tuple[Order, ...] = ("ymd", "dmy", "mdy")
-    without_year: tuple[Order, ...] = ("dmy", "mdy")
+    orders: tuple[DateOrder, ...] = ("ymd", "dmy", "mdy")
+    year_last: tuple[DateOrder, ...] = ("dmy", "mdy")
     four = [DateFormat(order, mark) for mark, order in product("-/.", orders)]
     named = [
         DateFormat(order, mark, named=True, short=short)
-        for short, order, mark in product((False, True), (*without_year, *orders[:1]), " -")
+        for short, order, mark in product((False, True), (*year_last, "ymd"), " -")
         if not (short and order == "ymd")
     ]
-    two = [DateFormat(order, mark, short=True) for mark, order in product("/.-", without_year)]
+    two = [DateFormat(order, mark, short=True) for mark, order in product("/.-", (*year_last, "ymd"))]
     return (*four, *named, *two)
 
 

@@ -28,10 +28,18 @@ _EXPONENT = r"(?:[eE][-+]?\d+)?"
 _PLAIN = rf"^[-+]?(?:\d+\.?\d*|\.\d+){_EXPONENT}$"
 _GROUPED = r"^[-+]?[1-9]\d{0,2}(\.\d{3})+$"
 _INFINITE = r"^[-+]?(?i:inf|infinity)$"
-_BRACKETS = r"^[^\w]*\(.*\)$"
-_LEADING_ZERO = r"^[-+]?0\d"
+_BRACKETS = r"^[^\w]*\([^\pL\d)]*\d[^)]*\)$"
+_MINUS_BEHIND = "\\d\\s*[-\u2212\u2013]$"
+_LEADING_ZERO = r"^[-+]?0\d+$"
+_DIGITS_ALONE = r"^[-+]?\d+$"
 _SPACES = "[\u00a0\u2007\u2009\u202f ]"
 _OF_ONE_UNIT = 0.95
+_CODES = 0.05
+"""Share of the whole numbers with zeros before them from which on all are codes."""
+_OF_ONE_WIDTH = 0.95
+_ENOUGH_GROUPED = 20
+"""Cells as 12.345, beside whole numbers under 1000, that are no decimals with three digits by chance."""
+_FEW_GROUPED = 3
 _THOUSANDS = ("", ",", ".", " ", "'")
 
 
@@ -43,8 +51,9 @@ class NumberFormat:
         decimal: The decimal mark.
         thousands: What stands between groups of digits; empty if nothing does.
         unit: A percent or currency sign that is left out; empty if there is none.
-        unseen: Whether no cell has any mark, so that nothing is to be said.
+        unseen: Whether no cell has any mark, so that nothing is to be said and later cells may have others.
         brackets: Whether some stand in brackets, which is a minus sign to accountants.
+        minus_behind: Whether a minus sign stands behind some, as programs for accounts write it.
         is_guess: Whether another reading fits the cells as well.
     """
 
@@ -52,18 +61,19 @@ class NumberFormat:
     thousands: str = ""
     unit: str = ""
     brackets: bool = False
+    minus_behind: bool = False
     unseen: bool = False
     is_guess: bool = False
 
     @property
     def is_said(self) -> bool:
         """Whether a reader would not expect it."""
-        return not (self.is_plain or self.unseen)
+        return self.is_guess or not (self.is_plain or self.unseen)
 
     @property
     def is_plain(self) -> bool:
         """Whether programs write numbers so, and nothing is to be said."""
-        return self.decimal == "." and not (self.thousands or self.unit or self.brackets)
+        return self.decimal == "." and not (self.thousands or self.unit or self.brackets or self.minus_behind)
 
     @cached_property
     def pattern(self) -> str:
@@ -79,8 +89,8 @@ class NumberFormat:
 
     def __str__(self) -> str:
         said = []
-        if self.decimal == ",":
-            said.append("decimal comma")
+        if self.decimal == "," or self.is_guess:
+            said.append(f"decimal {'comma' if self.decimal == ',' else 'point'}")
         if self.thousands:
             names = {",": "comma", ".": "point", " ": "space", "'": "apostrophe"}
             said.append(f"{names[self.thousands]} between thousands")
@@ -88,6 +98,8 @@ class NumberFormat:
             said.append(f"{self.unit} left out")
         if self.brackets:
             said.append("brackets as a minus sign")
+        if self.minus_behind:
+            said.append("minus signs behind numbers")
         return ", ".join(said) or "plain numbers"
 
 
@@ -125,17 +137,24 @@ def looked_at(column: pa.ChunkedArray, options: Options, comma_likely: bool = Fa
         return None
     if options.decimal != "," and _all_match(cells, _PLAIN):
         pointed = _matches(cells, r"\.")
-        if not comma_likely or _matches(cells, _GROUPED) < pointed:
-            return NumberFormat()
+        is_sure = options.decimal is not None or _matches(cells, _GROUPED) < pointed
+        if is_sure or not (pointed or comma_likely):
+            return NumberFormat(unseen=not pointed)
         if not pointed:
             # Later cells will be written as the rest of the file is.
             return NumberFormat(",", ".", unseen=True)
+        if not comma_likely:
+            short = _matches(cells, r"^[-+]?\d{1,3}$")
+            if short and short + pointed == len(cells) and pointed >= _ENOUGH_GROUPED:
+                return NumberFormat(",", ".", is_guess=True)
+            return NumberFormat(is_guess=pointed >= _FEW_GROUPED)
     unit = _unit(cells)
     if unit is None:
         return None
     bare = _bare(cells, unit)
-    brackets = _matches(cells, _BRACKETS) > 0
-    found = {each: _matches(bare, each.pattern) for each in _formats(unit, brackets, options.decimal)}
+    brackets, behind = _matches(cells, _BRACKETS) > 0, _matches(cells, _MINUS_BEHIND) > 0
+    formats = [replace(each, unit=unit, brackets=brackets, minus_behind=behind) for each in _formats(options.decimal)]
+    found = {each: _matches(bare, each.pattern) for each in formats}
     most = max(found.values())
     if not most:
         return None
@@ -144,7 +163,7 @@ def looked_at(column: pa.ChunkedArray, options: Options, comma_likely: bool = Fa
     chosen = best[0]
     likely: Decimal = "," if comma_likely else "."
     other = [each for each in best if each.decimal != chosen.decimal]
-    if not other or not _matches(bare, r"[.,]"):
+    if not other or not _matches(bare.filter(pc.match_substring_regex(bare, chosen.pattern)), r"[.,]"):
         return chosen
     fitting = next((each for each in best if each.decimal == likely), chosen)
     return replace(fitting, is_guess=options.decimal is None)
@@ -186,12 +205,37 @@ def parse(column: pa.ChunkedArray, form: NumberFormat, options: Options) -> Numb
 def has_codes(column: pa.ChunkedArray, options: Options) -> bool:
     """Whether digits stand there as a code: with zeros before them, or more of them than a number keeps exactly.
 
+    Zeros before a few numbers make no codes of the others, but where all have as many digits, as post codes.
+
     Args:
         column: (n,) text.
         options: `missing` texts are not looked at.
     """
     cells = _filled(column, options)
-    return _matches(cells, _LEADING_ZERO) > 0 or _matches(cells, r"^[-+]?\d{17,}$") > 0
+    digits = cells.filter(pc.match_substring_regex(cells, _DIGITS_ALONE))
+    led = digits.filter(pc.match_substring_regex(digits, _LEADING_ZERO))
+    if _matches(digits, r"^[-+]?\d{17,}$"):
+        return True
+    if not len(led) or 2 * len(digits) < len(cells):
+        return False
+    of_its_width = pc.sum(pc.equal(pc.utf8_length(digits), pc.utf8_length(led[0]))).as_py()
+    return len(led) >= _CODES * len(digits) or of_its_width >= _OF_ONE_WIDTH * len(digits)
+
+
+def with_zeros_before(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """(n,) whether a cell holds digits with zeros before them, as 007."""
+    found = pc.match_substring_regex(pc.utf8_trim_whitespace(column), _LEADING_ZERO)
+    return np.asarray(pc.fill_null(found, False))
+
+
+def without_unit(column: pa.ChunkedArray, form: NumberFormat, options: Options) -> npt.NDArray[np.bool_]:
+    """(n,) whether a cell holds a number without the unit that the others have."""
+    if not form.unit:
+        return np.zeros(len(column), bool)
+    trimmed = pc.utf8_trim_whitespace(column)
+    is_number = pc.match_substring_regex(_bare(trimmed, ""), form.pattern)
+    missing = pc.is_in(trimmed, pa.array(options.missing))
+    return np.asarray(pc.fill_null(pc.and_not(is_number, missing), False))
 
 
 def are_exact(column: pa.ChunkedArray) -> bool:
@@ -222,10 +266,10 @@ def _matches(cells: pa.ChunkedArray, pattern: str) -> int:
     return pc.sum(pc.match_substring_regex(cells, pattern)).as_py() or 0
 
 
-def _formats(unit: str, brackets: bool, decimal: Decimal | None) -> Sequence[NumberFormat]:
+def _formats(decimal: Decimal | None) -> Sequence[NumberFormat]:
     marks: tuple[Decimal, ...] = (".", ",") if decimal is None else (decimal,)
     pairs = sorted(product(marks, _THOUSANDS), key=lambda pair: pair[1] != "")
-    return [NumberFormat(mark, between, unit, brackets) for mark, between in pairs if mark != between]
+    return [NumberFormat(mark, between) for mark, between in pairs if mark != between]
 
 
 def _unit(cells: pa.ChunkedArray) -> str | None:

@@ -87,8 +87,9 @@ def read(file: TableFile) -> tuple[pa.Table, list[Block]]:
         Its table, and the blocks that it was joined of, without their tables' rows: they know where a row stands.
     """
     blocks = list(file.blocks())
-    table = pa.concat_tables([each.table for each in blocks]) if blocks else file.schema.empty_table()
-    return table, [replace(each, table=each.table.slice(0, 0)) for each in blocks]
+    table = pa.concat_tables([each.table for each in blocks]) if blocks else pa.Table.from_batches([], file.schema)
+    # A slice of no rows would keep all of them in memory.
+    return table, [replace(each, table=pa.Table.from_batches([], each.table.schema)) for each in blocks]
 
 
 def _plain(part: Part, options: Options, skip: bool) -> TableFile:
@@ -120,8 +121,8 @@ class _Plain:
     def blocks(self) -> Iterator[Block]:
         """See `TableFile.blocks`."""
         for block in self._file.blocks():
-            table = block.table if block.table.schema.types == self.schema.types else _cast(block.table, self.schema)
-            yield Block(table, block.file, block.numbers, block.counted, block.share)
+            table = block.table
+            yield replace(block, table=table if table.schema.types == self.schema.types else table.cast(self.schema))
 
 
 class _Joined:
@@ -143,15 +144,15 @@ class _Joined:
     @property
     def skipped(self) -> Sequence[str]:
         """See `TableFile.skipped`."""
-        return [each for file in self._files for each in file.skipped]
+        pairs = zip(self._parts, self._files, strict=True)
+        return [f"{part.path.name}: {each}" for part, file in pairs for each in file.skipped]
 
     def blocks(self) -> Iterator[Block]:
         """See `TableFile.blocks`."""
         for done, (part, file) in enumerate(zip(self._parts, self._files, strict=True)):
             for block in file.blocks():
-                table = self._completed(block.table, part.constants)
-                share = (done + block.share) / len(self._files)
-                yield Block(table, block.file, block.numbers, block.counted, share)
+                table = self._completed(block, part.constants)
+                yield replace(block, table=table, share=(done + block.share) / len(self._files))
 
     def _joined(self) -> pa.Schema:
         types: dict[str, pa.DataType] = {}
@@ -170,8 +171,8 @@ class _Joined:
         first = self._files[0].schema.metadata
         return pa.schema([pa.field(name, kind, metadata=metadata.get(name)) for name, kind in types.items()], first)
 
-    def _completed(self, table: pa.Table, constants: Mapping[str, str | None]) -> pa.Table:
-        columns = []
+    def _completed(self, block: Block, constants: Mapping[str, str | None]) -> pa.Table:
+        table, columns = block.table, []
         for field in self.schema:
             if field.name in constants:
                 columns.append(pa.array([constants[field.name]] * table.num_rows, pa.string()))
@@ -180,7 +181,7 @@ class _Joined:
             elif field.metadata == AS_JSON != table.schema.field(field.name).metadata:
                 columns.append(in_json(table[field.name]))
             else:
-                columns.append(_as(table[field.name], field.type))
+                columns.append(_as(table[field.name], field, block.file))
         return pa.table(columns, schema=self.schema)
 
 
@@ -188,10 +189,6 @@ def _without_views(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_string_view(kind):
         return pa.string()
     return pa.binary() if pa.types.is_binary_view(kind) else kind
-
-
-def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    return pa.table([_as(table[field.name], field.type) for field in schema], schema=schema)
 
 
 def _of_both(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
@@ -203,10 +200,13 @@ def _of_both(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         return None
 
 
-def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if column.type == kind:
+def _as(column: pa.ChunkedArray, field: pa.Field, file: str) -> pa.ChunkedArray:
+    if column.type == field.type:
         return column
     try:
-        return pc.cast(column, kind)
-    except pa.ArrowException:
-        return pa.chunked_array([[None if value is None else str(value) for value in column.to_pylist()]], kind)
+        return pc.cast(column, field.type)
+    except pa.ArrowException as error:
+        raise FileInvalid(
+            f"{file}: column {field.name!r} holds {column.type}, in other files it is read as {field.type}, and a "
+            "value is too large for that; write it with one type in all of them"
+        ) from error

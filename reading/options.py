@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-MISSING_TEXTS = (
+USUAL_MISSING = (
     "",
     "NA",
     "N/A",
@@ -22,12 +22,13 @@ MISSING_TEXTS = (
     "none",
     "NONE",
     "nil",
+    "\\N",
     "?",
     "-",
     "--",
     ".",
 )
-"""How programs and people write a number that is not there."""
+"""How programs and people write a value that is not there."""
 
 Decimal = Literal[".", ","]
 
@@ -55,7 +56,7 @@ class Options:
     @property
     def missing(self) -> tuple[str, ...]:
         """Texts that mean a missing value; an empty cell always does."""
-        return MISSING_TEXTS if self.missing_values is None else tuple(dict.fromkeys(("", *self.missing_values)))
+        return USUAL_MISSING if self.missing_values is None else tuple(dict.fromkeys(("", *self.missing_values)))
 
     @classmethod
     def kept(cls, config: Mapping[str, Any]) -> "Options":

@@ -95,7 +95,10 @@ def parts(path: Path) -> list[Part]:
     files = [each for each in found if each.is_file() and not _is_hidden(each.name)]
     if not files:
         raise NotRead(f"{path}: no file has such a name")
-    return _of_one_kind(path, [Part(each, _required(each)) for each in files])
+    named = [has_magic(part) for part in path.parts].index(True)
+    # Programs that write in parallel leave parts without a byte.
+    filled = [each for each in files if each.stat().st_size] or files
+    return _of_one_kind(path, [Part(each, _required(each), _constants(each.parts[named:-1])) for each in filled])
 
 
 @contextmanager

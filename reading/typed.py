@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from bundle.record.fields import DateOrder
 from reading import dates, numbers
 from reading.formats.ndjson import AS_JSON
 from reading.options import Options
@@ -23,6 +24,7 @@ _NEARLY_ALL = 0.8
 _MANY = 50
 """Different texts; fewer are categories with a number in their names."""
 _NUMBER_AMID = r"^[^\d]{1,4}\d[\d.,' ]*[^\d]{0,4}$|^[^\d]{0,4}\d[\d.,' ]*[^\d]{1,4}$"
+_CODES = 'holds zeros before digits, or more digits than a number keeps: read as codes; kind = "numeric" reads numbers'
 _FLAGS = ("true", "false")
 
 
@@ -35,14 +37,23 @@ class Typed:
             means something else.
         said: What was found by looking, in words that follow the column's name.
         is_nested: Whether cells hold lists or objects.
+        order: In which timestamps that were text have year, month and day, where only one fits.
     """
 
     column: pa.ChunkedArray
     said: tuple[str, ...] = ()
     is_nested: bool = False
+    order: DateOrder | None = None
 
 
-def typed(column: pa.ChunkedArray, metadata: object, options: Options, comma_likely: bool, kind: str | None) -> Typed:
+def typed(
+    column: pa.ChunkedArray,
+    metadata: object,
+    options: Options,
+    comma_likely: bool = False,
+    kind: str | None = None,
+    order: DateOrder | None = None,
+) -> Typed:
     """Find out what the values of a column mean.
 
     Args:
@@ -51,6 +62,7 @@ def typed(column: pa.ChunkedArray, metadata: object, options: Options, comma_lik
         options: What a person said of the file.
         comma_likely: Whether the file speaks for a decimal comma.
         kind: What a person said that the column is: `numeric`, `timestamp`, another kind, or None.
+        order: Of its timestamps in a file before; see `dates.looked_at`.
     """
     if metadata == AS_JSON:
         column, is_nested = _of_json(column)
@@ -58,12 +70,11 @@ def typed(column: pa.ChunkedArray, metadata: object, options: Options, comma_lik
             return Typed(column, is_nested=True)
     column = plain(column)
     if types.is_string(column.type):
-        return _of_text(column, options, comma_likely, kind)
+        return _of_text(column, options, comma_likely, kind, order)
     if types.is_integer(column.type) or types.is_floating(column.type):
-        column = without_missing_numbers(column, options)
         if kind == "timestamp":
-            found = dates.of_numbers(np.asarray(column).astype(np.float64))
-            return Typed(column if found is None else pa.chunked_array([pa.array(found)]))
+            return _timestamps_of_numbers(column, options)
+        column = without_missing_numbers(column, options)
         if types.is_floating(column.type):
             # NaN is how programs without nulls say missing.
             column = pc.if_else(pc.fill_null(pc.is_nan(column), False), pa.scalar(None, column.type), column)
@@ -106,6 +117,27 @@ def without_missing_numbers(column: pa.ChunkedArray, options: Options) -> pa.Chu
     return pc.if_else(wrong, pa.scalar(None, column.type), column)
 
 
+def numbered_timestamps(
+    column: pa.ChunkedArray, options: Options
+) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.bool_]] | None:
+    """A column of numbers, or of text that is numbers, read as timestamps; see `dates.of_numbers`.
+
+    Returns:
+        (n,) datetime64 in microseconds, NaT where missing; and (n,) whether a cell is filled and no timestamp. None
+        where the numbers are no timestamps.
+    """
+    strangers = np.zeros(len(column), bool)
+    if types.is_string(column.type):
+        form = numbers.looked_at(column, options)
+        if form is None:
+            return None
+        read = numbers.parse(column, form, options)
+        column, strangers = read.values, read.strangers
+    values = np.asarray(without_missing_numbers(column, options)).astype(np.float64)
+    found = dates.of_numbers(values)
+    return None if found is None else (found, strangers | (np.isnat(found) & ~np.isnan(values)))
+
+
 def texts_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of JSON as the texts that its cells mean: without quotes around texts."""
     return _of_json(column)[0]
@@ -129,7 +161,9 @@ def _of_decimals(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return text
 
 
-def _of_text(column: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None) -> Typed:
+def _of_text(
+    column: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None, order: DateOrder | None
+) -> Typed:
     empty = pc.equal(pc.utf8_trim_whitespace(column), "")
     texts = pc.if_else(empty, pa.scalar(None, pa.string()), column)
     if texts.null_count == len(texts):
@@ -139,35 +173,41 @@ def _of_text(column: pa.ChunkedArray, options: Options, comma_likely: bool, kind
     if pc.all(pc.is_in(pc.utf8_trim_whitespace(texts.drop_null()), pa.array(options.missing))).as_py():
         return Typed(pa.chunked_array([pa.nulls(len(texts))]))
     if kind == "timestamp" or kind is None:
-        found = _timestamps(texts, options, comma_likely)
+        found = _timestamps(texts, options, comma_likely, order)
         if found is not None:
             return found
     if kind == "timestamp":
-        form = numbers.looked_at(texts, options)
-        written = (
-            None if form is None else dates.of_numbers(np.asarray(numbers.parse(texts, form, options).values, float))
-        )
-        return Typed(texts if written is None else pa.chunked_array([pa.array(written)]))
+        return _timestamps_of_numbers(texts, options)
     flags = _flags(texts, options)
     if flags is not None and kind != "numeric":
         return flags
     return _numbers(texts, options, comma_likely, kind)
 
 
-def _timestamps(texts: pa.ChunkedArray, options: Options, comma_likely: bool) -> Typed | None:
+def _timestamps(texts: pa.ChunkedArray, options: Options, comma_likely: bool, order: DateOrder | None) -> Typed | None:
     if options.date_format is not None:
         values, wrong = dates.parse(texts, options.date_format, options)
         if wrong.all() or wrong.sum() > STRANGERS * max(1, len(texts) - texts.null_count):
             return None
         return Typed(pa.chunked_array([pa.array(values)]), _strangers_said(texts, wrong))
-    form = dates.looked_at(texts, options, comma_likely)
+    form = dates.looked_at(texts, options, comma_likely, order)
     if form is None:
         return None
     values, _ = dates.parse(texts, form, options)
     said = [f"read as {form}"]
     if form.is_guess:
-        said.append("day and month could change places: date_format in [data] says it")
-    return Typed(pa.chunked_array([pa.array(values)]), ("; ".join(said),))
+        said.append("another order of day, month and year would fit: date_format in [data] says it")
+    # Where a month is a name, nothing is known of the order of numbers.
+    sure = None if form.is_guess or form.named else form.order
+    return Typed(pa.chunked_array([pa.array(values)]), ("; ".join(said),), order=sure)
+
+
+def _timestamps_of_numbers(column: pa.ChunkedArray, options: Options) -> Typed:
+    found = numbered_timestamps(column, options)
+    if found is None:
+        return Typed(column)
+    values, wrong = found
+    return Typed(pa.chunked_array([pa.array(values)]), _strangers_said(pc.cast(column, pa.string()), wrong))
 
 
 def _flags(texts: pa.ChunkedArray, options: Options) -> Typed | None:
@@ -182,7 +222,7 @@ def _flags(texts: pa.ChunkedArray, options: Options) -> Typed | None:
 
 def _numbers(texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None) -> Typed:
     if kind != "numeric" and numbers.has_codes(texts, options):
-        return Typed(texts)
+        return Typed(texts, (_CODES,))
     form = numbers.looked_at(texts, options, comma_likely)
     if form is None:
         return Typed(texts, _hints(texts))
@@ -201,6 +241,10 @@ def _numbers(texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind:
     if form.is_said:
         guess = "; a guess, as both marks would fit: decimal in [data] says it" if form.is_guess else ""
         said.append(f"read with {form}{guess}")
+    said += _cells_said(texts, numbers.without_unit(texts, form, options), f"read without {form.unit}")
+    said += _cells_said(
+        texts, numbers.with_zeros_before(texts), 'read without its zeros (kind = "categorical" keeps them)'
+    )
     marks = pc.and_(pc.is_valid(texts), pc.is_null(read.values))
     said += _strangers_said(texts, np.asarray(marks))
     return Typed(read.values, tuple(said))
@@ -223,11 +267,15 @@ def _share(cells: pa.ChunkedArray, pattern: str) -> float:
 
 
 def _strangers_said(texts: pa.ChunkedArray, wrong: npt.NDArray[np.bool_]) -> tuple[str, ...]:
-    rows = np.flatnonzero(wrong)
+    return _cells_said(texts, wrong, "missing")
+
+
+def _cells_said(texts: pa.ChunkedArray, chosen: npt.NDArray[np.bool_], what: str) -> tuple[str, ...]:
+    rows = np.flatnonzero(chosen)
     if not rows.size:
         return ()
     cells = pc.unique(texts.take(pa.array(rows))).to_pylist()
     shown = ", ".join(repr(cell) for cell in cells[:3]) + (", …" if len(cells) > 3 else "")
     places = ", ".join(str(row + 1) for row in rows[:_NAMED_ROWS]) + (", …" if rows.size > _NAMED_ROWS else "")
     cells_are = "cell is" if rows.size == 1 else "cells are"
-    return (f"{rows.size} {cells_are} missing ({shown}; {'row' if rows.size == 1 else 'rows'} {places})",)
+    return (f"{rows.size} {cells_are} {what} ({shown}; {'row' if rows.size == 1 else 'rows'} {places})",)

@@ -17,15 +17,18 @@ from reading import dates, numbers
 from reading.formats.ndjson import AS_JSON
 from reading.opening import TableFile
 from reading.options import Options
-from reading.typed import plain, texts_of, without_missing_numbers
+from reading.typed import numbered_timestamps, plain, texts_of, without_missing_numbers
 
 _TRUE, _FALSE = ("true", "1", "1.0"), ("false", "0", "0.0")
+_UNSEEN = numbers.NumberFormat(unseen=True)
+_Timestamps = tuple[npt.NDArray[np.datetime64], npt.NDArray[np.bool_]]
 
 
 class Values:
     """Turns the blocks of one file into what `bundle.record.records.encode_columns` takes.
 
-    How the numbers and timestamps of a column of text are written is found in the first block that has any.
+    How the numbers and timestamps of a column of text are written is found in the first block that tells: of numbers
+    without any mark every form is true.
 
     Args:
         schema: The model's fields, none of which is an image where `of` is called.
@@ -93,14 +96,15 @@ class Values:
             if types.is_integer(column.type) or types.is_floating(column.type):
                 column = without_missing_numbers(column, self._options)
             return np.asarray(column)
-        if name not in self._numbers:
-            form = numbers.looked_at(column, self._options, self._file.comma_likely)
-            if form is not None:
+        form = self._numbers.get(name)
+        if form is None:
+            form = numbers.looked_at(column, self._options, self._file.comma_likely) or _UNSEEN
+            if not form.unseen:
                 self._numbers[name] = form
-                if form.is_said:
-                    guess = " (a guess; decimal says it)" if form.is_guess else ""
-                    self.said[name] = f"{form}{guess}"
-        read = numbers.parse(column, self._numbers.get(name, numbers.NumberFormat()), self._options)
+            if form.is_said:
+                guess = " (a guess; decimal says it)" if form.is_guess else ""
+                self.said[name] = f"{form}{guess}"
+        read = numbers.parse(column, form, self._options)
         _report(problems, name, read.strangers, "a number is expected")
         return np.asarray(read.values)
 
@@ -117,22 +121,31 @@ class Values:
     def _timestamp(self, name: str, column: pa.ChunkedArray, problems: list[Problem]) -> npt.NDArray[Any]:
         if types.is_date(column.type):
             column = pc.cast(column, pa.timestamp("us"))
-        if types.is_integer(column.type) or types.is_floating(column.type):
-            numbered = dates.of_numbers(np.asarray(column).astype(np.float64))
-            return np.asarray(column) if numbered is None else numbered
-        if not types.is_string(column.type):
+        form = self._date_format(name, column) if types.is_string(column.type) else None
+        if form is not None:
+            read: _Timestamps | None = dates.parse(column, form, self._options)
+        elif types.is_string(column.type) or types.is_integer(column.type) or types.is_floating(column.type):
+            read = numbered_timestamps(column, self._options)
+        else:
+            read = None
+        if read is None:
             return np.asarray(column)
-        form: dates.DateFormat | str | None = self._options.date_format or self._dates.get(name)
-        if form is None:
-            form = dates.looked_at(column, self._options, self._file.comma_likely)
+        values, strangers = read
+        _report(problems, name, strangers, "a timestamp is expected")
+        return values
+
+    def _date_format(self, name: str, column: pa.ChunkedArray) -> dates.DateFormat | str | None:
+        if self._options.date_format is not None:
+            return self._options.date_format
+        if name not in self._dates:
+            order = self._schema.date_orders.get(name)
+            form = dates.looked_at(column, self._options, self._file.comma_likely, order)
             if form is None:
-                return np.asarray(column)
+                return None
             self._dates[name] = form
             if form.is_guess:
                 self.said[name] = f"{form} (a guess; date_format says it)"
-        values, strangers = dates.parse(column, form, self._options)
-        _report(problems, name, strangers, "a timestamp is expected")
-        return values
+        return self._dates[name]
 
 
 def _category(column: pa.ChunkedArray, missing: Sequence[str]) -> npt.NDArray[Any]:

@@ -26,7 +26,7 @@ from training.config import TrainingConfig
 from training.data import kinds, overview, schema, transform
 from training.data.kinds import Inferred
 from training.data.read import Data, Rows
-from training.data.split import Split, split
+from training.data.split import Split, of_labels, split
 from training.errors import ConfigInvalid, ParityFailed
 from training.evaluation.calibrate import calibrate, detection, presumed_normal, summary
 from training.export import graphs, parity, refusal, runs
@@ -157,6 +157,8 @@ def _prepare(run: _Run) -> _Prepared:
             "which is only kept out of the features"
         )
     parts = split(run.data, config.data, config.scoring.false_alarm_rate, config.seed)
+    for line in of_labels(run.data.table, config.data):
+        run.say(line)
     inferred = kinds.chosen(run.data, parts.normal, config)
     fields = inferred.fields
     modality.refuse_score(config, fields)

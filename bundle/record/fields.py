@@ -20,6 +20,8 @@ MISSING = -1
 """Code of a missing boolean or category."""
 NumericLikelihood = Literal["gaussian", "student-t", "fixed-gaussian"]
 Transform = Literal["none", "log"]
+DateOrder = Literal["ymd", "dmy", "mdy"]
+"""In which year, month and day are written."""
 ImageLikelihood = Literal["discretised-logistic", "bernoulli", "continuous-bernoulli", "gaussian", "fixed-gaussian"]
 _FLAGS = {"true", "false", "0", "1"}
 SMALLEST_SCALE = 1e-3
@@ -38,10 +40,13 @@ class Derived(Frozen):
     Args:
         source: Name of the timestamp in the record.
         part: `hour` (0 to 23) or `weekday` (`monday` to `sunday`), both in UTC.
+        order: Of year, month and day in the text that it was trained on, where one order alone fitted all of that; a
+            file that fits it is read so. None where it was no text or a guess; bundles of before have none.
     """
 
     source: str
     part: Literal["hour", "weekday"]
+    order: DateOrder | None = None
 
 
 class _Field(Frozen):

@@ -21,7 +21,7 @@ from bundle.record.images import Report
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 
 MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
-"""What an empty cell of a CSV file may look like."""
+"""What an empty cell may look like in CSV that a client sends, and in text files to bundles whose fields do not say."""
 
 NOTHING = "no field is present"
 """What is wrong with a record that holds nothing: it can have no score."""

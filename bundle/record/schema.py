@@ -13,6 +13,7 @@ from bundle.record.fields import (
     AnyField,
     BooleanField,
     CategoricalField,
+    DateOrder,
     Frozen,
     ImageField,
     NumericField,
@@ -70,6 +71,12 @@ class _Fields(Frozen):
             if isinstance(field, CategoricalField) and field.derived is not None:
                 sources[field.derived.source] = (*sources.get(field.derived.source, ()), field)
         return sources
+
+    @property
+    def date_orders(self) -> dict[str, DateOrder]:
+        """The order of year, month and day that training found in a timestamp, where it could tell."""
+        orders = {source: fields[0].derived.order for source, fields in self.timestamps.items() if fields[0].derived}
+        return {source: order for source, order in orders.items() if order is not None}
 
     def takes(self, name: str) -> bool:
         """Whether a record may hold this name: a field's, or that of a timestamp which fields derive from."""

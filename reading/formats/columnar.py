@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.feather
@@ -18,27 +18,39 @@ _STREAM = b"\xff\xff\xff\xff"
 _FILE = b"ARROW1"
 
 
-class ParquetFile:
-    """Reads a Parquet file; see `reading.opening.TableFile`.
+class _ColumnarFile:
+    """Reads a file that says by itself how it is written; see `reading.opening.TableFile`.
 
     Args:
         path: The file.
-        options: Nothing of it is looked at: the file says by itself how it is written.
+        options: Nothing of it is looked at.
         skip: No row can be damaged by itself.
     """
 
     comma_likely: bool = False
     is_text: bool = False
+    said: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    schema: pa.Schema
 
     def __init__(self, path: Path, options: Options, skip: bool = False) -> None:
         del options, skip
         self._path = path
+
+    def _block(self, batch: pa.RecordBatch, before: int, share: float) -> Block:
+        table = pa.Table.from_batches([batch], self.schema)
+        return Block(table, str(self._path), range(before + 1, before + 1 + table.num_rows), "row", share)
+
+
+class ParquetFile(_ColumnarFile):
+    """Reads a Parquet file."""
+
+    def __init__(self, path: Path, options: Options, skip: bool = False) -> None:
+        super().__init__(path, options, skip)
         try:
-            self.schema: pa.Schema = pyarrow.parquet.read_schema(path)
+            self.schema = pyarrow.parquet.read_schema(path)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(path, "its footer cannot be read", error) from error
-        self.said: tuple[str, ...] = ()
 
     def blocks(self) -> Iterator[Block]:
         """See `TableFile.blocks`."""
@@ -47,59 +59,56 @@ class ParquetFile:
             for group in range(file.num_row_groups):
                 try:
                     for batch in file.iter_batches(_ROWS, [group], use_pandas_metadata=False):
-                        table = pa.Table.from_batches([batch], self.schema)
-                        numbers = range(rows + 1, rows + 1 + table.num_rows)
-                        rows += table.num_rows
-                        yield Block(table, str(self._path), numbers, "row", min(1.0, rows / total))
+                        yield self._block(batch, rows, min(1.0, (rows + batch.num_rows) / total))
+                        rows += batch.num_rows
                 except (pa.ArrowException, OSError) as error:
                     raise _damaged(self._path, f"row group {group + 1} of {file.num_row_groups}", error) from error
 
 
-class ArrowFile:
-    """Reads an Arrow file, an Arrow stream or a Feather file; see `reading.opening.TableFile`.
-
-    Args:
-        path: The file.
-        options: Nothing of it is looked at: the file says by itself how it is written.
-        skip: No row can be damaged by itself.
-    """
-
-    comma_likely: bool = False
-    is_text: bool = False
-    skipped: tuple[str, ...] = ()
+class ArrowFile(_ColumnarFile):
+    """Reads an Arrow file, an Arrow stream or a Feather file."""
 
     def __init__(self, path: Path, options: Options, skip: bool = False) -> None:
-        del options, skip
-        self._path = path
+        super().__init__(path, options, skip)
         try:
             with path.open("rb") as file:
                 self._start = file.read(len(_FILE))
-            with self._opened() as reader:
-                self.schema: pa.Schema = reader.schema
+            with self._opened() as (self.schema, _):
+                pass
         except (pa.ArrowException, OSError) as error:
             raise _damaged(path, "its head cannot be read", error) from error
-        self.said: tuple[str, ...] = ()
 
     def blocks(self) -> Iterator[Block]:
         """See `TableFile.blocks`."""
-        rows = 0
+        rows, read = 0, 0.0
         try:
-            with self._opened() as reader:
-                for batch in _batches(reader):
-                    table = pa.Table.from_batches([batch], self.schema)
-                    yield Block(table, str(self._path), range(rows + 1, rows + 1 + table.num_rows), "row", 0.0)
-                    rows += table.num_rows
-        except pa.ArrowException as error:
+            with self._opened() as (_, batches):
+                for whole, share in batches:
+                    # Some programs write a file of any size as one batch.
+                    for start in range(0, whole.num_rows, _ROWS):
+                        batch = whole.slice(start, _ROWS)
+                        part = (start + batch.num_rows) / whole.num_rows
+                        yield self._block(batch, rows, read + (share - read) * part)
+                        rows += batch.num_rows
+                    read = share
+        except (pa.ArrowException, OSError) as error:
             raise _damaged(self._path, f"after row {rows}", error) from error
 
-    def _opened(self) -> Any:
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[pa.Schema, Iterator[tuple[pa.RecordBatch, float]]]]:
+        """The columns; and the batches, with how much of the file has been read with each."""
         if self._start.startswith(_FILE):
-            return pa.ipc.open_file(pa.memory_map(str(self._path)))
-        if self._start.startswith(_STREAM):
-            return pa.ipc.open_stream(pa.memory_map(str(self._path)))
-        # Version 1 of Feather has no batches.
-        table = pyarrow.feather.read_table(self._path)
-        return pa.RecordBatchReader.from_batches(table.schema, table.to_batches())
+            with pa.ipc.open_file(pa.memory_map(str(self._path))) as reader:
+                total = reader.num_record_batches
+                yield reader.schema, ((reader.get_batch(index), (index + 1) / total) for index in range(total))
+        elif self._start.startswith(_STREAM):
+            source = pa.memory_map(str(self._path))
+            with pa.ipc.open_stream(source) as reader:
+                yield reader.schema, ((batch, source.tell() / source.size()) for batch in reader)
+        else:
+            # Version 1 of Feather has no batches.
+            table = pyarrow.feather.read_table(self._path)
+            yield table.schema, ((batch, 1.0) for batch in table.to_batches())
 
 
 def index_columns(schema: pa.Schema) -> tuple[str, ...]:
@@ -116,12 +125,6 @@ def index_columns(schema: pa.Schema) -> tuple[str, ...]:
     except (ValueError, KeyError, TypeError):
         return ()
     return tuple(each for each in found if isinstance(each, str))
-
-
-def _batches(reader: Any) -> Iterator[pa.RecordBatch]:
-    if hasattr(reader, "num_record_batches"):
-        return (reader.get_batch(index) for index in range(reader.num_record_batches))
-    return iter(reader)
 
 
 def _damaged(path: Path, where: str, error: Exception) -> FileInvalid:

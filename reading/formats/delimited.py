@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,22 @@ _BLOCK = 2**23
 """Bytes in a block; a row has to fit into one."""
 _FEW_COLUMNS = 3
 """In files of fewer columns a text with a comma in a line of its own looks like a row."""
+_SHOWN = 40
+"""Characters of a row that a message quotes."""
 _UNSAID = ("utf-8", "utf-8-sig")
+
+
+@dataclass
+class _Ragged:
+    """Rows of too few or too many cells.
+
+    Args:
+        skipped: Those that were passed over, in words, by their number.
+        refused: The one that was not, in words.
+    """
+
+    skipped: dict[int, str]
+    refused: str | None = None
 
 
 class DelimitedFile:
@@ -58,38 +74,37 @@ class DelimitedFile:
     def blocks(self) -> Iterator[Block]:
         """See `TableFile.blocks`."""
         following = 1
-        ragged: dict[int, str] = {}
+        ragged = _Ragged({})
         for table, share in self._tables(ragged):
             numbers: Sequence[int] = range(following, following + table.num_rows)
-            if ragged:
-                free = (number for number in count(following) if number not in ragged)
+            if ragged.skipped:
+                free = (number for number in count(following) if number not in ragged.skipped)
                 numbers = list(islice(free, table.num_rows))
             if table.num_rows:
                 following = numbers[-1] + 1
-            yield Block(table, str(self._path), numbers, "row", share)
-        self.skipped = list(ragged.values())
+            block = Block(table, str(self._path), numbers, "row", share)
+            self._refuse_swallowed_rows(block)
+            self._refuse_another_order(block)
+            yield block
+        self.skipped = list(ragged.skipped.values())
 
-    def _tables(self, ragged: dict[int, str]) -> Iterator[tuple[pa.Table, float]]:
+    def _tables(self, ragged: _Ragged) -> Iterator[tuple[pa.Table, float]]:
         read, parse, convert = self._settings(ragged)
         try:
             with (
                 raw.opened(self._path) as unpacked,
                 pyarrow.csv.open_csv(unpacked.stream, read, parse, convert) as reader,
             ):
-                rows = 0
                 for batch in reader:
                     table = pa.Table.from_batches([batch]).select(range(len(self.schema)))
                     table = table.rename_columns(self.schema.names)
-                    self._refuse_swallowed_rows(table, rows)
-                    rows += table.num_rows
                     yield (_without_a_space(table) if self._dialect.spaced else table), unpacked.share
         except UnicodeDecodeError as error:
             raise FileInvalid(self._not_text(error)) from error
         except pa.ArrowInvalid as error:
-            first = next(iter(ragged.values()), None)
-            raise FileInvalid(f"{self._path}: {first or _said(error)}") from error
+            raise FileInvalid(f"{self._path}: {ragged.refused or _said(error)}") from error
 
-    def _refuse_swallowed_rows(self, table: pa.Table, before: int) -> None:
+    def _refuse_swallowed_rows(self, block: Block) -> None:
         """Refuse a cell that holds whole rows: its quote was opened and not closed.
 
         Raises:
@@ -97,26 +112,51 @@ class DelimitedFile:
         """
         if len(self.schema) < _FEW_COLUMNS:
             return
-        for place, column in enumerate(table.columns):
+        for name, column in zip(self.schema.names, block.table.columns, strict=True):
             long = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring(column, "\n"), False)))
             for row in long.tolist():
-                lines = column[row].as_py().splitlines()[1:]
-                swallowed = sum(line.count(self._dialect.delimiter) == len(self.schema) - 1 for line in lines)
-                if swallowed:
-                    raise FileInvalid(
-                        f"{self._path}: row {before + row + 1}, column {self.schema.names[place]!r}: a quote is opened "
-                        f"there and {swallowed} rows stand in the cell; close it, or double it if it is meant as a sign"
-                    )
+                if swallowed := self._swallowed(column[row].as_py()):
+                    raise FileInvalid(f"{block.place(row)}, column {name!r}: {_opened(swallowed, 'the cell')}")
 
-    def _settings(self, ragged: dict[int, str]) -> tuple[Any, Any, Any]:
-        def refuse(row: Any) -> str:
-            number = row.number - self._dialect.after
-            ragged[number] = (
-                f"row {number} has {row.actual_columns} cells, and there are {row.expected_columns} columns"
-            )
-            return "skip" if self._skip else "error"
+    def _refuse_another_order(self, block: Block) -> None:
+        """Refuse a row that has the names of the columns in another order: another file begins there.
 
+        Raises:
+            FileInvalid: There is one.
+        """
+        names = pa.array(self.schema.names)
+        rows = np.arange(block.table.num_rows)
+        for column in block.table.columns:
+            if rows.size:
+                rows = rows[np.asarray(pc.fill_null(pc.is_in(column.take(pa.array(rows)), names), False))]
+        for row in rows.tolist():
+            cells = [column[row].as_py() for column in block.table.columns]
+            if len(cells) > 1 and sorted(cells) == sorted(self.schema.names) and cells != self.schema.names:
+                raise FileInvalid(
+                    f"{block.place(row)} has the names of the columns in another order: two files stand one behind "
+                    "the other; divide them there"
+                )
+
+    def _swallowed(self, text: str) -> int:
+        """How many lines behind the first have the cells of a whole row."""
+        cells = len(self._dialect.names)
+        return sum(line.count(self._dialect.delimiter) == cells - 1 for line in text.splitlines()[1:])
+
+    def _settings(self, ragged: _Ragged) -> tuple[Any, Any, Any]:
         dialect = self._dialect
+
+        def refuse(row: Any) -> str:
+            number = row.number - dialect.before - dialect.after
+            cells = f"{row.actual_columns} {'cell' if row.actual_columns == 1 else 'cells'}"
+            said = f"row {number} has {cells}, and there are {row.expected_columns} columns ({_short(row.text)})"
+            # An open quote may take the rest of a file, which is more than a row to pass over.
+            swallowed = self._swallowed(row.text) if "\n" in row.text else 0
+            if self._skip and not swallowed:
+                ragged.skipped[number] = said
+                return "skip"
+            ragged.refused = f"{said}: {_opened(swallowed, 'it')}" if swallowed else said
+            return "error"
+
         # Names may be doubled where they are empty; positions are not.
         names = [str(index) for index in range(len(dialect.names))]
         read = pyarrow.csv.ReadOptions(
@@ -153,6 +193,16 @@ class DelimitedFile:
             f"{self._path}: is not {error.encoding}: byte 0x{error.object[error.start]:02x} is none of its letters; "
             "say the encoding (encoding, as windows-1252)"
         )
+
+
+def _short(text: str) -> str:
+    first = text.strip().partition("\n")[0]
+    return repr(first if len(first) <= _SHOWN else f"{first[:_SHOWN]}…")
+
+
+def _opened(swallowed: int, where: str) -> str:
+    way_out = "close it, or double it if it is meant as a sign"
+    return f"a quote is opened there and {swallowed} rows stand in {where}; {way_out}"
 
 
 def _known(encoding: str) -> str:

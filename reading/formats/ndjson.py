@@ -1,6 +1,7 @@
 """NDJSON: an object a line, whose members need be neither the same nor of one type."""
 
 import codecs
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ROWS = 8192
 _LONG = re.compile(rb"\d{19}")
 """Digits that may be more than orjson keeps: it makes a float of a whole number beyond 64 bits."""
+_UNKNOWN = re.compile(r"NaN|Infinity")
+"""What Python's JSON has and JSON has not; within texts it may stand."""
 _INT64 = range(-(2**63), 2**63)
 _UINT64 = range(2**64)
 _EXACT = range(-(2**53), 2**53 + 1)
@@ -106,13 +109,17 @@ def _refuse_other_encodings(path: Path) -> None:
 
 
 def _parsed(line: bytes) -> Any:
-    if _LONG.search(line):
-        return json.loads(line)
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        # Python's programs write NaN, which JSON has not.
-        return json.loads(line)
+    if not _LONG.search(line):
+        with contextlib.suppress(orjson.JSONDecodeError):
+            return orjson.loads(line)
+    # Python's programs write NaN, which JSON has not.
+    content = json.loads(line)
+    if b"\\u" in line:
+        try:
+            json.dumps(content, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("a sign of two halves has one of them alone") from error
+    return content
 
 
 def _kind(value: object) -> str:
@@ -162,9 +169,17 @@ def in_json(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _json(values: Sequence[Any]) -> pa.Array:
+    return pa.array((None if value is None else _cell(value) for value in values), pa.string())
+
+
+def _cell(value: object) -> str:
     # What JSON has no type for is written as text, as dates are.
-    cells = (None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in values)
-    return pa.array(cells, pa.string())
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if not _UNKNOWN.search(text):
+        return text
+    # It has no number that is not finite either.
+    finite = json.loads(text, parse_constant=lambda mark: None if mark == "NaN" else mark)
+    return json.dumps(finite, ensure_ascii=False)
 
 
 def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:

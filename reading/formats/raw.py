@@ -31,6 +31,10 @@ _WIDE = 0.2
 """Share of zero bytes from which letters have two of them; a single one is a fault of the file."""
 _WESTERN = 0.4
 """Most letters beyond ASCII, as a share of all, in a text of Europe's west."""
+_MOSTLY = 10
+"""Letters beyond ASCII that are UTF-8 for one that is not, from which on a file is UTF-8 and damaged."""
+_WIDER = ["utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be", "utf_7"]
+"""Encodings of which a file without zero bytes has none."""
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -95,7 +99,7 @@ def encoding(path: Path) -> tuple[str, bool]:
     All of it is read: most files are ASCII for long before the first letter that tells encodings apart.
 
     Raises:
-        FileInvalid: Damaged.
+        FileInvalid: Damaged, or UTF-8 but for few bytes.
         OSError: It cannot be read.
     """
     with opened(path) as unpacked:
@@ -107,13 +111,20 @@ def encoding(path: Path) -> tuple[str, bool]:
         odd, even = start[1:_SAMPLE:2].count(0), start[0:_SAMPLE:2].count(0)
         if max(odd, even) > _WIDE * len(start[:_SAMPLE]):
             return ("utf-16-le" if odd > even else "utf-16-be"), True
-        decoder, chunk = codecs.getincrementaldecoder("utf-8")(), start
+        decoder, chunk, several = codecs.getincrementaldecoder("utf-8")(), start, 0
         try:
             while chunk:
-                decoder.decode(chunk)
+                several += len(chunk) - len(decoder.decode(chunk))
                 chunk = file.read(_CHUNK)
             decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as error:
+            text = chunk.decode("utf-8", "replace")
+            wrong = max(1, text.count("\ufffd"))
+            if several + sum(letter > "\x7f" for letter in text) > _MOSTLY * wrong:
+                raise FileInvalid(
+                    f"{path}: is UTF-8, but for bytes as 0x{error.object[error.start]:02x}: it is cut off or damaged; "
+                    f"leave them out (iconv -c -f UTF-8 -t UTF-8 {path.name}), or say the encoding"
+                ) from error
             return _of_eight_bits(chunk), True
     return "utf-8", False
 
@@ -134,7 +145,7 @@ def _of_eight_bits(chunk: bytes) -> str:
         # In alphabets of Europe's west most letters are ASCII.
         if share < _WESTERN:
             return "windows-1252"
-    found = from_bytes(text).best()
+    found = from_bytes(text, cp_exclusion=_WIDER).best()
     return "windows-1252" if found is None else found.encoding
 
 

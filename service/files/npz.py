@@ -11,7 +11,7 @@ from bundle.record.fields import ImageField
 from bundle.record.records import NOTHING, encode_what_fits
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from reading.errors import FileInvalid
-from service.files.piece import Piece, rows_of
+from service.files.piece import Piece, fault, first_of_rows, rows_of
 
 ROW = "row"
 LABEL = "y"
@@ -22,6 +22,11 @@ class NpzFile:
 
     A table's numbers are the columns `x0`, `x1`, …, as in training. Of images the table holds each one's number alone,
     from 1. Labels, where there are any, are the column `y`. The arrays are read whole, because they may be packed.
+
+    Args:
+        path: The file.
+        schema: The bundle's fields.
+        skip: Whether a row that does not fit is answered by its fault, in place of the end of the run.
     """
 
     said: tuple[str, ...] = ()
@@ -29,8 +34,8 @@ class NpzFile:
     notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, schema: RecordSchema) -> None:
-        self._path, self._schema = path, schema
+    def __init__(self, path: Path, schema: RecordSchema, skip: bool = False) -> None:
+        self._path, self._schema, self._skip = path, schema, skip
         try:
             self._records, self._label = npz_file.read(path)
         except npz_file.NpzInvalid as error:
@@ -77,7 +82,7 @@ class NpzFile:
                 given = {name: table[name].to_numpy() for name in table.column_names if self._schema.takes(name)}
                 tensors, problems = encode_what_fits(self._schema, given, len(records), len(records))
                 wrong = [problem for problem in problems if problem.detail != NOTHING]
-                if wrong:
+                if wrong and not self._skip:
                     place = f"row {first + wrong[0].row}, column {wrong[0].field!r}"
                     raise FileInvalid(f"{self._path}: {place}: {wrong[0].detail}")
-                return Piece(table, tensors, share, {problem.row: NOTHING for problem in problems})
+                return Piece(table, tensors, share, {row: fault(each) for row, each in first_of_rows(problems).items()})

@@ -1,17 +1,18 @@
 """Some rows of a file of records, as they stand there and as tensors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from bundle.errors import Problem
 from bundle.record.fields import Tensors
 from bundle.record.schema import RecordSchema
 
 ROWS = 8192
-"""Most rows in a piece, but of CSV, which has pieces of a megabyte."""
+"""Most rows in a piece, but of delimited text, which has pieces of megabytes."""
 _LEVELS = 2**24
 
 
@@ -79,5 +80,18 @@ def _part(piece: Piece, first: int, rows: int) -> Piece:
 
 
 def rows_of(schema: RecordSchema) -> int:
-    """Rows in a piece, but of CSV: of images as many as hold so many levels."""
+    """Most rows that are scored at a time: of images as many as hold so many levels."""
     return max(1, min(ROWS, _LEVELS // max(1, schema.levels)))
+
+
+def first_of_rows(problems: Iterable[Problem]) -> dict[int, Problem]:
+    """Of each row that has problems the first of them, in the order of the rows."""
+    found: dict[int, Problem] = {}
+    for problem in sorted(problems, key=lambda problem: problem.row):
+        found.setdefault(problem.row, problem)
+    return found
+
+
+def fault(problem: Problem) -> str:
+    """What is wrong with a row, in words."""
+    return problem.detail if problem.field is None else f"column {problem.field!r}: {problem.detail}"

@@ -14,7 +14,7 @@ import pyarrow as pa
 from bundle.contents import answer_names
 from bundle.contents.explanation import Explanations
 from bundle.folder import contents, store
-from bundle.record.fields import UNKNOWN, Tensors
+from bundle.record.fields import MISSING, UNKNOWN, Tensors
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.codecs import columns
 from service.engine.graph import Graph
@@ -43,6 +43,7 @@ class Scored:
         written: How many of them are written, or soon will be.
         faulty: How many of them have no score, because they do not fit or hold nothing.
         unknown: By categorical field, how many rows hold a text that training never saw.
+        missing: By field, how many rows hold nothing.
     """
 
     rows: int = 0
@@ -51,14 +52,18 @@ class Scored:
     written: int = 0
     faulty: int = 0
     unknown: Mapping[str, int] = field(default_factory=dict)
+    missing: Mapping[str, int] = field(default_factory=dict)
 
-    def and_of(self, scored: ScoredRows, share: float, unknown: Mapping[str, int]) -> "Scored":
+    def and_of(
+        self, scored: ScoredRows, share: float, unknown: Mapping[str, int], missing: Mapping[str, int]
+    ) -> "Scored":
         """What was scored with some more rows.
 
         Args:
             scored: These rows.
             share: How much of the file it is then.
             unknown: By categorical field, how many of them hold a text that training never saw.
+            missing: By field, how many of them hold nothing.
         """
         fit = np.array([fault is None for fault in scored.faults], bool)
         return replace(
@@ -68,6 +73,7 @@ class Scored:
             share=share,
             faulty=self.faulty + int((~fit).sum()),
             unknown={name: self.unknown.get(name, 0) + count for name, count in unknown.items()},
+            missing={name: self.missing.get(name, 0) + count for name, count in missing.items()},
         )
 
 
@@ -188,7 +194,7 @@ class Scoring:
                 for rows in sieve.add(scored):
                     behind.put(rows, self.explanations(rows.tensors, question))
                     written += len(rows)
-                done = done.and_of(scored, piece.share, unknown(self.schema, piece))
+                done = done.and_of(scored, piece.share, unknown(self.schema, piece), missing(self.schema, piece))
                 done = replace(done, written=done.written + written)
                 report(done)
             for rows in sieve.rest():
@@ -240,6 +246,30 @@ def unknown(schema: RecordSchema, piece: Piece) -> dict[str, int]:
                 return {}
             counts = (codes == UNKNOWN).sum(axis=0).tolist()
             return {each.name: count for each, count in zip(schema.categorical, counts, strict=True)}
+
+
+def missing(schema: RecordSchema, piece: Piece) -> dict[str, int]:
+    """By field, how many rows hold nothing.
+
+    Args:
+        schema: The bundle's fields.
+        piece: Some rows.
+    """
+    match schema:
+        case ImageSchema():
+            return {}
+        case TableSchema():
+            found: dict[str, int] = {}
+            for kind, fields in (
+                ("numeric", schema.numeric),
+                ("boolean", schema.boolean),
+                ("categorical", schema.categorical),
+            ):
+                values = piece.tensors.get(kind)
+                if values is not None:
+                    gone = np.isnan(values) if kind == "numeric" else values == MISSING
+                    found |= {each.name: int(n) for each, n in zip(fields, gone.sum(axis=0), strict=True)}
+            return found
 
 
 class _Behind:

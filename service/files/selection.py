@@ -67,6 +67,11 @@ class Selection:
             more = ", …" if len(found) > _SAID else ""
             raise ColumnsRefused(f"there is no column {unknown[0]!r}, but {_listed(found[:_SAID]) or 'none'}{more}")
         if twice := [name for name in columns if columns.count(name) > 1]:
+            if not twice[0]:
+                raise ColumnsRefused(
+                    f"{len(twice)} columns have no name, and OUT can hold one such: name them, or leave them out with "
+                    "--columns"
+                )
             raise ColumnsRefused(f"column {twice[0]!r} is asked for twice")
         if taken := [name for name in columns if name in added]:
             raise ColumnsRefused(

@@ -31,7 +31,7 @@ class RecordFile(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """How columns were read where a reader could expect otherwise, in words; complete with the first piece."""
+        """How columns were read where a reader could expect otherwise, in words; complete when all pieces are there."""
 
     @property
     def skipped(self) -> Sequence[str]:
@@ -67,7 +67,7 @@ def open_records(
     if path.is_dir() and image_folder.holds_images(path):
         yield ImageFolder(path, schema, skip)
     elif path.suffix.lower() == ".npz":
-        yield NpzFile(path, schema)
+        yield NpzFile(path, schema, skip)
     elif str(path) == parts.STANDARD_INPUT:
         with parts.received() as received:
             yield TableRecords(received, schema, options or Options(), skip, typed)

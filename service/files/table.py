@@ -1,5 +1,6 @@
 """Tables of records in files of any form that `reading` knows."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from reading import opening
 from reading.block import Block
 from reading.errors import FileInvalid
+from reading.formats.ndjson import AS_JSON
 from reading.notes import by_note
 from reading.options import Options
 from reading.values import Values
 from service.codecs import columns
 from service.errors import RequestInvalid
-from service.files.piece import Piece
+from service.files.piece import Piece, fault, first_of_rows, rows_of
 
 _NAMED = 10
 """Rows that do not fit which are named where the file is refused."""
@@ -42,6 +44,8 @@ class TableRecords:
         self._file = opening.opened(path, options, skip)
         self._reader = Values(schema, self._file, options)
         self.columns: list[str] = list(self._file.schema.names)
+        # Images are far larger as tensors than in files.
+        self._rows = rows_of(schema) if isinstance(schema, ImageSchema) else sys.maxsize
 
     @property
     def partly(self) -> Sequence[str]:
@@ -55,7 +59,7 @@ class TableRecords:
 
     @property
     def notes(self) -> Sequence[str]:
-        """How columns were read where a reader could expect otherwise, in words; complete with the first piece."""
+        """How columns were read where a reader could expect otherwise, in words; complete when all pieces are there."""
         told = by_note({name: [note] for name, note in self._reader.said.items()})
         return [f"{', '.join(names)} read with {note}" for note, names in told.items()]
 
@@ -68,10 +72,11 @@ class TableRecords:
         """See `RecordFile.pieces`."""
         empty = True
         for block in self._file.blocks():
-            empty = False
-            yield self._piece(block)
+            for start in range(0, block.table.num_rows, self._rows):
+                empty = False
+                yield self._piece(block.part(start, self._rows))
         if empty:
-            nothing = self._file.schema.empty_table()
+            nothing = pa.Table.from_batches([], self._file.schema)
             yield self._piece(Block(nothing, "", range(0), "row", 1.0))
 
     def _piece(self, block: Block) -> Piece:
@@ -80,9 +85,9 @@ class TableRecords:
         given: Mapping[str, Column] = {}
         match self._schema:
             case ImageSchema() as image:
-                given = _images(image, block)
+                given = _images(image, block) if rows else {}
             case TableSchema():
-                values, problems = self._reader.of(table) if rows else ({}, problems)
+                values, problems = self._reader.of(table)
                 table = self._reader.with_types(table, values) if self._typed else table
                 given = values
         tensors, more = encode_what_fits(self._schema, given, rows, rows)
@@ -97,20 +102,17 @@ class TableRecords:
         Raises:
             FileInvalid: Some do not fit, and the file is to be refused then.
         """
-        faults: dict[int, str] = {}
-        refused: list[str] = []
-        for problem in sorted(problems, key=lambda problem: problem.row):
-            if problem.row in faults:
-                continue
-            column = f", column {problem.field!r}" if problem.field is not None else ""
-            faults[problem.row] = f"{column.removeprefix(', ')}: {problem.detail}".removeprefix(": ")
-            if problem.detail != NOTHING:
-                refused.append(f"{block.counted} {block.numbers[problem.row]}{column}: {problem.detail}")
+        firsts = first_of_rows(problems)
+        refused = [
+            f"{block.counted} {block.numbers[row]}{': ' if each.field is None else ', '}{fault(each)}"
+            for row, each in firsts.items()
+            if each.detail != NOTHING
+        ]
         if refused and not self._skip:
             more = f"; and {len(refused) - _NAMED} more rows near there" if len(refused) > _NAMED else ""
             way_out = "; --on-error skip scores the others" if len(refused) > 1 else ""
             raise FileInvalid(f"{block.file}: {'; '.join(refused[:_NAMED])}{more}{way_out}")
-        return faults
+        return {row: fault(each) for row, each in firsts.items()}
 
 
 def _images(schema: ImageSchema, block: Block) -> dict[str, Column]:
@@ -119,7 +121,7 @@ def _images(schema: ImageSchema, block: Block) -> dict[str, Column]:
     if name not in block.table.column_names:
         return {}
     column = block.table[name]
-    if pa.types.is_string(column.type) and block.table.schema.field(name).metadata:
+    if block.table.schema.field(name).metadata == AS_JSON:
         return {name: [None if cell is None else orjson.loads(cell) for cell in column.to_pylist()]}
     try:
         return {name: columns.images(schema.field, column)}

@@ -122,6 +122,9 @@ def _score(
                 done = scoring.file(file, question, selection, writer, _Report(progress, as_json))
             except files.ColumnsRefused as error:
                 fail(f"{source}: {error}", CALL_WRONG)
+    empty = [name for name, count in done.missing.items() if done.rows and count == done.rows and name not in absent]
+    if empty:
+        progress.say(f"{source}: {', '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty in every row")
     for line in (*file.notes, *_remarks(done, file.skipped)):
         progress.say(line)
     share = done.anomalies / max(done.rows - done.faulty, 1)

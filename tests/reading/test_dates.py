@@ -85,6 +85,34 @@ def test_a_day_beyond_twelve_decides() -> None:
     assert (form.order, form.is_guess) == ("dmy", False)
 
 
+def test_the_order_of_a_file_before_decides_where_it_fits() -> None:
+    cells = column("05/03/2026", "06/03/2026", "04/03/2026")
+    form = dates.looked_at(cells, NOTHING, order="dmy")
+    assert form is not None
+    assert (form.order, form.is_guess) == ("dmy", False)
+    form = dates.looked_at(column("05/13/2026"), NOTHING, order="dmy")
+    assert form is not None
+    assert (form.order, form.is_guess) == ("mdy", False)
+
+
+@pytest.mark.parametrize(
+    ("cells", "order", "is_guess"),
+    [
+        (("24-01-15", "24-01-16", "24-02-03"), "ymd", True),
+        (("24-02-03", "24-01-15", "24-01-16"), "dmy", True),
+        (("15.01.24", "16.01.24", "03.02.24"), "dmy", False),
+        (("15/01/24", "03/02/24", "16/01/24"), "dmy", False),
+        (("01/15/24", "02/16/24", "01/31/24"), "mdy", False),
+        (("19-01-01", "20-01-01", "21-01-01", "22-01-01"), "dmy", True),
+        (("01/05/24", "01/06/24", "01/07/24"), "mdy", True),
+    ],
+)
+def test_years_of_two_digits_may_stand_first(cells: tuple[str, ...], order: str, is_guess: bool) -> None:
+    form = dates.looked_at(column(*cells), NOTHING)
+    assert form is not None
+    assert (form.order, form.is_guess) == (order, is_guess)
+
+
 def test_rows_that_follow_one_another_in_time_decide_and_it_is_said() -> None:
     form = dates.looked_at(column("01/02/2026", "02/02/2026", "01/03/2026"), NOTHING)
     assert form is not None

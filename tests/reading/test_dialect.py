@@ -60,6 +60,8 @@ def test_a_file_without_names_is_given_some_and_it_is_said() -> None:
 
 def test_names_that_are_numbers_that_count_are_names() -> None:
     assert look("2019,2020,2021\n1.5,7,3\n2.5,8,4\n").names == ("2019", "2020", "2021")
+    assert look("land,2019,2020,2021\nNO,1.5,7,3\nSE,2.5,8,4\n").names == ("land", "2019", "2020", "2021")
+    assert look("NO,19,20,21\nSE,1.5,7,3\nDK,2.5,8,4\n").names[0] == "column_1"
 
 
 def test_one_cell_more_than_names_is_a_column_without_one() -> None:

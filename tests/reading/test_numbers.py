@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from reading import numbers
 from reading.options import Options
+from reading.typed import typed
 
 NOTHING = Options()
 
@@ -109,7 +110,7 @@ def test_several_units_and_no_numbers_are_none(cells: tuple[str | None, ...]) ->
         (("007", "12"), True),
         (("0", "0.5"), False),
         (("12345678901234567",), True),
-        (("00:1", "12"), True),
+        (("00:1", "12"), False),
         (("120", "7"), False),
     ],
 )
@@ -141,3 +142,15 @@ def test_grouped_numbers_are_read_as_plain_ones(values: list[float], marks: tupl
     decimal, thousands = marks
     cells = [f"{value:,.2f}".replace(",", "T").replace(".", decimal).replace("T", thousands) for value in values]
     assert read(*cells).values.cast(pa.float64()).to_pylist() == [float(value) for value in values]
+
+
+def test_a_minus_sign_behind_a_number_is_said() -> None:
+    assert typed(column("10-", "20 -", "30"), None, NOTHING).said == ("read with minus signs behind numbers",)
+    assert typed(column("10", "-20", "30"), None, NOTHING).said == ()
+
+
+def test_zeros_before_numbers_are_said() -> None:
+    (said,) = typed(column(*["1.5"] * 20, "00"), None, NOTHING).said
+    assert "1 cell is read without its zeros" in said
+    (said,) = typed(column("01234", "98765"), None, NOTHING).said
+    assert "read as codes" in said

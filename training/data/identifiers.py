@@ -37,9 +37,7 @@ _KEY_NAME = re.compile(
     r"reference|unnamed|token|account|iban|card|customer|user|client|session|order|invoice|ticket|phone|kunde|konto)"
     r"(?:$|[^a-z])|id$",
 )
-_TIME_NAME = re.compile(
-    r"(?:^|[^a-z])(?:ts|t|time|timestamp|date|datetime|epoch|created|updated|at|when|unix|zeit|day)"
-)
+_TIME_NAME = re.compile(r"(?:^|[^a-z])(?:(?:ts|t|at|when|day)(?:$|[^a-z])|time|date|epoch|created|updated|unix|zeit)")
 _LOOKS = {
     "UUIDs": r"^\{?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\}?$",
     "hashes": r"^(?:0x)?[0-9a-fA-F]{16,}$",
@@ -86,7 +84,10 @@ def of_numbers(name: str, values: Numbers, others: Iterable[Numbers]) -> str | N
             return f"{way} from row to row, so it counts them{sure}"
         width = float(present.max() - present.min()) + 1
         if width <= DENSE * len(present) and len(present) >= 100:
-            return "holds every whole number once at most and nearly all of its range, so it numbers the rows"
+            share = len(present) / width
+            return (
+                f"holds {share:.0%} of the whole numbers in its range, none twice, so it numbers the rows, most likely"
+            )
         if called and not _is_related(values, others):
             return "is called like a key, and no number stands in it twice"
         if float(present.min()) >= _LEAST_KEY and _is_uniform(present) and not _is_related(values, others):
@@ -147,7 +148,7 @@ def _look(values: pa.Array, looks: Mapping[str, str]) -> str | None:
 
 def _clock(present: Numbers) -> str | None:
     """Numbers with fractions that grow from row to row tell when it came."""
-    if len(present) < LEAST_ROWS or len(np.unique(present)) < len(present) or not _is_monotone(present):
+    if not _is_monotone(present):
         return None
     return "grows or falls from row to row, so it tells where the row stands, most likely, and does not describe it"
 

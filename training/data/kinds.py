@@ -66,6 +66,10 @@ class _Column:
         return self.values.drop_null()
 
 
+_TOTAL = r"(?i)^(?:grand |sub|zwischen)?-?(?:totals?|sum|summe|gesamt|gesamtsumme|totale|somme|suma|totaal)\b[\s:]*$"
+_FEW_TOTALS = 0.1
+
+
 def infer(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
     """Decide what each column is, from the rows that are trained on.
 
@@ -116,7 +120,7 @@ def infer(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
     if len(constant) == len(fields):
         left_out |= constant
         raise DataInvalid("no column is left to learn from: " + "; ".join(f"{c} {why}" for c, why in left_out.items()))
-    return Inferred(tuple(fields), left_out, notes, tuple(_warnings(normal, fields, config)))
+    return Inferred(tuple(fields), left_out, notes, (*_warnings(normal, fields, config), *_totals(data.table)))
 
 
 def chosen(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
@@ -200,8 +204,8 @@ def _notes(column: _Column, kind: Kind) -> Iterator[str]:
     if found is not None:
         value, count, low, high = found
         yield (
-            f"holds {value:g} in {count} rows, far from all others ({low:g} to {high:g}): if it means missing, say "
-            f'missing_values = ["{value:g}"] in [data]'
+            f"holds {_exactly(value)} in {count} rows, far from all others ({low:g} to {high:g}): if it means missing, "
+            f'say missing_values = ["{_exactly(value)}"] in [data]'
         )
     present = values[~np.isnan(values)]
     distinct = len(np.unique(present))
@@ -210,12 +214,30 @@ def _notes(column: _Column, kind: Kind) -> Iterator[str]:
         yield f'holds {distinct} different whole numbers; kind = "categorical" if they are codes'
 
 
+def _exactly(value: float) -> str:
+    """All digits of a number, so that it can be told from others."""
+    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)
+
+
 def _alike(texts: Sequence[str]) -> list[str]:
     """The texts that are one but for capitals and spaces, of the first such."""
     groups: dict[str, list[str]] = {}
     for text in texts:
         groups.setdefault(" ".join(text.casefold().split()), []).append(text)
     return next((sorted(group) for group in groups.values() if len(group) > 1), [])
+
+
+def _totals(table: pa.Table) -> Iterator[str]:
+    """Rows that look like sums of the others."""
+    for name in table.column_names:
+        if not types.is_string(table[name].type):
+            continue
+        texts = pc.utf8_trim_whitespace(table[name])
+        rows = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring_regex(texts, _TOTAL), False)))
+        if 0 < rows.size <= _FEW_TOTALS * table.num_rows:
+            cell, last = texts[int(rows[-1])].as_py(), int(rows[-1]) + 1
+            said = f"row {last} looks" if rows.size == 1 else f"{rows.size} rows look"
+            yield f"{said} like totals of others ({cell!r} in {name!r}, row {last}): remove them where they are"
 
 
 def _warnings(normal: pa.Table, fields: list[FieldConfig], config: TrainingConfig) -> Iterator[str]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bundle.record import image_folder, npz_file
+from bundle.record.fields import DateOrder
 from reading import opening, parts
 from reading.block import Block
 from reading.errors import FileInvalid, NotRead
@@ -36,6 +37,7 @@ class Data:
         columns: What was found by looking at a column, in words that follow its name.
         nested: Columns that hold lists or objects.
         index: Columns that hold a pandas index.
+        date_orders: In which a column's timestamps that were text have year, month and day, where only one fits.
         blocks: The pieces that it was read in, which know where a row stands; none where it was made in memory.
     """
 
@@ -46,6 +48,7 @@ class Data:
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     nested: frozenset[str] = frozenset()
     index: tuple[str, ...] = ()
+    date_orders: Mapping[str, DateOrder] = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
 
     @property
@@ -70,7 +73,12 @@ class Data:
         return f"{where}{block.counted} {block.numbers[row - starts[index]]}"
 
 
-def read(path: Path, options: Options | None = None, kinds: Mapping[str, str] | None = None) -> Data:
+def read(
+    path: Path,
+    options: Options | None = None,
+    kinds: Mapping[str, str] | None = None,
+    date_orders: Mapping[str, DateOrder] | None = None,
+) -> Data:
     """Read a data file whole.
 
     Args:
@@ -80,22 +88,23 @@ def read(path: Path, options: Options | None = None, kinds: Mapping[str, str] | 
             labels.
         options: What a person said of how the file is written.
         kinds: What a person said that columns are, by name: `numeric`, `boolean`, `categorical` or `timestamp`.
+        date_orders: In which columns of timestamps had year, month and day in a file before.
 
     Raises:
         ConfigInvalid: Not there, or of another kind.
         DataInvalid: Damaged, without rows, or with two columns of one name.
     """
-    options, kinds = options or Options(), kinds or {}
+    how = (options or Options(), kinds or {}, date_orders or {})
     try:
         if str(path) == parts.STANDARD_INPUT:
             with parts.received() as received:
-                return _of_files(received, options, kinds)
+                return _of_files(received, *how)
         if path.is_dir() and image_folder.holds_images(path):
             table, digest, said = image_files.read_folder(path)
             return Data(path.name, digest, table, said)
         if path.suffix.lower() == ".npz":
             return _of_npz(path)
-        return _of_files(path, options, kinds)
+        return _of_files(path, *how)
     except FileNotFoundError as error:
         raise ConfigInvalid(f"{path}: there is no such file") from error
     except NotRead as error:
@@ -113,6 +122,7 @@ def of_table(
     options: Options | None = None,
     kinds: Mapping[str, str] | None = None,
     comma_likely: bool = False,
+    date_orders: Mapping[str, DateOrder] | None = None,
 ) -> Data:
     """A table in memory as data: texts that are numbers, flags or timestamps become such.
 
@@ -123,13 +133,14 @@ def of_table(
         options: See `read`.
         kinds: See `read`.
         comma_likely: Whether the rest of its file speaks for a decimal comma.
+        date_orders: See `read`.
     """
+    options, kinds, date_orders = options or Options(), kinds or {}, date_orders or {}
     found: dict[str, Typed] = {}
     for position, column in enumerate(table.schema):
         # By position: columns without a name may be several.
-        found[column.name] = typed(
-            table.column(position), column.metadata, options or Options(), comma_likely, (kinds or {}).get(column.name)
-        )
+        said = (kinds.get(column.name), date_orders.get(column.name))
+        found[column.name] = typed(table.column(position), column.metadata, options, comma_likely, *said)
     return Data(
         name,
         sha256,
@@ -137,15 +148,16 @@ def of_table(
         columns={name: each.said for name, each in found.items() if each.said},
         nested=frozenset(name for name, each in found.items() if each.is_nested),
         index=index_columns(table.schema),
+        date_orders={name: each.order for name, each in found.items() if each.order is not None},
     )
 
 
-def _of_files(path: Path, options: Options, kinds: Mapping[str, str]) -> Data:
+def _of_files(path: Path, options: Options, kinds: Mapping[str, str], date_orders: Mapping[str, DateOrder]) -> Data:
     file = opening.opened(path, options)
     table, blocks = opening.read(file)
     if table.num_rows == 0:
         raise DataInvalid(f"{path}: holds no rows")
-    data = of_table(path.name, _digest(path), table, options, kinds, file.comma_likely)
+    data = of_table(path.name, _digest(path), table, options, kinds, file.comma_likely, date_orders)
     return replace(data, said=tuple(file.said), blocks=tuple(blocks))
 
 
@@ -166,7 +178,8 @@ def _of_npz(path: Path) -> Data:
     columns = npz_file.columns(features)
     if label is not None:
         columns["y"] = label
-    return Data(path.name, digest, pa.table(columns))
+    # NaN is how arrays say missing.
+    return Data(path.name, digest, pa.table({name: pa.array(each, from_pandas=True) for name, each in columns.items()}))
 
 
 def _digest(path: Path) -> str:

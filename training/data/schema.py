@@ -13,7 +13,15 @@ from pydantic import ValidationError
 from bundle.errors import InvalidRecords
 from bundle.record import timestamps
 from bundle.record.categories import category_text, number_spelling
-from bundle.record.fields import AnyField, BooleanField, CategoricalField, Derived, ImageField, NumericField
+from bundle.record.fields import (
+    AnyField,
+    BooleanField,
+    CategoricalField,
+    DateOrder,
+    Derived,
+    ImageField,
+    NumericField,
+)
 from bundle.record.records import encode_columns
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema, schema_of
 from training.config import FieldConfig, TrainingConfig
@@ -61,7 +69,7 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
                     )
                 )
             case "timestamp":
-                fitted += _fit_timestamp(field, column)
+                fitted += _fit_timestamp(field, column, data.date_orders.get(field.name))
             case _:
                 assert_never(field.kind)
     try:
@@ -217,10 +225,12 @@ def _vocabulary(name: str, column: npt.NDArray[np.generic], config: TrainingConf
     return tuple(sorted(common[: config.data.vocabulary_size]))
 
 
-def _fit_timestamp(field: FieldConfig, column: npt.NDArray[np.generic]) -> list[CategoricalField]:
+def _fit_timestamp(
+    field: FieldConfig, column: npt.NDArray[np.generic], order: DateOrder | None
+) -> list[CategoricalField]:
     fields = []
     for part in ("hour", "weekday"):
-        derived = Derived(source=field.name, part=part)
+        derived = Derived(source=field.name, part=part, order=order)
         fields.append(
             CategoricalField(
                 name=f"{field.name}_{part}",

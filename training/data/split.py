@@ -1,10 +1,12 @@
 """Which rows train, stop, calibrate and evaluate."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bundle.contents.calibration import least_rate, records_needed
 from bundle.record.categories import category_text
@@ -142,6 +144,25 @@ def by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
         raise ConfigInvalid(f"no row has {config.label} = {config.normal}; its values are {', '.join(values)}")
     known = np.array([text is not None for text in texts])
     return every[normal], every[~normal & known]
+
+
+def of_labels(table: pa.Table, config: DataConfig) -> Iterator[str]:
+    """What a person would not expect of the labels, in words: rows without one, and spellings beside the normal one."""
+    if config.label is None or config.normal is None or config.label not in table.column_names:
+        return
+    column = table[config.label]
+    if column.null_count:
+        yield f"{column.null_count:,} rows have no {config.label!r}: they are neither learnt from nor evaluated"
+    if pa.types.is_string(column.type):
+        texts = pc.unique(column.drop_null()).to_pylist()
+        wanted = config.normal.casefold().strip()
+        beside = sorted(text for text in texts if text != config.normal and text.casefold().strip() == wanted)
+        if beside:
+            counted = pc.sum(pc.is_in(column, pa.array(beside))).as_py()
+            yield (
+                f"{counted:,} rows have {config.label} = {', '.join(map(repr, beside))}, which is not "
+                f"{config.normal!r}: they count as anomalies"
+            )
 
 
 def _has_images(table: pa.Table) -> bool:

@@ -175,7 +175,7 @@ def read_records(bundle: Bundle, path: Path, options: Options | None = None) -> 
     record = bundle.manifest.record
     kinds: dict[str, str] = {field.name: field.kind for field in record.fields}
     kinds |= dict.fromkeys(record.timestamps, "timestamp")
-    data = read(path, options or Options.kept(bundle.manifest.training.config), kinds)
+    data = read(path, options or Options.kept(bundle.manifest.training.config), kinds, record.date_orders)
     absent = tuple(record.absent(data.table.column_names))
     if len(absent) == len(record.names):
         raise DataInvalid(f"{path}: none of the model's fields is a column: {', '.join(absent)}")

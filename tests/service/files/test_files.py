@@ -123,7 +123,7 @@ def test_files_without_rows_give_one_piece_without_rows(tmp_path: Path) -> None:
         ("infinite.csv", "amount\n1\ninf\n", "row 2, column 'amount': a finite number"),
         ("flag.csv", "new\ntrue\nperhaps\n", "row 2, column 'new': true or false"),
         ("time.csv", "amount,at\n1,soon\n", "row 1, column 'at': a timestamp"),
-        ("ragged.csv", "amount,note\n1,a\n2\n", "row 2 has 1 cells, and there are 2 columns"),
+        ("ragged.csv", "amount,note\n1,a\n2\n", "row 2 has 1 cell, and there are 2 columns"),
         ("late.csv", "amount\n" + "1\n" * 700_000 + "much\n", "row 700001, column 'amount': a number"),
         ("empty.ndjson", "\n \n", "holds no rows"),
         ("broken.ndjson", '{"amount": 1}\n\n{"amount": \n', "line 3 is not JSON"),

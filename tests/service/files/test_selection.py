@@ -124,6 +124,7 @@ def test_columns_are_carried_in_the_order_that_is_asked() -> None:
     [
         (("a", "c"), ["a", "b"], "there is no column 'c', but 'a', 'b'"),
         (("a", "a"), ["a", "b"], "'a' is asked for twice"),
+        (None, ["", "a", ""], "2 columns have no name"),
         (("a", "elbo"), ["a", "elbo"], "'elbo'"),
         (None, ["a", "elbo"], "rename it, or leave it out with --columns"),
         (("c",), [f"x{number}" for number in range(2000)], "'x19', …"),

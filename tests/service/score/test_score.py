@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bundle.folder import contents, store
-from reading.options import MISSING_TEXTS
+from reading.options import USUAL_MISSING
 from service.engine.batcher import Batcher
 from service.errors import ServiceError
 from service.settings import Settings
@@ -307,7 +307,7 @@ anything = st.recursive(
 def test_every_valid_record_gets_finite_scores(server: str, records: list[Any], samples: int) -> None:
     response = httpx.post(f"{server}/score", content=_dumps({"records": records, "samples": samples}))
     # A text that means missing, as training was told, is no value either.
-    empty = [all(v is None or v in MISSING_TEXTS for v in (r.values() if isinstance(r, dict) else r)) for r in records]
+    empty = [all(v is None or v in USUAL_MISSING for v in (r.values() if isinstance(r, dict) else r)) for r in records]
     if any(empty):
         assert response.status_code == 422
         return

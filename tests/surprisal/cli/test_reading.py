@@ -116,7 +116,7 @@ def test_rows_that_do_not_fit_are_skipped_where_that_is_asked(
     )
     assert done.returncode == 0, done.stderr
     assert "1 rows have no score" in done.stderr
-    assert f"row {ROWS + 1} has 1 cells" in done.stderr
+    assert f"row {ROWS + 1} has 1 cell" in done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
     assert (summary["rows"], summary["rows_without_score"], summary["lines_passed_over"]) == (ROWS, 1, 1)
     out = pyarrow.parquet.read_table(tmp_path / "out.parquet")

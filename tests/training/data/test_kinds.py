@@ -1,5 +1,6 @@
 """What a column is: each rule from both of its sides."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 from tests.conftest import as_data
 from training import config
 from training.data import kinds
+from training.data.read import read
 
 ROWS = 400
+BILLIONS = np.floor(np.random.default_rng(1).uniform(1e9, 4e9, ROWS // 2)).repeat(2)
+"""Seconds of a century, if they count any."""
 DRAWS = np.random.default_rng(0)
 HEIGHTS = DRAWS.normal(170.0, 10.0, ROWS)
 Values = Any
@@ -219,3 +223,24 @@ def test_nothing_but_constants_is_nothing_to_learn_from() -> None:
     data = as_data(pa.table({"x": np.ones(ROWS)}))
     with pytest.raises(Exception, match="x is constant"):
         kinds.infer(data, np.arange(ROWS), config.build({}))
+
+
+@pytest.mark.parametrize("name", ["total_bytes", "temperature_raw", "attempts", "dayrate"])
+def test_a_name_that_begins_like_one_of_a_time_is_none(name: str) -> None:
+    assert "since 1970" not in reason(BILLIONS, name)
+
+
+@pytest.mark.parametrize("name", ["t", "ts", "created_at", "EventTime", "timestamp", "date2", "updatedOn"])
+def test_a_name_of_a_time_is_one(name: str) -> None:
+    assert "seconds since 1970" in reason(BILLIONS, name)
+
+
+def test_what_an_array_lacks_is_missing(tmp_path: Path) -> None:
+    lacking = np.full(ROWS, np.nan)
+    few = lacking.copy()
+    few[:5] = HEIGHTS[:5]
+    np.savez(tmp_path / "in.npz", X=np.column_stack([HEIGHTS, lacking, few]))
+    found = kinds.infer(read(tmp_path / "in.npz"), np.arange(ROWS), config.build({}))
+    assert [field.name for field in found.fields] == ["x0"]
+    assert found.left_out["x1"] == "is empty"
+    assert found.left_out["x2"].startswith("holds 5 values")

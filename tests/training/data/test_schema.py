@@ -13,7 +13,7 @@ from tests.conftest import as_data
 from training import config
 from training.config import FieldConfig
 from training.data import kinds, schema
-from training.data.read import Data
+from training.data.read import Data, of_table
 from training.errors import ConfigInvalid, DataInvalid
 
 EVERY = np.arange(600)
@@ -71,6 +71,22 @@ def test_a_timestamp_becomes_hour_and_weekday_when_the_configuration_says_so(mix
     assert [weekday.vocabulary[code - 1] for code in tensors["categorical"][:, 1]] == [
         days[m.weekday()] for m in moments
     ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "order"),
+    [
+        (["13/01/2026", "02/01/2026"], "dmy"),
+        (["2026-01-13", "2026-01-02"], "ymd"),
+        (["05/01/2026", "02/03/2026"], None),
+        (["13 Jan 2026", "2 Jan 2026"], None),
+        (["1700000000", "1700003600"], None),
+    ],
+)
+def test_a_timestamp_keeps_the_order_that_its_text_had_where_it_can_be_told(cells: list[str], order: str) -> None:
+    data = of_table("in.csv", "0" * 64, pa.table({"when": cells * 20}), kinds={"when": "timestamp"})
+    fitted = schema.fit(data, np.arange(40), [FieldConfig(name="when", kind="timestamp")], config.build({}))
+    assert fitted.date_orders == ({} if order is None else {"when": order})
 
 
 def test_statistics_come_from_the_training_rows_alone(mixed: Data) -> None:
