@@ -39,6 +39,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "symbols": {"SCENES": (25, 50), "SHOWN": 50, "STEPS": 5, "TESTED": 40},
     "beta": {"BUDGETS": {"small": beta.Budget(50, 1)}},
     "fraud": {},
+    "em": {"SETTLED": 20, "TURNED_STEPS": 20, "EPOCHS": 2},
 }
 """What each has that no option makes small enough."""
 SAID = {
@@ -73,6 +74,10 @@ SAID = {
         rf"\| combined \|( {NUMBER} \|){{4}}",
         r"simulated cards, no earlier labels: 1\d\d normal rows to train on, 7\d to test on",
     ],
+    "em": [
+        rf"\| mixture, exact \|( -{NUMBER} \|){{2}} 0\.0000 to 0\.0000 \| 0\.0000 \|  \| \de-1\d \| 0 of 8 \| 0 \|",
+        rf"\| VAE, linear encoder and decoder \|( -{NUMBER} \|){{2}} {NUMBER} to {NUMBER} \|( {NUMBER} \|){{2}} ",
+    ],
 }
 """What each prints, the numbers as patterns."""
 PICTURES = {
@@ -81,6 +86,7 @@ PICTURES = {
     "log_likelihood": {"log_likelihood.svg"},
     "symbols": {"symbols.png"},
     "beta": {"beta.svg", "beta_traversals.png"},
+    "em": {"em.svg"},
 }
 
 
