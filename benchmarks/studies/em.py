@@ -271,7 +271,7 @@ def main() -> None:
             "ascent",
             "log p(x)",
             "bound",
-            "gap after E steps",
+            "gap, least to largest",
             "gap at the end",
             "mean field's by formula",
             "gap less KL, at most",
