@@ -44,7 +44,7 @@ class LinearGaussian:
 
     @property
     def precision(self) -> Array:
-        """Λ = I + W^T diag(1/v) W of the posterior, (K, K) (Bishop 2006, eq. 12.41)."""
+        """Λ = I + W^T diag(1/v) W of the posterior, (K, K) (Bishop 2006, eq. 12.68)."""
         return np.eye(self.loadings.shape[1]) + (self.loadings.T / self.variances) @ self.loadings
 
     def log_likelihood(self, x: Array) -> Array:
@@ -56,7 +56,7 @@ class LinearGaussian:
         return found
 
     def posterior(self, x: Array) -> Gaussian:
-        """Exact E step: p(z|x) = N(Λ^-1 W^T diag(1/v) (x - b), Λ^-1) of records (n, D) (Bishop 2006, eq. 12.42)."""
+        """Exact E step: p(z|x) = N(Λ^-1 W^T diag(1/v) (x - b), Λ^-1) of records (n, D) (Bishop 2006, eq. 12.66)."""
         covariance = np.linalg.inv(self.precision)
         return Gaussian((x - self.mean) / self.variances @ self.loadings @ covariance, covariance[None])
 
@@ -66,7 +66,7 @@ class LinearGaussian:
         Reference:
             Bishop 2006, eq. 10.10 to 10.15.
         """
-        return Gaussian(self.posterior(x).mean, np.diag(1.0 / np.diag(self.precision))[None])
+        return Gaussian(self.posterior(x).mean, (np.eye(len(self.precision)) / np.diag(self.precision))[None])
 
     @property
     def mean_field_gap(self) -> float:
@@ -90,7 +90,7 @@ class LinearGaussian:
         """M step: the free loadings and the variances with the largest bound of records (n, D) for this q; b stays.
 
         Reference:
-            Bishop 2006, eq. 12.64 and 12.65, row by row.
+            Bishop 2006, "Pattern recognition and machine learning", eq. 12.69 and 12.70, row by row.
         """
         away = x - self.mean
         crossed = away.T @ q.mean / len(x)
