@@ -45,7 +45,8 @@ class LinearGaussian:
     @property
     def precision(self) -> Array:
         """Λ = I + W^T diag(1/v) W of the posterior, (K, K) (Bishop 2006, eq. 12.68)."""
-        return np.eye(self.loadings.shape[1]) + (self.loadings.T / self.variances) @ self.loadings
+        found: Array = np.eye(self.loadings.shape[1]) + (self.loadings.T / self.variances) @ self.loadings
+        return found
 
     def log_likelihood(self, x: Array) -> Array:
         """log N(x; b, W W^T + diag v) of records (n, D), (n,) nats."""
@@ -57,7 +58,7 @@ class LinearGaussian:
 
     def posterior(self, x: Array) -> Gaussian:
         """Exact E step: p(z|x) = N(Λ^-1 W^T diag(1/v) (x - b), Λ^-1) of records (n, D) (Bishop 2006, eq. 12.66)."""
-        covariance = np.linalg.inv(self.precision)
+        covariance = np.linalg.inv(self.precision).astype(np.float64)
         return Gaussian((x - self.mean) / self.variances @ self.loadings @ covariance, covariance[None])
 
     def mean_field(self, x: Array) -> Gaussian:
@@ -66,7 +67,7 @@ class LinearGaussian:
         Reference:
             Bishop 2006, eq. 10.10 to 10.15.
         """
-        return Gaussian(self.posterior(x).mean, (np.eye(len(self.precision)) / np.diag(self.precision))[None])
+        return Gaussian(self.posterior(x).mean, np.diag(1.0 / np.diag(self.precision))[None])
 
     @property
     def mean_field_gap(self) -> float:
