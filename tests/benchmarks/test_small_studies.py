@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.studies import __main__ as every
 from benchmarks.studies import beta, fitting, log_likelihood, out_of_distribution, reconstruction_probability, tabular
 from benchmarks.studies.__main__ import STUDIES
 from bundle.record.schema import RecordSchema
@@ -128,6 +129,17 @@ def test_it_runs_to_its_end_and_prints_its_tables(
     drawn = {path.name for path in pictures.iterdir()}
     assert drawn == PICTURES.get(name, set())
     assert all(path.stat().st_size > 1000 for path in pictures.iterdir())
+
+
+def test_all_of_them_end_with_a_failure_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(every, "STUDIES", ("fraud",))
+    results = tmp_path / "results"
+    monkeypatch.setattr("sys.argv", ["studies", str(tmp_path), "--results", str(results), "--seed", "1"])
+    assert every.main() == 1
+    assert f"fraud: failed, see {results / 'fraud.log'}, after" in capsys.readouterr().out
+    assert f"there is no file {tmp_path / 'creditcard_subset.parquet'}" in (results / "fraud.log").read_text()
 
 
 def test_none_is_left_out() -> None:
