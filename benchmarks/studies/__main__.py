@@ -25,6 +25,7 @@ STUDIES = (  # the longest first, so that none is waited for alone
     "symbols",
     "beta",
     "fraud",
+    "em",
 )
 
 
