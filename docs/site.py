@@ -1,9 +1,11 @@
 """Pages of the site that are made from the code: the command line, the configuration, the HTTP API, the changelog.
 
-MkDocs calls `on_files` and `on_page_markdown` (its hooks, see mkdocs.yml).
+MkDocs calls `on_files`, `on_page_markdown` and `on_page_content` (its hooks, see mkdocs.yml).
 """
 
+import html
 import inspect
+import re
 import tempfile
 from collections.abc import Iterator
 from enum import Enum
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import typer.main
+from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from typer.core import TyperGroup, TyperOption
@@ -42,6 +45,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Lead to the site's copies of the studies' pictures."""
     return markdown.replace("../../benchmarks/studies/pictures/", "pictures/")
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Set formulas as MathML, which browsers show without a script."""
+
+    def mathematics(found: re.Match[str]) -> str:
+        # A formula in a line stands between \( and \), one by itself between \[ and \].
+        is_alone = found[1] == "div"
+        return convert(html.unescape(found[2]).strip()[2:-2], display="block" if is_alone else "inline")
+
+    return re.sub(r'<(span|div) class="arithmatex">(.*?)</\1>', mathematics, content, flags=re.DOTALL)
 
 
 def command_line() -> str:
