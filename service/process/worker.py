@@ -1,5 +1,7 @@
 """A worker of the supervisor: python -m service.process.worker INHERITANCE, JSON of `service.process.inheritance`."""
 
+from service.process import lean  # noqa: F401, I001 - before all that imports pyarrow
+
 import json
 import os
 import socket
