@@ -44,7 +44,8 @@ def scored_by_service(frame: pd.DataFrame, url: str, model: str) -> pd.DataFrame
     """A pandas frame with its scores beside it, computed by a service.
 
     Args:
-        frame: At most 10 000 rows; client.py sends more. Columns that are no fields stay here: the service refuses them.
+        frame: At most 10 000 rows; client.py sends more. Columns that are no fields stay here, as the service refuses
+            them.
         url: Where the service is.
         model: The model's name.
 
