@@ -130,7 +130,8 @@ def main(url: str = "http://127.0.0.1:8000") -> None:
         # An explanation costs ten times a score, so ask for those alone that somebody will read.
         for result in client.score(flagged.slice(0, 3).to_pylist(), explain=True):
             first = result["explanation"]["fields"][0]
-            print(f"p = {result['p_value']:.4f}: {first['field']} is {first['value']}, expected {first['expected']}")
+            expected = f"{first['expected']:.4g}" if isinstance(first["expected"], float) else first["expected"]
+            print(f"p = {result['p_value']:.4f}: {first['field']} is {first['value']}, expected {expected}")
 
         try:
             client.score([{"amount": "a lot", "hour": 3}, {"amont": 12.5}])

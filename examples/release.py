@@ -47,6 +47,12 @@ class Seen(NamedTuple):
         return f"{self.flagged:.0f} of {self.records:.0f} flagged ({self.flagged / max(self.records, 1):.2%})"
 
 
+def alike(old: Seen, new: Seen) -> bool:
+    """Whether a version flags less than twice what another does, and more than half of it; few records say little."""
+    ratio = (new.flagged + 1) / (new.records + 1) * (old.records + 1) / (old.flagged + 1)
+    return new.records >= 1000 and 0.5 < ratio < 2.0
+
+
 def versions(*arguments: str | Path) -> None:
     """Run `surprisal models`, and show what it says."""
     print("$ surprisal models", *arguments, flush=True)
@@ -127,10 +133,8 @@ def main(path: str = "demo/models/transactions", url: str = "http://127.0.0.1:80
     for version, each in found.items():
         print(f"version {version}: {each}")
 
-    # A new version that flags twice as much, or half as much, is one that somebody should look at first.
-    ratio = (found[new].flagged / max(found[new].records, 1)) / (found[old].flagged / found[old].records)
-    if not 0.5 < ratio < 2.0:
-        raise SystemExit(f"version {new} flags {ratio:.1f} times what version {old} does; it is not promoted")
+    if not alike(found[old], found[new]):
+        raise SystemExit(f"version {new} is not promoted: look first at why it flags so many more or fewer")
     versions("promote", model / str(new))
     wait_for(url, model.name, lambda said: said["version"] == str(new))
     print(f"{url} answers by version {new}")

@@ -102,8 +102,8 @@ def main(folder: str = "demo/sensors") -> None:
 
     row = max(why.to_pylist(), key=lambda row: row["anomaly_score"])
     print(
-        f"the strangest row: {row['explanation_1_field']} reads {row['explanation_1_value']}; the other sensors lead to "
-        f"expect {row['explanation_1_interval_low']:.1f} to {row['explanation_1_interval_high']:.1f}"
+        f"the strangest row: {row['explanation_1_field']} reads {row['explanation_1_value']}; by the other sensors it "
+        f"should read {row['explanation_1_interval_low']:.1f} to {row['explanation_1_interval_high']:.1f}"
     )
 
 

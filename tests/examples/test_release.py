@@ -37,6 +37,23 @@ def test_it_runs_as_it_stands(models: Path, tmp_path: Path, capfd: pytest.Captur
     assert first["training"]["data_sha256"] != second["training"]["data_sha256"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "alike"),
+    [
+        ((4000, 100), (4000, 110), True),
+        ((4000, 100), (2000, 50), True),
+        ((4000, 100), (4000, 220), False),
+        ((4000, 100), (4000, 40), False),
+        ((4000, 0), (4000, 0), True),
+        ((4000, 100), (0, 0), False),
+    ],
+)
+def test_a_version_that_flags_far_more_or_fewer_is_not_promoted(
+    old: tuple[int, int], new: tuple[int, int], alike: bool
+) -> None:
+    assert release.alike(release.Seen(*old), release.Seen(*new)) is alike
+
+
 def test_what_is_never_served_is_not_waited_for_for_ever(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with pytest.raises(TimeoutError, match=r"serving\.json"):

@@ -11,7 +11,7 @@ from examples import sensors
 def test_the_drifting_sensor_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sensors.SMALL, "fit", {"batch_size": 64, "epochs": 30})
+    monkeypatch.setitem(sensors.SMALL, "fit", {"batch_size": 64, "epochs": 25})
     sensors.main(str(tmp_path / "sensors"))
     lines = capsys.readouterr().out.splitlines()
     days = [line.split() for line in lines[2:-1]]
