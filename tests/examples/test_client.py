@@ -5,6 +5,7 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -57,3 +58,18 @@ def test_it_waits_until_a_model_is_there(models: Path, tmp_path: Path) -> None:
         coming.join()
     assert len(results) == 2
     assert results[0]["explanation"]["fields"]
+
+
+def test_it_waits_as_long_as_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full queue is nothing that a test can arrange, so that its answers stand here."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    full = httpx.Response(429, headers={"Retry-After": "2"}, json={})
+    leaving = httpx.Response(503, headers={"Retry-After": "1"}, json={})
+    answers = iter([full, leaving, httpx.Response(200, json={"results": [{"p_value": 0.5}]})])
+    with Client("http://service") as asked:
+        asked._http = httpx.Client(base_url="http://service", transport=httpx.MockTransport(lambda _: next(answers)))
+        assert asked.score([{"amount": 1.0}]) == [{"p_value": 0.5}]
+    assert len(slept) == 2
+    assert 2.0 <= slept[0] <= 3.0
+    assert 1.0 <= slept[1] <= 1.5
