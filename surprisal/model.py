@@ -42,17 +42,19 @@ class Model:
         *,
         samples: int | None = None,
         score: str | None = None,
+        false_alarm_rate: float | None = None,
         explain: bool = False,
         latent: bool = False,
     ) -> "pa.Table":
         """Score records.
 
         Args:
-            records: A pyarrow Table or RecordBatch, or a data frame that pyarrow can read (pandas): a column a field,
-                by name. A field without a column is missing in every row, and a warning says so; columns that are no
-                field are passed over.
+            records: A pyarrow Table or RecordBatch, or a data frame that pyarrow can read (pandas, polars): a column a
+                field, by name. A field without a column is missing in every row, and a warning says so; columns that
+                are no field are passed over.
             samples: Draws a record: a power of two up to 256. By default the bundle's own number.
             score: Which of the bundle's scores decides. By default the bundle's own.
+            false_alarm_rate: Share of normal records to be flagged, between 0 and 1. By default the bundle's own.
             explain: Whether to add the three most surprising fields of each record; of an image its map.
             latent: Whether to add the mean of q(z|x), as a list a record.
 
@@ -67,7 +69,12 @@ class Model:
         """
         from service.files.scoring import of_table
 
-        wanted = {"samples": samples, "score": score, "explain": explain or None}
+        wanted = {
+            "samples": samples,
+            "score": score,
+            "false_alarm_rate": false_alarm_rate,
+            "explain": explain or None,
+        }
         try:
             question = self._scoring.question({name: value for name, value in wanted.items() if value is not None})
             return of_table(self._scoring, question, as_table(records), latent=latent)
@@ -100,10 +107,22 @@ def as_table(records: Any) -> "pa.Table":
     if isinstance(records, pa.RecordBatch):
         return pa.Table.from_batches([records])
     if hasattr(records, "__arrow_c_stream__"):
-        return pa.table(records)
+        return _without_views(pa.table(records))
     if type(records).__module__.partition(".")[0] == "pandas":
         return pa.Table.from_pandas(records, preserve_index=False)
     raise TypeError(f"a pyarrow Table, a RecordBatch or a data frame is expected, not {type(records).__name__}")
+
+
+def _without_views(table: "pa.Table") -> "pa.Table":
+    """The categories of polars as plain strings: pyarrow takes no entries of a dictionary of views."""
+    import pyarrow as pa
+
+    for position, field in enumerate(table.schema):
+        kind = field.type
+        if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):
+            plain = pa.dictionary(kind.index_type, pa.large_string(), kind.ordered)
+            table = table.set_column(position, field.name, table.column(position).cast(plain))
+    return table
 
 
 def _said(error: ServiceError) -> str:

@@ -1,0 +1,150 @@
+"""Release a version as it really goes: train it, let it score in the shadow, compare, promote, roll back.
+
+In one terminal, start a service. It trains a first version, if there is none:
+
+    scripts/demo
+
+In another, release a second version. It trains on newer payments with the configuration of the first:
+
+    .venv/bin/python examples/release.py demo/models/transactions http://127.0.0.1:8000
+
+The arguments are models/NAME, which the service serves, and the service's address.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
+
+import pyarrow as pa
+import pyarrow.parquet
+from prometheus_client.parser import text_string_to_metric_families
+
+import surprisal
+from training.data import transactions
+
+
+class Seen(NamedTuple):
+    """What a version has counted since the service started.
+
+    Args:
+        records: How many it scored.
+        flagged: How many of them it flagged.
+    """
+
+    records: float
+    flagged: float
+
+    def since(self, before: "Seen") -> "Seen":
+        """What was counted since then."""
+        return Seen(self.records - before.records, self.flagged - before.flagged)
+
+    def __str__(self) -> str:
+        return f"{self.flagged:.0f} of {self.records:.0f} flagged ({self.flagged / max(self.records, 1):.2%})"
+
+
+def alike(old: Seen, new: Seen) -> bool:
+    """Whether a version flags less than twice what another does, and more than half of it; few records say little."""
+    ratio = (new.flagged + 1) / (new.records + 1) * (old.records + 1) / (old.flagged + 1)
+    return new.records >= 1000 and 0.5 < ratio < 2.0
+
+
+def versions(*arguments: str | Path) -> None:
+    """Run `surprisal models`, and show what it says."""
+    print("$ surprisal models", *arguments, flush=True)
+    subprocess.run([sys.executable, "-m", "surprisal", "models", *map(str, arguments)], check=True)
+
+
+def train_next(model: Path, newer: pa.Table) -> int:
+    """Train the next version: the configuration stays, the data are newer.
+
+    Args:
+        model: models/NAME.
+        newer: Records, with their label.
+
+    Returns:
+        Its number.
+    """
+    served = surprisal.load(model)
+    manifest = json.loads((model / str(served.version) / "manifest.json").read_text())
+    file = model.parents[1] / "newer.parquet"
+    pyarrow.parquet.write_table(newer, file)
+    return surprisal.train(file, model.parent, name=model.name, config=manifest["training"]["config"]).version
+
+
+def send(url: str, model: str, records: pa.Table) -> None:
+    """What your clients do all day: they ask for scores."""
+    for start in range(0, len(records), 500):
+        body = json.dumps({"records": records.slice(start, 500).to_pylist()}).encode()
+        with urlopen(Request(f"{url}/models/{model}/score", body, {"Content-Type": "application/json"})) as answer:
+            answer.read()
+
+
+def seen(url: str, model: str, version: int) -> Seen:
+    """What the service's metrics say of a version."""
+    with urlopen(f"{url}/metrics") as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    counted = {
+        sample.name: sample.value
+        for family in families
+        for sample in family.samples
+        if (sample.labels.get("model"), sample.labels.get("version")) == (model, str(version))
+    }
+    return Seen(counted.get("surprisal_records_total", 0.0), counted.get("surprisal_anomalies_total", 0.0))
+
+
+def wait_for(url: str, model: str, what: Callable[[dict[str, Any]], bool]) -> None:
+    """Return once the service says so of the model: it looks at its folder every second.
+
+    Raises:
+        TimeoutError: Not within a minute.
+    """
+    for _ in range(300):
+        with urlopen(f"{url}/models/{model}") as answer:
+            if what(json.load(answer)):
+                return
+        time.sleep(0.2)
+    raise TimeoutError(f"{url} does not serve what {model}/serving.json says; GET {url}/models may say why")
+
+
+def main(path: str = "demo/models/transactions", url: str = "http://127.0.0.1:8000") -> None:
+    """Release a second version, and take it back.
+
+    Args:
+        path: models/NAME, as the service sees it, too.
+        url: Where the service is.
+    """
+    model = Path(path).resolve()
+    old = surprisal.load(model).version
+    # Without this the newest version is served as soon as it is there.
+    versions("promote", model / str(old))
+    print("training the next version, two minutes or less", flush=True)
+    new = train_next(model, transactions.simulate(8_000, seed=11))
+
+    versions("shadow", model / str(new))
+    wait_for(url, model.name, lambda said: said["shadow"] == str(new))
+    before = {version: seen(url, model.name, version) for version in (old, new)}
+    send(url, model.name, transactions.simulate(4_000, seed=12).drop_columns([transactions.LABEL]))
+    found = {version: seen(url, model.name, version).since(before[version]) for version in (old, new)}
+    for version, each in found.items():
+        print(f"version {version}: {each}")
+
+    if not alike(found[old], found[new]):
+        raise SystemExit(f"version {new} is not promoted: look first at why it flags so many more or fewer")
+    versions("promote", model / str(new))
+    wait_for(url, model.name, lambda said: said["version"] == str(new))
+    print(f"{url} answers by version {new}")
+
+    # As if somebody had complained; one command, and no request is lost.
+    versions("rollback", model)
+    wait_for(url, model.name, lambda said: said["version"] == str(old))
+    print(f"{url} answers by version {old} again")
+    versions("list", model.parent)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
