@@ -11,7 +11,7 @@ from training import config, modality
 from training.config import ObjectiveConfig
 from training.evaluation.measures import detection
 from training.image import encoder_decoder
-from training.report import field_fit, imagery, latent, normal, pictures, strangest, template, wording
+from training.report import field_fit, imagery, latent, normal, pictures, strangest, template, verdict, wording
 from training.report.evidence import Evidence
 from training.report.false_alarms import Check, check
 from training.report.panel import Panel
@@ -21,17 +21,19 @@ _TEMPLATE = "page.html"
 _VALIDATION, _LATER = "validation", "later half"
 
 
-def write(evidence: Evidence) -> bytes:
+def write(evidence: Evidence, version: int) -> bytes:
     """The page: one file that loads nothing else and runs nothing.
 
     Args:
         evidence: What is said of the model; the same evidence gives the same bytes.
+        version: The version that it becomes.
     """
     plane = latent.plane(evidence.held_out.latent_mean, evidence.anomalies.latent_mean)
     return template.render(
         _TEMPLATE,
         name=evidence.name,
         manifest=evidence.manifest,
+        verdict=verdict.of(evidence, version),
         facts=_facts(evidence),
         anomalies=evidence.anomalies.rows.size,
         columns=_columns(evidence),

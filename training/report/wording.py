@@ -61,6 +61,39 @@ def percent(share: float | None) -> str:
     return _with_true_minus(f"{share:.1%}" if 0 < abs(share) < 0.1 else f"{share:.0%}")
 
 
+def rate(share: float) -> str:
+    """A false-alarm rate, which somebody has chosen, as a percentage with all of its digits.
+
+    >>> rate(0.01), rate(0.0025), rate(0.3)
+    ('1%', '0.25%', '30%')
+    """
+    return f"{100 * share:g}%"
+
+
+def count(number: int, noun: str) -> str:
+    """So many of a thing.
+
+    >>> count(1, "row"), count(2744, "row")
+    ('1 row', '2,744 rows')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """How long something took, in its two largest units.
+
+    >>> duration(0.2), duration(133), duration(3725)
+    ('under 1 s', '2 min 13 s', '1 h 2 min')
+    """
+    if seconds < 1:
+        return "under 1 s"
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {left} s" if minutes else f"{left} s"
+
+
 def value(field: TableField, cell: np.generic) -> str:
     """A field's value as it stands in the graph's input.
 
