@@ -176,13 +176,7 @@ def _images(bundle: Bundle, path: Path, most: int) -> ImageSet:
     # In random order, because the first ones are shown, and a folder's stand in the order of their labels.
     rows = np.random.default_rng(facts.seed).permutation(unseen)[:most]
     images = schema.tensors(bundle.manifest.record, data, rows)["image"].astype(np.uint8, copy=False)
-    return ImageSet(data.name, held_out, unseen.size, images, _names(data, rows), {})
-
-
-def _names(data: Data, rows: Rows) -> tuple[str, ...]:
-    if image_folder.FILE in data.table.column_names:
-        return tuple(str(name) for name in data.table[image_folder.FILE].take(rows).to_pylist())
-    return tuple(f"row {row + 1:,}" for row in rows.tolist())
+    return ImageSet(data.name, held_out, unseen.size, images, naming.names(data, rows), {})
 
 
 def _kl(encoder: onnxruntime.InferenceSession, images: Levels) -> npt.NDArray[np.float64]:

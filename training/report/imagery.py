@@ -25,6 +25,11 @@ DIMENSIONS = 10
 PAIRS = 4
 """Most pairs of images that are interpolated."""
 
+_DIM = (25, 190)
+"""Levels of black and white under the surprisal: its colours stand out on both."""
+_SURPRISING, _STRANGEST = (255, 205, 40), (225, 15, 70)
+"""Yellow and red, in RGB: their lightness differs too, for who does not tell them apart."""
+_RISE = 0.6
 _GAP = 4
 """Between images, in pixels."""
 _LEAST_WIDTH = 720
@@ -97,16 +102,34 @@ def traversals(encoder_decoder: EncoderDecoder, image: Levels, kl: npt.NDArray[n
 
 
 def explained(image: Levels, explanations: Explanations, row: int) -> Markup:
-    """An image, the one that is expected, and its map.
+    """An image, the one that is expected, and its surprisal laid over it.
 
     Args:
         image: (H, W, C) uint8.
         explanations: Of several images.
         row: Its place among them.
     """
-    grey = explanations.surprisal_map(row)[..., np.newaxis]
-    shown = np.stack([image, explanations.expected_image(row), np.broadcast_to(grey, image.shape)])
-    return picture(shown[np.newaxis], "The image, what is expected, and the surprisal of each pixel")
+    shown = [image, explanations.expected_image(row), overlay(image, explanations.surprisal_map(row))]
+    in_colour = np.stack([np.broadcast_to(each, (*image.shape[:2], 3)) for each in shown])
+    return picture(in_colour[np.newaxis], "The image, what is expected, and the image under the surprisal of its pixels")
+
+
+def overlay(image: Levels, surprisal: Levels) -> Levels:
+    """An image in grey, dimmed, under its surprisal in colour.
+
+    Args:
+        image: (H, W, C) uint8.
+        surprisal: (H, W) uint8, 0 where a pixel is usual.
+
+    Returns:
+        (H, W, 3) uint8: grey where a pixel is usual, then yellow, then red.
+    """
+    share = surprisal[..., np.newaxis] / 255
+    grey = _DIM[0] + (_DIM[1] - _DIM[0]) * image.mean(axis=-1, keepdims=True) / 255
+    colour = (1 - share) * np.array(_SURPRISING) + share * np.array(_STRANGEST)
+    opacity = share**_RISE
+    levels: Levels = np.rint((1 - opacity) * grey + opacity * colour).astype(np.uint8)
+    return levels
 
 
 def picture(rows: Levels, words: str) -> Markup:

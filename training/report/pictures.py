@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from bundle.record.fields import NumericField
 from training.fitting.progress import Progress
+from training.report import tails
 from training.report.false_alarms import P_VALUE_BINS, Check
 from training.report.field_fit import FieldFit
 from training.report.figures import COLOURS, INK
@@ -19,7 +20,6 @@ from training.report.svg import HEIGHT, WIDTH, inline, style
 
 NORMAL, STRANGE, OTHER = COLOURS[0], COLOURS[1], COLOURS[2]
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}%")
-PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 POINTS = 700
 """Points of one kind in a picture, at most; more of them are only larger."""
 _SCORE_BINS = 40
@@ -254,19 +254,15 @@ def _is_number(fit: FieldFit) -> bool:
 def _numbers(axes: Axes, fit: FieldFit) -> None:
     if len(fit.observed):
         x, y = fit.expected[:, 0], fit.observed[:, 0]
-        low, high = _ends(np.concatenate([x, y]))
-        if isinstance(fit.field, NumericField) and fit.field.offset is not None:
-            low, high = map(fit.field.restore, _ends(fit.field.standardise(np.concatenate([x, y]))))
+        both = np.concatenate([x, y])
+        offset = fit.field.offset if isinstance(fit.field, NumericField) else None
+        linear = offset if offset is not None else tails.linear_within(fit.observed[:, 0])
+        low, high = _ends(both)
+        if linear is not None:
+            low, high = (linear * np.sinh(end) for end in _ends(np.arcsinh(both / linear)))
         axes.plot([low, high], [low, high], color=INK, linewidth=1)
         axes.plot(x.clip(low, high), y.clip(low, high), "o", color=NORMAL, markersize=2.6, markeredgewidth=0, alpha=0.5)
-        if isinstance(fit.field, NumericField) and fit.field.offset is not None:
-            axes.set_xscale("symlog", linthresh=fit.field.offset)
-            axes.set_yscale("symlog", linthresh=fit.field.offset)
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_formatter(PLAIN)
-        else:
-            axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set(xlim=(low, high), ylim=(low, high))
+        tails.scale(axes, low, high, linear)
     axes.set(xlabel="expected", ylabel="observed")
     axes.grid(visible=True)
 

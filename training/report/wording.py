@@ -8,6 +8,12 @@ import numpy as np
 
 from bundle.record.fields import MISSING, UNKNOWN, TableField
 
+_SCORES = {
+    "elbo": "\N{MINUS SIGN}ELBO",
+    "iwae": "\N{MINUS SIGN}IWAE bound",
+    "reconstruction": "\N{MINUS SIGN}log reconstruction probability",
+    "expected_log_likelihood": "\N{MINUS SIGN}expected log-likelihood",
+}
 LONGEST = 48
 """Characters of a name or a category that are shown."""
 _LEAST_SHARE = 10.0
@@ -59,6 +65,15 @@ def percent(share: float | None) -> str:
     if 0 < share < 0.0005:
         return "under 0.1%"
     return _with_true_minus(f"{share:.1%}" if 0 < abs(share) < 0.1 else f"{share:.0%}")
+
+
+def score(name: str) -> str:
+    """An anomaly score as pages call it: with a minus where it is a bound or a likelihood the other way round.
+
+    >>> score("elbo"), score("combined")
+    ('−ELBO', 'combined')
+    """
+    return _SCORES.get(name, name)
 
 
 def rate(share: float) -> str:

@@ -55,8 +55,8 @@ def test_of_a_logarithm_the_share_is_that_of_the_logarithm_and_the_picture_has_t
     assert fits["amount"].explained == pytest.approx(r2_score(*logs), abs=1e-6)
     assert r2_score(*logs) > 0.9
     written = page.write(evidence, 1).decode()
-    assert f"<td>{field.formula}</td>" in written
-    assert "<td>x</td>" in written, "and of the other number that it is as it is"
+    assert f'<td class="math"><math alttext="{field.formula}">' in written
+    assert '<td class="math"><math alttext="x">' in written, "and of the other number that it is as it is"
 
 
 def test_of_many_fields_those_that_come_back_worst_are_shown() -> None:
