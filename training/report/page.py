@@ -13,6 +13,7 @@ from training.config import ObjectiveConfig
 from training.evaluation.measures import detection
 from training.image import encoder_decoder
 from training.report import field_fit, formulas, imagery, latent, normal, pictures, strangest, template, verdict, wording
+from training.report.detectors import Detectors
 from training.report.evidence import Evidence
 from training.report.false_alarms import Check, check
 from training.report.panel import Panel
@@ -40,6 +41,7 @@ def write(evidence: Evidence, version: int) -> bytes:
         columns=_columns(evidence),
         curves=_curves(evidence),
         calibration=_calibration(evidence),
+        detection=_detection_curves(evidence),
         scores=_scores(evidence),
         latent=_latent(evidence, plane),
         active=plane.active,
@@ -188,6 +190,25 @@ def _detection(evidence: Evidence) -> dict[str, dict[str, float]]:
         return {}
     usual, strange = evidence.held_out.scores, evidence.anomalies.scores
     return {name: detection(usual[name], strange[name]) for name in usual}
+
+
+def _detection_curves(evidence: Evidence) -> list[Panel]:
+    """How well the scores tell labelled anomalies, as curves; none without."""
+    if not evidence.anomalies.rows.size:
+        return []
+    usual, strange = evidence.held_out.scores, evidence.anomalies.scores
+    scores = {name: (usual[name], strange[name]) for name in usual}
+    rate = evidence.manifest.false_alarm_rate
+    measured = Detectors(scores, evidence.score, frozenset(scores), evidence.threshold(evidence.score), rate)
+    few = f"The dotted line is the model's false-alarm rate, {wording.rate(rate)}, and the dot its threshold. "
+    most = "The score that decides and the best others are in colour, the rest in grey."
+    right = "The share of anomalies among the alarms depends on how many anomalies there are. This file has "
+    right += f"{evidence.anomalies.rows.size:,} labelled anomalies "
+    right += f"and {wording.count(usual[evidence.score].size, 'held-out normal row')}."
+    return [
+        Panel("Anomalies found", few + most, pictures.roc("roc", "Anomalies found by false alarms", measured)),
+        Panel("Alarms that are right", right, pictures.precision("precision", "Precision by recall", measured)),
+    ]
 
 
 def _scores(evidence: Evidence) -> list[Panel]:

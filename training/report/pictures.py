@@ -11,7 +11,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from bundle.record.fields import NumericField
 from training.fitting.progress import Progress
-from training.report import tails
+from training.report import detectors, tails
+from training.report.detectors import Detectors
 from training.report.false_alarms import P_VALUE_BINS, Check
 from training.report.field_fit import FieldFit
 from training.report.figures import COLOURS, INK
@@ -28,16 +29,19 @@ _PROBABILITY_BINS = 8
 Values = npt.NDArray[np.floating]
 
 
-def _picture(key: str, title: str, draw: Callable[[Axes], None], legend: bool = False) -> Markup:
+def _picture(key: str, title: str, draw: Callable[[Axes], None], legend: int = 0) -> Markup:
+    """A picture with, if it has any, a legend of so many columns above it."""
     with style():
         figure = Figure(figsize=(WIDTH, HEIGHT))
         # Fixed margins: a layout engine draws everything once more, which is half of the time.
-        axes = figure.add_axes((0.165, 0.17, 0.80, 0.725 if legend else 0.785))
+        axes = figure.add_axes((0.165, 0.17, 0.80, 0.785))
         draw(axes)
         if legend:
             handles, labels = axes.get_legend_handles_labels()
+            lines = -(-len(handles) // legend)
+            axes.set_position((0.165, 0.17, 0.80, 0.785 - 0.06 * lines))
             figure.legend(
-                handles, labels, loc="upper left", ncols=3, handlelength=1.5, columnspacing=1.2, borderaxespad=0.2
+                handles, labels, loc="upper left", ncols=legend, handlelength=1.5, columnspacing=1.2, borderaxespad=0.2
             )
         return inline(figure, key, title)
 
@@ -69,7 +73,7 @@ def curve(key: str, title: str, unit: str, lines: dict[str, list[float]], histor
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(visible=True, axis="y")
 
-    return _picture(key, title, draw, legend=True)
+    return _picture(key, title, draw, legend=3)
 
 
 def p_values(key: str, title: str, check: Check) -> Markup:
@@ -88,7 +92,7 @@ def p_values(key: str, title: str, check: Check) -> Markup:
         axes.set(xlabel="p-value", ylabel="share of records", xlim=(0, 1), ylim=(0, top))
         axes.yaxis.set_major_formatter(PERCENT)
 
-    return _picture(key, title, draw, legend=True)
+    return _picture(key, title, draw, legend=3)
 
 
 def false_alarms(key: str, title: str, checks: dict[str, Check], rate: float) -> Markup:
@@ -120,7 +124,7 @@ def false_alarms(key: str, title: str, checks: dict[str, Check], rate: float) ->
             axis.set_minor_formatter(NullFormatter())
         axes.grid(visible=True)
 
-    return _picture(key, title, draw, legend=True)
+    return _picture(key, title, draw, legend=3)
 
 
 def score(key: str, title: str, unit: str, normal: Values, anomalies: Values, threshold: float) -> Markup:
@@ -139,7 +143,7 @@ def score(key: str, title: str, unit: str, normal: Values, anomalies: Values, th
         shown = score_range(normal, anomalies, threshold)
         _histograms(axes, {"normal": normal, "anomalies": anomalies}, shown, threshold, unit)
 
-    return _picture(key, title, draw, legend=True)
+    return _picture(key, title, draw, legend=3)
 
 
 def measured(key: str, title: str, unit: str, data: Values, other: Values, threshold: float, sign: int) -> Markup:
@@ -159,7 +163,7 @@ def measured(key: str, title: str, unit: str, data: Values, other: Values, thres
         low, high = sorted(sign * end for end in score_range(sign * data, sign * other, sign * threshold))
         _histograms(axes, {"data": data, "other": other}, (low, high), threshold, unit)
 
-    return _picture(key, title, draw, legend=True)
+    return _picture(key, title, draw, legend=3)
 
 
 def _histograms(axes: Axes, groups: dict[str, Values], shown: tuple[float, float], threshold: float, unit: str) -> None:
@@ -215,7 +219,7 @@ def latent(key: str, title: str, plane: Plane, strangest: npt.NDArray[np.int64])
         axes.set(xlabel=plane.axes[0], ylabel=plane.axes[1])
         axes.grid(visible=True)
 
-    return _picture(key, title, draw, legend=True)
+    return _picture(key, title, draw, legend=3)
 
 
 def _latent_line(axes: Axes, plane: Plane) -> None:
@@ -240,6 +244,16 @@ def kl_by_dimension(key: str, title: str, kl: Values) -> Markup:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
     return _picture(key, title, draw)
+
+
+def roc(key: str, title: str, measured_by: Detectors) -> Markup:
+    """What every detector finds by its false alarms, low rates enlarged."""
+    return _picture(key, title, lambda axes: detectors.draw_roc(axes, measured_by), legend=2)
+
+
+def precision(key: str, title: str, measured_by: Detectors) -> Markup:
+    """How many alarms of every detector are right, by what it finds."""
+    return _picture(key, title, lambda axes: detectors.draw_precision(axes, measured_by), legend=2)
 
 
 def field_fit(key: str, title: str, fit: FieldFit) -> Markup:

@@ -77,7 +77,8 @@ def ticks(low: float, high: float, linear: float) -> list[float]:
     if len(sizes) < _FEW_DECADES:
         sizes = sizes_of((1.0, 2.0, 5.0))
     room = _TICKS // 2 if low < -linear and high > linear else _TICKS
-    kept = sizes[:: -(-len(sizes) // room)] if sizes else []
+    # From the largest down: the smallest would stand on top of 0.
+    kept = sizes[:: -max(1, -(-len(sizes) // room))]
     signed = {0.0, *kept, *(-size for size in kept)}
     return sorted(value for value in signed if low <= value <= high)
 
