@@ -47,9 +47,7 @@ _SPACE = Markup('<mspace width="0.17em"></mspace>')
 _LOG = _row(_mi("log"), _SPACE)
 _X, _Z = _mi("x"), _mi("z")
 _ZL = _sub(_Z, _mi("l"))
-_MEAN = _row(
-    _ratio(_mn("1"), _mi("L")), Markup("<munder>{}{}</munder>").format(_mo("\N{N-ARY SUMMATION}"), _mi("l"))
-)
+_MEAN = _row(_ratio(_mn("1"), _mi("L")), Markup("<munder>{}{}</munder>").format(_mo("\N{N-ARY SUMMATION}"), _mi("l")))
 _KL = _of("KL", _of("q", _Z, _mo("|"), _X), _mo("\N{PARALLEL TO}"), _of("p", _Z))
 _LOG_P = _row(_LOG, _of("p", _X, _mo("|"), _ZL))
 
@@ -105,12 +103,13 @@ DEFINITIONS: dict[str, Markup] = {
         "Distance of log-likelihood, KL, {} and decoder scale from those of normal records"
     ).format(_SIZES),
     "mean of (s - median) / (1.4826 MAD) of complexity, typicality and texture": Markup(
-        "Mean of {} over the scores {} complexity, typicality and texture"
+        "Mean of {} over three scores {}: complexity, typicality and texture"
     ).format(_math("(s - median) / (1.4826 MAD)", _deviations("s")), _math("s", _mi("s"))),
     "asinh((d - median) / (1.4826 MAD)) of the distance d of the latent mean to a coreset": Markup(
         "{} of the distance {} from the latent mean to a coreset"
     ).format(_ASINH_D, _math("d", _mi("d"))),
-    "of log-likelihood, KL, |x - x_hat|, |mu|, |sigma|, decoder scale and code length from those of normal images": Markup(
+    "of log-likelihood, KL, |x - x_hat|, |mu|, |sigma|, decoder scale and code length from those of normal "
+    "images": Markup(
         "Distance of log-likelihood, KL, {}, decoder scale and code length from those of normal images"
     ).format(_SIZES),
     "of log mean square differences of neighbouring levels, along and across, at full size, a half, a quarter and an "

@@ -29,7 +29,7 @@ _DIM = (25, 190)
 """Levels of black and white under the surprisal: its colours stand out on both."""
 _SURPRISING, _STRANGEST = (255, 205, 40), (225, 15, 70)
 """Yellow and red, in RGB: their lightness differs too, for who does not tell them apart."""
-_RISE = 0.6
+_RISE = 0.75
 _GAP = 4
 """Between images, in pixels."""
 _LEAST_WIDTH = 720
@@ -111,7 +111,9 @@ def explained(image: Levels, explanations: Explanations, row: int) -> Markup:
     """
     shown = [image, explanations.expected_image(row), overlay(image, explanations.surprisal_map(row))]
     in_colour = np.stack([np.broadcast_to(each, (*image.shape[:2], 3)) for each in shown])
-    return picture(in_colour[np.newaxis], "The image, what is expected, and the image under the surprisal of its pixels")
+    return picture(
+        in_colour[np.newaxis], "The image, what is expected, and the image under the surprisal of its pixels"
+    )
 
 
 def overlay(image: Levels, surprisal: Levels) -> Levels:

@@ -12,7 +12,18 @@ from training import config, modality
 from training.config import ObjectiveConfig
 from training.evaluation.measures import detection
 from training.image import encoder_decoder
-from training.report import field_fit, formulas, imagery, latent, normal, pictures, strangest, template, verdict, wording
+from training.report import (
+    field_fit,
+    formulas,
+    imagery,
+    latent,
+    normal,
+    pictures,
+    strangest,
+    template,
+    verdict,
+    wording,
+)
 from training.report.detectors import Detectors
 from training.report.evidence import Evidence
 from training.report.false_alarms import Check, check
@@ -219,7 +230,7 @@ def _scores(evidence: Evidence) -> list[Panel]:
     for each in sorted(manifest.scores, key=lambda score: score.name != manifest.anomaly_score):
         usual, strange = evidence.held_out.scores[each.name], evidence.anomalies.scores[each.name]
         threshold = evidence.threshold(each.name)
-        low, high = pictures.score_range(usual, strange, threshold)
+        low, high = pictures.score_range(usual, strange, threshold=threshold)
         every = np.concatenate([usual, strange])
         beyond = int(((every < low) | (every > high)).sum())
         title = wording.score(each.name)
@@ -232,7 +243,8 @@ def _scores(evidence: Evidence) -> list[Panel]:
         if beyond:
             caption += f" The outermost bins hold {wording.count(beyond, 'record')} from further out."
         words = f"Distribution of {title} of normal records and anomalies"
-        picture = pictures.score(f"score-{each.name}", words, f"{title} ({each.unit})", usual, strange, threshold)
+        groups = {"normal": usual, "anomalies": strange}
+        picture = pictures.score(f"score-{each.name}", words, f"{title} ({each.unit})", groups, threshold)
         panels.append(Panel(title, caption, picture))
     return panels
 

@@ -1,6 +1,6 @@
 """The report's pictures, each drawn small, so that they stand beside or below each other as the window allows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -127,50 +127,30 @@ def false_alarms(key: str, title: str, checks: dict[str, Check], rate: float) ->
     return _picture(key, title, draw, legend=3)
 
 
-def score(key: str, title: str, unit: str, normal: Values, anomalies: Values, threshold: float) -> Markup:
+def score(key: str, title: str, unit: str, groups: Mapping[str, Values], threshold: float) -> Markup:
     """How an anomaly score is distributed.
 
     Args:
         key: Of the picture.
         title: What a screen reader says of it.
         unit: Of the score.
-        normal: (n,) of held-out normal records.
-        anomalies: (m,) of labelled anomalies, or none.
+        groups: (n,) of what is usual and, if there are any, (m,) of others, by what each is called.
         threshold: Above it a record is flagged.
     """
 
     def draw(axes: Axes) -> None:
-        shown = score_range(normal, anomalies, threshold)
-        _histograms(axes, {"normal": normal, "anomalies": anomalies}, shown, threshold, unit)
+        _histograms(axes, groups, score_range(*groups.values(), threshold=threshold), threshold, unit)
 
     return _picture(key, title, draw, legend=3)
 
 
-def measured(key: str, title: str, unit: str, data: Values, other: Values, threshold: float, sign: int) -> Markup:
-    """How a figure is distributed in data, and in others.
-
-    Args:
-        key: Of the picture.
-        title: What a screen reader says of it.
-        unit: Of the figure.
-        data: (n,)
-        other: (m,), or none.
-        threshold: Beyond it a record is flagged.
-        sign: 1 where higher is stranger, -1 where lower is.
-    """
-
-    def draw(axes: Axes) -> None:
-        low, high = sorted(sign * end for end in score_range(sign * data, sign * other, sign * threshold))
-        _histograms(axes, {"data": data, "other": other}, (low, high), threshold, unit)
-
-    return _picture(key, title, draw, legend=3)
-
-
-def _histograms(axes: Axes, groups: dict[str, Values], shown: tuple[float, float], threshold: float, unit: str) -> None:
+def _histograms(
+    axes: Axes, groups: Mapping[str, Values], shown: tuple[float, float], threshold: float, unit: str
+) -> None:
     """The first group filled, the second as a line above it; what lies beyond is in the outermost bins."""
     low, high = shown
     edges = np.linspace(low, high, _SCORE_BINS + 1)
-    for (name, values), colour, filled in zip(groups.items(), (NORMAL, STRANGE), (True, False), strict=True):
+    for (name, values), colour, filled in zip(groups.items(), (NORMAL, STRANGE), (True, False), strict=False):
         if values.size:
             shares = np.histogram(values.astype(np.float64).clip(low, high), edges)[0] / values.size
             axes.stairs(shares, edges, color=colour, fill=filled, alpha=0.6 if filled else 1, label=name, lw=1.6)
@@ -180,9 +160,9 @@ def _histograms(axes: Axes, groups: dict[str, Values], shown: tuple[float, float
     axes.xaxis.set_major_locator(MaxNLocator(6))
 
 
-def score_range(normal: Values, anomalies: Values, threshold: float) -> tuple[float, float]:
+def score_range(normal: Values, *others: Values, threshold: float) -> tuple[float, float]:
     """The scores that are shown: all of them, but for those far from most normal records; beyond are the end bins."""
-    every = np.concatenate([normal, anomalies, [threshold]]).astype(np.float64)
+    every = np.concatenate([normal, *others, [threshold]]).astype(np.float64)
     first, last = np.quantile(normal.astype(np.float64), (0.005, 0.995))
     last = max(last, threshold)
     span = (last - first) or max(1.0, abs(last))

@@ -47,12 +47,13 @@ def _caught(evidence: Evidence) -> tuple[str, tuple[str, ...]]:
     claim = f"Catches {share} of the labelled anomalies at {wording.rate(rate)} false alarms."
     grounds = f"It flags {caught:,} of {scores.size:,} labelled anomalies."
     if caught <= rate * scores.size:
-        grounds += " Guessing would flag as many: do not rely on this model for anomalies such as these."
+        grounds += " A guess would do no worse: do not rely on this model for anomalies such as these."
     return claim, (grounds,)
 
 
 def _promised(evidence: Evidence) -> tuple[str, tuple[str, ...]]:
-    rows, rate = wording.count(evidence.calibrating.size, "held-out row"), evidence.manifest.false_alarm_rate
+    rows = wording.count(evidence.calibrating.size, f"held-out {_noun(evidence)}")
+    rate = evidence.manifest.false_alarm_rate
     return (
         f"Flags {wording.rate(rate)} of normal records, checked on {rows}.",
         (
@@ -67,12 +68,16 @@ def _false_alarms(evidence: Evidence) -> tuple[str, ...]:
     low, high = count_interval(_NEXT, math.floor(rate * (records + 1) + _ROUNDING), records)
     unseen = "each scored by a model that has not seen it" if evidence.cross_fitted else "which it has not seen"
     said = (
-        f"The threshold comes from {wording.count(records, 'normal row')}, {unseen}.",
+        f"The threshold comes from {wording.count(records, f'normal {_noun(evidence)}')}, {unseen}.",
         f"Expect {low:,} to {high:,} false alarms in the next {_NEXT:,} normal records, 19 times in 20.",
     )
     if evidence.manifest.calibration.approximate:
         return (*said, "This is approximate; the section on calibration says why.")
     return said
+
+
+def _noun(evidence: Evidence) -> str:
+    return "image" if isinstance(evidence.manifest.record, ImageSchema) else "row"
 
 
 def _origin(evidence: Evidence, version: int) -> tuple[str, ...]:
