@@ -13,7 +13,7 @@ from bundle.contents.explanation import Explanations
 from bundle.record.images import Levels
 from training.image import gallery
 from training.image.encoder_decoder import EncoderDecoder
-from training.report import wording
+from training.report import formulas, wording
 from training.report.panel import Panel
 
 SHOWN = 12
@@ -60,7 +60,7 @@ def reconstructions(encoder_decoder: EncoderDecoder, images: Levels) -> Panel:
     rows = gallery.reconstructions(encoder_decoder, images[:SHOWN])
     return Panel(
         "Reconstructions",
-        "Images above what the decoder expects of each: what is lost there is noise to the model.",
+        "Each image stands above what the decoder expects of it. The model takes for noise what is lost there.",
         picture(rows, "Images above their reconstructions"),
     )
 
@@ -69,8 +69,8 @@ def samples(encoder_decoder: EncoderDecoder, seed: int) -> Panel:
     """Images of latents drawn from the prior."""
     return Panel(
         "Samples",
-        "Latents drawn from the prior, decoded: they look like normal images as far as the latent is used as it should "
-        "be.",
+        "The decoder makes these images from latents drawn from the prior. They look like normal images if the latents "
+        "of normal images follow the prior.",
         picture(gallery.samples(encoder_decoder, *SAMPLES, seed), "Images that the model imagines"),
     )
 
@@ -81,7 +81,7 @@ def interpolations(encoder_decoder: EncoderDecoder, images: Levels) -> Panel:
     rows = gallery.interpolations(encoder_decoder, images[:pairs], images[pairs : 2 * pairs])
     return Panel(
         "Interpolations",
-        "From one image to another along a line through the latent space, both ends reconstructed.",
+        "Each row goes from one image to another along a line through the latent space. Both ends are reconstructed.",
         picture(rows, "From one image to another in each row"),
     )
 
@@ -94,9 +94,11 @@ def traversals(encoder_decoder: EncoderDecoder, image: Levels, kl: npt.NDArray[n
     these = "all" if len(words) == kl.size else f"{len(words)} of {kl.size}"
     return Panel(
         "Latent traversals",
-        f"One image with a latent dimension a row moved from -{gallery.FURTHEST:g} to +{gallery.FURTHEST:g} in "
-        f"{gallery.STEPS} steps, the other dimensions at the mean of q(z|x). Shown are {these}, those with the largest "
-        "mean KL first; where a row hardly changes, the model does not use the dimension.",
+        Markup(
+            "Each row shows one image and moves one latent dimension from \N{MINUS SIGN}{0} to +{0} in {1} steps. The "
+            "other dimensions stay at the mean of {2}. Shown are {3}, the largest mean KL first. Where a row hardly "
+            "changes, the model does not use the dimension."
+        ).format(f"{gallery.FURTHEST:g}", gallery.STEPS, formulas.POSTERIOR, these),
         _strips(rows, words),
     )
 

@@ -172,9 +172,10 @@ def _calibration(evidence: Evidence) -> list[Panel]:
     checks = _checks(evidence)
     captions = {
         _VALIDATION: "Validation rows ({m:,}) against the {n:,} scores of the calibration. Validation rows stopped the "
-        "training and scaled the scores. If the bars rise to the right, the model is fitted to these rows.",
+        "training and scaled the scores. If the bars rise to the right beyond chance, the model is fitted to these "
+        "rows.",
         _LATER: "Held-out rows further down the file ({m:,}) against those before them ({n:,}). The model has seen "
-        "neither. If the bars are not flat, the data change along the file.",
+        "neither. If bars leave the range of chance, the data change along the file.",
     }
     titles = {_VALIDATION: "p-values of validation rows", _LATER: "p-values of later rows"}
     panels = [

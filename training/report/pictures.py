@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from bundle.record.fields import NumericField
 from training.fitting.progress import Progress
-from training.report import detectors, tails
+from training.report import detectors, tails, wording
 from training.report.detectors import Detectors
 from training.report.false_alarms import P_VALUE_BINS, Check
 from training.report.field_fit import FieldFit
@@ -115,7 +115,7 @@ def false_alarms(key: str, title: str, checks: dict[str, Check], rate: float) ->
             )
             mark = "." if each.asked.size < 3 else None
             axes.plot(each.asked, each.found.clip(bottom), dash, color=colour, label=name, marker=mark)
-        axes.axvline(rate, color=INK, linewidth=1, linestyle=":", label=f"set: {rate:g}")
+        axes.axvline(rate, color=INK, linewidth=1, linestyle=":", label=f"asked for: {wording.rate(rate)}")
         axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(bottom, 1.3))
         axes.set(xlabel="false-alarm rate asked for", ylabel="false-alarm rate found")
         for axis in (axes.xaxis, axes.yaxis):
