@@ -139,41 +139,46 @@ def explore(
             f"stand in the bundle's folder, {bundle.name}/{bundle.version}/report.html"
         )
     found = _sets(bundle, path, other, most, labels, say)
-    noise = contents.noise(bundle)[: manifest.samples]
-    sessions = {
-        name: runs.session(bundle.files[name])
-        for name in ("scorer.onnx", "encoder.onnx", "decoder.onnx", explanation.FILE_NAME)
-    }
-
-    def scored(images: Levels) -> dict[str, npt.NDArray[np.float32]]:
-        outputs = runs.score(sessions["scorer.onnx"], {"image": images}, noise)
-        return {each.name: np.float32(each.sign) * outputs[each.output] for each in manifest.scores}
-
-    def explain(images: Levels) -> Explanations:
-        record = {"image": images}
-        return Explanations(manifest, record, runs.score(sessions[explanation.FILE_NAME], record, noise))
-
-    sets = []
+    graphs, sets = _Graphs(bundle), []
     for part in found:
         unseen = ", which nothing was fitted on" if part.held_out else ""
         say(f"scoring {part.count} of {part.name}{unseen}")
-        sets.append(replace(part, scores=scored(part.images)))
+        sets.append(replace(part, scores=graphs.scores(part.images)))
     deterministic = "elbo" not in {score.name for score in manifest.scores}
-    encoder = sessions["encoder.onnx"]
     return Exploration(
         name=bundle.name,
         version=bundle.version,
         manifest=manifest,
         image=manifest.record.field,
         encoder_decoder=encoder_decoder.of_graphs(
-            manifest.record.field, encoder, sessions["decoder.onnx"], deterministic=deterministic
+            manifest.record.field, graphs.encoder, graphs.decoder, deterministic=deterministic
         ),
         calibration=contents.calibration(bundle),
-        kl=np.zeros(manifest.latent_size) if deterministic else _kl(encoder, sets[0].images),
+        kl=np.zeros(manifest.latent_size) if deterministic else _kl(graphs.encoder, sets[0].images),
         data=sets[0],
         other=sets[1] if len(sets) > 1 else None,
-        explain=explain,
+        explain=graphs.explain,
     )
+
+
+class _Graphs:
+    """The graphs of a bundle of images, run with its own number of draws."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.manifest = bundle.manifest
+        self.noise = contents.noise(bundle)[: bundle.manifest.samples]
+        files = ("scorer.onnx", "encoder.onnx", "decoder.onnx", explanation.FILE_NAME)
+        self.scorer, self.encoder, self.decoder, self.explainer = (runs.session(bundle.files[file]) for file in files)
+
+    def scores(self, images: Levels) -> dict[str, npt.NDArray[np.float32]]:
+        """(n,) by score's name, higher = stranger, of (n, H, W, C) images."""
+        outputs = runs.score(self.scorer, {"image": images}, self.noise)
+        return {each.name: np.float32(each.sign) * outputs[each.output] for each in self.manifest.scores}
+
+    def explain(self, images: Levels) -> Explanations:
+        """Why (n, H, W, C) images are strange."""
+        record = {"image": images}
+        return Explanations(self.manifest, record, runs.score(self.explainer, record, self.noise))
 
 
 def _sets(

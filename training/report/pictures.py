@@ -23,6 +23,7 @@ NORMAL, STRANGE, OTHER = COLOURS[0], COLOURS[1], COLOURS[2]
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}%")
 POINTS = 700
 """Points of one kind in a picture, at most; more of them are only larger."""
+_LEGEND_LINE = 0.2  # inches
 _SCORE_BINS = 40
 _PROBABILITY_BINS = 8
 
@@ -30,7 +31,7 @@ Values = npt.NDArray[np.floating]
 
 
 def _picture(key: str, title: str, draw: Callable[[Axes], None], legend: int = 0) -> Markup:
-    """A picture with, if it has any, a legend of so many columns above it."""
+    """A picture with, if it has any, a legend of so many columns above it, for which it grows."""
     with style():
         figure = Figure(figsize=(WIDTH, HEIGHT))
         # Fixed margins: a layout engine draws everything once more, which is half of the time.
@@ -38,8 +39,10 @@ def _picture(key: str, title: str, draw: Callable[[Axes], None], legend: int = 0
         draw(axes)
         if legend:
             handles, labels = axes.get_legend_handles_labels()
-            lines = -(-len(handles) // legend)
-            axes.set_position((0.165, 0.17, 0.80, 0.785 - 0.06 * lines))
+            further = -(-len(handles) // legend) - 1
+            height = HEIGHT + _LEGEND_LINE * further
+            figure.set_size_inches(WIDTH, height)
+            axes.set_position((0.165, 0.17 * HEIGHT / height, 0.80, 0.725 * HEIGHT / height))
             figure.legend(
                 handles, labels, loc="upper left", ncols=legend, handlelength=1.5, columnspacing=1.2, borderaxespad=0.2
             )
@@ -228,12 +231,12 @@ def kl_by_dimension(key: str, title: str, kl: Values) -> Markup:
 
 def roc(key: str, title: str, measured_by: Detectors) -> Markup:
     """What every detector finds by its false alarms, low rates enlarged."""
-    return _picture(key, title, lambda axes: detectors.draw_roc(axes, measured_by), legend=2)
+    return _picture(key, title, lambda axes: detectors.draw_roc(axes, measured_by), legend=1)
 
 
 def precision(key: str, title: str, measured_by: Detectors) -> Markup:
     """How many alarms of every detector are right, by what it finds."""
-    return _picture(key, title, lambda axes: detectors.draw_precision(axes, measured_by), legend=2)
+    return _picture(key, title, lambda axes: detectors.draw_precision(axes, measured_by), legend=1)
 
 
 def field_fit(key: str, title: str, fit: FieldFit) -> Markup:

@@ -12,7 +12,7 @@ from bundle.folder import store
 from tests.training.report.conftest import HOSTILE, TINY, gather
 from training.evaluation.measures import detection
 from training.pipeline import Trained
-from training.report import page, strangest
+from training.report import page, strangest, verdict
 from training.report.evidence import Evidence
 from training.report.strangest import KL
 
@@ -101,6 +101,20 @@ def test_markup_and_mathematics_in_the_data_stay_text(hostile: Evidence) -> None
 
 def test_the_same_evidence_gives_the_same_bytes(mixed: Evidence) -> None:
     assert page.write(mixed, 1) == page.write(mixed, 1)
+
+
+def test_it_opens_with_the_verdict_and_says_whose_rows_it_holds(mixed: Evidence) -> None:
+    content = page.write(mixed, 4)
+    text = assert_sound(content).text
+    said = verdict.of(mixed, 4)
+    places = [text.index(words) for words in (*said.origin, said.claim, *said.grounds, "Data table")]
+    assert places == sorted(places)
+    assert "This report contains rows of your data. Treat it as confidential." in text
+    # Curves stand beside the scores where there is something to be found; a bound has its sign.
+    assert content.count(b'id="roc-title"') == content.count(b'id="precision-title"') == 1
+    assert "\N{MINUS SIGN}ELBO elbo:" in text
+    assert "The tables explain \N{MINUS SIGN}ELBO, the surprisal" in text
+    assert "KL(q(z|x) || p(z))" not in text, "formulas are mathematics"
 
 
 def test_figures_are_those_of_the_records(mixed: Evidence) -> None:
