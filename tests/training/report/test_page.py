@@ -112,7 +112,7 @@ def test_it_opens_with_the_verdict_and_says_whose_rows_it_holds(mixed: Evidence)
     assert "This report contains rows of your data. Treat it as confidential." in text
     # Curves stand beside the scores where there is something to be found; a bound has its sign.
     assert content.count(b'id="roc-title"') == content.count(b'id="precision-title"') == 1
-    assert "\N{MINUS SIGN}ELBO elbo:" in text
+    assert "\N{MINUS SIGN}ELBO elbo :" in text
     assert "The tables explain \N{MINUS SIGN}ELBO, the surprisal" in text
     assert "KL(q(z|x) || p(z))" not in text, "formulas are mathematics"
 
