@@ -73,10 +73,11 @@ def ticks(low: float, high: float, linear: float) -> list[float]:
         every = [step * 10.0**power for power in powers for step in steps]
         return [size for size in every if size > linear and (low <= size <= high or low <= -size <= high)]
 
+    both_signs = low < -linear and high > linear
+    room = _TICKS // 2 if both_signs else _TICKS
     sizes = sizes_of((1.0,))
-    if len(sizes) < _FEW_DECADES:
+    if len(sizes) < (_FEW_DECADES if both_signs else _FEW_DECADES + 1):
         sizes = sizes_of((1.0, 2.0, 5.0))
-    room = _TICKS // 2 if low < -linear and high > linear else _TICKS
     # From the largest down: the smallest would stand on top of 0.
     kept = sizes[:: -max(1, -(-len(sizes) // room))]
     signed = {0.0, *kept, *(-size for size in kept)}
