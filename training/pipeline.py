@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -99,7 +100,7 @@ def train(
     exported = _export(run, prepared, model)
     calibrated = _calibrate(run, prepared, model, exported)
     manifest = _describe(run, prepared, model, exported, calibrated)
-    number = store.write(out, name, manifest, _files(run, prepared, model, exported, calibrated, manifest))
+    number = store.write(out, name, manifest, *_files(run, prepared, model, exported, calibrated, manifest))
     model.forget_checkpoint()
     calibrated.forget_checkpoints()
     return Trained(name, number, out / name / str(number), store.load(out, name, number).manifest)
@@ -271,8 +272,8 @@ def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported,
 
 def _files(
     run: _Run, prepared: _Prepared, model: Model, exported: _Exported, calibrated: _Calibrated, manifest: Manifest
-) -> dict[str, bytes]:
-    """The bundle's files but for the manifest, by name."""
+) -> tuple[dict[str, bytes], dict[str, Callable[[int], bytes]]]:
+    """The bundle's files but for the manifest, by name, and those that are written once the version is known."""
     # Here, because what draws the report takes a second to load, and a call that is wrong should hear of it at once.
     from training.report import evidence, page
 
@@ -290,12 +291,12 @@ def _files(
         run.name, model, score, explain, run.data, prepared.inferred, used, calibrated.calibration, manifest
     )
     replayed = choose_and_replay(model.scorer, exported.scorer, explainer, record, run.data, parts, noise)
-    return {
+    files = {
         **_graphs(model, exported),
         calibration.FILE_NAME: calibrated.calibration.to_bytes(),
         golden.FILE_NAME: replayed.model_dump_json(indent=1).encode(),
-        page.FILE_NAME: page.write(found),
     }
+    return files, {page.FILE_NAME: partial(page.write, found)}
 
 
 def _graphs(model: Model, exported: _Exported) -> dict[str, bytes]:

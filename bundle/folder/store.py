@@ -5,9 +5,10 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from bundle.contents import manifest as manifests
 from bundle.contents.manifest import Manifest
@@ -34,6 +35,7 @@ MOST_BUNDLE_BYTES = 3 * 2**29
 """What all files of a version may have, which are held at once while it is loaded."""
 MOST_FILES = 64
 """Files that a manifest may list; there are eight."""
+_NONE: Mapping[str, Callable[[int], bytes]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,13 @@ def _read(folder: Path, file: str, left: int) -> bytes:
     return content
 
 
-def write(root: Path, name: str, manifest: Manifest, files: Mapping[str, bytes]) -> int:
+def write(
+    root: Path,
+    name: str,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    numbered: Mapping[str, Callable[[int], bytes]] = _NONE,
+) -> int:
     """Write a new version, whole or not at all.
 
     Args:
@@ -171,6 +179,7 @@ def write(root: Path, name: str, manifest: Manifest, files: Mapping[str, bytes])
         name: The model's name.
         manifest: Its `files` and `digest` are filled in here.
         files: Content by file name.
+        numbered: Of files that name the version, how their content is made with it.
 
     Returns:
         The version: one above the newest, or above whichever another writer took meanwhile.
@@ -182,23 +191,20 @@ def write(root: Path, name: str, manifest: Manifest, files: Mapping[str, bytes])
     """
     if not valid_name(name):
         raise ValueError(f"{name!r} is no model name: lower-case letters, digits, '.', '_' and '-' are")
-    if manifests.FILE_NAME in files:
+    if manifests.FILE_NAME in {*files, *numbered}:
         raise ValueError(f"{manifests.FILE_NAME} is written here")
-    for file, content in files.items():
-        if len(content) > most_bytes(file):
-            raise FileRefused(file, f"has {len(content):,} bytes; {most_bytes(file):,} at most are read")
-    digests = {file: hashlib.sha256(content).hexdigest() for file, content in sorted(files.items())}
-    manifest = Manifest.model_validate(manifest.model_dump() | {"files": digests})
+    _refuse_large(files)
+    manifest = Manifest.model_validate(manifest.model_dump() | {"files": dict.fromkeys([*files, *numbered], "")})
     (root / name).mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=root / name))
     visible = staging
     try:
         staging.chmod(0o755)
-        for file, content in {**files, manifests.FILE_NAME: manifest.to_bytes()}.items():
+        for file, content in files.items():
             durable_file.write(staging / file, content)
-        durable_file.sync_folder(staging)
         version = (versions(root, name) or [0])[-1] + 1
         while True:
+            _write_numbered(staging, version, manifest, files, numbered)
             try:
                 visible = staging.rename(root / name / str(version))
                 break
@@ -211,3 +217,26 @@ def write(root: Path, name: str, manifest: Manifest, files: Mapping[str, bytes])
         shutil.rmtree(visible, ignore_errors=True)
         raise
     return version
+
+
+def _write_numbered(
+    staging: Path,
+    version: int,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    numbered: Mapping[str, Callable[[int], bytes]],
+) -> None:
+    """The files that name the version, and the manifest, which lists them all."""
+    made = {file: content(version) for file, content in numbered.items()}
+    _refuse_large(made)
+    digests = {file: hashlib.sha256(content).hexdigest() for file, content in sorted({**files, **made}.items())}
+    complete = manifest.model_copy(update={"files": digests})
+    for file, content in {**made, manifests.FILE_NAME: complete.to_bytes()}.items():
+        durable_file.write(staging / file, content)
+    durable_file.sync_folder(staging)
+
+
+def _refuse_large(files: Mapping[str, bytes]) -> None:
+    for file, content in files.items():
+        if len(content) > most_bytes(file):
+            raise FileRefused(file, f"has {len(content):,} bytes; {most_bytes(file):,} at most are read")

@@ -48,7 +48,7 @@ def evaluate(
         from training.evaluation.log_likelihood import measure
 
         if curves is not None:
-            from training.report import figures
+            from training.report import detectors
     except ImportError as error:
         fail(
             f"evaluating needs more than is installed ({error.name}): pip install 'surprisal-vae[training]'",
@@ -81,7 +81,7 @@ def evaluate(
     else:
         _show(done)
     if curves is not None:
-        figures.save_curves(done, curves)
+        detectors.save(done, curves)
 
 
 def _say_likelihoods(loaded: "Bundle", data: Path, found: dict[str, "LogLikelihood"], as_json: bool) -> None:

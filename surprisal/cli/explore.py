@@ -16,7 +16,13 @@ def explore(
     data: Annotated[Path, typer.Argument(help="npz file (X) or folder of images, as training takes them.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
     other: Annotated[Path | None, typer.Option(help="Other images, to compare the scores with.")] = None,
-    images: Annotated[int, typer.Option(min=1, help="Images of each file to score; of more, drawn at random.")] = 2000,
+    label: Annotated[
+        str | None, typer.Option(help="Column that says what is normal; of a folder, its folders.")
+    ] = None,
+    normal: Annotated[
+        str | None, typer.Option(help="The label's value in normal images; without --other the rest are compared.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Images of each set to score; of more, drawn at random.")] = 2000,
 ) -> None:
     """Show a model of images and data seen through it, in one HTML file: reconstructions, samples, traversals, maps."""
     if out.suffix != _SUFFIX:
@@ -25,7 +31,10 @@ def explore(
         fail(f"{out}: is a folder; a file is to be written", CALL_WRONG)
     if not out.parent.is_dir():
         fail(f"{out}: there is no folder {out.parent}", CALL_WRONG)
+    if label is not None and normal is None:
+        fail(f"which images are normal: --label {label} takes --normal VALUE", CALL_WRONG)
     try:
+        from training.config import DataConfig
         from training.errors import ConfigInvalid, TrainingError
         from training.report import album, exploration
     except ImportError as error:
@@ -35,8 +44,10 @@ def explore(
     from bundle.folder import durable_file, store
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    labels = None if normal is None else DataConfig(label=label, normal=normal)
     try:
-        found = exploration.explore(store.load(*store.resolve(bundle)), data, other, images, say=console.print)
+        loaded = store.load(*store.resolve(bundle))
+        found = exploration.explore(loaded, data, other, images, say=console.print, labels=labels)
     except ConfigInvalid as error:
         fail(error, CALL_WRONG)
     except TrainingError as error:

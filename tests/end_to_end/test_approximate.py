@@ -92,7 +92,7 @@ def test_contaminated_rows_train_and_what_was_left_out_is_said(tmp_path: Path, m
     )
     # What the report shows as normal, and what is usual, is of the same rows: those that were planted are not there.
     shown.assert_called_once()
-    (report,) = shown.call_args.args
+    report, _ = shown.call_args.args
     assert report.held_out.rows.size == kept
     assert not planted[report.held_out.rows].any()
     assert not planted[report.validation.rows].any()

@@ -1,5 +1,6 @@
 """A whole run: what stands in the bundle, and that the same run gives the same scores."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,8 +90,14 @@ def test_the_same_run_gives_the_same_scores(run: tuple[pipeline.Trained, list[st
     pipeline.train(as_data(mixed_table()), tmp_path, "mixed", SETTINGS, device="cpu")
     assert store.versions(tmp_path, "mixed") == [1, 2]
     first, second = (store.load(tmp_path, "mixed", version).files for version in (1, 2))
-    for name in ("calibration.npz", "noise.npy", "golden.json", "report.html"):
+    for name in ("calibration.npz", "noise.npy", "golden.json"):
         assert first[name] == second[name], name
+    # The report says which version it is of, when it was written and how long the training took.
+    own = re.compile(rb'<p class="origin">.*</p>')
+    reports = [files["report.html"] for files in (first, second)]
+    assert [len(own.findall(report)) for report in reports] == [1, 1]
+    assert b"version 2" in reports[1]
+    assert own.sub(b"", reports[0]) == own.sub(b"", reports[1])
 
 
 def test_a_label_without_its_normal_value_is_said_to_decide_nothing(tmp_path: Path) -> None:

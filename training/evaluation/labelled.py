@@ -35,6 +35,8 @@ class Evaluation:
         version: The model's.
         data: The file's name.
         anomaly_score: The score that the bundle calls its own.
+        threshold: A row whose own score is above it is flagged.
+        false_alarm_rate: The share of normal rows that should be.
         normal: Rows that are normal.
         anomalies: Rows that are not.
         fitted_on: Other normal rows, which the baselines were fitted on.
@@ -50,6 +52,8 @@ class Evaluation:
     version: int
     data: str
     anomaly_score: str
+    threshold: float
+    false_alarm_rate: float
     normal: int
     anomalies: int
     fitted_on: int
@@ -89,6 +93,8 @@ def evaluate(bundle: Bundle, path: Path, label: str, normal: str, options: Optio
         version=bundle.version,
         data=data.name,
         anomaly_score=bundle.manifest.anomaly_score,
+        threshold=bundle.manifest.calibration.thresholds[str(bundle.manifest.samples)],
+        false_alarm_rate=bundle.manifest.false_alarm_rate,
         normal=rows.normal.size,
         anomalies=rows.anomalies.size,
         fitted_on=rows.known.size,

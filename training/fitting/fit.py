@@ -1,6 +1,7 @@
 """The optimisation loop: batches, gradients and schedule; the only place that averages over a batch."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
@@ -124,10 +125,14 @@ class Fit:
         try:
             while self.epoch < self.plan.epochs and self.validation.goes_on(self.epoch):
                 self.epoch += 1
+                began = time.monotonic()
                 log_likelihood, kl, effective = self._one_epoch(min(1.0, self.epoch / (self.warm_up + 1)))
                 found, best = self.validation.judge(self.epoch)
                 terms = (log_likelihood, kl, found.elbo, found.kl)
-                self.history.append(Progress(self.epoch, self.plan.epochs, *terms, best, effective_samples=effective))
+                took = time.monotonic() - began
+                self.history.append(
+                    Progress(self.epoch, self.plan.epochs, *terms, best, effective_samples=effective, seconds=took)
+                )
                 if self.checkpoint.due:
                     self.checkpoint.write(self._state())
                 report(self.history[-1])

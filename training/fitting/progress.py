@@ -1,7 +1,7 @@
 """What a run tells of each epoch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Progress:
         part: Of which of several models, in words; empty where there is one.
         effective_samples: Draws of a training record, of the objective's, that carry its weight; all of them where
             draws are not weighted.
+        seconds: How long the epoch took, its validation included; it does not count where two are compared.
     """
 
     epoch: int
@@ -30,6 +31,7 @@ class Progress:
     best: bool
     part: str = ""
     effective_samples: float = 1.0
+    seconds: float = field(default=0.0, compare=False)
 
 
 EpochCallback = Callable[[Progress], None]

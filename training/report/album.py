@@ -6,17 +6,23 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from bundle.contents.scores import Score
 from training.evaluation.measures import detection
-from training.report import imagery, pictures, strangest, template, wording
+from training.report import formulas, imagery, pictures, strangest, template, wording
 from training.report.exploration import Exploration, ImageSet
 from training.report.panel import Panel
 
 STRANGEST = 12
 """Images of each data set that are shown as its strangest."""
 _TEMPLATE = "album.html"
-_DEFINITIONS = {
-    "elbo": ("ELBO", "log p(x|z) less the KL, in nats: the higher, the likelier"),
-    "expected_log_likelihood": ("expected_log_likelihood", "log p(x|z(x)), in nats: the higher, the better rebuilt"),
+_SURPRISAL = {
+    "elbo": Markup(
+        "The surprisal in nats. The ELBO is a bound on {}, where higher is more likely; \N{MINUS SIGN}ELBO is higher "
+        "where an image is stranger."
+    ).format(formulas.LOG_P_X),
+    "expected_log_likelihood": Markup(
+        "The surprisal in nats: {} with a minus. It is higher where the model rebuilds an image worse."
+    ).format(formulas.LOG_LIKELIHOOD),
 }
 
 
@@ -56,7 +62,8 @@ def write(exploration: Exploration) -> bytes:
         manifest=manifest,
         facts=_facts(exploration),
         deterministic=encoder_decoder.deterministic,
-        explained=exploration.likelihood,
+        explained=wording.score(exploration.likelihood),
+        decides=wording.score(manifest.anomaly_score),
         compared=exploration.other is not None,
         reconstructions=[_reconstructions(exploration, each) for each in sets],
         imagined=imagined,
@@ -71,17 +78,16 @@ def write(exploration: Exploration) -> bytes:
 def _facts(exploration: Exploration) -> dict[str, str]:
     manifest, field = exploration.manifest, exploration.image
     ((likelihood, meaning),) = manifest.likelihoods.items()
-    facts = {"Data": _said_of(exploration, exploration.data)}
-    if exploration.other is not None:
-        facts["Other"] = _said_of(exploration, exploration.other)
+    sets = [each for each in (exploration.data, exploration.other) if each is not None]
+    facts = {each.role.capitalize(): _said_of(exploration, each) for each in sets}
     return facts | {
         "Model": f"version {exploration.version}, trained on {wording.shown(manifest.training.data)}",
         "Images": f"{field.width} wide, {field.height} high, {'grey' if field.channels == 1 else 'RGB'}",
         "Likelihood": f"{likelihood}: {meaning}",
         "Latent space": f"{manifest.latent_size} dimensions; seed {manifest.training.seed}",
-        "Score that decides": f"{manifest.anomaly_score}, {manifest.samples} draws",
-        "False-alarm rate": f"{manifest.false_alarm_rate:g}, so above "
-        f"{wording.number(exploration.threshold(manifest.anomaly_score))}",
+        "Score that decides": f"{wording.score(manifest.anomaly_score)}, {wording.count(manifest.samples, 'draw')}",
+        "False-alarm rate": f"{wording.rate(manifest.false_alarm_rate)}: scores above "
+        f"{wording.number(exploration.threshold(manifest.anomaly_score))} are flagged",
     }
 
 
@@ -99,40 +105,31 @@ def _reconstructions(exploration: Exploration, images: ImageSet) -> Panel:
 
 
 def _scores(exploration: Exploration) -> list[Panel]:
-    """The objective, and the score that decides."""
+    """The surprisal, and the score that decides."""
     manifest = exploration.manifest
-    title, meaning = _DEFINITIONS[exploration.likelihood]
-    deciding = manifest.score
-    return [
-        _histogram(exploration, "likelihood", exploration.likelihood, title, f"{meaning}.", "nats", -1),
-        _histogram(
-            exploration,
-            "anomaly-score",
-            deciding.name,
-            f"Anomaly score: {deciding.name}",
-            f"{deciding.definition}; the higher, the stranger.",
-            deciding.unit,
-            1,
-        ),
-    ]
+    surprisal = next(score for score in manifest.scores if score.name == exploration.likelihood)
+    panels = [_histogram(exploration, surprisal, _SURPRISAL[exploration.likelihood])]
+    if manifest.score != surprisal:
+        said = Markup("The model's anomaly score. {}.").format(formulas.definition(manifest.score.definition))
+        panels.append(_histogram(exploration, manifest.score, said))
+    return panels
 
 
-def _histogram(exploration: Exploration, key: str, score: str, title: str, caption: str, unit: str, sign: int) -> Panel:
-    data, other = exploration.data, exploration.other
-    values = [sign * each.scores[score].astype(np.float64) for each in (data, other) if each is not None]
-    caption += f" Mean {wording.number(float(values[0].mean()))} in {wording.shown(data.name)}"
-    words = f"Distribution of {title}"
-    if other is None:
-        caption += "."
-    else:
-        words += " in both sets of images"
-        auroc = detection(data.scores[score], other.scores[score])["auroc"]
-        caption += f", {wording.number(float(values[1].mean()))} in {wording.shown(other.name)} (other). "
-        caption += f"AUROC {auroc:.3f}"
-        caption += ": below 0.5, so by this the other images look the more normal." if auroc < 0.5 else "."
-    threshold = sign * exploration.threshold(score)
-    compared = values[1] if other is not None else np.empty(0)
-    return Panel(title, caption, pictures.measured(key, words, unit, values[0], compared, threshold, sign))
+def _histogram(exploration: Exploration, score: Score, caption: str) -> Panel:
+    title = wording.score(score.name)
+    sets = [each for each in (exploration.data, exploration.other) if each is not None]
+    groups = {each.role: each.scores[score.name] for each in sets}
+    means = (f"{wording.number(float(each.scores[score.name].mean(dtype=np.float64)))} ({each.role})" for each in sets)
+    caption += f" Mean {', '.join(means)}."
+    if exploration.other is not None:
+        auroc = detection(exploration.data.scores[score.name], exploration.other.scores[score.name])["auroc"]
+        caption += f" AUROC {auroc:.3f}."
+        if auroc < 0.5:
+            caption += f" That is below 0.5: by this score the {exploration.other.role} images look more usual."
+    words = f"Distribution of {title}" + (" in both sets of images" if exploration.other is not None else "")
+    threshold = exploration.threshold(score.name)
+    picture = pictures.score(f"score-{score.name}", words, f"{title} ({score.unit})", groups, threshold)
+    return Panel(title, caption, picture)
 
 
 def _strangest(exploration: Exploration, images: ImageSet) -> list[Odd]:
@@ -142,7 +139,7 @@ def _strangest(exploration: Exploration, images: ImageSet) -> list[Odd]:
     explanations = exploration.explain(images.images[chosen])
     return [
         Odd(
-            wording.shown(images.names[index]),
+            images.names[index],
             float(scores[index]),
             float(p_values[place]),
             bool(p_values[place] <= exploration.manifest.false_alarm_rate),

@@ -15,7 +15,6 @@ from bundle.contents.explanation import Explanations
 from bundle.contents.manifest import Manifest
 from bundle.folder import contents
 from bundle.folder.store import Bundle
-from bundle.record import image_folder
 from bundle.record.fields import ImageField
 from bundle.record.images import Levels
 from bundle.record.schema import ImageSchema
@@ -28,6 +27,7 @@ from training.export import runs
 from training.image import encoder_decoder
 from training.image.encoder_decoder import EncoderDecoder
 from training.network.posterior import Posterior, kl_by_dimension
+from training.report import naming, wording
 
 _ENCODED = 256
 """Images in one run of the encoder."""
@@ -40,7 +40,8 @@ class ImageSet:
     """The images of a file, and what the bundle says of them with its own number of draws.
 
     Args:
-        name: The file's name.
+        name: The file's name, and what it is labelled as where that makes it the other set.
+        role: `data` and `other`, or `normal` and `not normal` by their labels.
         held_out: Whether the bundle was trained from the file, and these are of what nothing was fitted on.
         found: How many such images the file holds, n or more.
         images: (n, H, W, C) uint8, in random order.
@@ -49,6 +50,7 @@ class ImageSet:
     """
 
     name: str
+    role: str
     held_out: bool
     found: int
     images: Levels
@@ -104,21 +106,30 @@ class Exploration:
         return self.calibration.p_values(self.manifest.anomaly_score, self.manifest.samples, values)
 
 
-def explore(bundle: Bundle, path: Path, other: Path | None, most: int, say: Say = lambda line: None) -> Exploration:
+def explore(
+    bundle: Bundle,
+    path: Path,
+    other: Path | None,
+    most: int,
+    say: Say = lambda line: None,
+    labels: DataConfig | None = None,
+) -> Exploration:
     """Score images with a bundle.
 
-    Of the file that the bundle was trained from only normal images that nothing was fitted on are taken, those of the
-    calibration.
+    Of the file that the bundle was trained from only images that nothing was fitted on are taken: the normal ones of
+    the calibration, and labelled anomalies.
 
     Args:
         bundle: A bundle of images.
         path: The images.
-        other: Others, to compare them with, or None.
-        most: Images of each file that are scored; of more so many are drawn at random.
-        say: Told, in a sentence, what is being done.
+        other: Others, to compare them with. Without these it is the images that are labelled as anything but normal,
+            if there are any.
+        most: Images of each set that are scored; of more so many are drawn at random.
+        say: Told, in a sentence, what is being done and what is left out.
+        labels: Which images are normal; None: what the bundle was trained with, where the file has these labels.
 
     Raises:
-        ConfigInvalid: The bundle is none of images, or there is no such file.
+        ConfigInvalid: The bundle is none of images, there is no such file, or it does not have the labels.
         DataInvalid: A file cannot be read, or holds other images than the bundle's, or none that it has not seen.
     """
     manifest = bundle.manifest
@@ -127,62 +138,104 @@ def explore(bundle: Bundle, path: Path, other: Path | None, most: int, say: Say 
             f"{bundle.name} is a model of tables, and explore shows models of images; the pictures of a table's model "
             f"stand in the bundle's folder, {bundle.name}/{bundle.version}/report.html"
         )
-    found = [_images(bundle, each, most) for each in (path, other) if each is not None]
-    noise = contents.noise(bundle)[: manifest.samples]
-    sessions = {
-        name: runs.session(bundle.files[name])
-        for name in ("scorer.onnx", "encoder.onnx", "decoder.onnx", explanation.FILE_NAME)
-    }
-
-    def scored(images: Levels) -> dict[str, npt.NDArray[np.float32]]:
-        outputs = runs.score(sessions["scorer.onnx"], {"image": images}, noise)
-        return {each.name: np.float32(each.sign) * outputs[each.output] for each in manifest.scores}
-
-    def explain(images: Levels) -> Explanations:
-        record = {"image": images}
-        return Explanations(manifest, record, runs.score(sessions[explanation.FILE_NAME], record, noise))
-
-    sets = []
+    found = _sets(bundle, path, other, most, labels, say)
+    graphs, sets = _Graphs(bundle), []
     for part in found:
         unseen = ", which nothing was fitted on" if part.held_out else ""
         say(f"scoring {part.count} of {part.name}{unseen}")
-        sets.append(replace(part, scores=scored(part.images)))
+        sets.append(replace(part, scores=graphs.scores(part.images)))
     deterministic = "elbo" not in {score.name for score in manifest.scores}
-    encoder = sessions["encoder.onnx"]
     return Exploration(
         name=bundle.name,
         version=bundle.version,
         manifest=manifest,
         image=manifest.record.field,
         encoder_decoder=encoder_decoder.of_graphs(
-            manifest.record.field, encoder, sessions["decoder.onnx"], deterministic=deterministic
+            manifest.record.field, graphs.encoder, graphs.decoder, deterministic=deterministic
         ),
         calibration=contents.calibration(bundle),
-        kl=np.zeros(manifest.latent_size) if deterministic else _kl(encoder, sets[0].images),
+        kl=np.zeros(manifest.latent_size) if deterministic else _kl(graphs.encoder, sets[0].images),
         data=sets[0],
-        other=sets[1] if other is not None else None,
-        explain=explain,
+        other=sets[1] if len(sets) > 1 else None,
+        explain=graphs.explain,
     )
 
 
-def _images(bundle: Bundle, path: Path, most: int) -> ImageSet:
-    """Images of a file that the bundle has not seen, still without scores."""
-    facts = bundle.manifest.training
+class _Graphs:
+    """The graphs of a bundle of images, run with its own number of draws."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.manifest = bundle.manifest
+        self.noise = contents.noise(bundle)[: bundle.manifest.samples]
+        files = ("scorer.onnx", "encoder.onnx", "decoder.onnx", explanation.FILE_NAME)
+        self.scorer, self.encoder, self.decoder, self.explainer = (runs.session(bundle.files[file]) for file in files)
+
+    def scores(self, images: Levels) -> dict[str, npt.NDArray[np.float32]]:
+        """(n,) by score's name, higher = stranger, of (n, H, W, C) images."""
+        outputs = runs.score(self.scorer, {"image": images}, self.noise)
+        return {each.name: np.float32(each.sign) * outputs[each.output] for each in self.manifest.scores}
+
+    def explain(self, images: Levels) -> Explanations:
+        """Why (n, H, W, C) images are strange."""
+        record = {"image": images}
+        return Explanations(self.manifest, record, runs.score(self.explainer, record, self.noise))
+
+
+def _sets(
+    bundle: Bundle, path: Path, other: Path | None, most: int, labels: DataConfig | None, say: Say
+) -> list[ImageSet]:
+    """The images, and the others to compare them with: those of another file, or those that are labelled as strange."""
     data, _ = labelled.read_records(bundle, path)
-    held_out = data.sha256 == facts.data_sha256
-    labels = build(dict(facts.config)).data if held_out else DataConfig()
-    normal, _ = split.by_label(data.table, labels)
-    _, unseen, _ = labelled.unseen(bundle, data, normal, normal[:0])
+    wanted = labels or _known_labels(bundle, data, compared=other is not None)
+    usual, strangers = split.by_label(data.table, wanted)
+    if unlabelled := data.table.num_rows - usual.size - strangers.size:
+        say(f"{wording.count(unlabelled, 'image')} of {data.name} without a label left out")
+    if other is not None and strangers.size:
+        say(f"{wording.count(strangers.size, 'image')} of {data.name} that are not {wanted.normal} left out")
+    _, usual, strangers = labelled.unseen(bundle, data, usual, strangers)
+    if other is not None:
+        compared, _ = labelled.read_records(bundle, other)
+        normal, _ = split.by_label(compared.table, _known_labels(bundle, compared, compared=True))
+        _, unseen, _ = labelled.unseen(bundle, compared, normal, normal[:0])
+        return [
+            _drawn(bundle, data, usual, most, data.name, "data"),
+            _drawn(bundle, compared, unseen, most, compared.name, "other"),
+        ]
+    if not strangers.size:
+        return [_drawn(bundle, data, usual, most, data.name, "data")]
+    return [
+        _drawn(bundle, data, usual, most, data.name, "normal"),
+        _drawn(bundle, data, strangers, most, f"{data.name}, not {wanted.normal}", "not normal"),
+    ]
+
+
+def _known_labels(bundle: Bundle, data: Data, *, compared: bool) -> DataConfig:
+    """What the bundle's own configuration says of a file's labels.
+
+    It holds for the file of the training. It holds for another file too, if that file has the labels and nothing else
+    to compare its images with.
+    """
+    facts = bundle.manifest.training
+    known = build(dict(facts.config)).data
+    if data.sha256 == facts.data_sha256:
+        return known
+    if compared or known.normal is None:
+        return DataConfig()
+    try:
+        split.by_label(data.table, known)
+    except ConfigInvalid:
+        return DataConfig()
+    return known
+
+
+def _drawn(bundle: Bundle, data: Data, rows: Rows, most: int, name: str, role: str) -> ImageSet:
+    """Some of a file's rows, still without scores."""
+    facts = bundle.manifest.training
     # In random order, because the first ones are shown, and a folder's stand in the order of their labels.
-    rows = np.random.default_rng(facts.seed).permutation(unseen)[:most]
-    images = schema.tensors(bundle.manifest.record, data, rows)["image"].astype(np.uint8, copy=False)
-    return ImageSet(data.name, held_out, unseen.size, images, _names(data, rows), {})
-
-
-def _names(data: Data, rows: Rows) -> tuple[str, ...]:
-    if image_folder.FILE in data.table.column_names:
-        return tuple(str(name) for name in data.table[image_folder.FILE].take(rows).to_pylist())
-    return tuple(f"row {row + 1:,}" for row in rows.tolist())
+    chosen = np.random.default_rng(facts.seed).permutation(rows)[:most]
+    images = schema.tensors(bundle.manifest.record, data, chosen)["image"].astype(np.uint8, copy=False)
+    held_out = data.sha256 == facts.data_sha256
+    return ImageSet(name, role, held_out, rows.size, images, naming.names(data, chosen), {})
 
 
 def _kl(encoder: onnxruntime.InferenceSession, images: Levels) -> npt.NDArray[np.float64]:

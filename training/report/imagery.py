@@ -13,7 +13,7 @@ from bundle.contents.explanation import Explanations
 from bundle.record.images import Levels
 from training.image import gallery
 from training.image.encoder_decoder import EncoderDecoder
-from training.report import wording
+from training.report import formulas, wording
 from training.report.panel import Panel
 
 SHOWN = 12
@@ -25,6 +25,11 @@ DIMENSIONS = 10
 PAIRS = 4
 """Most pairs of images that are interpolated."""
 
+_DIM = (25, 190)
+"""Levels of black and white under the surprisal: its colours stand out on both."""
+_SURPRISING, _STRANGEST = (255, 205, 40), (225, 15, 70)
+"""Yellow and red, in RGB: their lightness differs too, for who does not tell them apart."""
+_RISE = 0.75
 _GAP = 4
 """Between images, in pixels."""
 _LEAST_WIDTH = 720
@@ -55,7 +60,7 @@ def reconstructions(encoder_decoder: EncoderDecoder, images: Levels) -> Panel:
     rows = gallery.reconstructions(encoder_decoder, images[:SHOWN])
     return Panel(
         "Reconstructions",
-        "Images above what the decoder expects of each: what is lost there is noise to the model.",
+        "Each image stands above what the decoder expects of it. The model takes for noise what is lost there.",
         picture(rows, "Images above their reconstructions"),
     )
 
@@ -64,8 +69,8 @@ def samples(encoder_decoder: EncoderDecoder, seed: int) -> Panel:
     """Images of latents drawn from the prior."""
     return Panel(
         "Samples",
-        "Latents drawn from the prior, decoded: they look like normal images as far as the latent is used as it should "
-        "be.",
+        "The decoder makes these images from latents drawn from the prior. They look like normal images if the latents "
+        "of normal images follow the prior.",
         picture(gallery.samples(encoder_decoder, *SAMPLES, seed), "Images that the model imagines"),
     )
 
@@ -76,7 +81,7 @@ def interpolations(encoder_decoder: EncoderDecoder, images: Levels) -> Panel:
     rows = gallery.interpolations(encoder_decoder, images[:pairs], images[pairs : 2 * pairs])
     return Panel(
         "Interpolations",
-        "From one image to another along a line through the latent space, both ends reconstructed.",
+        "Each row goes from one image to another along a line through the latent space. Both ends are reconstructed.",
         picture(rows, "From one image to another in each row"),
     )
 
@@ -89,24 +94,46 @@ def traversals(encoder_decoder: EncoderDecoder, image: Levels, kl: npt.NDArray[n
     these = "all" if len(words) == kl.size else f"{len(words)} of {kl.size}"
     return Panel(
         "Latent traversals",
-        f"One image with a latent dimension a row moved from -{gallery.FURTHEST:g} to +{gallery.FURTHEST:g} in "
-        f"{gallery.STEPS} steps, the other dimensions at the mean of q(z|x). Shown are {these}, those with the largest "
-        "mean KL first; where a row hardly changes, the model does not use the dimension.",
+        Markup(
+            "Each row shows one image and moves one latent dimension from \N{MINUS SIGN}{0} to +{0} in {1} steps. The "
+            "other dimensions stay at the mean of {2}. Shown are {3}, the largest mean KL first. Where a row hardly "
+            "changes, the model does not use the dimension."
+        ).format(f"{gallery.FURTHEST:g}", gallery.STEPS, formulas.POSTERIOR, these),
         _strips(rows, words),
     )
 
 
 def explained(image: Levels, explanations: Explanations, row: int) -> Markup:
-    """An image, the one that is expected, and its map.
+    """An image, the one that is expected, and its surprisal laid over it.
 
     Args:
         image: (H, W, C) uint8.
         explanations: Of several images.
         row: Its place among them.
     """
-    grey = explanations.surprisal_map(row)[..., np.newaxis]
-    shown = np.stack([image, explanations.expected_image(row), np.broadcast_to(grey, image.shape)])
-    return picture(shown[np.newaxis], "The image, what is expected, and the surprisal of each pixel")
+    shown = [image, explanations.expected_image(row), overlay(image, explanations.surprisal_map(row))]
+    in_colour = np.stack([np.broadcast_to(each, (*image.shape[:2], 3)) for each in shown])
+    return picture(
+        in_colour[np.newaxis], "The image, what is expected, and the image under the surprisal of its pixels"
+    )
+
+
+def overlay(image: Levels, surprisal: Levels) -> Levels:
+    """An image in grey, dimmed, under its surprisal in colour.
+
+    Args:
+        image: (H, W, C) uint8.
+        surprisal: (H, W) uint8, 0 where a pixel is usual.
+
+    Returns:
+        (H, W, 3) uint8: grey where a pixel is usual, then yellow, then red.
+    """
+    share = surprisal[..., np.newaxis] / 255
+    grey = _DIM[0] + (_DIM[1] - _DIM[0]) * image.mean(axis=-1, keepdims=True) / 255
+    colour = (1 - share) * np.array(_SURPRISING) + share * np.array(_STRANGEST)
+    opacity = share**_RISE
+    levels: Levels = np.rint((1 - opacity) * grey + opacity * colour).astype(np.uint8)
+    return levels
 
 
 def picture(rows: Levels, words: str) -> Markup:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
 from bundle.contents.reference import MISSING_BIN, OTHER_BIN, UNKNOWN_BIN, FieldReference
 from bundle.record.fields import NumericField
-from training.report import wording
+from training.report import formulas, wording
 from training.report.evidence import Evidence
 
 CATEGORIES = 5
@@ -22,7 +23,7 @@ class Usual:
     Args:
         name: The field's.
         kind: numeric, boolean or categorical.
-        modelled: Of a number what is modelled, `x` or `log(x + 0.5)`; empty of all else.
+        modelled: Of a number what is modelled, x or log(x + 0.5), as mathematics; empty of all else.
         middle: The median, or the most frequent value with its share.
         span: From the 5 % to the 95 % quantile, or the most frequent values with their shares.
         missing: Share of the training rows without it.
@@ -30,7 +31,7 @@ class Usual:
 
     name: str
     kind: str
-    modelled: str
+    modelled: Markup
     middle: str
     span: str
     missing: str
@@ -45,9 +46,9 @@ def usual_values(evidence: Evidence) -> list[Usual]:
             column = evidence.training_column(field)
             low, median, high = map(float, np.quantile(column[~np.isnan(column)], _QUANTILES))
             middle, span = wording.number(median), f"{wording.number(low)} to {wording.number(high)}"
-            modelled = field.formula
+            modelled = formulas.transformed(field)
         else:
-            modelled = ""
+            modelled = Markup("")
             frequent = _frequent(reference)
             middle, span = frequent[0], ", ".join(frequent[:CATEGORIES])
             categories = field.size - 1 if field.kind == "categorical" else 2

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Final
 
 import numpy as np
+from markupsafe import Markup
 
 from bundle.record.schema import ImageSchema, TableSchema
 from reading.notes import by_note
@@ -11,7 +12,19 @@ from training import config, modality
 from training.config import ObjectiveConfig
 from training.evaluation.measures import detection
 from training.image import encoder_decoder
-from training.report import field_fit, imagery, latent, normal, pictures, strangest, template, wording
+from training.report import (
+    field_fit,
+    formulas,
+    imagery,
+    latent,
+    normal,
+    pictures,
+    strangest,
+    template,
+    verdict,
+    wording,
+)
+from training.report.detectors import Detectors
 from training.report.evidence import Evidence
 from training.report.false_alarms import Check, check
 from training.report.panel import Panel
@@ -21,22 +34,25 @@ _TEMPLATE = "page.html"
 _VALIDATION, _LATER = "validation", "later half"
 
 
-def write(evidence: Evidence) -> bytes:
+def write(evidence: Evidence, version: int) -> bytes:
     """The page: one file that loads nothing else and runs nothing.
 
     Args:
         evidence: What is said of the model; the same evidence gives the same bytes.
+        version: The version that it becomes.
     """
     plane = latent.plane(evidence.held_out.latent_mean, evidence.anomalies.latent_mean)
     return template.render(
         _TEMPLATE,
         name=evidence.name,
         manifest=evidence.manifest,
+        verdict=verdict.of(evidence, version),
         facts=_facts(evidence),
         anomalies=evidence.anomalies.rows.size,
         columns=_columns(evidence),
         curves=_curves(evidence),
         calibration=_calibration(evidence),
+        detection=_detection_curves(evidence),
         scores=_scores(evidence),
         latent=_latent(evidence, plane),
         active=plane.active,
@@ -44,6 +60,8 @@ def write(evidence: Evidence) -> bytes:
         fit_records=min(field_fit.RECORDS, evidence.held_out.rows.size),
         strangest=strangest.strangest(evidence),
         kl=strangest.KL,
+        explained=wording.score(evidence.manifest.explained),
+        decides=wording.score(evidence.manifest.anomaly_score),
         most_values=strangest.VALUES,
     )
 
@@ -86,8 +104,9 @@ def _facts(evidence: Evidence) -> dict[str, str]:
         "Fields": ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()),
         "Network": f"{_layers(evidence)}, {manifest.latent_size} latent dimensions; seed {facts.seed}",
         "Trained on": facts.device,
-        "Score that decides": f"{manifest.anomaly_score}, {manifest.samples} draws",
-        "False-alarm rate": f"{manifest.false_alarm_rate:g}, so above {wording.number(_threshold(evidence))}",
+        "Score that decides": f"{wording.score(manifest.anomaly_score)}, {wording.count(manifest.samples, 'draw')}",
+        "False-alarm rate": f"{wording.rate(manifest.false_alarm_rate)}: scores above "
+        f"{wording.number(_threshold(evidence))} are flagged",
         "Validation ELBO": f"{wording.number(facts.metrics['validation_elbo'])} nats a record",
         "Packages": ", ".join(f"{package} {version}" for package, version in facts.packages.items()),
     }
@@ -109,16 +128,13 @@ def _curves(evidence: Evidence) -> list[Panel]:
     history = evidence.history
     trained = [(epoch.log_likelihood, epoch.kl) for epoch in history]
     held_out = [(epoch.validation_elbo + epoch.validation_kl, epoch.validation_kl) for epoch in history]
+    objective = ObjectiveConfig.model_validate(evidence.manifest.training.config["objective"])
+    likelihood_is = Markup("The log-likelihood {} of records. Higher is better.").format(formulas.LOG_LIKELIHOOD)
+    kl_is = Markup("{}: how much the latent says about a record.").format(formulas.KL)
     terms = (
-        ("reconstruction", "Reconstruction", "log p(x|z), in nats a record: higher is better.", 1, 0),
-        ("kl", "KL", "KL(q(z|x) || p(z)), in nats a record: what the latent knows of a record.", 0, 1),
-        (
-            "elbo",
-            "ELBO",
-            _said_of_elbo(ObjectiveConfig.model_validate(evidence.manifest.training.config["objective"])),
-            1,
-            -1,
-        ),
+        ("reconstruction", "Log-likelihood", likelihood_is, 1, 0),
+        ("kl", "KL", kl_is, 0, 1),
+        ("elbo", "ELBO", _said_of_elbo(objective), 1, -1),
     )
     panels = []
     for key, title, caption, likelihood, kl in terms:
@@ -131,14 +147,15 @@ def _curves(evidence: Evidence) -> list[Panel]:
     return panels
 
 
-def _said_of_elbo(objective: ObjectiveConfig) -> str:
-    if objective == ObjectiveConfig(draws=objective.draws, kl_warm_up=objective.kl_warm_up):
-        return "Reconstruction less KL: what is maximised once the KL has its full weight."
+def _said_of_elbo(objective: ObjectiveConfig) -> Markup:
     if objective.kind == "autoencoder":
-        return "Reconstruction alone, which is what is maximised: an autoencoder has no KL."
+        return Markup("An autoencoder has no KL. Training maximises the log-likelihood alone.")
+    bound = Markup("Log-likelihood less KL: a bound on {}. Higher is more likely. ").format(formulas.LOG_P_X)
+    if objective == ObjectiveConfig(draws=objective.draws, kl_warm_up=objective.kl_warm_up):
+        return bound + "Training maximises it once the KL has its full weight."
     if objective.kind == "elbo":
-        return "Reconstruction less KL; what is maximised weighs the two otherwise."
-    return "Reconstruction less KL; what is maximised is a tighter bound, of several draws a record."
+        return bound + "Training maximises the same two terms with other weights."
+    return bound + "Training maximises a tighter bound, of several draws a record."
 
 
 def _checks(evidence: Evidence) -> dict[str, Check]:
@@ -154,11 +171,11 @@ def _checks(evidence: Evidence) -> dict[str, Check]:
 def _calibration(evidence: Evidence) -> list[Panel]:
     checks = _checks(evidence)
     captions = {
-        _VALIDATION: "Validation rows ({m:,}) against the {n:,} scores of the calibration. Those of validation "
-        "stopped the training and scaled the scores: bars that rise to the right would say that the model was fitted "
-        "to them.",
-        _LATER: "Held-out rows further down the file ({m:,}) against those before them ({n:,}). Nothing was fitted "
-        "on either: bars that are not flat would say that the data change along the file.",
+        _VALIDATION: "Validation rows ({m:,}) against the {n:,} scores of the calibration. Validation rows stopped the "
+        "training and scaled the scores. If the bars rise to the right beyond chance, the model is fitted to these "
+        "rows.",
+        _LATER: "Held-out rows further down the file ({m:,}) against those before them ({n:,}). The model has seen "
+        "neither. If bars leave the range of chance, the data change along the file.",
     }
     titles = {_VALIDATION: "p-values of validation rows", _LATER: "p-values of later rows"}
     panels = [
@@ -171,8 +188,8 @@ def _calibration(evidence: Evidence) -> list[Panel]:
     ]
     words = "The false-alarm rate found by the rate asked for"
     caption = (
-        "A model that keeps its promise stays near the diagonal; 95% of such models stay within the bands, which are "
-        "wide where there are few records."
+        "A model that keeps its promise stays near the diagonal. 95% of such models stay within the bands. The bands "
+        "are wide where there are few records."
     )
     rate = evidence.manifest.false_alarm_rate
     panels.append(Panel("False-alarm rate", caption, pictures.false_alarms("false-alarms", words, checks, rate)))
@@ -187,6 +204,25 @@ def _detection(evidence: Evidence) -> dict[str, dict[str, float]]:
     return {name: detection(usual[name], strange[name]) for name in usual}
 
 
+def _detection_curves(evidence: Evidence) -> list[Panel]:
+    """How well the scores tell labelled anomalies, as curves; none without."""
+    if not evidence.anomalies.rows.size:
+        return []
+    usual, strange = evidence.held_out.scores, evidence.anomalies.scores
+    scores = {name: (usual[name], strange[name]) for name in usual}
+    rate = evidence.manifest.false_alarm_rate
+    measured = Detectors(scores, evidence.score, frozenset(scores), evidence.threshold(evidence.score), rate)
+    few = f"The dotted line is the model's false-alarm rate, {wording.rate(rate)}, and the dot its threshold. "
+    most = "The score that decides and the best others are in colour, the rest in grey."
+    right = "The share of anomalies among the alarms depends on how many anomalies there are. This file has "
+    right += f"{evidence.anomalies.rows.size:,} labelled anomalies "
+    right += f"and {wording.count(usual[evidence.score].size, 'held-out normal row')}."
+    return [
+        Panel("Anomalies found", few + most, pictures.roc("roc", "Anomalies found by false alarms", measured)),
+        Panel("Alarms that are right", right, pictures.precision("precision", "Precision by recall", measured)),
+    ]
+
+
 def _scores(evidence: Evidence) -> list[Panel]:
     """The score that decides, then the others."""
     manifest = evidence.manifest
@@ -195,19 +231,22 @@ def _scores(evidence: Evidence) -> list[Panel]:
     for each in sorted(manifest.scores, key=lambda score: score.name != manifest.anomaly_score):
         usual, strange = evidence.held_out.scores[each.name], evidence.anomalies.scores[each.name]
         threshold = evidence.threshold(each.name)
-        low, high = pictures.score_range(usual, strange, threshold)
+        low, high = pictures.score_range(usual, strange, threshold=threshold)
         every = np.concatenate([usual, strange])
         beyond = int(((every < low) | (every > high)).sum())
-        caption = f"{each.definition}."
+        title = wording.score(each.name)
+        called = Markup("") if title == each.name else Markup("<code>{}</code>: ").format(each.name)
+        caption = Markup("{}{}.").format(called, formulas.definition(each.definition))
         if each.name in found:
             auroc, precision = found[each.name]["auroc"], found[each.name]["average_precision"]
             above = float((strange > threshold).mean())
-            caption += f" AUROC {auroc:.3f}, average precision {precision:.3f}; {above:.0%} of anomalies flagged."
+            caption += f" It flags {above:.0%} of the anomalies. AUROC {auroc:.3f}, average precision {precision:.3f}."
         if beyond:
-            caption += f" The outermost bins count what lies further out ({beyond:,})."
-        words = f"Distribution of {each.name} of normal records and anomalies"
-        picture = pictures.score(f"score-{each.name}", words, each.unit, usual, strange, threshold)
-        panels.append(Panel(each.name, caption, picture))
+            caption += f" The outermost bins hold {wording.count(beyond, 'record')} from further out."
+        words = f"Distribution of {title} of normal records and anomalies"
+        groups = {"normal": usual, "anomalies": strange}
+        picture = pictures.score(f"score-{each.name}", words, f"{title} ({each.unit})", groups, threshold)
+        panels.append(Panel(title, caption, picture))
     return panels
 
 
@@ -215,18 +254,18 @@ def _latent(evidence: Evidence, plane: latent.Plane) -> list[Panel]:
     odd = strangest.order(evidence.held_out.scores[evidence.score])[: strangest.RECORDS]
     kl = evidence.kl.mean(axis=0)
     where = (
-        "The latent means on their two principal components, with the share of their variance."
+        "The latent means on their two principal components. Each axis says its share of the variance."
         if evidence.manifest.latent_size > 2
         else "The latent means themselves."
     )
     if plane.normal.shape[1] > 1:
-        where += f" Numbers: the {odd.size} strangest normal records, as listed below."
+        where += f" The numbers mark the {odd.size} strangest normal records, which the last section lists."
     return [
         Panel("Latent means", where, pictures.latent("latent-means", "Latent means of held-out records", plane, odd)),
         Panel(
             "KL by dimension",
-            f"Mean over held-out normal records; {wording.number(float(kl.sum()))} nats in all. Dimensions near zero "
-            "are not used.",
+            f"Mean over held-out normal records, {wording.number(float(kl.sum()))} nats in all. The model does not use "
+            "dimensions near zero.",
             pictures.kl_by_dimension("latent-kl", "KL of each latent dimension in nats", kl),
         ),
     ]
@@ -244,9 +283,9 @@ def _fits(evidence: Evidence) -> list[Panel]:
     for index, fit in enumerate(field_fit.field_fits(evidence)):
         name = wording.shown(fit.field.name)
         if fit.explained is None:
-            caption = "does not vary in these records."
+            caption = "It does not vary in these records."
         else:
-            caption = f"{wording.percent(fit.explained)} explained by the other fields."
+            caption = f"The other fields explain {wording.percent(fit.explained)}."
         picture = pictures.field_fit(f"field-{index}", "Observed against expected values of a field", fit)
-        panels.append(Panel(name, f"{fit.field.kind}; {caption}", picture))
+        panels.append(Panel(name, f"{fit.field.kind.capitalize()}. {caption}", picture))
     return panels

@@ -1,6 +1,6 @@
 """The report's pictures, each drawn small, so that they stand beside or below each other as the window allows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from bundle.record.fields import NumericField
 from training.fitting.progress import Progress
+from training.report import detectors, tails, wording
+from training.report.detectors import Detectors
 from training.report.false_alarms import P_VALUE_BINS, Check
 from training.report.field_fit import FieldFit
 from training.report.figures import COLOURS, INK
@@ -19,25 +21,30 @@ from training.report.svg import HEIGHT, WIDTH, inline, style
 
 NORMAL, STRANGE, OTHER = COLOURS[0], COLOURS[1], COLOURS[2]
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}%")
-PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 POINTS = 700
 """Points of one kind in a picture, at most; more of them are only larger."""
+_LEGEND_LINE = 0.2  # inches
 _SCORE_BINS = 40
 _PROBABILITY_BINS = 8
 
 Values = npt.NDArray[np.floating]
 
 
-def _picture(key: str, title: str, draw: Callable[[Axes], None], legend: bool = False) -> Markup:
+def _picture(key: str, title: str, draw: Callable[[Axes], None], legend: int = 0) -> Markup:
+    """A picture with, if it has any, a legend of so many columns above it, for which it grows."""
     with style():
         figure = Figure(figsize=(WIDTH, HEIGHT))
         # Fixed margins: a layout engine draws everything once more, which is half of the time.
-        axes = figure.add_axes((0.165, 0.17, 0.80, 0.725 if legend else 0.785))
+        axes = figure.add_axes((0.165, 0.17, 0.80, 0.785))
         draw(axes)
         if legend:
             handles, labels = axes.get_legend_handles_labels()
+            further = -(-len(handles) // legend) - 1
+            height = HEIGHT + _LEGEND_LINE * further
+            figure.set_size_inches(WIDTH, height)
+            axes.set_position((0.165, 0.17 * HEIGHT / height, 0.80, 0.725 * HEIGHT / height))
             figure.legend(
-                handles, labels, loc="upper left", ncols=3, handlelength=1.5, columnspacing=1.2, borderaxespad=0.2
+                handles, labels, loc="upper left", ncols=legend, handlelength=1.5, columnspacing=1.2, borderaxespad=0.2
             )
         return inline(figure, key, title)
 
@@ -69,7 +76,7 @@ def curve(key: str, title: str, unit: str, lines: dict[str, list[float]], histor
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(visible=True, axis="y")
 
-    return _picture(key, title, draw, legend=True)
+    return _picture(key, title, draw, legend=3)
 
 
 def p_values(key: str, title: str, check: Check) -> Markup:
@@ -88,7 +95,7 @@ def p_values(key: str, title: str, check: Check) -> Markup:
         axes.set(xlabel="p-value", ylabel="share of records", xlim=(0, 1), ylim=(0, top))
         axes.yaxis.set_major_formatter(PERCENT)
 
-    return _picture(key, title, draw, legend=True)
+    return _picture(key, title, draw, legend=3)
 
 
 def false_alarms(key: str, title: str, checks: dict[str, Check], rate: float) -> Markup:
@@ -111,7 +118,7 @@ def false_alarms(key: str, title: str, checks: dict[str, Check], rate: float) ->
             )
             mark = "." if each.asked.size < 3 else None
             axes.plot(each.asked, each.found.clip(bottom), dash, color=colour, label=name, marker=mark)
-        axes.axvline(rate, color=INK, linewidth=1, linestyle=":", label=f"set: {rate:g}")
+        axes.axvline(rate, color=INK, linewidth=1, linestyle=":", label=f"asked for: {wording.rate(rate)}")
         axes.set(xscale="log", yscale="log", xlim=(lowest, 1), ylim=(bottom, 1.3))
         axes.set(xlabel="false-alarm rate asked for", ylabel="false-alarm rate found")
         for axis in (axes.xaxis, axes.yaxis):
@@ -120,53 +127,33 @@ def false_alarms(key: str, title: str, checks: dict[str, Check], rate: float) ->
             axis.set_minor_formatter(NullFormatter())
         axes.grid(visible=True)
 
-    return _picture(key, title, draw, legend=True)
+    return _picture(key, title, draw, legend=3)
 
 
-def score(key: str, title: str, unit: str, normal: Values, anomalies: Values, threshold: float) -> Markup:
+def score(key: str, title: str, unit: str, groups: Mapping[str, Values], threshold: float) -> Markup:
     """How an anomaly score is distributed.
 
     Args:
         key: Of the picture.
         title: What a screen reader says of it.
         unit: Of the score.
-        normal: (n,) of held-out normal records.
-        anomalies: (m,) of labelled anomalies, or none.
+        groups: (n,) of what is usual and, if there are any, (m,) of others, by what each is called.
         threshold: Above it a record is flagged.
     """
 
     def draw(axes: Axes) -> None:
-        shown = score_range(normal, anomalies, threshold)
-        _histograms(axes, {"normal": normal, "anomalies": anomalies}, shown, threshold, unit)
+        _histograms(axes, groups, score_range(*groups.values(), threshold=threshold), threshold, unit)
 
-    return _picture(key, title, draw, legend=True)
-
-
-def measured(key: str, title: str, unit: str, data: Values, other: Values, threshold: float, sign: int) -> Markup:
-    """How a figure is distributed in data, and in others.
-
-    Args:
-        key: Of the picture.
-        title: What a screen reader says of it.
-        unit: Of the figure.
-        data: (n,)
-        other: (m,), or none.
-        threshold: Beyond it a record is flagged.
-        sign: 1 where higher is stranger, -1 where lower is.
-    """
-
-    def draw(axes: Axes) -> None:
-        low, high = sorted(sign * end for end in score_range(sign * data, sign * other, sign * threshold))
-        _histograms(axes, {"data": data, "other": other}, (low, high), threshold, unit)
-
-    return _picture(key, title, draw, legend=True)
+    return _picture(key, title, draw, legend=3)
 
 
-def _histograms(axes: Axes, groups: dict[str, Values], shown: tuple[float, float], threshold: float, unit: str) -> None:
+def _histograms(
+    axes: Axes, groups: Mapping[str, Values], shown: tuple[float, float], threshold: float, unit: str
+) -> None:
     """The first group filled, the second as a line above it; what lies beyond is in the outermost bins."""
     low, high = shown
     edges = np.linspace(low, high, _SCORE_BINS + 1)
-    for (name, values), colour, filled in zip(groups.items(), (NORMAL, STRANGE), (True, False), strict=True):
+    for (name, values), colour, filled in zip(groups.items(), (NORMAL, STRANGE), (True, False), strict=False):
         if values.size:
             shares = np.histogram(values.astype(np.float64).clip(low, high), edges)[0] / values.size
             axes.stairs(shares, edges, color=colour, fill=filled, alpha=0.6 if filled else 1, label=name, lw=1.6)
@@ -176,9 +163,9 @@ def _histograms(axes: Axes, groups: dict[str, Values], shown: tuple[float, float
     axes.xaxis.set_major_locator(MaxNLocator(6))
 
 
-def score_range(normal: Values, anomalies: Values, threshold: float) -> tuple[float, float]:
+def score_range(normal: Values, *others: Values, threshold: float) -> tuple[float, float]:
     """The scores that are shown: all of them, but for those far from most normal records; beyond are the end bins."""
-    every = np.concatenate([normal, anomalies, [threshold]]).astype(np.float64)
+    every = np.concatenate([normal, *others, [threshold]]).astype(np.float64)
     first, last = np.quantile(normal.astype(np.float64), (0.005, 0.995))
     last = max(last, threshold)
     span = (last - first) or max(1.0, abs(last))
@@ -215,7 +202,7 @@ def latent(key: str, title: str, plane: Plane, strangest: npt.NDArray[np.int64])
         axes.set(xlabel=plane.axes[0], ylabel=plane.axes[1])
         axes.grid(visible=True)
 
-    return _picture(key, title, draw, legend=True)
+    return _picture(key, title, draw, legend=3)
 
 
 def _latent_line(axes: Axes, plane: Plane) -> None:
@@ -242,6 +229,16 @@ def kl_by_dimension(key: str, title: str, kl: Values) -> Markup:
     return _picture(key, title, draw)
 
 
+def roc(key: str, title: str, measured_by: Detectors) -> Markup:
+    """What every detector finds by its false alarms, low rates enlarged."""
+    return _picture(key, title, lambda axes: detectors.draw_roc(axes, measured_by), legend=1)
+
+
+def precision(key: str, title: str, measured_by: Detectors) -> Markup:
+    """How many alarms of every detector are right, by what it finds."""
+    return _picture(key, title, lambda axes: detectors.draw_precision(axes, measured_by), legend=1)
+
+
 def field_fit(key: str, title: str, fit: FieldFit) -> Markup:
     """What was observed of a field against what was expected."""
     return _picture(key, title, (lambda axes: _numbers(axes, fit)) if _is_number(fit) else lambda a: _shares(a, fit))
@@ -254,19 +251,15 @@ def _is_number(fit: FieldFit) -> bool:
 def _numbers(axes: Axes, fit: FieldFit) -> None:
     if len(fit.observed):
         x, y = fit.expected[:, 0], fit.observed[:, 0]
-        low, high = _ends(np.concatenate([x, y]))
-        if isinstance(fit.field, NumericField) and fit.field.offset is not None:
-            low, high = map(fit.field.restore, _ends(fit.field.standardise(np.concatenate([x, y]))))
+        both = np.concatenate([x, y])
+        offset = fit.field.offset if isinstance(fit.field, NumericField) else None
+        linear = offset if offset is not None else tails.linear_within(fit.observed[:, 0])
+        low, high = _ends(both)
+        if linear is not None:
+            low, high = (linear * np.sinh(end) for end in _ends(np.arcsinh(both / linear)))
         axes.plot([low, high], [low, high], color=INK, linewidth=1)
         axes.plot(x.clip(low, high), y.clip(low, high), "o", color=NORMAL, markersize=2.6, markeredgewidth=0, alpha=0.5)
-        if isinstance(fit.field, NumericField) and fit.field.offset is not None:
-            axes.set_xscale("symlog", linthresh=fit.field.offset)
-            axes.set_yscale("symlog", linthresh=fit.field.offset)
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_formatter(PLAIN)
-        else:
-            axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set(xlim=(low, high), ylim=(low, high))
+        tails.scale(axes, low, high, linear)
     axes.set(xlabel="expected", ylabel="observed")
     axes.grid(visible=True)
 

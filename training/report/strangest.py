@@ -10,7 +10,7 @@ from bundle.contents.explanation import Explanations
 from bundle.record.fields import UNKNOWN, AnyField, ImageField
 from bundle.record.schema import ImageSchema
 from training import config
-from training.report import imagery, wording
+from training.report import imagery, naming, wording
 from training.report.evidence import Evidence, Part
 
 RECORDS = 5
@@ -26,7 +26,7 @@ KL = "latent (KL)"
 
 @dataclass(frozen=True)
 class Term:
-    """One term of a record's negative ELBO.
+    """One term of a record's -ELBO, which is its surprisal.
 
     Args:
         name: The field's, or that of the KL.
@@ -51,6 +51,7 @@ class Strange:
 
     Args:
         row: Its place in the data file, from 1.
+        name: How it is called: by its file or by its row.
         label: A labelled anomaly's label, else empty.
         score: Its anomaly score.
         p_value: Its p-value among the calibration's records.
@@ -62,6 +63,7 @@ class Strange:
     """
 
     row: int
+    name: str
     label: str
     score: float
     p_value: float
@@ -119,9 +121,11 @@ def _described(evidence: Evidence, part: Part, chosen: npt.NDArray[np.int64]) ->
     explanations = evidence.explanations({kind: values[chosen] for kind, values in part.tensors.items()})
     scores = part.scores[evidence.score][chosen]
     p_values = evidence.p_values(scores)
+    names = naming.names(evidence.table, part.rows[chosen])
     return tuple(
         Strange(
             row=int(part.rows[index]) + 1,
+            name=names[place],
             label=_label(evidence, int(part.rows[index])) if part is evidence.anomalies else "",
             score=float(scores[place]),
             p_value=float(p_values[place]),

@@ -22,4 +22,5 @@ def render(template: str, **values: object) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": wording.number, "nats": wording.nats, "percent": wording.percent}
+    environment.filters["rate"] = wording.rate
     return environment.get_template(template).render(values).encode()

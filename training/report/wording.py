@@ -8,6 +8,12 @@ import numpy as np
 
 from bundle.record.fields import MISSING, UNKNOWN, TableField
 
+_SCORES = {
+    "elbo": "\N{MINUS SIGN}ELBO",
+    "iwae": "\N{MINUS SIGN}IWAE bound",
+    "reconstruction": "\N{MINUS SIGN}log reconstruction probability",
+    "expected_log_likelihood": "\N{MINUS SIGN}expected log-likelihood",
+}
 LONGEST = 48
 """Characters of a name or a category that are shown."""
 _LEAST_SHARE = 10.0
@@ -59,6 +65,48 @@ def percent(share: float | None) -> str:
     if 0 < share < 0.0005:
         return "under 0.1%"
     return _with_true_minus(f"{share:.1%}" if 0 < abs(share) < 0.1 else f"{share:.0%}")
+
+
+def score(name: str) -> str:
+    """An anomaly score as pages call it: with a minus where it is a bound or a likelihood the other way round.
+
+    >>> score("elbo"), score("combined")
+    ('−ELBO', 'combined')
+    """
+    return _SCORES.get(name, name)
+
+
+def rate(share: float) -> str:
+    """A false-alarm rate, which somebody has chosen, as a percentage with all of its digits.
+
+    >>> rate(0.01), rate(0.0025), rate(0.3)
+    ('1%', '0.25%', '30%')
+    """
+    return f"{100 * share:g}%"
+
+
+def count(number: int, noun: str) -> str:
+    """So many of a thing.
+
+    >>> count(1, "row"), count(2744, "row")
+    ('1 row', '2,744 rows')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """How long something took, in its two largest units.
+
+    >>> duration(0.2), duration(133), duration(3725)
+    ('under 1 s', '2 min 13 s', '1 h 2 min')
+    """
+    if seconds < 1:
+        return "under 1 s"
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {left} s" if minutes else f"{left} s"
 
 
 def value(field: TableField, cell: np.generic) -> str:

@@ -75,7 +75,16 @@ def test_only_folders_named_by_a_positive_number_are_versions(root: Path) -> Non
 
 def test_a_file_named_like_the_next_version_is_stepped_over(root: Path, manifest: Manifest) -> None:
     (root / "pay" / "2").write_text("a file")
-    assert store.write(root, "pay", manifest, FILES) == 3
+    files = {file: content for file, content in FILES.items() if file != "report.html"}
+    asked: list[int] = []
+
+    def report(version: int) -> bytes:
+        asked.append(version)
+        return f"<p>version {version}".encode()
+
+    assert store.write(root, "pay", manifest, files, {"report.html": report}) == 3
+    assert asked == [2, 3]
+    assert store.load(root, "pay", 3).files == files | {"report.html": b"<p>version 3"}
 
 
 def test_models_are_the_folders_with_a_good_name_and_a_version(root: Path, manifest: Manifest) -> None:

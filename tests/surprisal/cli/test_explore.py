@@ -28,6 +28,21 @@ def test_a_page_is_written_and_said(image_models: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scans.html", "strange.npz", "usual.npz"]
 
 
+def test_labelled_strangers_are_compared_with_the_others(image_models: Path, tmp_path: Path) -> None:
+    images = np.concatenate([simulate_images(20, seed=5), simulate_images(7, seed=6, strange=True)])
+    np.savez(tmp_path / "later.npz", X=images, y=[0] * 20 + [1] * 7)
+    out = tmp_path / "scans.html"
+    given = ("--label", "y", "--normal", "0", "--out", out)
+    result = surprisal("explore", image_models / IMAGES, tmp_path / "later.npz", *given)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.splitlines() == [
+        "scoring 20 images of later.npz",
+        "scoring 7 images of later.npz, not 0",
+        f"wrote {out}",
+    ]
+    assert "later.npz, not 0, the strangest 7 of 7" in out.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -39,6 +54,8 @@ def test_a_page_is_written_and_said(image_models: Path, tmp_path: Path) -> None:
         (("{scans}", "{usual}", "--other", "{large}", "--out", "{tmp}/a.html"), 1, "9 wide and 9 high, grey; those"),
         (("{scans}", "{usual}", "--out", "{tmp}/a.html", "--images", "0"), 2, "--images"),
         (("{tmp}/none", "{usual}", "--out", "{tmp}/a.html"), 2, "no bundle"),
+        (("{scans}", "{usual}", "--out", "{tmp}/a.html", "--label", "y"), 2, "--label y takes --normal VALUE"),
+        (("{scans}", "{usual}", "--out", "{tmp}/a.html", "--normal", "good"), 2, "takes a label column as well"),
     ],
 )
 def test_what_goes_wrong_is_one_paragraph_and_an_exit_code(

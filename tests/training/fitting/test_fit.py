@@ -107,6 +107,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert second.run() == expected
     assert same(weights(whole), weights(resumed))
     assert second.history == first.history
+    assert all(epoch.seconds > 0 for epoch in second.history), "those before the interruption too"
     assert [epoch.epoch for epoch in second.history] == [1, 2, 3, 4, 5, 6]
     second.checkpoint.forget()
     assert not any(last.parent.iterdir())

@@ -14,7 +14,7 @@ from bundle.folder import store
 from bundle.folder.store import Bundle
 from tests.conftest import simulate_images, table_of_images
 from tests.training.report.test_page import Reader
-from training.config import build
+from training.config import DataConfig, build
 from training.data import split
 from training.data.read import read
 from training.errors import ConfigInvalid, DataInvalid
@@ -68,11 +68,14 @@ def test_every_section_shows_what_it_should(explored: Exploration) -> None:
     assert "usual.npz: 120 images, " in reader.text
     assert "strange.npz: 50 images, " in reader.text
     assert "of the training file" not in reader.text
+    assert "\N{MINUS SIGN}ELBO" in reader.text
     for score in ("elbo", "combined"):
         auroc = detection(explored.data.scores[score], explored.other.scores[score] if explored.other else np.empty(0))
         assert f"AUROC {auroc['auroc']:.3f}" in reader.text
-    mean = -float(explored.data.scores["elbo"].astype(np.float64).mean())
-    assert f"Mean {mean:.4g} in usual.npz".replace("-", "\N{MINUS SIGN}") in reader.text
+    mean, other = (
+        float(each.scores["elbo"].astype(np.float64).mean()) for each in (explored.data, explored.other) if each
+    )
+    assert f"Mean {mean:.4g} (data), {other:.4g} (other)".replace("-", "\N{MINUS SIGN}") in reader.text
     rows = [reader.text.index(f"dimension {each + 1} ") for each in np.argsort(-explored.kl, kind="stable")]
     assert rows == sorted(rows), "dimensions of the most KL come first"
 
@@ -116,7 +119,13 @@ def test_of_the_training_file_only_images_that_nothing_was_fitted_on_are_shown(
     assert rows == parts.calibration.tolist()
     words = f"{parts.calibration.size} images of the training file that nothing was fitted on"
     assert words in Reader(album.write(found)).text
-    assert said == [f"scoring {parts.calibration.size} images of scans.parquet, which nothing was fitted on"]
+    assert said == [
+        f"scoring {parts.calibration.size} images of scans.parquet, which nothing was fitted on",
+        "scoring 60 images of scans.parquet, not normal, which nothing was fitted on",
+    ]
+    assert found.other is not None
+    strangers = [int(name.removeprefix("row ").replace(",", "")) - 1 for name in found.other.names]
+    assert sorted(strangers) == parts.anomalies.tolist()
     some = exploration.explore(bundle, path, None, 30)
     assert set(some.data.names) < set(found.data.names)
     assert f"30 of {parts.calibration.size} images" in Reader(album.write(some)).text
@@ -124,14 +133,14 @@ def test_of_the_training_file_only_images_that_nothing_was_fitted_on_are_shown(
 
 def test_an_autoencoder_has_nothing_to_draw_from(trained_autoencoder: Trained, folder: Path) -> None:
     found = exploration.explore(load(trained_autoencoder), folder / "usual.npz", folder / "strange.npz", 2000)
-    reader = assert_sound(album.write(found), pictures=2 + 1 + 2 * album.STRANGEST)
+    reader = assert_sound(album.write(found), pictures=2 + 1 + 2 * album.STRANGEST, charts=1)
     assert "no prior" in reader.text
     assert "Latent traversals" not in reader.text
     assert "Samples" not in reader.text
-    assert "The maps explain expected_log_likelihood ." in reader.text
+    assert "The colours explain \N{MINUS SIGN}expected log-likelihood." in reader.text
     assert found.other is not None
     auroc = detection(found.data.scores["expected_log_likelihood"], found.other.scores["expected_log_likelihood"])
-    assert reader.text.count(f"AUROC {auroc['auroc']:.3f}") == 2
+    assert reader.text.count(f"AUROC {auroc['auroc']:.3f}") == 1, "its one score decides"
 
 
 def test_one_image_is_enough(trained_images: Trained, folder: Path) -> None:
@@ -182,3 +191,60 @@ def test_other_images_than_the_models_are_refused(trained_images: Trained, train
         exploration.explore(bundle, tmp_path / "none.npz", None, 2000)
     with pytest.raises(ConfigInvalid, match=r"transactions/1/report\.html"):
         exploration.explore(load(trained), tmp_path / "large.npz", None, 2000)
+
+
+def labelled_folder(path: Path) -> Path:
+    """Twenty usual images in `good`, eight strange ones in `bad`, and two beside the folders."""
+    for label, count, strange in (("good", 20, False), ("bad", 8, True), (".", 2, False)):
+        (path / label).mkdir(parents=True, exist_ok=True)
+        for place, levels in enumerate(simulate_images(count, seed=count, strange=strange)):
+            Image.fromarray(levels[..., 0]).save(path / label / f"{place}.png")
+    return path
+
+
+def test_labelled_strangers_are_the_second_set(trained_images: Trained, tmp_path: Path) -> None:
+    folder, bundle, said = labelled_folder(tmp_path / "parts"), load(trained_images), list[str]()
+    labels = DataConfig(label="label", normal="good")
+    found = exploration.explore(bundle, folder, None, 2000, said.append, labels)
+    assert said == [
+        "2 images of parts without a label left out",
+        "scoring 20 images of parts",
+        "scoring 8 images of parts, not good",
+    ]
+    assert found.other is not None
+    assert (found.data.role, found.other.role) == ("normal", "not normal")
+    assert {name.partition("/")[0] for name in found.data.names} == {"good"}
+    assert {name.partition("/")[0] for name in found.other.names} == {"bad"}
+    text = Reader(album.write(found)).text
+    assert "parts, not good, the strangest 8 of 8" in text
+    auroc = detection(found.data.scores["elbo"], found.other.scores["elbo"])["auroc"]
+    assert f"AUROC {auroc:.3f}" in text
+    # The folder without labels is the same as before, and so is one that is compared with another.
+    assert exploration.explore(bundle, folder, None, 2000).data.found == 30
+    compared = exploration.explore(bundle, folder, folder, 2000, said.append, labels)
+    assert said[4] == "8 images of parts that are not good left out"
+    assert compared.other is not None
+    assert (compared.data.found, compared.other.found) == (20, 30)
+    with pytest.raises(ConfigInvalid, match="no row has label = fine"):
+        exploration.explore(bundle, folder, None, 2000, labels=DataConfig(label="label", normal="fine"))
+
+
+def test_labels_that_the_model_was_trained_with_hold_for_another_file(trained_images: Trained, tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(table_of_images(30, 6, seed=3), tmp_path / "later.parquet")
+    found = exploration.explore(load(trained_images), tmp_path / "later.parquet", None, 2000)
+    assert found.other is not None
+    assert (found.data.found, found.other.found) == (30, 6)
+    pyarrow.parquet.write_table(table_of_images(0, 6, seed=3), tmp_path / "strange.parquet")
+    only = exploration.explore(load(trained_images), tmp_path / "strange.parquet", None, 2000)
+    assert (only.data.found, only.other) == (6, None)
+
+
+def test_surprisal_lies_in_colour_over_the_image() -> None:
+    image = np.array([[0, 128, 255]], np.uint8)[..., np.newaxis]
+    usual = imagery.overlay(image, np.zeros((1, 3), np.uint8))
+    assert (usual == usual[..., :1]).all(), "grey where nothing is surprising"
+    assert (np.diff(usual[0, :, 0].astype(int)) > 20).all(), "and the image is seen"
+    strange = imagery.overlay(image, np.full((1, 3), 255, np.uint8)).astype(int)
+    assert (strange[..., 0] - strange[..., 1] > 150).all(), "red on black and on white"
+    colour = imagery.overlay(np.broadcast_to(image, (1, 3, 3)), np.array([[0, 128, 255]], np.uint8))
+    assert (colour[0, 0] == usual[0, 0]).all()

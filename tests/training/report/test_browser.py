@@ -92,7 +92,7 @@ def test_pictures_take_the_colours_of_the_page(tab: chromium.Page, trained: Trai
 
 def test_markup_in_the_data_stays_text(tab: chromium.Page, hostile: Evidence, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    path.write_bytes(page.write(hostile))
+    path.write_bytes(page.write(hostile, 1))
     tab.open(path, 400, "light")
     assert tab.complaints == []
     assert tab.requests == [path.as_uri()]

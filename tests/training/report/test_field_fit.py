@@ -54,9 +54,9 @@ def test_of_a_logarithm_the_share_is_that_of_the_logarithm_and_the_picture_has_t
     logs = [field.standardise(values[:, 0]) for values in (fits["amount"].observed, fits["amount"].expected)]
     assert fits["amount"].explained == pytest.approx(r2_score(*logs), abs=1e-6)
     assert r2_score(*logs) > 0.9
-    written = page.write(evidence).decode()
-    assert f"<td>{field.formula}</td>" in written
-    assert "<td>x</td>" in written, "and of the other number that it is as it is"
+    written = page.write(evidence, 1).decode()
+    assert f'<td class="math"><math alttext="{field.formula}">' in written
+    assert '<td class="math"><math alttext="x">' in written, "and of the other number that it is as it is"
 
 
 def test_of_many_fields_those_that_come_back_worst_are_shown() -> None:
@@ -71,7 +71,7 @@ def test_of_many_fields_those_that_come_back_worst_are_shown() -> None:
     evidence = gather(pa.table(columns), TINY | settings)
     shown = {fit.field.name for fit in field_fits(evidence)}
     assert shown == {name for name in columns if not name.startswith("told")}
-    assert f"the {SHOWN} of {len(columns)} fields" in page.write(evidence).decode()
+    assert f"the {SHOWN} of {len(columns)} fields" in page.write(evidence, 1).decode()
 
 
 def test_reliability_bins_hold_every_probability() -> None:

@@ -12,7 +12,7 @@ from bundle.folder import store
 from tests.training.report.conftest import HOSTILE, TINY, gather
 from training.evaluation.measures import detection
 from training.pipeline import Trained
-from training.report import page, strangest
+from training.report import page, strangest, verdict
 from training.report.evidence import Evidence
 from training.report.strangest import KL
 
@@ -81,7 +81,7 @@ def assert_sound(content: bytes) -> Reader:
 @pytest.mark.parametrize("case", ODD)
 def test_odd_tables_have_a_report_too(case: str) -> None:
     evidence = gather(*ODD[case])
-    reader = assert_sound(page.write(evidence))
+    reader = assert_sound(page.write(evidence, 1))
     assert "no labelled anomalies" in reader.text
     pictures = sum(tag == "svg" for tag, _ in reader.elements)
     checks = 3 if evidence.held_out.rows.size > 1 else 2
@@ -89,7 +89,7 @@ def test_odd_tables_have_a_report_too(case: str) -> None:
 
 
 def test_markup_and_mathematics_in_the_data_stay_text(hostile: Evidence) -> None:
-    content = page.write(hostile)
+    content = page.write(hostile, 1)
     reader = assert_sound(content)
     assert HOSTILE in reader.text
     assert "$\\frac{1}{2}" in reader.text
@@ -100,11 +100,25 @@ def test_markup_and_mathematics_in_the_data_stay_text(hostile: Evidence) -> None
 
 
 def test_the_same_evidence_gives_the_same_bytes(mixed: Evidence) -> None:
-    assert page.write(mixed) == page.write(mixed)
+    assert page.write(mixed, 1) == page.write(mixed, 1)
+
+
+def test_it_opens_with_the_verdict_and_says_whose_rows_it_holds(mixed: Evidence) -> None:
+    content = page.write(mixed, 4)
+    text = assert_sound(content).text
+    said = verdict.of(mixed, 4)
+    places = [text.index(words) for words in (*said.origin, said.claim, *said.grounds, "Data table")]
+    assert places == sorted(places)
+    assert "This report contains rows of your data. Treat it as confidential." in text
+    # Curves stand beside the scores where there is something to be found; a bound has its sign.
+    assert content.count(b'id="roc-title"') == content.count(b'id="precision-title"') == 1
+    assert "\N{MINUS SIGN}ELBO elbo :" in text
+    assert "The tables explain \N{MINUS SIGN}ELBO, the surprisal" in text
+    assert "KL(q(z|x) || p(z))" not in text, "formulas are mathematics"
 
 
 def test_figures_are_those_of_the_records(mixed: Evidence) -> None:
-    text = assert_sound(page.write(mixed)).text
+    text = assert_sound(page.write(mixed, 1)).text
     for name, usual in mixed.held_out.scores.items():
         found = detection(usual, mixed.anomalies.scores[name])
         assert f"AUROC {found['auroc']:.3f}, average precision {found['average_precision']:.3f}" in text
@@ -151,13 +165,13 @@ def test_a_bundle_holds_its_report_and_vouches_for_it(trained: Trained) -> None:
         f"AUROC {metrics['combined_auroc']:.3f}, average precision {metrics['combined_average_precision']:.3f}" in text
     )
     assert f"{bundle.manifest.training.rows['calibration']:,} calibration" in text
-    assert bundle.manifest.created not in text
+    assert f"version {trained.version} written {bundle.manifest.created[:10]}" in text
 
 
 def test_hundreds_of_fields_are_not_hundreds_of_pictures() -> None:
     columns = {f"column_{index}": random.normal(size=300) for index in range(400)}
     evidence = gather(pa.table(columns), {"network": {"hidden": (8,), "latent_size": 3}, "fit": {"epochs": 1}})
-    content = page.write(evidence)
+    content = page.write(evidence, 1)
     reader = assert_sound(content)
     assert len(content) < 1_500_000
     assert "the 12 of 400 fields" in reader.text

@@ -1,0 +1,54 @@
+"""The sentence that a report opens with, compared with the scores that it is of."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.training.report.conftest import TINY, gather
+from training.report import verdict, wording
+from training.report.evidence import Evidence
+
+
+def test_it_says_what_is_caught(mixed: Evidence) -> None:
+    scores, limit = mixed.anomalies.scores[mixed.score], mixed.threshold(mixed.score)
+    caught = int((scores > limit).sum())
+    found = verdict.of(mixed, 7)
+    assert (
+        found.claim == f"Catches {wording.percent(caught / scores.size)} of the labelled anomalies at 5% false alarms."
+    )
+    assert f"It flags {caught} of {scores.size} labelled anomalies." in found.grounds[0]
+    assert f"The threshold comes from {mixed.held_out.rows.size} normal rows, which it has not seen." in found.grounds
+    assert found.origin[0] == "version 7"
+    assert found.origin[-1] == f"{mixed.table.table.num_rows} rows, 4 fields"
+
+
+def test_a_model_that_catches_no_more_than_a_guess_says_so(mixed: Evidence) -> None:
+    usual = {name: np.full_like(values, values.min() - 1) for name, values in mixed.anomalies.scores.items()}
+    found = verdict.of(replace(mixed, anomalies=replace(mixed.anomalies, scores=usual)), 1)
+    assert found.claim.startswith("Catches 0%")
+    assert "A guess would do no worse" in found.grounds[0]
+
+
+def test_without_a_label_it_says_what_it_promises() -> None:
+    table = pa.table({"x": np.random.default_rng(0).normal(size=1000)})
+    evidence = gather(table, TINY)
+    rows = evidence.calibrating.size
+    found = verdict.of(evidence, 1)
+    assert found.claim == f"Flags 1% of normal records, checked on {rows} held-out rows."
+    assert "no labelled anomalies" in found.grounds[0]
+
+
+@pytest.mark.parametrize("records", [199, 1999])
+def test_the_false_alarms_to_come_are_as_many_as_it_says(mixed: Evidence, records: int) -> None:
+    """Nineteen times in twenty, over calibrations drawn anew."""
+    random = np.random.default_rng(records)
+    calibrating = random.normal(size=records).astype(np.float32)
+    evidence = replace(mixed, calibration=type(mixed.calibration)({(mixed.score, mixed.manifest.samples): calibrating}))
+    words = next(line for line in verdict.of(evidence, 1).grounds if line.startswith("Expect")).split()
+    low, high = int(words[1]), int(words[3])
+    allowed = round(0.05 * (records + 1))
+    limits = np.sort(random.normal(size=(400, records)), axis=1)[:, records - allowed]
+    alarms = (random.normal(size=(400, 1000)) > limits[:, np.newaxis]).sum(axis=1)
+    assert 0.91 < np.mean((low <= alarms) & (alarms <= high)) < 0.99

@@ -1,0 +1,100 @@
+"""What the report opens with: what the model catches or promises, in a sentence, and where it comes from."""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+
+from bundle.record.schema import ImageSchema, TableSchema
+from training.report import wording
+from training.report.evidence import Evidence
+from training.report.false_alarms import count_interval
+
+_NEXT = 1000
+"""Records of which the false alarms to come are counted."""
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a reader wants to know first.
+
+    Args:
+        claim: What the model catches, or promises; one sentence.
+        grounds: What the claim rests on, and how far it can be believed; a few sentences.
+        origin: Version, date, duration, rows and fields; a few words each.
+    """
+
+    claim: str
+    grounds: tuple[str, ...]
+    origin: tuple[str, ...]
+
+
+def of(evidence: Evidence, version: int) -> Verdict:
+    """The verdict on a model.
+
+    Args:
+        evidence: Its labelled anomalies, where there are any, say what is caught.
+        version: The version that the report is of.
+    """
+    claim, grounds = _caught(evidence) if evidence.anomalies.rows.size else _promised(evidence)
+    return Verdict(claim, (*grounds, *_false_alarms(evidence)), _origin(evidence, version))
+
+
+def _caught(evidence: Evidence) -> tuple[str, tuple[str, ...]]:
+    scores = evidence.anomalies.scores[evidence.score]
+    caught, rate = int((scores > evidence.threshold(evidence.score)).sum()), evidence.manifest.false_alarm_rate
+    share = wording.percent(caught / scores.size)
+    claim = f"Catches {share} of the labelled anomalies at {wording.rate(rate)} false alarms."
+    grounds = f"It flags {caught:,} of {scores.size:,} labelled anomalies."
+    if caught <= rate * scores.size:
+        grounds += " A guess would do no worse: do not rely on this model for anomalies such as these."
+    return claim, (grounds,)
+
+
+def _promised(evidence: Evidence) -> tuple[str, tuple[str, ...]]:
+    rows = wording.count(evidence.calibrating.size, f"held-out {_noun(evidence)}")
+    rate = evidence.manifest.false_alarm_rate
+    return (
+        f"Flags {wording.rate(rate)} of normal records, checked on {rows}.",
+        (
+            "The data has no labelled anomalies, so nobody knows yet how many the model catches. Once you have some, "
+            "measure it with surprisal evaluate.",
+        ),
+    )
+
+
+def _false_alarms(evidence: Evidence) -> tuple[str, ...]:
+    records, rate = evidence.calibrating.size, evidence.manifest.false_alarm_rate
+    low, high = count_interval(_NEXT, math.floor(rate * (records + 1) + _ROUNDING), records)
+    unseen = "each scored by a model that has not seen it" if evidence.cross_fitted else "which it has not seen"
+    said = (
+        f"The threshold comes from {wording.count(records, f'normal {_noun(evidence)}')}, {unseen}.",
+        f"Expect {low:,} to {high:,} false alarms in the next {_NEXT:,} normal records, 19 times in 20.",
+    )
+    if evidence.manifest.calibration.approximate:
+        return (*said, "This is approximate; the section on calibration says why.")
+    return said
+
+
+def _noun(evidence: Evidence) -> str:
+    return "image" if isinstance(evidence.manifest.record, ImageSchema) else "row"
+
+
+def _origin(evidence: Evidence, version: int) -> tuple[str, ...]:
+    manifest, record = evidence.manifest, evidence.manifest.record
+    match record:
+        case TableSchema():
+            what = f"{wording.count(sum(manifest.training.rows.values()), 'row')}, " + wording.count(
+                len(record.fields), "field"
+            )
+        case ImageSchema(field=field):
+            images = wording.count(sum(manifest.training.rows.values()), "image")
+            what = f"{images} of {field.width} by {field.height} pixels, {'grey' if field.channels == 1 else 'RGB'}"
+    created = datetime.fromisoformat(manifest.created)
+    seconds = sum(epoch.seconds for epoch in evidence.history)
+    return (
+        f"version {version}",
+        f"written {created:%Y-%m-%d %H:%M} {created.tzname()}",
+        f"trained in {wording.duration(seconds)}",
+        what,
+    )
