@@ -12,7 +12,8 @@ from pathlib import Path
 
 LONGEST = 35
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md")]
+PAGES += sorted(ROOT.glob("docs/**/*.md"))
 _APART = re.compile(r"^\s*(?:#{1,6} |[-*] |\d+\. |> |!!! |\?\?\? |===|\||:::|<)")
 _END = re.compile(r"(?<=[.!?])[)\"'”*_]*\s+(?=[\"'“(*_`]*[A-Z0-9`])")
 _NO_END = re.compile(r"\b(?:e\.g|i\.e|et al|eq|Fig|vs|cf)\.$")
