@@ -144,6 +144,10 @@ class Settings(BaseSettings):
         description="Where traces are sent to, as OTLP over HTTP; by default nowhere.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto",
+        description="Lines of the log: text for people, json for programs; auto is text on a terminal, json elsewhere.",
+    )
 
     @field_validator("otlp_endpoint")
     @classmethod

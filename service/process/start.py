@@ -7,7 +7,7 @@ import resource
 import ssl
 
 from service.engine import cpus, device
-from service.process import supervisor
+from service.process import models_there, supervisor
 from service.settings import Settings
 from service.telemetry import logs
 
@@ -26,6 +26,7 @@ def run(settings: Settings) -> int:
         The exit code: 0, or 1 where the log says what failed.
 
     Raises:
+        ModelsMissing: There is no models folder.
         DeviceUnavailable: The device asked for cannot be had.
         CertificateUnusable: The certificate and its key are not what they should be.
         OSError: The address cannot be listened on.
@@ -35,7 +36,8 @@ def run(settings: Settings) -> int:
     _allow_open_files()
     # A GPU is kept busy by one worker, and each would hold its own copy of every model.
     workers = settings.workers or (1 if device.expects_cuda(settings.device) else cpus.available())
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
+    models_there.require(settings.models)
     return supervisor.run(settings, workers)
 
 

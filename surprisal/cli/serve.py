@@ -25,6 +25,7 @@ def serve(
     from service.engine.device import DeviceUnavailable
     from service.models import signature
     from service.process import start
+    from service.process.models_there import ModelsMissing
     from service.settings import Settings
 
     flags: dict[str, Any] = {"models": models, "host": host, "port": port, "workers": workers, "device": device}
@@ -38,6 +39,8 @@ def serve(
         signature.public_keys(settings.trusted_keys)  # Now, rather than as a refusal of every version.
     try:
         code = start.run(settings)
+    except ModelsMissing as error:
+        fail(error, CALL_WRONG)
     except (DeviceUnavailable, start.CertificateUnusable) as error:
         fail(error, WORK_FAILED)
     except OSError as error:
