@@ -32,8 +32,8 @@ def require(folder: Path) -> None:
 
     def look() -> None:
         try:
-            if (fault := _fault(folder)) is not None:
-                faults.append(fault)
+            if (wrong := fault(folder)) is not None:
+                faults.append(wrong)
             else:
                 empty.append(next(folder.glob(f"*/{_VERSION}"), None) is None)
         except OSError as error:  # which may pass
@@ -54,22 +54,26 @@ def require(folder: Path) -> None:
         )
 
 
-def _fault(folder: Path) -> str | None:
-    """What is wrong with a models folder, and what to do; None where nothing is."""
+def fault(folder: Path) -> str | None:
+    """What is wrong with a models folder, and what to do; None where nothing is.
+
+    Args:
+        folder: The models folder.
+    """
     if folder.is_file():
         return f"{folder}: is a file; a models folder is expected. Name the folder that `surprisal train` wrote to"
     if not folder.is_dir():
         where = "" if folder.is_absolute() else f" in {Path.cwd()}"
         return (
-            f"{folder}: there is no such folder{where}. Name another with --models FOLDER, or make a model first: "
-            f"surprisal train FILE --out {folder}"
+            f"{folder}: there is no such folder{where}. Name the one that `surprisal train` wrote to, or make a "
+            f"model first: surprisal train FILE --out {folder}"
         )
     for pattern, up in ((_VERSION, 1), ("manifest.json", 2)):
         if next(folder.glob(pattern), None) is not None:
             whole = folder.resolve().parents[up - 1]
             return (
                 f"{folder}: is the folder of one model; all models of a folder are served. Name the folder around it: "
-                f"--models {_short(whole)}"
+                f"{_short(whole)}"
             )
     return None
 

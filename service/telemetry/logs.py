@@ -66,7 +66,7 @@ class _Unsaid(logging.Filter):
         return True
 
 
-def configure(level: str, form: Literal["auto", "text", "json"], *, first: bool = True) -> None:
+def configure(level: str, form: Literal["auto", "text", "json"] = "auto", *, first: bool = True) -> None:
     """Send everything of at least this level to standard error, uvicorn's lines included.
 
     Args:

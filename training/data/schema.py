@@ -16,6 +16,7 @@ from bundle.record.categories import category_text, number_spelling
 from bundle.record.fields import AnyField, BooleanField, CategoricalField, Derived, ImageField, NumericField
 from bundle.record.records import encode_columns
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema, schema_of
+from bundle.wording import like
 from training.config import FieldConfig, TrainingConfig
 from training.data import image_files, transform
 from training.data.kinds import Inferred
@@ -39,7 +40,7 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
     fitted: list[AnyField] = []
     for field in fields:
         if field.name not in data.table.column_names:
-            raise ConfigInvalid(f"there is no column {field.name!r}; there are {data.table.column_names}")
+            raise ConfigInvalid(f"there is no column {field.name!r}{like(field.name, data.table.column_names)}")
         if field.kind == "image":
             fitted.append(_fit_image(field, data.table[field.name], rows))
             continue

@@ -92,7 +92,7 @@ def test_an_empty_folder_is_said_at_once_and_its_first_model_is_served(models: P
     [
         (
             "nothing",
-            "there is no such folder. Name another with --models FOLDER, or make a model first: surprisal train",
+            "there is no such folder. Name the one that `surprisal train` wrote to, or make a model first: surprisal",
         ),
         ("file", "is a file; a models folder is expected"),
         (f"models/{NAME}", "is the folder of one model; all models of a folder are served"),
@@ -114,7 +114,7 @@ def test_what_is_no_models_folder_is_refused_before_anything_starts(
 
 def test_a_folder_that_is_named_from_here_says_from_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelsMissing, match=re.escape(f"models: there is no such folder in {tmp_path}. Name another")):
+    with pytest.raises(ModelsMissing, match=re.escape(f"models: there is no such folder in {tmp_path}. Name the one")):
         models_there.require(Path("models"))
 
 
