@@ -1,8 +1,10 @@
 """How far a long command is: a bar on a terminal, elsewhere a line every ten seconds, whatever takes so long."""
 
+import contextlib
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -61,11 +63,7 @@ class Progress:
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
-        elif not self._quiet:
-            self._told = time.monotonic()
-            self._ended.clear()
-            self._watch = threading.Thread(target=self._break_silence, daemon=True)
-            self._watch.start()
+        self._begin_watch()
         return self
 
     def __exit__(
@@ -73,9 +71,16 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        self._ended.set()
-        if self._watch is not None:
-            self._watch.join()
+        self._end_watch()
+
+    @contextlib.contextmanager
+    def without_bar(self) -> Iterator[None]:
+        """Let no silence be long while something is done of which nobody knows how much there is."""
+        self._begin_watch()
+        try:
+            yield
+        finally:
+            self._end_watch()
 
     def say(self, sentence: str) -> None:
         """Tell something once."""
@@ -106,6 +111,18 @@ class Progress:
             held, self._held = self._held, ""
         if held:
             self.say(held)
+
+    def _begin_watch(self) -> None:
+        if self._bar is None and not self._quiet:
+            self._told = time.monotonic()
+            self._ended.clear()
+            self._watch = threading.Thread(target=self._break_silence, daemon=True)
+            self._watch.start()
+
+    def _end_watch(self) -> None:
+        self._ended.set()
+        if self._watch is not None:
+            self._watch.join()
 
     def _break_silence(self) -> None:
         began = time.monotonic()

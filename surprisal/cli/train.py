@@ -66,7 +66,7 @@ def train(
     said |= {"contamination": contamination, **reading_options.settings(read)}
     with _refusals(told, resume):
         settings = _settings(config, said, preset, seed)
-        with told:
+        with told.without_bar():
             table = _read(data, settings)
         if schema_only:
             _print_schema(table, settings, told)

@@ -110,6 +110,9 @@ def test_no_silence_is_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert (first, exporting) == ("still at work, 0 s since the beginning", "exporting")
     assert held == "epoch 1 of 2, KL 3", "what was held back comes first"
     assert set(still) == {"still at work after epoch 1 of 2, 1 s since the beginning"} or not still
+    with progress.Progress().without_bar():
+        time.sleep(0.3)
+    assert capsys.readouterr().err.startswith("still at work, 0 s since the beginning\n")
     with progress.Progress(quiet=True):
         time.sleep(0.3)
     assert capsys.readouterr().err == ""
@@ -149,6 +152,9 @@ def test_a_terminal_gets_a_bar_if_it_can_show_one(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
+    with progress.Progress().without_bar():
+        pass
+    assert terminal.getvalue() == ""
     with progress.Progress() as told:
         told.show("7 rows", "50%", 0.5, 1.0)
         told.say("a sentence")
