@@ -18,6 +18,7 @@ BundleError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 _NAME = 200
 """Characters of a name that are said; no field has one of that length."""
@@ -46,6 +47,12 @@ class BundleRefused(BundleError):
         super().__init__(f"{file}: {reason}")
         self.file = file
         self.reason = reason
+        self.folder: Path | None = None
+
+    @property
+    def whole(self) -> str:
+        """The same with the folder that the file stands in, where that is known."""
+        return f"{self.folder}/{self}" if self.folder is not None else str(self)
 
 
 class ManifestInvalid(BundleRefused):

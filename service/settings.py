@@ -1,11 +1,17 @@
 """Settings of the service: `SURPRISAL_*` environment variables; a flag of the command line wins."""
 
+import difflib
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, FilePath, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bundle import wording
+
+_PREFIX = "SURPRISAL_"
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: the folder that workers share their counts in. prometheus_client reads it as it is imported."""
@@ -20,7 +26,7 @@ class Settings(BaseSettings):
     Each field is the variable `SURPRISAL_` plus its name in capitals, but for those that name another.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SURPRISAL_", env_ignore_empty=True, frozen=True, allow_inf_nan=False)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, allow_inf_nan=False)
 
     models: Path = Field(default=Path("models"), description="Folder of the bundles, models/NAME/VERSION.")
     default_model: str | None = Field(
@@ -144,6 +150,10 @@ class Settings(BaseSettings):
         description="Where traces are sent to, as OTLP over HTTP; by default nowhere.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto",
+        description="Lines of the log: text for people, json for programs; auto is text on a terminal, json elsewhere.",
+    )
 
     @field_validator("otlp_endpoint")
     @classmethod
@@ -161,14 +171,58 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _largest_request_fits_the_queue(self) -> "Settings":
         if self.max_queue_records < self.max_records:
-            raise ValueError("max_queue_records is less than max_records: the largest request could never be queued")
+            raise ValueError(
+                f"{_PREFIX}MAX_QUEUE_RECORDS: max_queue_records is less than max_records, so that the largest request "
+                f"could never be queued; set it to {self.max_records} or more"
+            )
         return self
 
     @model_validator(mode="after")
     def _certificate_and_key_go_together(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("tls_certificate and tls_key go together: one of them is not set")
+            raise ValueError(f"{_PREFIX}TLS_CERTIFICATE and {_PREFIX}TLS_KEY go together; set the other one too")
         return self
+
+
+class SettingsInvalid(wording.Unfit):
+    """Settings that do not fit; the message says which, by variable or option, and what is expected."""
+
+
+def settings(**given: Any) -> Settings:
+    """The settings, from the environment and from what is given besides.
+
+    Args:
+        given: By name; what is None is not given.
+
+    Raises:
+        SettingsInvalid: One of them does not fit.
+    """
+    named = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings(**named)
+    except ValidationError as error:
+        lines = [": ".join([*_named(place, named), fault]) for place, fault in wording.faults(error, Settings)]
+        raise SettingsInvalid("; ".join(lines)) from None
+
+
+def unknown(environment: Iterable[str]) -> list[str]:
+    """Variables that look like settings and are none, each in a sentence with what may be meant.
+
+    Args:
+        environment: The names of all variables.
+    """
+    known = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    own = sorted(name for name in environment if name.startswith(_PREFIX) and name.upper() not in known)
+    near = {name: difflib.get_close_matches(name, known, n=1, cutoff=0.8) for name in own}
+    return [f"{name}: there is no such setting; did you mean {meant[0]}?" for name, meant in near.items() if meant]
+
+
+def _named(place: tuple[int | str, ...], given: Iterable[str]) -> list[str]:
+    """How a person gave a setting: as an option, or as a variable; one that goes by another name is named by it."""
+    if not place:
+        return []
+    name = str(place[0])
+    return [f"--{name.replace('_', '-')}" if name in given else name if name.isupper() else f"{_PREFIX}{name.upper()}"]
 
 
 def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:

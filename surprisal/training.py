@@ -40,7 +40,7 @@ def train(
 
     source = Path(data)
     content = read_toml(Path(config)) if isinstance(config, str | PathLike) else dict(config or {})
-    settings = build(content)
+    settings = build(content, source=str(config) if isinstance(config, str | PathLike) else "config")
     table = read(source, settings.data.reading, settings.kinds)
     chosen = name or source.name.split(".")[0].lower()
     return Model(pipeline.train(table, Path(out), chosen, settings, device=device, resume=resume).folder)

@@ -20,6 +20,7 @@ FLOORS: dict[str, tuple[tuple[Room, ...], ...]] = {
         (Room("folder", "bundles on disk: names, versions, digests, durable writing, what is served"),),
         (Room("contents", "manifest, scores, calibration, reference, explanation, golden records"),),
         (Room("record", "fields, and how a record becomes tensors"),),
+        (Room("wording", "what pydantic and the system find wrong, in our words"),),
         (Room("errors", "what can be wrong with a bundle or with records"),),
     ),
     "reading": (

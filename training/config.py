@@ -1,14 +1,18 @@
 """The configuration of a training run: one typed tree, read from TOML, saved in the bundle."""
 
+import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from bundle import wording
 from bundle.contents.calibration import SMALLEST_RATE
 from bundle.contents.manifest import SAMPLE_COUNTS
 from bundle.contents.scores import AnomalyScore
+from bundle.errors import short
 from bundle.record.fields import SMALLEST_SCALE, ImageLikelihood, NumericLikelihood, Transform
 from reading.options import Options
 from training.errors import ConfigInvalid
@@ -233,11 +237,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def build(content: dict[str, Any]) -> TrainingConfig:
+def build(
+    content: dict[str, Any], *, source: str = "the configuration", options: Mapping[str, str] | None = None
+) -> TrainingConfig:
     """Complete a configuration: what it says itself, else what its preset says, else the defaults.
 
     Args:
         content: The tree as TOML gives it.
+        source: Where it stands, for messages.
+        options: By the place of a setting, as `data.label`, the option that it was given by in place of the source.
 
     Raises:
         ConfigInvalid: An unknown key, a wrong type, or a value out of range, named by its place.
@@ -250,8 +258,28 @@ def build(content: dict[str, Any]) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate(merged)
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
-        raise ConfigInvalid("the configuration is not right: " + "; ".join(lines)) from error
+        faults = wording.faults(error, TrainingConfig)
+        given = options or {}
+        lines = [_said(place, fault, given) for place, fault in faults]
+        named = all(_named(place) in given for place, _ in faults)
+        raise ConfigInvalid(("" if named else f"{source}: ") + "; ".join(lines)) from error
+
+
+def _named(place: tuple[int | str, ...]) -> str:
+    """A place as a person counts: `fields[1].kind` is of the first field."""
+    return ".".join(part if isinstance(part, str) else f"[{part + 1}]" for part in place).replace(".[", "[")
+
+
+def _said(place: tuple[int | str, ...], fault: str, options: Mapping[str, str]) -> str:
+    """A fault with its place, or with the option that it was given by."""
+    named = _named(place)
+    if named in options:
+        return f"{options[named]}: {fault}"
+    if len(place) == 1 and named not in TrainingConfig.model_fields:
+        for section in TrainingConfig.model_fields:
+            if named in wording.names_at(TrainingConfig, (section,)):
+                return f"{named}: belongs to a section; write it below [{section}]"
+    return f"{named}: {fault}" if named else fault
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -261,6 +289,32 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigInvalid: Not there, or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigInvalid(f"{path}: {error}") from error
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigInvalid(
+            f"{path}: there is no such file; `surprisal train FILE --schema-only` prints one to start from"
+        ) from error
+    except IsADirectoryError as error:
+        raise ConfigInvalid(f"{path}: is a folder; a TOML file is expected") from error
+    except UnicodeDecodeError as error:
+        raise ConfigInvalid(f"{path}: is no text in UTF-8, from byte {error.start + 1} on; save it as UTF-8") from error
+    except OSError as error:
+        raise ConfigInvalid(f"{path}: cannot be read; look at its permissions") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigInvalid(f"{path}: {_no_toml(str(error), text)}") from error
+
+
+def _no_toml(reason: str, text: str) -> str:
+    """Where a text is no TOML; `reason` is tomllib's, whose words are not ours."""
+    found = re.search(r"line (\d+), column", reason)
+    if found is None:
+        return "is no TOML: something that is opened is not closed before the end"
+    number = int(found[1])
+    lines = text.splitlines()
+    line = lines[number - 1].strip() if number <= len(lines) else ""
+    return (
+        f"line {number} is no TOML: {short(line)!r}; a setting is NAME = VALUE, texts stand in quotes, and a bracket "
+        "of a line before may not be closed"
+    )

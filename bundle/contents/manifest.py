@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from bundle import wording
 from bundle.contents.reference import FieldBins, FieldReference
 from bundle.contents.scores import LIKELIHOODS, TABLE_SCORES, AnomalyScore, Score
 from bundle.contents.usual_surprisal import UsualSurprisal
@@ -183,6 +184,5 @@ class Manifest(Frozen):
         try:
             return cls.model_validate_json(document)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ManifestInvalid(FILE_NAME, f"{where}: {first['msg']}") from error
+            place, fault = wording.faults(error, cls)[0]
+            raise ManifestInvalid(FILE_NAME, f"{'.'.join(map(str, place))}: {fault}; train the model again") from error

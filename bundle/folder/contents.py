@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from bundle import wording
 from bundle.contents import calibration as calibrations
 from bundle.contents import golden as goldens
 from bundle.contents import npy
@@ -84,7 +85,7 @@ def _golden(manifest: Manifest, content: bytes) -> Golden:
         golden = Golden.model_validate_json(content)
     except ValidationError as error:  # whose own words would quote the records
         first = error.errors(include_input=False, include_url=False)[0]
-        raise ValueError(": ".join([*map(str, first["loc"]), first["msg"]])) from error
+        raise ValueError(": ".join([*map(str, first["loc"]), wording.words(first)])) from error
     scores = {score.output for score in manifest.scores} | {"latent_mean"}
     terms = {"field_surprisal", "conditional_surprisal"} if manifest.usual_surprisal is not None else set()
     for part, cases, outputs in (("cases", golden.cases, scores), ("explained", golden.explained, terms)):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bundle import wording
 from bundle.errors import ManifestInvalid
 from bundle.folder import durable_file, small_file
 
@@ -45,10 +46,11 @@ def read(folder: Path) -> Serving:
     try:
         return Serving.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        detail = f"{where}: {first['msg']}" if where else first["msg"]
-        raise ManifestInvalid(FILE_NAME, f'is not {{"version": N}}: {detail}') from error
+        place, fault = wording.faults(error, Serving)[0]
+        detail = f"{'.'.join(map(str, place))}: {fault}" if place else fault
+        refused = ManifestInvalid(FILE_NAME, f'is not {{"version": N}}: {detail}; `surprisal models promote` writes it')
+        refused.folder = folder
+        raise refused from error
 
 
 def write(folder: Path, serving: Serving) -> None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from bundle import wording
 from bundle.contents import manifest as manifests
 from bundle.contents.manifest import Manifest
-from bundle.errors import BundleNotFound, DigestMismatch, FileMissing, FileRefused
+from bundle.errors import BundleNotFound, BundleRefused, DigestMismatch, FileMissing, FileRefused
 from bundle.folder import durable_file, onnx_file, plain_file, serving
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -108,7 +109,9 @@ def resolve(path: Path) -> tuple[Path, str, int]:
     if _VERSION.fullmatch(folder.name) and (folder / manifests.FILE_NAME).exists():
         return folder.parent.parent, folder.parent.name, int(folder.name)
     if not versions(folder.parent, folder.name):
-        raise BundleNotFound(f"there is no bundle at {path}: models/NAME or models/NAME/VERSION is expected")
+        raise BundleNotFound(
+            f"there is no bundle at {path}: models/NAME or models/NAME/VERSION is expected{_near(folder)}"
+        )
     return folder.parent, folder.name, served_version(folder.parent, folder.name)
 
 
@@ -122,6 +125,24 @@ def load(root: Path, name: str, version: int) -> Bundle:
     folder = root / name / str(version)
     if not folder.is_dir():
         raise BundleNotFound(f"there is no version {version} of {name!r} in {root}")
+    try:
+        return _verified(folder, name, version)
+    except BundleRefused as error:
+        error.folder = folder
+        raise
+
+
+def _near(folder: Path) -> str:
+    """Which bundles there are near a folder that is none."""
+    for root in (folder, folder.parent, folder.parent.parent):
+        if found := names(root):
+            return (
+                wording.like(folder.name, found) if root == folder.parent else f"; {root.name} has {', '.join(found)}"
+            )
+    return ""
+
+
+def _verified(folder: Path, name: str, version: int) -> Bundle:
     document = _read(folder, manifests.FILE_NAME, MOST_BUNDLE_BYTES)
     manifest = Manifest.from_bytes(document)
     if len(manifest.files) > MOST_FILES:

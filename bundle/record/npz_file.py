@@ -40,7 +40,10 @@ def read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
                 )
             there = [pair for pair in _NAMES if pair[0] in archive.files]
             if not there:
-                raise NpzInvalid(f"{path}: has no array X; there are {archive.files}")
+                raise NpzInvalid(
+                    f"{path}: has no array X, but {', '.join(archive.files) or 'none at all'}; "
+                    "numpy.savez(FILE, X=ARRAY) writes one"
+                )
             records_name, label_name = there[0]
             records = _array(path, archive, records_name)
             label = _array(path, archive, label_name) if label_name in archive.files else None
@@ -50,7 +53,9 @@ def read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         raise NpzInvalid(f"{path}: is larger than the memory") from error
     # What NumPy, zipfile and zlib raise of damaged, packed or encrypted content.
     except (BadZipFile, zlib.error, ValueError, EOFError, KeyError, OverflowError, RuntimeError) as error:
-        raise NpzInvalid(f"{path}: {' '.join(str(error).split())}") from error
+        raise NpzInvalid(
+            f"{path}: is damaged, or no npz of plain arrays; numpy.savez(FILE, X=ARRAY) writes one"
+        ) from error
     if label is not None and label.shape != records.shape[:1]:
         raise NpzInvalid(f"{path}: {label_name} has the shape {label.shape}; {records.shape[:1]} is expected")
     return records, label

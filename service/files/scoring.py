@@ -29,7 +29,7 @@ from service.files.selection import Selection
 from service.files.source import RecordFile
 from service.files.target import Writer
 from service.models.opening import open_explainer, open_scorer, read
-from service.settings import Settings
+from service.settings import settings
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Scoring:
     """
 
     def __init__(self, bundle: Path) -> None:
-        self._settings = Settings()
+        self._settings = settings()
         self._bundle = read(*store.resolve(bundle), self._settings)
         self.name, self.version = self._bundle.name, self._bundle.version
         self.manifest = self._bundle.manifest

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from bundle import wording
 from bundle.folder import small_file
 from service.errors import KeyForbidden, KeyMissing
 from service.front.key import Key, Role
@@ -157,8 +158,8 @@ class KeyRing:
         try:
             return parse(small_file.read(self._file).decode("utf-8-sig"), str(self._file))
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
-            raise KeysInvalid(f"{self._file} cannot be read: {reason}") from error
+            reason = wording.of_system(error) if isinstance(error, OSError) else "is no text in UTF-8"
+            raise KeysInvalid(f"{self._file}: {reason}") from error
 
     def _fingerprint(self) -> object:
         try:
@@ -185,7 +186,7 @@ def parse(text: str, source: str) -> tuple[Key, ...]:
             continue
         where = f"{source}, line {number}"
         if len(words) != 2 or words[0] not in list(Role):
-            raise KeysInvalid(f"{where}: a role ({' or '.join(Role)}) and a key are expected")
+            raise KeysInvalid(f"{where}: a role ({' or '.join(Role)}) and a key are expected, as `score sha256:…`")
         digest = _DIGEST.fullmatch(words[1])
         if digest is None and _LIKE_A_DIGEST.fullmatch(words[1]):
             raise KeysInvalid(f"{where}: a digest is written sha256: and 64 digits from 0 to f, in small letters")

@@ -37,6 +37,16 @@ PROBLEM: Schema = {
         "trace_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     },
     "required": ["type", "title", "status", "detail", "request_id"],
+    "examples": [
+        {
+            "type": "invalid-request",
+            "title": "The request does not fit the model's fields",
+            "status": 422,
+            "detail": "/records/0/amount: a number is expected",
+            "errors": [{"pointer": "/records/0/amount", "detail": "a number is expected"}],
+            "request_id": "8d3c3f0e6f0a4d0fb8f5a0a4a3c1f7de",
+        }
+    ],
 }
 
 

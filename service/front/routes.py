@@ -1,9 +1,9 @@
 """The routes around scoring, through FastAPI: models, health, metrics."""
 
-from typing import Any, assert_never
+from typing import Annotated, Any, assert_never
 
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -13,6 +13,8 @@ from service.models.registry import Models
 from service.models.served_model import ServedModel
 from service.telemetry.metrics import Metrics
 from service.wire.problems import RETRY_AFTER_SECONDS
+
+Name = Annotated[str, Path(description="of the model; `GET /models` lists them")]
 
 
 def router(models: Models, metrics: Metrics) -> APIRouter:
@@ -35,7 +37,9 @@ def router(models: Models, metrics: Metrics) -> APIRouter:
         summary="A model's fields, scores, calibration and training facts",
         responses=_problems({404: "no such model in service", 503: "no model is loaded yet"}),
     )
-    async def describe_model(name: str) -> Response:
+    async def describe_model(
+        name: Name,
+    ) -> Response:
         return _json(_details(models.get(name)))
 
     @routes.get("/healthz", tags=["operation"], summary="Whether the process lives")

@@ -9,9 +9,10 @@ from service.models.loading import Version
 from service.models.served_model import ServedModel
 from service.models.shadow import Shadow
 from service.settings import Settings
+from service.telemetry import logs
 from service.telemetry.metrics import Metrics
 
-log = logging.getLogger("surprisal.models")
+log = logging.getLogger(logs.MODELS)
 
 
 class InService:

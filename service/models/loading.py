@@ -19,6 +19,7 @@ from service.models.quarantine import MOST_STRIKES, Quarantine
 from service.models.served_model import ServedModel, opened
 from service.models.trial import LimitExceeded
 from service.settings import Settings
+from service.telemetry import logs
 from service.telemetry.metrics import Metrics
 
 AT_ONCE = 4
@@ -29,7 +30,7 @@ LEAST_RUN_SECONDS = 10.0
 """A run on a thread may take as long as the deadline of requests, and this long at least."""
 STUCK_EXIT_CODE = 70
 
-log = logging.getLogger("surprisal.models")
+log = logging.getLogger(logs.MODELS)
 
 
 @dataclass(frozen=True)

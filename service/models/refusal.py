@@ -5,13 +5,14 @@ import math
 from dataclasses import dataclass, replace
 
 from service.models.loading import Version
+from service.telemetry import logs
 from service.telemetry.metrics import Metrics
 
 PAUSE_SECONDS = 300.0
 """What took too long, or too much memory, is tried again after this long, at first: the disk may have been slow."""
 LONGEST_PAUSE_SECONDS = 3600.0
 
-log = logging.getLogger("surprisal.models")
+log = logging.getLogger(logs.REFUSALS)
 
 
 @dataclass(frozen=True)

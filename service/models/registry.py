@@ -18,6 +18,7 @@ from service.models.refusal import Refusal, Refusals
 from service.models.served_model import ServedModel
 from service.models.trial import LimitExceeded
 from service.settings import Settings
+from service.telemetry import logs
 from service.telemetry.metrics import Metrics
 
 POLL_SECONDS = 1.0
@@ -27,7 +28,7 @@ START_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
 """Nobody waits any more for what is queued at the very end."""
 
-log = logging.getLogger("surprisal.models")
+log = logging.getLogger(logs.MODELS)
 
 
 class Models:

@@ -4,12 +4,14 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 
+from bundle.contents import typical
 from bundle.contents.calibration import Calibration
 from bundle.contents.manifest import Manifest
 from bundle.errors import BundleError
 from bundle.folder import contents
 from bundle.folder.store import Bundle
 from bundle.record.fields import Tensors
+from bundle.record.records import encode_records
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.engine.batcher import Batcher
 from service.engine.graph import Graph
@@ -83,6 +85,7 @@ class ServedModel:
         metrics: Where it is counted.
         shadow: Whether it answers nobody.
         explainer: The graph that explains, where the bundle has one.
+        example: What it answers to a record as records usually are, for the documentation.
     """
 
     def __init__(
@@ -94,7 +97,9 @@ class ServedModel:
         *,
         shadow: bool,
         explainer: Graph | None,
+        example: Verdicts | None = None,
     ) -> None:
+        self.example = example
         self.name = bundle.name
         self.version = bundle.version
         self.manifest: Manifest = bundle.manifest
@@ -246,10 +251,18 @@ def opened(
     explainer = None if shadow else open_explainer(bundle, settings, loading)
     if loading.given_up:
         raise BundleError("nobody waits for it any more")
+    example = None if shadow else _example(bundle, scorer)
     for graph in (scorer, explainer):
         if graph is not None:
             graph.watch = serving
-    return ServedModel(bundle, scorer, settings, metrics, shadow=shadow, explainer=explainer)
+    return ServedModel(bundle, scorer, settings, metrics, shadow=shadow, explainer=explainer, example=example)
+
+
+def _example(bundle: Bundle, scorer: Graph) -> Verdicts:
+    manifest = bundle.manifest
+    tensors = encode_records(manifest.record, [typical.record(manifest.record, manifest.reference)])
+    outputs = scorer.run(tensors, manifest.samples)
+    return judge(manifest, contents.calibration(bundle), outputs, manifest.samples)
 
 
 def fitting(records: int, schema: RecordSchema, most_bytes: int) -> int:

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-
-from bundle.record import images
-from bundle.record.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
+from bundle.contents import typical
+from bundle.record.fields import AnyField, ImageField
 from service.models.registry import Models
 from service.models.served_model import ServedModel
 from service.openinference import metadata
@@ -16,6 +14,10 @@ from service.settings import Settings
 Schema = dict[str, Any]
 
 _TAG = "open inference"
+_NAMED = {
+    "name": "of the model; `POST /v2/repository/index` lists them",
+    "version": "of the model that is in service; `GET /v2/models/NAME` says which",
+}
 _TEXT: Schema = {"type": "string"}
 _FLAG: Schema = {"type": "boolean"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
@@ -155,7 +157,8 @@ def paths(models: Models, settings: Settings) -> dict[str, Any]:
             identifier = f"v2-model{'-version' if version else ''}{action.replace('/', '-')}"
             operation = _get(summary, identifier, answer, _NOT_FOUND)
             operation["get"]["parameters"] = [
-                {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in named
+                {"name": name, "in": "path", "required": True, "description": _NAMED[name], "schema": _TEXT}
+                for name in named
             ]
             described[f"/v2/models/{{name}}{version}{action}"] = operation
     for model in models.served:
@@ -202,7 +205,9 @@ def _change(summary: str, action: str) -> Schema:
             "tags": [_TAG],
             "summary": summary,
             "operationId": f"v2-repository-{action}",
-            "parameters": [{"name": "name", "in": "path", "required": True, "schema": _TEXT}],
+            "parameters": [
+                {"name": "name", "in": "path", "required": True, "description": _NAMED["name"], "schema": _TEXT}
+            ],
             "requestBody": {"required": False, "content": {"application/json": {"schema": wanted}}},
             "responses": {"200": _json("it is done here; others follow within a second", {}), **_problems(refusals)},
         }
@@ -250,7 +255,7 @@ def _infer(path: str, model: ServedModel, settings: Settings) -> Schema:
         "parameters",
         "outputs",
     )
-    body["examples"] = [{"inputs": [_example(field) for field in model.schema.fields]}]
+    body["examples"] = [{"inputs": _examples(model)}]
     answer = _json("the outputs asked for; behind the JSON those that are binary", _ANSWER)
     answer["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
     return {
@@ -265,19 +270,15 @@ def _infer(path: str, model: ServedModel, settings: Settings) -> Schema:
     }
 
 
-def _example(field: AnyField) -> Schema:
-    value: object
-    datatype = metadata.datatype_of(field)
-    match field:
-        case NumericField():
-            value = float(f"{field.restore(0.0):.4g}")
-        case BooleanField():
-            value = True
-        case CategoricalField():
-            value = field.vocabulary[0]
-        case ImageField():
-            # Announced as UINT8, which takes a page of numbers.
-            datatype, value = "BYTES", images.in_base64(np.full(field.shape, 128, np.uint8))
+def _examples(model: ServedModel) -> list[Schema]:
+    """A tensor for each field."""
+    usual = typical.record(model.schema, model.manifest.reference)
+    return [_example(field, usual[field.name]) for field in model.schema.fields]
+
+
+def _example(field: AnyField, value: object) -> Schema:
+    # An image is announced as UINT8, which takes a page of numbers.
+    datatype = "BYTES" if isinstance(field, ImageField) else metadata.datatype_of(field)
     return {"name": field.name, "datatype": datatype, "shape": [1], "data": [value]}
 
 

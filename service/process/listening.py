@@ -65,3 +65,12 @@ def url(listening: socket.socket, scheme: str) -> str:
     """Where a socket is asked."""
     host, port = listening.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def here(address: str) -> str:
+    """An address as this machine can ask it: one that means all networks is no host to ask.
+
+    Args:
+        address: As `url` gives it.
+    """
+    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")

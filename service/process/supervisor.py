@@ -104,6 +104,8 @@ class Supervisor:
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._ready: set[int] = set()
         self._silent: set[int] = set()
+        self._urls: list[str] = []
+        self._said = False
         self._stopping = False
         self._exit_code = 0
         # Workers see its end when this process is gone, however it went.
@@ -128,9 +130,9 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop, number)
-        where = " and ".join(listening.url(each, self._scheme) for each in self._sockets)
-        answer = "1 worker answers" if self._workers == 1 else f"{self._workers} workers answer"
-        log.info("%s on %s (Press CTRL+C to quit)", answer, where)
+        self._urls = [listening.url(each, self._scheme) for each in self._sockets]
+        workers = "1 worker" if self._workers == 1 else f"{self._workers} workers"
+        log.info("starting %s on %s", workers, " and ".join(self._urls))
         watching = [asyncio.create_task(each) for each in (self._watch(), self._keys.watch(self._tell_keys))]
         await asyncio.gather(*map(self._keep_one, range(self._workers)))
         for task in watching:
@@ -231,6 +233,14 @@ class Supervisor:
             self._ready.add(pid)
             self._table.ready = len(self._ready)
             self._watchdog.ready(worker)
+            if len(self._ready) == self._workers and not self._said:
+                self._said = True
+                self._say_where()
+
+    def _say_where(self) -> None:
+        answer = "1 worker answers" if self._workers == 1 else f"{self._workers} workers answer"
+        log.info("%s on %s; Ctrl-C stops the service", answer, " and ".join(self._urls))
+        log.info("documentation: %s/docs%s", listening.here(self._urls[0]), ", with a key" if self._keys.locked else "")
 
     def _stop(self, number: int) -> None:
         """Pass the signal on; at the first one also see to it that nobody waits for ever."""
@@ -242,6 +252,7 @@ class Supervisor:
                 os.kill(pid, signal.SIGINT if at_once else signal.SIGTERM)
         if not self._stopping:
             self._stopping = True
+            log.info("stopping; what was begun is answered first")
             # The workers hold it as well, and go on accepting for as long as they drain.
             for each in self._sockets:
                 each.close()

@@ -20,7 +20,7 @@ def main() -> None:
     """Serve on inherited sockets until a signal, or the supervisor's end, ends it."""
     inherited = Inheritance(**json.loads(sys.argv[1]))
     settings = Settings()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format, first=inherited.worker == 0)
 
     def say_ready() -> None:
         os.write(inherited.ready, b"!")

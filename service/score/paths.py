@@ -4,11 +4,10 @@ import io
 from csv import writer
 from typing import Any
 
-import numpy as np
 import orjson
 
+from bundle.contents import typical
 from bundle.contents.manifest import SAMPLE_COUNTS
-from bundle.record import images
 from bundle.record.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
 from bundle.record.records import MISSING_TEXTS
 from bundle.record.schema import RecordSchema
@@ -129,11 +128,15 @@ def record_schema(schema: RecordSchema) -> Schema:
     return {"anyOf": [by_name, in_order]}
 
 
+_DRAWS = "draws of z for each record"
+_DECIDES = "what anomaly_score is, and p_value is calibrated for"
+_MAY_FLAG = "share of normal records that is_anomaly may flag"
+
 _ASKED_OF_ANY: dict[str, Schema] = {
-    "samples": {"type": "integer", "enum": list(SAMPLE_COUNTS)},
-    "score": {"type": "string"},
-    "false_alarm_rate": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
-    "explain": {"type": "boolean"},
+    "samples": {"type": "integer", "enum": list(SAMPLE_COUNTS), "description": _DRAWS},
+    "score": {"type": "string", "description": _DECIDES},
+    "false_alarm_rate": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "description": _MAY_FLAG},
+    "explain": {"type": "boolean", "description": "why each record is strange, field by field"},
 }
 
 
@@ -145,20 +148,20 @@ def asked(model: ServedModel) -> dict[str, Schema]:
             "type": "integer",
             "enum": list(manifest.sample_counts),
             "default": manifest.samples,
-            "description": "draws of z for each record",
+            "description": _DRAWS,
         },
         "score": {
             "type": "string",
             "enum": [score.name for score in manifest.scores],
             "default": manifest.anomaly_score,
-            "description": "what anomaly_score is, and p_value is calibrated for",
+            "description": _DECIDES,
         },
         "false_alarm_rate": {
             "type": "number",
             "minimum": 1 / (manifest.calibration.records + 1),
             "exclusiveMaximum": 1,
             "default": manifest.false_alarm_rate,
-            "description": "share of normal records that is_anomaly may flag",
+            "description": _MAY_FLAG,
         },
         "explain": _explain(model),
     }
@@ -198,7 +201,7 @@ def score_request(model: ServedModel, settings: Settings) -> Schema:
         },
         "required": ["records"],
         "additionalProperties": False,
-        "examples": [{"records": [{field.name: _example(field) for field in model.schema.fields}]}],
+        "examples": [{"records": [typical.record(model.schema, model.manifest.reference)]}],
     }
 
 
@@ -222,18 +225,6 @@ def _usual(field: NumericField) -> str:
     if field.offset is None:
         return f"{field.mean:.6g} ± {field.scale:.3g}"
     return f"{field.restore(0.0):.6g}, from {field.restore(-1.0):.3g} to {field.restore(1.0):.3g}"
-
-
-def _example(field: AnyField) -> object:
-    match field:
-        case NumericField():
-            return float(f"{field.restore(0.0):.4g}")
-        case BooleanField():
-            return True
-        case CategoricalField():
-            return field.vocabulary[0]
-        case ImageField():
-            return images.in_base64(np.full(field.shape, 128, np.uint8))
 
 
 def _image(field: ImageField) -> Schema:
@@ -276,19 +267,36 @@ def score_operation(summary: str, identifier: str, model: ServedModel | None, se
             "description": _FORMATS.format(**settings.model_dump()),
             "operationId": identifier,
             "parameters": [
-                {"name": name, "in": "query", "description": "unless a JSON body says so", "schema": schema}
+                {
+                    "name": name,
+                    "in": "query",
+                    "description": f"{schema['description']}. What a JSON body says comes first.",
+                    "schema": schema,
+                }
                 for name, schema in (_ASKED_OF_ANY if model is None else asked(model)).items()
             ],
             "requestBody": {"required": True, "content": _request_content(model)},
             "responses": {
                 "200": {
                     "description": "a result for each record, in order",
-                    "content": answers.CONTENT,
+                    "content": answers.CONTENT if model is None else _answer_content(model),
                     "headers": _HEADERS,
                 },
                 **refusals,
             },
         }
+    }
+
+
+def _answer_content(model: ServedModel) -> Schema:
+    """The answer in every format, and in JSON what the example of a request is answered with."""
+    if model.example is None:
+        return answers.CONTENT
+    answer = json.encode(model.name, model.version, model.question, model.example)
+    lines = [orjson.dumps(each).decode() + "\n" for each in model.example.objects()]
+    return answers.CONTENT | {
+        json.MEDIA_TYPE: answers.CONTENT[json.MEDIA_TYPE] | {"example": orjson.loads(answer)},
+        ndjson.MEDIA_TYPE: answers.CONTENT[ndjson.MEDIA_TYPE] | {"example": "".join(lines)},
     }
 
 
@@ -317,9 +325,9 @@ def _request_content(model: ServedModel | None) -> Schema:
     }
     if model is not None:
         content[json.MEDIA_TYPE]["schema"] = {"$ref": f"#/components/schemas/Request_{model.name}"}
-        record = {field.name: _example(field) for field in model.schema.fields}
+        record = typical.record(model.schema, model.manifest.reference)
         content[ndjson.MEDIA_TYPE]["example"] = orjson.dumps(record).decode() + "\n"
-        row = ["true" if value is True else value for value in record.values()]
+        row = [str(value).lower() if isinstance(value, bool) else value for value in record.values()]
         text = io.StringIO(newline="")
         writer(text).writerows([record, row])
         content[csv.MEDIA_TYPE]["example"] = text.getvalue()

@@ -27,12 +27,15 @@ FRAUD = PAYMENT | {
 
 def demo(
     port: Annotated[int, typer.Option(help="Port to serve on, on 127.0.0.1.")] = 8000,
-    serve: Annotated[bool, typer.Option(help="Serve the model once there is one.")] = True,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the model once there is one.")] = True,
 ) -> None:
     """Train on simulated card payments (once) and serve the model."""
     from bundle.folder import store
+    from service.process import start
+    from service.settings import settings as settings_of
 
     models = FOLDER / "models"
+    settings = settings_of(models=models, port=port, default_model=NAME, workers=1)
     if not store.versions(models, NAME):
         FOLDER.mkdir(exist_ok=True)
         # Where nothing is served nobody is there to look at the payments, and no place to keep them.
@@ -40,11 +43,8 @@ def demo(
             _train(Path(folder) / "transactions.parquet", models)
     if not serve:
         return
-    from service.process import start
-    from service.settings import Settings
-
     _print_commands(port)
-    raise SystemExit(start.run(Settings(models=models, port=port, default_model=NAME, workers=1)))
+    raise SystemExit(start.run(settings))
 
 
 def _train(path: Path, models: Path) -> None:

@@ -38,10 +38,8 @@ def evaluate(
     curves: Annotated[Path | None, typer.Option(help="PNG or SVG file for the curves to be drawn in.")] = None,
 ) -> None:
     """Measure every score of a bundle on labelled rows that it was not fitted on, and baselines on the same rows."""
-    if curves is not None and curves.suffix not in _CURVES:
-        fail(f"{curves}: a file that ends in {' or '.join(_CURVES)} is expected", CALL_WRONG)
-    if curves is not None and log_likelihood is not None:
-        fail("--log-likelihood has no curves; leave out --curves", CALL_WRONG)
+    if curves is not None:
+        _check_curves(curves, log_likelihood)
     try:
         from training.errors import ConfigInvalid, TrainingError
         from training.evaluation import labelled
@@ -82,6 +80,16 @@ def evaluate(
         _show(done)
     if curves is not None:
         detectors.save(done, curves)
+
+
+def _check_curves(curves: Path, log_likelihood: int | None) -> None:
+    """Refuse what could not be drawn, before anything is measured."""
+    if curves.suffix not in _CURVES:
+        fail(f"{curves}: a file that ends in {' or '.join(_CURVES)} is expected", CALL_WRONG)
+    if not curves.parent.is_dir():
+        fail(f"{curves}: there is no folder {curves.parent}", CALL_WRONG)
+    if log_likelihood is not None:
+        fail("--log-likelihood has no curves; leave out --curves", CALL_WRONG)
 
 
 def _say_likelihoods(loaded: "Bundle", data: Path, found: dict[str, "LogLikelihood"], as_json: bool) -> None:

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from bundle.errors import BundleError, BundleNotFound
+from bundle import wording
+from bundle.errors import BundleError, BundleNotFound, BundleRefused
 from reading.errors import FileInvalid, NotRead
-from surprisal.cli import demo, evaluate, explore, inspect, models, score, serve, train
-from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
+from surprisal.cli import demo, evaluate, examples, explore, inspect, models, score, serve, train, wrong_call
+from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail
 
 app = typer.Typer(
     name="surprisal",
@@ -16,6 +17,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""The base of all that the parser raises of a wrong call, which typer does not name."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -33,29 +38,46 @@ def _options(
     """What any command takes."""
 
 
-app.command("train")(train.train)
-app.command("score")(score.score_file)
-app.command("serve")(serve.serve)
-app.command("evaluate")(evaluate.evaluate)
-app.command("explore")(explore.explore)
-app.command("inspect")(inspect.inspect)
-app.command("demo")(demo.demo)
+app.command("train", epilog=examples.epilog("train"))(train.train)
+app.command("score", epilog=examples.epilog("score"))(score.score_file)
+app.command("serve", epilog=examples.epilog("serve"))(serve.serve)
+app.command("evaluate", epilog=examples.epilog("evaluate"))(evaluate.evaluate)
+app.command("explore", epilog=examples.epilog("explore"))(explore.explore)
+app.command("inspect", epilog=examples.epilog("inspect"))(inspect.inspect)
+app.command("demo", epilog=examples.epilog("demo"))(demo.demo)
 app.add_typer(models.app, name="models")
 
 
 def main() -> None:
     """Run the command line; exit code 0 = done, 1 = the work failed, 2 = the call was wrong, 130 = stopped."""
     try:
-        app()
+        # Else the parser would say itself what is wrong, partly in another library's words.
+        app(prog_name="surprisal", standalone_mode=False)
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # The help has been shown.
+            raise SystemExit(CALL_WRONG) from error
+        fail(wrong_call.said(error, _commands(error)), CALL_WRONG)
+    except typer.Abort:
+        fail("stopped", STOPPED)
+    except wording.Unfit as error:
+        fail(error, CALL_WRONG)
     except BundleNotFound as error:
         fail(error, CALL_WRONG)
+    except BundleRefused as error:
+        fail(error.whole, WORK_FAILED)
     except NotRead as error:
         fail(error, CALL_WRONG)
     except (BundleError, FileInvalid) as error:
         fail(error, WORK_FAILED)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        fail(f"{place}{error.strerror or error}", WORK_FAILED)
+        fail(f"{place}{wording.of_system(error)}", WORK_FAILED)
+
+
+def _commands(error: Exception) -> list[str]:
+    """The names of the commands that there are where a call went wrong."""
+    group = getattr(getattr(error, "ctx", None), "command", None)
+    return list(getattr(group, "commands", {}))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
+from surprisal.cli import examples, listing
+from surprisal.cli.failure import WORK_FAILED, fail
 
 if TYPE_CHECKING:
     from service.models.signature import PublicKeys
@@ -18,39 +16,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, check and choose the versions that are served.", no_args_is_help=True)
 
-Folder = Annotated[Path, typer.Argument(help="The models folder.")]
 Model = Annotated[Path, typer.Argument(help="models/NAME.")]
 Version = Annotated[Path, typer.Argument(help="models/NAME/VERSION.")]
 
-
-@app.command("list")
-def show(models: Folder = Path("models")) -> None:
-    """Every version of every model, and what it is used for."""
-    from bundle.errors import BundleError
-    from bundle.folder import serving, store
-
-    table = Table("model", "version", "trained", "used", title=escape(str(models)), title_justify="left")
-    for name in store.names(models):
-        roles: dict[int | None, str] = {}
-        try:
-            now = serving.read(models / name)
-            roles = {now.previous: "before", now.shadow: "shadow"}
-            served = store.served_version(models, name)
-            roles[served] = "served" if now.loaded else "out of service"
-        except (BundleError, OSError) as error:
-            table.add_row(name, "", escape(str(error)), "fault")
-        for version in store.versions(models, name):
-            try:
-                created = store.load(models, name, version).manifest.created
-            except BundleError as error:
-                created = f"damaged: {error}"
-            table.add_row(name, str(version), escape(created), roles.get(version, ""))
-    if not table.row_count:
-        fail(f"there is no model in {models}", WORK_FAILED)
-    Console(highlight=False, soft_wrap=True).print(table)
+app.command("list", epilog=examples.epilog("list"))(listing.show)
 
 
-@app.command()
+@app.command(epilog=examples.epilog("promote"))
 def promote(version: Version) -> None:
     """Verify a version and serve it from now on."""
     from bundle.folder import registry
@@ -60,7 +32,7 @@ def promote(version: Version) -> None:
     print(f"{name} version {number} is served" + ("" if before == number else f" in place of version {before}"))
 
 
-@app.command()
+@app.command(epilog=examples.epilog("rollback"))
 def rollback(model: Model) -> None:
     """Serve again what was served before."""
     from bundle.folder import registry
@@ -69,7 +41,7 @@ def rollback(model: Model) -> None:
     print(f"{name} version {registry.rollback(root, name)} is served again")
 
 
-@app.command()
+@app.command(epilog=examples.epilog("unpin"))
 def unpin(model: Model) -> None:
     """Serve the newest version, and each that is newer as soon as it comes."""
     from bundle.folder import registry
@@ -78,15 +50,15 @@ def unpin(model: Model) -> None:
     print(f"{name} version {registry.unpin(root, name)} is served, and newer ones as they come")
 
 
-@app.command()
+@app.command(epilog=examples.epilog("shadow"))
 def shadow(
     version: Version, off: Annotated[bool, typer.Option("--off", help="Stop trying any version out.")] = False
 ) -> None:
     """Try a version out on the same records, beside the one that answers, which is pinned."""
-    from bundle.folder import registry, store
+    from bundle.folder import registry
 
     if off:
-        root, name = _model(version if store.versions(version.parent, version.name) else version.parent)
+        root, name = _model(version.parent if version.name.isdecimal() else version)
         registry.shadow(root, name, None)
         print(f"{name} has no shadow")
     else:
@@ -94,7 +66,7 @@ def shadow(
         print(f"{name} version {number} scores beside version {registry.shadow(root, name, number)}")
 
 
-@app.command()
+@app.command(epilog=examples.epilog("sign"))
 def sign(
     version: Version,
     key: Annotated[
@@ -111,7 +83,7 @@ def sign(
     print(f"{name} version {number} is signed by {signature.fingerprint(private.public_key())}")
 
 
-@app.command()
+@app.command(epilog=examples.epilog("verify"))
 def verify(
     path: Annotated[Path, typer.Argument(help="models, models/NAME or models/NAME/VERSION.")],
     key: Annotated[
@@ -145,7 +117,7 @@ def verify(
         fail(f"{refused} of {len(wanted)} versions would be refused", WORK_FAILED)
 
 
-@app.command()
+@app.command(epilog=examples.epilog("prune"))
 def prune(
     model: Model,
     keep: Annotated[int, typer.Option(min=0, help="How many of the newest versions stay in any case.")] = 3,
@@ -160,15 +132,9 @@ def prune(
 
 def _settings() -> "Settings":
     """Of the service, on the CPU."""
-    from pydantic import ValidationError
+    from service import settings
 
-    from service.settings import Settings
-
-    try:
-        return Settings(device="cpu")
-    except ValidationError as error:
-        first = error.errors()[0]
-        fail(f"SURPRISAL_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}", CALL_WRONG)
+    return settings.settings(device="cpu")
 
 
 def _verified(root: Path, name: str, version: int, trusted: "PublicKeys | None") -> str:

@@ -1,7 +1,10 @@
-"""How far a long command is: a bar on a terminal, elsewhere a line every ten seconds."""
+"""How far a long command is: a bar on a terminal, elsewhere a line every ten seconds, whatever takes so long."""
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +13,8 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 SECONDS = 10.0
+SILENCE_SECONDS = 10.0
+"""After so long without a line, where no bar is drawn, a line says that the command is still at work."""
 
 
 class Interval:
@@ -28,7 +33,7 @@ class Interval:
 
 
 class Progress:
-    """Tells on standard error what a command does; a bar is there while it is entered.
+    """Tells on standard error what a command does; while it is entered a bar is there, or no silence is long.
 
     Args:
         quiet: Tell nothing.
@@ -37,8 +42,12 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False, drawn: bool = True) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
-        self._interval = Interval()
         self._held = ""
+        self._quiet = quiet
+        self._told = time.monotonic()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._watch: threading.Thread | None = None
         self._bar: Bar | None = None
         self.at = ""
         """Where the command is; empty where it has not begun."""
@@ -54,6 +63,7 @@ class Progress:
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
+        self._begin_watch()
         return self
 
     def __exit__(
@@ -61,9 +71,20 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        self._end_watch()
+
+    @contextlib.contextmanager
+    def without_bar(self) -> Iterator[None]:
+        """Let no silence be long while something is done of which nobody knows how much there is."""
+        self._begin_watch()
+        try:
+            yield
+        finally:
+            self._end_watch()
 
     def say(self, sentence: str) -> None:
         """Tell something once."""
+        self._told = time.monotonic()
         self._console.print(sentence)
 
     def show(self, at: str, words: str, done: float, total: float) -> None:
@@ -79,12 +100,36 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, description=at, words=words, completed=done, total=total)
             return
-        self._held = f"{at}, {words}"
-        if self._interval.is_over():
+        with self._lock:
+            self._held = f"{at}, {words}"
+        if time.monotonic() - self._told >= SECONDS:
             self.catch_up()
 
     def catch_up(self) -> None:
         """Tell what `show` was told last, unless that has been told."""
-        if self._held:
-            self._console.print(self._held)
-            self._held = ""
+        with self._lock:
+            held, self._held = self._held, ""
+        if held:
+            self.say(held)
+
+    def _begin_watch(self) -> None:
+        if self._bar is None and not self._quiet:
+            self._told = time.monotonic()
+            self._ended.clear()
+            self._watch = threading.Thread(target=self._break_silence, daemon=True)
+            self._watch.start()
+
+    def _end_watch(self) -> None:
+        self._ended.set()
+        if self._watch is not None:
+            self._watch.join()
+
+    def _break_silence(self) -> None:
+        began = time.monotonic()
+        while not self._ended.wait(max(0.0, self._told + SILENCE_SECONDS - time.monotonic())):
+            if time.monotonic() - self._told >= SILENCE_SECONDS:
+                after = f" after {self.at}" if self.at else ""
+                still = f"still at work{after}, {time.monotonic() - began:.0f} s since the beginning"
+                with self._lock:
+                    self._held = self._held or still
+                self.catch_up()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from bundle import wording
 from reading.options import Options
 from surprisal.cli import reading_options
 from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail
@@ -178,7 +179,7 @@ def _faults_of(source: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is not None:
             raise
-        fail(f"{source}: {' '.join(str(error.strerror or error).split())}", WORK_FAILED)
+        fail(f"{source}: {wording.of_system(error)}", WORK_FAILED)
 
 
 class _Report:

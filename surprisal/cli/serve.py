@@ -1,10 +1,13 @@
 """`surprisal serve`: answer POST /score over HTTP."""
 
+import errno
+import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from bundle import wording
 from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
 
 
@@ -20,34 +23,34 @@ def serve(
     ] = None,
 ) -> None:
     """Serve every model of a folder; SURPRISAL_* variables set the rest, a flag wins."""
-    from pydantic import ValidationError
-
     from service.engine.device import DeviceUnavailable
     from service.models import signature
     from service.process import start
-    from service.settings import Settings
+    from service.process.models_there import ModelsMissing
+    from service.settings import settings as settings_of
 
     flags: dict[str, Any] = {"models": models, "host": host, "port": port, "workers": workers, "device": device}
-    try:
-        settings = Settings(**{name: value for name, value in flags.items() if value is not None})
-    except ValidationError as error:
-        given = {name for name, value in flags.items() if value is not None}
-        wrong = [": ".join([*(_place(part, given) for part in each["loc"]), each["msg"]]) for each in error.errors()]
-        fail("; ".join(wrong), CALL_WRONG)
+    settings = settings_of(**flags)
     if settings.trusted_keys is not None:
         signature.public_keys(settings.trusted_keys)  # Now, rather than as a refusal of every version.
     try:
         code = start.run(settings)
+    except ModelsMissing as error:
+        fail(error, CALL_WRONG)
     except (DeviceUnavailable, start.CertificateUnusable) as error:
         fail(error, WORK_FAILED)
     except OSError as error:
         address = error.filename or f"{settings.host}:{settings.port}"
-        fail(f"{address}: {(error.strerror or str(error)).lower()}", WORK_FAILED)
+        fail(f"{address}: {_unheard(error)}", WORK_FAILED)
     raise SystemExit(code)
 
 
-def _place(setting: int | str, given: set[str]) -> str:
-    if setting in given:
-        return f"--{setting}"
-    # A setting that goes by another name is already named by it.
-    return str(setting) if str(setting).isupper() else f"SURPRISAL_{str(setting).upper()}"
+def _unheard(error: OSError) -> str:
+    """Why an address cannot be listened on."""
+    if isinstance(error, socket.gaierror):
+        return "nobody knows this name; take another with --host"
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there already; end it, or take another port with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address; take another with --host"
+    return wording.of_system(error)

@@ -1,14 +1,18 @@
 """`surprisal train`: from a data file to a bundle."""
 
-from collections.abc import Mapping
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from surprisal.cli import reading_options
-from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail
-from surprisal.cli.progress import Progress
+from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail, needs_training
+from surprisal.cli.progress import Interval, Progress
 from surprisal.cli.reading_options import ReadOption
 
 if TYPE_CHECKING:
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
     from training.data.read import Data
     from training.fitting import progress
     from training.pipeline import Trained
+
+_OPTIONS = ("label", "normal", "exclude", "contamination")
+"""Settings of `[data]` that have an option of their own."""
 
 
 def train(
@@ -43,39 +50,58 @@ def train(
         bool, typer.Option("--schema-only", help="Print the inferred fields and all settings as TOML, and stop.")
     ] = False,
     read: ReadOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but what went wrong.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print progress and a summary as lines of JSON on standard output.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing on standard error but what went wrong.")] = False,
 ) -> None:
-    """Train a model on records of normal behaviour and write it as a bundle."""
+    """Train a model on records of normal behaviour and write it as a bundle.
+
+    The bundle's folder is printed on standard output, what happens meanwhile on standard error.
+    """
+    began = time.monotonic()
+    _check(out, schema_only=schema_only, as_json=as_json)
+    told = Progress(quiet=quiet, drawn=not as_json)
+    said: dict[str, Any] = {"label": label or None, "normal": normal or None, "exclude": exclude or None}
+    said |= {"contamination": contamination, **reading_options.settings(read)}
+    with _refusals(told, resume):
+        settings = _settings(config, said, preset, seed)
+        with told.without_bar():
+            table = _read(data, settings)
+        if schema_only:
+            _print_schema(table, settings, told)
+            return
+        trained = run(table, out, name or data.name.split(".")[0].lower(), settings, device, resume, told, as_json)
+    summarise(trained, out, told)
+    if as_json:
+        _print(_summary(trained) | {"seconds": round(time.monotonic() - began, 3)})
+    else:
+        print(trained.folder)
+
+
+def _check(out: Path, *, schema_only: bool, as_json: bool) -> None:
+    """Refuse what cannot be done before anything is read."""
+    if out.exists() and not out.is_dir():
+        fail(f"{out}: is a file; --out takes the folder that models are written to", CALL_WRONG)
+    if schema_only and as_json:
+        fail("--json: --schema-only prints TOML; leave one of them out", CALL_WRONG)
+
+
+@contextlib.contextmanager
+def _refusals(told: Progress, resume: bool) -> Iterator[None]:
+    """End the process where there can be no training, with its reason."""
     try:
         from training.errors import ConfigInvalid, TrainingError
     except ImportError as error:
-        fail(
-            f"training needs more than is installed ({error.name}): pip install 'surprisal-vae[training]'", WORK_FAILED
-        )
-    told = Progress(quiet=quiet)
+        needs_training(error)
     try:
-        data_settings = {
-            "label": label or None,
-            "normal": normal or None,
-            "exclude": exclude or None,
-            "contamination": contamination,
-            **reading_options.settings(read),
-        }
-        settings = _settings(config, data_settings, preset, seed)
-        table = _read(data, settings)
-        if schema_only:
-            if table.said:
-                told.say(f"{table.name} read as: {', '.join(table.said)}")
-            print(_schema(table, settings), end="")
-            return
-        trained = run(table, out, name or data.name.split(".")[0].lower(), settings, device, resume, told)
+        yield
     except KeyboardInterrupt:
         fail(_stopped(told, resume), STOPPED)
     except ConfigInvalid as error:
         fail(error, CALL_WRONG)
     except TrainingError as error:
         fail(error, WORK_FAILED)
-    summarise(trained, out, told)
 
 
 def run(
@@ -86,6 +112,7 @@ def run(
     device: Literal["auto", "cpu", "cuda"],
     resume: bool,
     told: Progress,
+    as_json: bool = False,
 ) -> "Trained":
     """Train, and tell how far it is.
 
@@ -97,11 +124,14 @@ def run(
         device: Where to train.
         resume: Whether to take up a checkpoint.
         told: Told what happens.
+        as_json: Whether programs are told as well, on standard output.
 
     Raises:
         TrainingError: See `training.pipeline.train`.
     """
     from training import pipeline
+
+    interval = Interval() if as_json else None
 
     def report(epoch: "progress.Progress") -> None:
         part = f"{epoch.part}: " if epoch.part else ""
@@ -110,6 +140,8 @@ def run(
             terms += f"{epoch.effective_samples:.1f} of {settings.objective.draws} draws effective, "
         terms += f"held-out ELBO {epoch.validation_elbo:.3f} nats{', the best' if epoch.best else ''}"
         told.show(f"{part}epoch {epoch.epoch} of {epoch.epochs}", terms, epoch.epoch, epoch.epochs)
+        if interval is not None and interval.is_over():
+            _print({"event": "progress"} | asdict(epoch))
 
     def say(sentence: str) -> None:
         told.catch_up()  # A training that ends before its next line has one, too.
@@ -141,13 +173,22 @@ def _settings(config: Path | None, data: Mapping[str, Any], preset: str | None, 
     given = {key: value for key, value in data.items() if value is not None}
     if given and isinstance(content.get("data", {}), dict):
         content["data"] = {**content.get("data", {}), **given}
-    return build(content)
+    source = "the configuration" if config is None else str(config)
+    options = {f"data.{name}": f"--{name}" if name in _OPTIONS else f"--read {name}" for name in given}
+    options |= {name: f"--{name}" for name, value in (("preset", preset), ("seed", seed)) if value is not None}
+    return build(content, source=source, options=options)
 
 
 def _read(path: Path, settings: "TrainingConfig") -> "Data":
     from training.data.read import read
 
     return read(path, settings.data.reading, settings.kinds)
+
+
+def _print_schema(table: "Data", settings: "TrainingConfig", told: Progress) -> None:
+    if table.said:
+        told.say(f"{table.name} read as: {', '.join(table.said)}")
+    print(_schema(table, settings), end="")
 
 
 def _schema(table: "Data", settings: "TrainingConfig") -> str:
@@ -176,6 +217,30 @@ def summarise(trained: "Trained", out: Path, told: Progress) -> None:
     if f"{score}_auroc" in metrics:
         auroc, precision = metrics[f"{score}_auroc"], metrics[f"{score}_average_precision"]
         told.say(f"against labelled anomalies ({score}): AUROC {auroc:.4f}, average precision {precision:.4f}")
-    told.say(f"wrote {trained.folder}")
+    told.say(f"wrote version {trained.version} of {trained.name}; serve it: surprisal serve --models {out}")
     told.say(f"how it went, what is normal and what is strange: {trained.folder / 'report.html'}")
-    told.say(f"serve it: surprisal serve --models {out}")
+
+
+def _summary(trained: "Trained") -> dict[str, Any]:
+    """What a program should know of a model, the last line."""
+    manifest, facts = trained.manifest, trained.manifest.training
+    return {
+        "event": "summary",
+        "model": {"name": trained.name, "version": str(trained.version)},
+        "folder": str(trained.folder),
+        "report": str(trained.folder / "report.html"),
+        "digest": manifest.digest,
+        "fields": len(manifest.record.fields),
+        "rows": facts.rows,
+        "score": manifest.anomaly_score,
+        "samples": manifest.samples,
+        "false_alarm_rate": manifest.false_alarm_rate,
+        "threshold": manifest.calibration.thresholds[str(manifest.samples)],
+        "metrics": facts.metrics,
+        "seed": facts.seed,
+        "device": facts.device,
+    }
+
+
+def _print(event: dict[str, Any]) -> None:
+    print(json.dumps(event), flush=True)

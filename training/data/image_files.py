@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
+from bundle import wording
 from bundle.record import image_folder
 from bundle.record.fields import ImageField
 from bundle.record.image_folder import FILE
@@ -103,7 +104,7 @@ def read_folder(folder: Path) -> tuple[pa.Table, str, tuple[str, ...]]:
     except ValueError as error:
         raise DataInvalid(str(error)) from error
     except OSError as error:
-        raise DataInvalid(f"{error.filename}: {error.strerror}") from error
+        raise DataInvalid(f"{error.filename}: {wording.of_system(error)}") from error
     names, files = list(found), list(found.values())
     field = _field(files)
     images = np.empty((len(files), *field.shape), np.uint8)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from bundle.wording import like
 from reading import dates
 from training.config import FieldConfig, Kind, TrainingConfig
 from training.data import identifiers, image_files, sentinels
@@ -85,7 +86,7 @@ def infer(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
     names = data.table.column_names
     for name in config.data.exclude:
         if name not in names:
-            raise ConfigInvalid(f"there is no column {name!r} to exclude; there are {names}")
+            raise ConfigInvalid(f"there is no column {name!r} to exclude{like(name, names)}")
     apart = {*config.data.exclude, config.data.label}
     if data.name.endswith(".npz"):
         apart.add("y")

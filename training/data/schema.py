@@ -10,6 +10,7 @@ import pyarrow as pa
 import tomlkit
 from pydantic import ValidationError
 
+from bundle import wording
 from bundle.errors import InvalidRecords
 from bundle.record import timestamps
 from bundle.record.categories import category_text, number_spelling
@@ -47,7 +48,7 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
     fitted: list[AnyField] = []
     for field in fields:
         if field.name not in data.table.column_names:
-            raise ConfigInvalid(f"there is no column {field.name!r}; there are {data.table.column_names}")
+            raise ConfigInvalid(f"there is no column {field.name!r}{wording.like(field.name, data.table.column_names)}")
         if field.kind == "image":
             fitted.append(_fit_image(field, data.table[field.name], rows))
             continue
@@ -75,7 +76,7 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
     try:
         return schema_of(fitted)
     except ValidationError as error:
-        raise ConfigInvalid(f"the fields do not go together: {error.errors()[0]['msg']}") from error
+        raise ConfigInvalid(f"the fields do not go together: {wording.words(error.errors()[0])}") from error
 
 
 def tensors(schema: RecordSchema, data: Data, rows: Rows) -> dict[str, npt.NDArray[np.generic]]:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from bundle.contents.calibration import least_rate, records_needed
 from bundle.record.categories import category_text
+from bundle.wording import like
 from training.config import DataConfig
 from training.data import image_files
 from training.data.read import Data, Rows
@@ -125,7 +126,8 @@ def by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
             raise ConfigInvalid("which rows are normal takes a label column as well: --label COLUMN")
         return every, every[:0]
     if config.label not in table.column_names:
-        raise ConfigInvalid(f"there is no column {config.label!r} to be the label; there are {table.column_names}")
+        meant = like(config.label, table.column_names)
+        raise ConfigInvalid(f"there is no column {config.label!r} to be the label{meant}")
     if config.normal is None:
         return every, every[:0]
     try:

@@ -146,7 +146,7 @@ def test_a_correct_digest_does_not_excuse_wrong_members(
 def test_a_member_without_a_default_cannot_be_left_out(manifest: Manifest, member: str) -> None:
     content = content_of(manifest)
     del content[member]
-    with pytest.raises(ManifestInvalid, match=rf"^manifest.json: {member}: Field required"):
+    with pytest.raises(ManifestInvalid, match=rf"^manifest.json: {member}: is missing"):
         Manifest.from_bytes(signed(content))
 
 

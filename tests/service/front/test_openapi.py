@@ -1,7 +1,9 @@
 """The OpenAPI document is complete and true."""
 
+import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,13 @@ from typing import Any
 import httpx
 import jsonschema_rs
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from bundle.record.images import in_base64
 from service.settings import Settings
 from service.wire.problems import STATUS
-from tests.conftest import AUTOENCODER, IMAGES, NAME, in_process, simulate_images
+from tests.conftest import AUTOENCODER, IMAGES, NAME, TRAINED_ON, in_process, simulate_images
 from training.pipeline import Trained
 
 
@@ -74,6 +77,40 @@ async def test_the_record_schema_says_what_the_service_does(
 ) -> None:
     assert jsonschema_rs.is_valid(record_schema(document), record) is fits
     assert (httpx.post(f"{server}/score", json={"records": [record]}).status_code == 200) is fits
+
+
+def test_the_example_is_a_record_as_they_usually_are_and_its_answer_what_it_gets(
+    server: str, document: dict[str, Any], trained: Trained
+) -> None:
+    (example,) = document["components"]["schemas"][f"Request_{NAME}"]["examples"]
+    (record,) = example["records"]
+    rows = pyarrow.parquet.read_table(trained.folder.parents[2] / TRAINED_ON).to_pydict()
+    for name, value in record.items():
+        assert value in rows[name], "a value that occurs"
+    assert record["country"] == statistics.mode(rows["country"])
+    assert record["new_merchant"] == statistics.mode(rows["new_merchant"])
+    deciles = statistics.quantiles(filter(None, rows["amount"]), n=10)
+    assert deciles[3] < record["amount"] < deciles[5]
+    content = document["paths"]["/score"]["post"]["responses"]["200"]["content"]
+    shown = content["application/json"]["example"]
+    answer = httpx.post(f"{server}/score", json=example).json()
+    assert_described(document, shown)
+    assert shown.keys() == answer.keys()
+    assert (shown["model"], shown["samples"]) == (answer["model"], answer["samples"])
+    for (name, told), given in zip(shown["results"][0].items(), answer["results"][0].values(), strict=True):
+        assert told == pytest.approx(given, rel=1e-4, abs=1e-5), name
+    assert not shown["results"][0]["is_anomaly"]
+    assert json.loads(content["application/x-ndjson"]["example"]) == shown["results"][0]
+
+
+def test_every_parameter_is_described(document: dict[str, Any]) -> None:
+    seen = set()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                assert parameter.get("description"), parameter
+                seen.add(parameter["name"])
+    assert seen == {"samples", "score", "false_alarm_rate", "explain", "name", "version"}
 
 
 @pytest.fixture(scope="module")

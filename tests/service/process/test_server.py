@@ -76,7 +76,7 @@ def test_a_taken_port_is_a_failure_with_its_reason(models: Path) -> None:
         port = url.rsplit(":", 1)[1]
         result = serve("--models", str(models), "--port", port)
     assert result.returncode == 1
-    assert "address already in use" in result.stderr
+    assert "another program listens there already; end it, or take another port with --port" in result.stderr
 
 
 def test_a_gpu_that_is_not_there_is_a_failure_at_the_start(models: Path) -> None:

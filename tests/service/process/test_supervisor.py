@@ -228,7 +228,7 @@ def answers(url: str) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("line", ["workers answer on", "Started server process", "Application startup complete"])
+@pytest.mark.parametrize("line", ["starting 2 workers on", "Started server process", "Application startup complete"])
 def test_a_signal_during_the_start_is_a_clean_end(models: Path, line: str, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "surprisal", "serve", "--models", str(models), "--port", "0", "--workers", "2"]
     environment = {**os.environ, "SURPRISAL_DRAIN_SECONDS": "0"}
@@ -289,8 +289,9 @@ def test_a_free_port_is_said(models: Path) -> None:
     command = [sys.executable, "-m", "surprisal", "serve", "--models", str(models), "--port", "0", "--workers", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        (url,) = re.findall(r"1 worker answers on (http://127\.0\.0\.1:\d+) ", process.stderr.readline())
-        until(lambda: answers(url))
+        (url,) = re.findall(r"starting 1 worker on (http://127\.0\.0\.1:\d+)\"", process.stderr.readline())
+        assert any(f"1 worker answers on {url}; " in line for line in iter(process.stderr.readline, ""))
+        assert answers(url)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
 

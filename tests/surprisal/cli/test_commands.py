@@ -52,8 +52,9 @@ def test_a_schema_is_printed_edited_and_trained_with(tmp_path: Path) -> None:
     trained = process("train", csv, "--out", tmp_path / "models", "--config", tmp_path / "config.toml")
     assert trained.returncode == 0, trained.stderr
     assert "amount: log(x + 1" in trained.stderr
-    assert "wrote" in trained.stderr
+    assert "wrote version 1 of payments" in trained.stderr
     assert "AUROC" in trained.stderr
+    assert trained.stdout == f"{tmp_path / 'models' / 'payments' / '1'}\n"
     manifest = store.load(tmp_path / "models", "payments", 1).manifest
     network = manifest.training.config["network"]
     assert isinstance(network, Mapping)
@@ -69,8 +70,12 @@ def test_a_schema_is_printed_edited_and_trained_with(tmp_path: Path) -> None:
         (("train", "nothing.csv"), 2, "no such file"),
         (("train", "{csv}", "--label", "nothing", "--normal", "0"), 2, "no column 'nothing'"),
         (("train", "{csv}", "--normal", "no"), 2, "--label"),
-        (("train", "{csv}", "--preset", "best"), 2, "preset"),
-        (("train", "{csv}", "--contamination", "0.6"), 2, "data.contamination"),
+        (
+            ("train", "{csv}", "--preset", "best"),
+            2,
+            "--preset: one of default, kingma-welling, an-cho is expected, not 'best'",
+        ),
+        (("train", "{csv}", "--contamination", "0.6"), 2, "--contamination: a number below 0.5 is expected, not 0.6"),
         (("train", "{csv}", "--config", "nothing.toml"), 2, "nothing.toml"),
         (("train", "{csv}", "--device", "cuda"), 2, "no GPU"),
         (("train", "{csv}", "--name", "A B"), 2, "no model name"),
@@ -85,7 +90,36 @@ def test_a_schema_is_printed_edited_and_trained_with(tmp_path: Path) -> None:
         (("score", "{model}", "{bad}", "{tmp}/out.csv"), 2, "none of the model's fields"),
         (("score", "{model}", "{text}", "{tmp}/out.csv"), 1, "amount"),
         (("inspect", "models/none"), 2, "no bundle"),
-        (("flirt",), 2, "flirt"),
+        (("flirt",), 2, "flirt: there is no such command; there are train, score, serve"),
+        (("trian",), 2, "trian: there is no such command; did you mean train?; `surprisal --help` says more"),
+        (("train",), 2, "train: the argument data is missing; `surprisal train --help` says more"),
+        (("train", "{csv}", "more"), 2, "train: 'more' is one argument too many"),
+        (("train", "{csv}", "--lable", "x"), 2, "--lable: there is no such option; did you mean --label?"),
+        (("train", "{csv}", "--seed", "x"), 2, "--seed: a whole number is expected, not 'x'"),
+        (("train", "{csv}", "--seed"), 2, "--seed: a value is expected after it"),
+        (("train", "{csv}", "--seed", "-1"), 2, "--seed: 0 or more is expected, not -1"),
+        (
+            ("train", "{csv}", "--device", "cude"),
+            2,
+            "--device: one of auto, cpu, cuda is expected, not 'cude'; did you",
+        ),
+        (("train", "{csv}", "--out", "{csv}"), 2, "is a file; --out takes the folder that models are written to"),
+        (("train", "{csv}", "--config", "{tmp}"), 2, "is a folder; a TOML file is expected"),
+        (("train", "{csv}", "--config", "{bad}"), 2, "bad.csv: line 1 is no TOML: 'x'; a setting is NAME = VALUE"),
+        (("train", "{csv}", "--config", "{misspelt}"), 2, "fit.epoch: there is no such setting; did you mean epochs?"),
+        (("train", "{csv}", "--exclude", "amuont"), 2, "no column 'amuont' to exclude; did you mean amount?"),
+        (("train", "{npz}"), 1, "bad.npz: is damaged, or no npz of plain arrays"),
+        (("score", "{model}"), 2, "score: the argument IN is missing"),
+        (("score", "{root}", "{csv}", "{tmp}/out.csv"), 2, f"is expected; models has {NAME}"),
+        (("score", "{model}", "{csv}", "{tmp}/out.csv", "--top", "0"), 2, "--top: 1 or more is expected"),
+        (("explore", "a", "b"), 2, "explore: the option --out is missing"),
+        (("evaluate", "{model}", "{csv}", "--curves", "no/c.png"), 2, "no/c.png: there is no folder no"),
+        (("demo", "--port", "99999"), 2, "--port: 65535 or less is expected, not 99999"),
+        (("models", "lst"), 2, "lst: there is no such command; did you mean list?"),
+        (("models", "list", "{csv}"), 2, "is a file; a models folder is expected"),
+        (("models", "list", "{model}"), 2, "is the folder of one model"),
+        (("models", "shadow", "nothing", "--off"), 2, "there is no model at nothing"),
+        (("models", "sign", "{model}/1", "--key", "nothing"), 1, "nothing: there is no such file or folder"),
     ],
 )
 def test_what_goes_wrong_is_one_paragraph_and_an_exit_code(
@@ -93,12 +127,16 @@ def test_what_goes_wrong_is_one_paragraph_and_an_exit_code(
 ) -> None:
     (tmp_path / "bad.csv").write_text("x\n1\n2\ninf\n" + "4\n" * 400)
     (tmp_path / "text.csv").write_text("amount,country\n1.5,SE\nmuch,SE\n")
+    (tmp_path / "misspelt.toml").write_text("[fit]\nepoch = 5\n")
+    (tmp_path / "bad.npz").write_bytes(b"PK")
     places = {"csv": csv, "tmp": tmp_path, "model": models / NAME}
+    places |= {"misspelt": tmp_path / "misspelt.toml", "npz": tmp_path / "bad.npz", "root": models}
     places |= {"bad": tmp_path / "bad.csv", "text": tmp_path / "text.csv"}
     result = surprisal(*(argument.format(**places) for argument in arguments))
     assert result.returncode == code, result.stderr
     assert words in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
+    assert not any(theirs in result.stderr for theirs in ("Input should", "Extra inputs", "Value error", "Errno"))
     assert not (tmp_path / "out.csv").exists()
 
 

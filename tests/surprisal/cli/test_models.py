@@ -1,5 +1,6 @@
 """`surprisal models`: what is printed, what is changed, what is refused with which exit code."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def test_versions_are_promoted_gone_back_from_tried_out_listed_and_pruned(root: 
     assert tried.stdout == f"{NAME} version 2 scores beside version 3\n"
     listed = surprisal("models", "list", root).stdout
     assert [line.split()[-2] for line in listed.splitlines() if NAME in line] == ["before", "shadow", "served"]
+    told = json.loads(surprisal("models", "list", root, "--json").stdout)
+    assert [(each["version"], each["use"]) for each in told] == [(1, "previous"), (2, "shadow"), (3, "served")]
+    facts = store.load(root, NAME, 1).manifest.training
+    on_disk = sum(file.stat().st_size for file in (root / NAME / "1").iterdir())
+    for each in told:
+        assert each.keys() == {"model", "version", "created", "rows", "auroc", "size_bytes", "use", "fault"}
+        assert (each["rows"], each["auroc"]) == (facts.rows["train"], facts.metrics["combined_auroc"])
+        assert (each["size_bytes"], each["fault"]) == (on_disk, None)
+    assert f" {facts.metrics['combined_auroc']:.4f} " in listed
     assert surprisal("models", "shadow", root / NAME, "--off").stdout == f"{NAME} has no shadow\n"
     assert surprisal("models", "prune", root / NAME, "--keep", "1").stdout == f"deleted of {NAME}: 2\n"
     assert store.versions(root, NAME) == [1, 3]
@@ -55,6 +65,8 @@ def test_verify_names_what_would_be_refused(root: Path) -> None:
     ]
     assert result.stderr == "surprisal: 1 of 3 versions would be refused\n"
     assert "damaged: noise.npy" in surprisal("models", "list", root).stdout
+    (damaged,) = [each for each in json.loads(surprisal("models", "list", root, "--json").stdout) if each["fault"]]
+    assert (damaged["version"], damaged["rows"], damaged["fault"][:9]) == (2, None, "noise.npy")
 
 
 def test_a_version_is_signed_and_verify_says_by_whom(root: Path, tmp_path: Path) -> None:
@@ -91,8 +103,8 @@ def test_a_version_is_signed_and_verify_says_by_whom(root: Path, tmp_path: Path)
     [
         ("sign", "no key", "is no private key in PEM; openssl genpkey -algorithm ed25519 makes one"),
         ("verify", "no key", "holds no whole public key in PEM; openssl pkey -pubout writes one"),
-        ("sign", None, "no such file"),
-        ("verify", None, "no such file"),
+        ("sign", None, "there is no such file"),
+        ("verify", None, "there is no such file"),
     ],
 )
 def test_a_key_that_is_none_is_said_in_one_line(

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from bundle.folder import store
 from surprisal.cli import progress
 from tests.conftest import NAME, simulate_numbers
 from tests.surprisal.cli.command import Ended, surprisal
@@ -96,6 +98,47 @@ def test_quiet_is_quiet_and_errors_are_said(models: Path, source: Path, tmp_path
     assert "'nothing'" in wrong.stderr
 
 
+def test_no_silence_is_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.2)
+    with progress.Progress() as told:
+        time.sleep(0.3)
+        told.say("exporting")
+        told.show("epoch 1 of 2", "KL 3", 1, 2)
+        time.sleep(0.5)
+    time.sleep(0.3)
+    first, exporting, held, *still = capsys.readouterr().err.splitlines()
+    assert (first, exporting) == ("still at work, 0 s since the beginning", "exporting")
+    assert held == "epoch 1 of 2, KL 3", "what was held back comes first"
+    assert set(still) == {"still at work after epoch 1 of 2, 1 s since the beginning"} or not still
+    with progress.Progress().without_bar():
+        time.sleep(0.3)
+    assert capsys.readouterr().err.startswith("still at work, 0 s since the beginning\n")
+    with progress.Progress(quiet=True):
+        time.sleep(0.3)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_training_tells_a_program_how_far_it_is_and_what_came_of_it(numbers: tuple[object, ...]) -> None:
+    done = surprisal(*numbers, "--json", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    *steps, summary = map(json.loads, done.stdout.splitlines())
+    assert [step["epoch"] for step in steps] == list(range(1, 10))
+    assert {step["event"] for step in steps} == {"progress"}
+    folder = Path(summary["folder"])
+    manifest = store.load(folder.parents[1], "numbers", 1).manifest
+    assert (summary["event"], summary["model"]) == ("summary", {"name": "numbers", "version": "1"})
+    assert (summary["digest"], summary["metrics"]) == (manifest.digest, manifest.training.metrics)
+    assert summary["rows"] == manifest.training.rows
+    assert Path(summary["report"]).is_file()
+    assert all(re.fullmatch("[a-z_]+", key) for key in (*summary, *steps[0]))
+
+
+def test_a_schema_is_no_json(numbers: tuple[object, ...]) -> None:
+    done = surprisal(*numbers, "--json", "--schema-only")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 class Terminal(io.StringIO):
     """What a terminal is to those who write to it."""
 
@@ -109,6 +152,9 @@ def test_a_terminal_gets_a_bar_if_it_can_show_one(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
+    with progress.Progress().without_bar():
+        pass
+    assert terminal.getvalue() == ""
     with progress.Progress() as told:
         told.show("7 rows", "50%", 0.5, 1.0)
         told.say("a sentence")
