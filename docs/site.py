@@ -1,4 +1,6 @@
-"""Pages of the site that are made from the code: the command line, the configuration, the HTTP API, the changelog.
+"""Pages that are made from the code: the command line, the configuration, the HTTP API; and the site's own.
+
+    python docs/site.py     writes the pages of the first kind, which stand in the repository
 
 MkDocs calls `on_files`, `on_page_markdown` and `on_page_content` (its hooks, see mkdocs.yml).
 """
@@ -28,11 +30,8 @@ STUDIES = ROOT / "benchmarks" / "studies" / "pictures"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what is made from the code, and the pictures that the studies drew."""
+    """Add the pages that stand elsewhere in the repository, and the pictures that the studies drew."""
     pages = {
-        "reference/command-line.md": command_line(),
-        "reference/configuration.md": configuration(),
-        "reference/http-api.md": http_api(),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
         "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](docs/", "]("),
     }
@@ -41,6 +40,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for picture in sorted(STUDIES.iterdir()):
         files.append(File.generated(config, f"concepts/pictures/{picture.name}", abs_src_path=str(picture)))
     return files
+
+
+def made() -> dict[Path, str]:
+    """The pages that are made from the code, by their files."""
+    reference = ROOT / "docs" / "reference"
+    return {
+        reference / "command-line.md": command_line(),
+        reference / "configuration.md": configuration(),
+        reference / "http-api.md": http_api(),
+    }
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -86,7 +95,7 @@ def option(parameter: Any) -> str:
     names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
     shown = names if is_option else f"`{parameter.metavar or parameter.name.upper()}`"
     value = words(parameter.type_descriptor.annotation)
-    notes = [f"by default `{parameter.default}`"] if isinstance(parameter.default, str | int | float) else []
+    notes = [f"by default `{parameter.default}`"] if isinstance(parameter.default, str | int | float | Path) else []
     notes = ["required"] if parameter.required else [] if isinstance(parameter.default, bool) else notes
     said = (parameter.help or "").replace("|", "\\|")
     return f"| {shown} | {value} | {said} {f'({notes[0]})' if notes else ''} |"
@@ -180,3 +189,13 @@ def http_api() -> str:
             ]
             said += ["| status | answer |", "|---|---|", *answers, ""]
     return "\n".join(said)
+
+
+def main() -> None:
+    """Write the pages that are made from the code."""
+    for path, content in made().items():
+        path.write_text(content.rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -123,7 +123,7 @@ class FitConfig(_Section):
 
 
 class ScoringConfig(_Section):
-    """What the service answers by default."""
+    """The answers of the service by default."""
 
     anomaly_score: AnomalyScore | None = Field(
         default=None, description="by default combined; of an autoencoder expected_log_likelihood, its only one"

@@ -202,7 +202,7 @@ def _export(run: _Run, prepared: _Prepared, model: Model) -> _Exported:
         worst = _verify(found, record, model)
     except ParityFailed as failed:
         raise refusal.set_aside(failed, run.out, run.name, _graphs(model, found)) from failed
-    run.say(f"ONNX Runtime and torch agree to within {worst:.1%} of the tolerance; calibrating")
+    run.say(f"the exported graphs compute the same as the network ({worst:.1%} of what they may be off); calibrating")
     return found
 
 
@@ -275,7 +275,7 @@ def _files(
 ) -> tuple[dict[str, bytes], dict[str, Callable[[int], bytes]]]:
     """The bundle's files but for the manifest, by name, and those that are written once the version is known."""
     # Here, because what draws the report takes a second to load, and a call that is wrong should hear of it at once.
-    from training.report import evidence, page
+    from training.report import evidence, page, verdict
 
     noise, samples, explainer = model.noise, run.config.scoring.samples, exported.explainer
 
@@ -290,6 +290,7 @@ def _files(
     found = evidence.gather(
         run.name, model, score, explain, run.data, prepared.inferred, used, calibrated.calibration, manifest
     )
+    run.say(verdict.said(found))
     replayed = choose_and_replay(model.scorer, exported.scorer, explainer, record, run.data, parts, noise)
     files = {
         **_graphs(model, exported),

@@ -28,7 +28,7 @@ out, and an unknown one is a 422 that names it. Pointers into JSON are JSON poin
 
 **Streams.** NDJSON answered as NDJSON is scored line by line while it is still being sent, in order and in constant
 memory; neither the number of lines nor the body's size is limited. A line that does not fit is answered in its place by
-`{{"line": N, "error": "..."}}`, and the next one goes on. What concerns all that would follow is a last line
+`{{"line": N, "error": "..."}}`, and the next one goes on. A fault of all that would follow is a last line
 `{{"error": "..."}}`, after which the connection is closed without the end of the answer. A client must read while it
 sends: one that reads nothing for {write_idle_seconds:g} s is cut off. Those that send all of a body before they read
 any of the answer should send several smaller bodies, or ask for another format (`Accept: application/json`), which is
@@ -270,7 +270,7 @@ def score_operation(summary: str, identifier: str, model: ServedModel | None, se
                 {
                     "name": name,
                     "in": "query",
-                    "description": f"{schema['description']}. What a JSON body says comes first.",
+                    "description": f"{schema['description']}. A member of a JSON body comes first.",
                     "schema": schema,
                 }
                 for name, schema in (_ASKED_OF_ANY if model is None else asked(model)).items()

@@ -128,11 +128,13 @@ def _score(
         progress.say(f"{source}: {', '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty in every row")
     for line in (*file.notes, *_remarks(done, file.skipped)):
         progress.say(line)
-    share = done.anomalies / max(done.rows - done.faulty, 1)
+    scored = done.rows - done.faulty
+    share = done.anomalies / max(scored, 1)
     wrote = "wrote" if selection.everything else f"wrote {done.written:,} of them to"
+    usual = f"about {round(question.false_alarm_rate * scored):,} would be of as many normal rows"
     progress.say(
         f"{done.rows:,} rows scored, {done.anomalies:,} ({share:.2%}) flagged at a false-alarm rate of "
-        f"{question.false_alarm_rate:.2%}; {wrote} {_named(target)}"
+        f"{question.false_alarm_rate:.2%} ({usual}); {wrote} {_named(target)}"
     )
     return {
         "event": "summary",

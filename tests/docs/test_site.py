@@ -13,6 +13,7 @@ import yaml
 from typer.core import TyperGroup
 
 import surprisal
+from docs import site as site_pages
 from service.settings import Settings
 from service.telemetry import metric_table
 from service.wire.problems import STATUS
@@ -67,6 +68,12 @@ def test_the_reference_names_every_setting_metric_and_error(site: Path) -> None:
     for name, every in wanted.items():
         assert len(every) > 10
         assert [each for each in map(str, every) if each not in pages[name]] == [], name
+
+
+@pytest.mark.parametrize("path", site_pages.made(), ids=lambda path: path.stem)
+def test_pages_made_from_the_code_are_as_it_is(path: Path) -> None:
+    """`scripts/docs` writes them."""
+    assert path.read_text(encoding="utf-8") == site_pages.made()[path].rstrip() + "\n"
 
 
 def test_every_alert_has_its_heading(site: Path) -> None:

@@ -40,6 +40,12 @@ def of(evidence: Evidence, version: int) -> Verdict:
     return Verdict(claim, (*grounds, *_false_alarms(evidence)), _origin(evidence, version))
 
 
+def said(evidence: Evidence) -> str:
+    """The claim and the false alarms to expect, for whoever waits for the training's end."""
+    claim, _ = _caught(evidence) if evidence.anomalies.rows.size else _promised(evidence)
+    return f"{claim} {_false_alarms(evidence)[1]}"
+
+
 def _caught(evidence: Evidence) -> tuple[str, tuple[str, ...]]:
     scores = evidence.anomalies.scores[evidence.score]
     caught, rate = int((scores > evidence.threshold(evidence.score)).sum()), evidence.manifest.false_alarm_rate
