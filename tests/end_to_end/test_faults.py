@@ -67,7 +67,8 @@ def test_a_full_disk_ends_training_and_loses_nothing(csv: Path, tmp_path: Path) 
     first, second = (line for line in result.stderr.splitlines() if line.startswith("surprisal: "))
     assert first == second == f"surprisal: {disk}/pay: the disk is full"
     assert for_checkpoint == ["1"]
-    code, checkpoint = for_bundle
+    code, checkpoint, printed = for_bundle
+    assert printed == f"{disk}/pay/1", "by the run that had enough"
     assert code == "1"
     assert checkpoint.startswith("pay/.checkpoint-"), "what was learnt is there to be resumed from"
     assert enough[0] == "0"
