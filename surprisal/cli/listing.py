@@ -104,17 +104,19 @@ def _print_table(models: Path, found: list[_Listed]) -> None:
     for column in _COLUMNS:
         table.add_column(column, justify="right" if column in ("version", "rows", "AUROC", "MB") else "left")
     for each in found:
-        damaged = each.fault is not None
         table.add_row(
             each.model,
             "" if each.version is None else str(each.version),
-            escape(f"damaged: {each.fault}") if damaged else (each.created or "").replace("T", " ").partition("+")[0],
+            "damaged" if each.fault is not None else (each.created or "").replace("T", " ").partition("+")[0],
             "" if each.rows is None else f"{each.rows:,}",
             "" if each.auroc is None else f"{each.auroc:.4f}",
             "" if each.size_bytes is None else f"{each.size_bytes / 1e6:.1f}",
-            "fault" if damaged and each.version is None else _SHOWN.get(each.use, each.use),
+            "fault" if each.fault is not None and each.version is None else _SHOWN.get(each.use, each.use),
         )
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = max(console.width, _PIPED_WIDTH)  # Nobody's window: a narrow one would cut figures.
     console.print(table)
+    for each in found:
+        if each.fault is not None:
+            print(f"{each.model}{'' if each.version is None else f' version {each.version}'} is damaged: {each.fault}")

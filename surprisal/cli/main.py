@@ -1,6 +1,7 @@
 """The command `surprisal`."""
 
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -70,8 +71,16 @@ def main() -> None:
     except (BundleError, FileInvalid) as error:
         fail(error, WORK_FAILED)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        place = f"{_named(Path(str(error.filename)))}: " if error.filename else ""
         fail(f"{place}{wording.of_system(error)}", WORK_FAILED)
+
+
+def _named(path: Path) -> Path:
+    """A place as a person knows it: what is written beside it first has a name that nobody gave it."""
+    for part in (path, *path.parents):
+        if part.name.startswith(".writing-"):
+            return part.parent
+    return path
 
 
 def _commands(error: Exception) -> list[str]:

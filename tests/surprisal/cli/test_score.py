@@ -298,7 +298,7 @@ def test_the_file_at_fault_is_named(models: Path, source: Path, tmp_path: Path) 
     assert str(out) not in said
     (tmp_path / ".out.csv.writing").symlink_to("/dev/full")
     said = refused(surprisal("score", models / NAME, source, out), out, 1)
-    assert f"{out}: No space left" in said
+    assert f"{out}: the disk is full" in said
     assert str(source) not in said
     nowhere = tmp_path / "nowhere" / "out.csv"
     assert "there is no folder" in refused(surprisal("score", models / NAME, source, nowhere), nowhere, 2)
