@@ -186,7 +186,7 @@ def test_an_array_without_rows_is_one_piece_without_rows(tmp_path: Path) -> None
         (NUMBERS, {"X": np.array([["1", "2"]])}, "X is <U1 of shape (1, 2); a table of numbers (n, d)"),
         (NUMBERS, {"X": np.zeros((4, 3, 2), np.uint8)}, "a table of numbers (n, d)"),
         (NUMBERS, {"X": np.array([[1.0, 2.0], [3.0, np.inf]])}, "row 2, column 'x1': a finite number"),
-        (NUMBERS, {"X": np.array([None])}, "allow_pickle"),
+        (NUMBERS, {"X": np.array([None])}, "no npz of plain arrays"),
         (GREY, {"X": np.zeros((4, 2, 3), np.uint8)}, "images are uint8 (n, 3, 2)"),
         (GREY, {"X": np.zeros((4, 3, 2, 3), np.uint8)}, "images are uint8 (n, 3, 2)"),
         (GREY, {"X": np.zeros((4, 3, 2))}, "X is float64"),
