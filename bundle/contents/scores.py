@@ -64,7 +64,7 @@ _LIKELIHOOD_SCORES: tuple[Score, ...] = (
         sign=-1,
         unit="nats",
         definition="-1/L sum_l log p(x|z_l)",
-        source="Kingma & Welling 2014, eq. 8, first term",
+        source="Kingma & Welling 2014, eq. 7, second term",
     ),
 )
 
