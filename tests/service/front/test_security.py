@@ -154,7 +154,7 @@ def test_keys_are_changed_without_a_restart_and_a_fault_changes_nothing(
     assert good("another-key-of-20-chars")
     assert [record.message.rpartition(": ")[2] for record in caplog.records] == [
         "a key has 16 characters of ASCII or more",
-        "a role (score or admin) and a key are expected",
+        "a role (score or admin) and a key are expected, as `score sha256:…`",
         f"{keys} holds none",
         "it is no plain file but a pipe",
     ]
@@ -271,7 +271,7 @@ def test_a_certificate_without_its_key_is_a_wrong_call(models: Path, tmp_path: P
     finally:
         del os.environ["SURPRISAL_TLS_CERTIFICATE"]
     assert result.returncode == 2
-    assert "tls_certificate and tls_key go together" in result.stderr
+    assert "SURPRISAL_TLS_CERTIFICATE and SURPRISAL_TLS_KEY go together" in result.stderr
 
 
 async def test_browsers_are_told_to_be_careful(client: httpx.AsyncClient) -> None:
