@@ -37,9 +37,10 @@ _OF_ONE_UNIT = 0.95
 _CODES = 0.05
 """Share of the whole numbers with zeros before them from which on all are codes."""
 _OF_ONE_WIDTH = 0.95
-_ENOUGH_GROUPED = 20
+_ENOUGH_GROUPED = 50
 """Cells as 12.345, beside whole numbers under 1000, that are no decimals with three digits by chance."""
 _FEW_GROUPED = 3
+"""Cells as 12.345 from which on it is said that their point may stand between thousands."""
 _THOUSANDS = ("", ",", ".", " ", "'")
 
 

@@ -7,14 +7,16 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from bundle.contents import answer_names
 from bundle.contents.explanation import Explanations
 from bundle.folder import contents, store
-from bundle.record.fields import MISSING, UNKNOWN, Tensors
+from bundle.record.fields import MISSING, UNKNOWN, CategoricalField, NumericField, TableField, Tensors
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
 from service.codecs import columns
 from service.engine.graph import Graph
@@ -237,15 +239,11 @@ def unknown(schema: RecordSchema, piece: Piece) -> dict[str, int]:
         schema: The bundle's fields.
         piece: Some rows.
     """
-    match schema:
-        case ImageSchema():
-            return {}
-        case TableSchema():
-            codes = piece.tensors.get("categorical")
-            if codes is None:
-                return {}
-            counts = (codes == UNKNOWN).sum(axis=0).tolist()
-            return {each.name: count for each, count in zip(schema.categorical, counts, strict=True)}
+    return {
+        each.name: int((values == UNKNOWN).sum())
+        for each, values in _columns(schema, piece)
+        if isinstance(each, CategoricalField)
+    }
 
 
 def missing(schema: RecordSchema, piece: Piece) -> dict[str, int]:
@@ -255,21 +253,26 @@ def missing(schema: RecordSchema, piece: Piece) -> dict[str, int]:
         schema: The bundle's fields.
         piece: Some rows.
     """
+    return {
+        each.name: int((np.isnan(values) if isinstance(each, NumericField) else values == MISSING).sum())
+        for each, values in _columns(schema, piece)
+    }
+
+
+def _columns(schema: RecordSchema, piece: Piece) -> Iterator[tuple[TableField, npt.NDArray[Any]]]:
+    """Each field of a table with its column of the tensors; an image has none."""
     match schema:
         case ImageSchema():
-            return {}
+            return
         case TableSchema():
-            found: dict[str, int] = {}
-            for kind, fields in (
+            kinds: tuple[tuple[str, Sequence[TableField]], ...] = (
                 ("numeric", schema.numeric),
                 ("boolean", schema.boolean),
                 ("categorical", schema.categorical),
-            ):
-                values = piece.tensors.get(kind)
-                if values is not None:
-                    gone = np.isnan(values) if kind == "numeric" else values == MISSING
-                    found |= {each.name: int(n) for each, n in zip(fields, gone.sum(axis=0), strict=True)}
-            return found
+            )
+            for kind, fields in kinds:
+                if kind in piece.tensors:
+                    yield from zip(fields, piece.tensors[kind].T, strict=True)
 
 
 class _Behind:

@@ -150,6 +150,7 @@ def _score(
         "lines_passed_over": len(file.skipped),
         "unknown": {name: count for name, count in done.unknown.items() if count},
         "absent_fields": absent,
+        "empty_fields": empty,
         "files": {"in": str(source), "out": str(target)},
     }
 

@@ -1,5 +1,6 @@
 """A few stray cells and lines: they cost no column, and what they were taken for is said."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +130,7 @@ def test_rows_without_a_label_and_spellings_of_the_normal_one_are_counted(tmp_pa
 
 def test_a_field_that_is_empty_in_every_row_is_said(tmp_path: Path, bundle: Path) -> None:
     path = save(tmp_path / "in.csv", with_column(new_rows(), "temp", [None] * new_rows().num_rows))
-    done = surprisal("score", bundle, path, tmp_path / "out.csv")
+    done = surprisal("score", bundle, path, tmp_path / "out.csv", "--json")
     assert done.returncode == 0, done.stderr
     assert "temp is empty in every row" in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["empty_fields"] == ["temp"]

@@ -85,6 +85,7 @@ def test_a_program_gets_lines_of_json(models: Path, source: Path, tmp_path: Path
         "lines_passed_over": 0,
         "unknown": {},
         "absent_fields": ["hour"],
+        "empty_fields": [],
         "files": {"in": str(source), "out": str(tmp_path / "out.parquet")},
     }
     assert 0 < written.num_rows < ROWS
