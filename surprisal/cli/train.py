@@ -186,8 +186,12 @@ def _read(path: Path, settings: "TrainingConfig") -> "Data":
 
 
 def _print_schema(table: "Data", settings: "TrainingConfig", told: Progress) -> None:
+    from training.data.split import of_labels
+
     if table.said:
         told.say(f"{table.name} read as: {', '.join(table.said)}")
+    for line in of_labels(table.table, settings.data):
+        told.say(line)
     print(_schema(table, settings), end="")
 
 

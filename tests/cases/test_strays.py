@@ -122,10 +122,13 @@ def test_a_row_of_totals_is_warned_of(tmp_path: Path) -> None:
 def test_rows_without_a_label_and_spellings_of_the_normal_one_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     labels = ["no", "no", "", "No", "yes"]
-    path.write_text("n,label\n" + "".join(f"{row},{labels[row % 5]}\n" for row in range(ROWS)))
+    path.write_text("n,label\n" + "".join(f"{AMOUNTS[row]},{labels[row % 5]}\n" for row in range(ROWS)))
     lines = list(split.of_labels(read(path).table, DataConfig(label="label", normal="no")))
     assert lines[0].startswith("60 rows have no 'label'")
     assert lines[1].startswith("60 rows have label = 'No', which is not 'no'")
+    shown = surprisal("train", path, "--label", "label", "--normal", "no", "--schema-only")
+    assert shown.returncode == 0, shown.stderr
+    assert all(line in shown.stderr for line in lines)
 
 
 def test_a_field_that_is_empty_in_every_row_is_said(tmp_path: Path, bundle: Path) -> None:
