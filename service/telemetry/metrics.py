@@ -86,6 +86,9 @@ class Metrics:
         for rows in (metric_table.COUNTED, metric_table.LOAD, metric_table.MODELS):
             for attribute, row in rows.items():
                 setattr(self, attribute, self._made(row))
+        if (folder := os.environ.get(METRICS_FOLDER)) is not None:
+            rows_of_gauges = (*metric_table.LOAD.values(), *metric_table.MODELS.values())
+            metrics_file.reserve(Path(folder), {row.mode for row in rows_of_gauges})
 
     def attach(self, tally: Tally) -> None:
         """From now on something else is flushed as well."""

@@ -8,7 +8,7 @@ reserved. What the copy has no room for is counted on, and copied once there is 
 import errno
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -45,6 +45,11 @@ class MetricsFile:
         self._copied = False
         self._take_over()
         self.opened[name] = self
+
+    @classmethod
+    def at(cls, name: str) -> "MetricsFile":
+        """The file of a path: the one that this process has open, or a new one."""
+        return cls.opened.get(name) or cls(name)
 
     def read_value(self, key: str) -> tuple[float, float]:
         """A value and its time; both 0 where the key is new."""
@@ -185,9 +190,22 @@ def copy_all() -> OSError | None:
     return next((fault for fault in faults if fault is not None), None)
 
 
+def reserve(folder: Path, modes: Iterable[str]) -> None:
+    """Open the files of this process's gauges, so that the next copy reserves their space.
+
+    prometheus_client makes the file of a mode with its first value, which may come when the disk is full already.
+
+    Args:
+        folder: The one that the processes share.
+        modes: `multiprocess_mode` of each gauge.
+    """
+    for mode in modes:
+        MetricsFile.at(str(folder / f"gauge_{mode}_{os.getpid()}.db"))
+
+
 def install() -> None:
     """From now on prometheus_client keeps shared values like this; called before the first metric is made."""
-    values.MmapedDict = MetricsFile  # type: ignore[attr-defined, assignment]
+    values.MmapedDict = MetricsFile.at  # type: ignore[attr-defined, assignment]
     multiprocess.MmapedDict = _Reader  # type: ignore[attr-defined]
 
 
