@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -57,6 +58,9 @@ def pytest_configure(config: pytest.Config) -> None:
     Graphs that are kept for the next training: no run has those of another. And a file with one certificate: a client
     reads all that it trusts, 150 by default, which takes thirty times as long as asking a service.
     """
+    # A shell has its commands in the background ignore Ctrl-C, and they hand that on to what they start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         folder = tempfile.TemporaryDirectory(prefix="surprisal-cache-")
         config.add_cleanup(folder.cleanup)
@@ -238,9 +242,26 @@ def running(
         wait_until_answering(ready or url, process)
         yield process, url
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        end_at_once(process)
+
+
+def end_at_once(process: subprocess.Popen[str]) -> None:
+    """End a service without a drain: workers whose supervisor is gone would go on for seconds."""
+    workers = children_of(process.pid)
+    if process.poll() is None:
+        process.kill()
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    process.communicate()
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has begun, oldest first; none of one that has ended."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def until(condition: Callable[[], bool]) -> None:

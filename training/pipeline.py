@@ -186,6 +186,7 @@ def _fit(run: _Run, prepared: _Prepared) -> Model:
         resume=run.resume,
         report=run.report,
     )
+    run.say(words.of_end(model.history, run.config.fit.patience))
     if few := words.of_weights(model.history[-1], run.config):
         run.say(few)
     return model

@@ -14,6 +14,7 @@ from bundle.record.fields import Tensors
 from service.engine.question import Question
 from service.errors import MemoryFull, ServiceError
 from service.telemetry.metrics import Metrics
+from service.telemetry.tally import TallyCounter
 from service.wire.memory_budget import Budget, Lease
 
 MOST_WAITING = 64
@@ -79,6 +80,8 @@ class Shadow:
     def __init__(self, model: Candidate, metrics: Metrics, seconds: float) -> None:
         self.model = model
         self._left_out = metrics.shadow_left_out
+        # So that 0 is shown, and an alert on it can rise from there.
+        self._of("queue-full")
         self._seconds = seconds
         self._waiting: set[asyncio.Task[None]] = set()
         # One at a time, on a thread that nobody waits for.
@@ -129,4 +132,7 @@ class Shadow:
             log.exception("version %d of %s failed as a shadow", self.model.version, self.model.name)
 
     def _count(self, reason: str) -> None:
-        self._left_out.labels(self.model.name, str(self.model.version), reason).inc()
+        self._of(reason).inc()
+
+    def _of(self, reason: str) -> TallyCounter.Child:
+        return self._left_out.labels(self.model.name, str(self.model.version), reason)

@@ -126,7 +126,7 @@ MODELS: dict[str, Row] = {
     "model_info": Row(
         Gauge,
         "model_info",
-        "1 for a version in service, 0 for a retired one.",
+        "1 for a version in service, 0 for a shadow or a retired one.",
         (*_VERSION, "digest", "device", "provider"),
     ),
     "model_shadow": Row(

@@ -49,6 +49,7 @@ class Progress:
         self._ended = threading.Event()
         self._watch: threading.Thread | None = None
         self._bar: Bar | None = None
+        self._shown = False
         self.at = ""
         """Where the command is; empty where it has not begun."""
         # Not what rich takes for a terminal: a variable can make it one of a log.
@@ -83,9 +84,9 @@ class Progress:
             self._end_watch()
 
     def say(self, sentence: str) -> None:
-        """Tell something once."""
-        self._told = time.monotonic()
-        self._console.print(sentence)
+        """Tell something once. A silence after it is not one after what `show` told last."""
+        self._shown = False
+        self._tell(sentence)
 
     def show(self, at: str, words: str, done: float, total: float) -> None:
         """Tell how far it is, where it is time to.
@@ -96,7 +97,7 @@ class Progress:
             done: How much of it is done.
             total: How much there is.
         """
-        self.at = at
+        self.at, self._shown = at, True
         if self._bar is not None:
             self._bar.update(self._task, description=at, words=words, completed=done, total=total)
             return
@@ -110,7 +111,11 @@ class Progress:
         with self._lock:
             held, self._held = self._held, ""
         if held:
-            self.say(held)
+            self._tell(held)
+
+    def _tell(self, sentence: str) -> None:
+        self._told = time.monotonic()
+        self._console.print(sentence)
 
     def _begin_watch(self) -> None:
         if self._bar is None and not self._quiet:
@@ -128,7 +133,7 @@ class Progress:
         began = time.monotonic()
         while not self._ended.wait(max(0.0, self._told + SILENCE_SECONDS - time.monotonic())):
             if time.monotonic() - self._told >= SILENCE_SECONDS:
-                after = f" after {self.at}" if self.at else ""
+                after = f" after {self.at}" if self._shown else ""
                 still = f"still at work{after}, {time.monotonic() - began:.0f} s since the beginning"
                 with self._lock:
                     self._held = self._held or still

@@ -138,7 +138,9 @@ def run(
         terms = f"reconstruction {epoch.log_likelihood:.3f}, KL {epoch.kl:.3f}, "
         if settings.objective.draws > 1 and settings.objective.kind != "elbo":
             terms += f"{epoch.effective_samples:.1f} of {settings.objective.draws} draws effective, "
-        terms += f"held-out ELBO {epoch.validation_elbo:.3f} nats{', the best' if epoch.best else ''}"
+        best = ", the best so far" if epoch.best and not epoch.warming else ""
+        warming = ", the KL's weight still rises" if epoch.warming else ""
+        terms += f"held-out ELBO {epoch.validation_elbo:.3f} nats{best}{warming}"
         told.show(f"{part}epoch {epoch.epoch} of {epoch.epochs}", terms, epoch.epoch, epoch.epochs)
         if interval is not None and interval.is_over():
             _print({"event": "progress"} | asdict(epoch))

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -129,10 +129,9 @@ class Fit:
                 log_likelihood, kl, effective = self._one_epoch(min(1.0, self.epoch / (self.warm_up + 1)))
                 found, best = self.validation.judge(self.epoch)
                 terms = (log_likelihood, kl, found.elbo, found.kl)
-                took = time.monotonic() - began
-                self.history.append(
-                    Progress(self.epoch, self.plan.epochs, *terms, best, effective_samples=effective, seconds=took)
-                )
+                seen = Progress(self.epoch, self.plan.epochs, *terms, best, effective_samples=effective)
+                took, warming = time.monotonic() - began, self.epoch <= self.warm_up
+                self.history.append(replace(seen, seconds=took, warming=warming))
                 if self.checkpoint.due:
                     self.checkpoint.write(self._state())
                 report(self.history[-1])

@@ -19,6 +19,7 @@ class Progress:
         part: Of which of several models, in words; empty where there is one.
         effective_samples: Draws of a training record, of the objective's, that carry its weight; all of them where
             draws are not weighted.
+        warming: Whether the KL does not yet have its full weight; such an epoch is `best` because it is the last.
         seconds: How long the epoch took, its validation included; it does not count where two are compared.
     """
 
@@ -31,6 +32,7 @@ class Progress:
     best: bool
     part: str = ""
     effective_samples: float = 1.0
+    warming: bool = False
     seconds: float = field(default=0.0, compare=False)
 
 

@@ -1,5 +1,7 @@
 """What a run says in the terminal of its rows, its folds and its draws."""
 
+from collections.abc import Sequence
+
 from bundle.record.schema import RecordSchema
 from training.config import TrainingConfig
 from training.data.read import Rows
@@ -33,6 +35,15 @@ def of_weights(last: Progress, config: TrainingConfig) -> str:
         f"samples): what {config.objective.kind} rests on is hardly more than the best draw; more objective.draws, or "
         "fewer latent dimensions, help"
     )
+
+
+def of_end(history: Sequence[Progress], patience: int) -> str:
+    """Which weights are kept, and why training ended."""
+    last, best = history[-1], max(epoch.epoch for epoch in history if epoch.best)
+    kept = f"the weights of epoch {best} are kept, with the best held-out bound"
+    if last.epoch == last.epochs:
+        return f"all {last.epochs} epochs are over; {kept}"
+    return f"training ends early, after epoch {last.epoch} of {last.epochs}: {patience} in a row were no better; {kept}"
 
 
 def of_folds(parts: Split) -> str:

@@ -1,5 +1,6 @@
 """The strangest records, each with its values and with what makes it strange."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,8 @@ class Term:
         surprisal: nats.
         excess: nats above the usual.
         share: Of all that exceeds, in [0, 1]; NaN where nothing does.
+        conditional_excess: nats by which the record becomes likelier without the field, above the usual; orders the
+            fields. NaN for the KL and for an image.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Term:
     surprisal: float
     excess: float
     share: float
+    conditional_excess: float
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,7 @@ def _terms(evidence: Evidence, part: Part, index: int, explanations: Explanation
                 said["surprisal"],
                 said["excess"],
                 said["share"],
+                math.nan if isinstance(field, ImageField) else said["conditional_excess"],
             )
         )
     return tuple(terms)
@@ -172,6 +177,7 @@ def _kl(explanations: Explanations, place: int) -> Term:
         float(explanations.surprisals.kl[place]),
         float(explanations.kl_excess[place]),
         float(explanations.share[place, -1]),
+        math.nan,
     )
 
 

@@ -41,9 +41,9 @@ def of(evidence: Evidence, version: int) -> Verdict:
 
 
 def said(evidence: Evidence) -> str:
-    """The claim and the false alarms to expect, for whoever waits for the training's end."""
+    """The claim, the false alarms to expect and a warning of few rows, for whoever waits for the training's end."""
     claim, _ = _caught(evidence) if evidence.anomalies.rows.size else _promised(evidence)
-    return f"{claim} {_false_alarms(evidence)[1]}"
+    return " ".join([claim, _expected(evidence), *_few(evidence)])
 
 
 def _caught(evidence: Evidence) -> tuple[str, tuple[str, ...]]:
@@ -70,16 +70,37 @@ def _promised(evidence: Evidence) -> tuple[str, tuple[str, ...]]:
 
 
 def _false_alarms(evidence: Evidence) -> tuple[str, ...]:
-    records, rate = evidence.calibrating.size, evidence.manifest.false_alarm_rate
-    low, high = count_interval(_NEXT, math.floor(rate * (records + 1) + _ROUNDING), records)
+    records = evidence.calibrating.size
     unseen = "each scored by a model that has not seen it" if evidence.cross_fitted else "which it has not seen"
     said = (
         f"The threshold comes from {wording.count(records, f'normal {_noun(evidence)}')}, {unseen}.",
-        f"Expect {low:,} to {high:,} false alarms in the next {_NEXT:,} normal records, 19 times in 20.",
+        _expected(evidence),
+        *_few(evidence),
     )
     if evidence.manifest.calibration.approximate:
         return (*said, "This is approximate; the section on calibration says why.")
     return said
+
+
+def _expected(evidence: Evidence) -> str:
+    low, high = count_interval(_NEXT, _above(evidence), evidence.calibrating.size)
+    return f"Expect {low:,} to {high:,} false alarms in the next {_NEXT:,} normal records, 19 times in 20."
+
+
+def _few(evidence: Evidence) -> tuple[str, ...]:
+    """A warning where the threshold is the largest score that calibrates: it rests on one row."""
+    if _above(evidence) > 1:
+        return ()
+    records, noun = evidence.calibrating.size, _noun(evidence)
+    return (
+        f"The calibration has {wording.count(records, noun)}, so only a record stranger than all of them is flagged. "
+        f"More normal {noun}s or a higher false-alarm rate make the threshold steadier.",
+    )
+
+
+def _above(evidence: Evidence) -> int:
+    """Place of the threshold among the scores that calibrate, from the largest."""
+    return math.floor(evidence.manifest.false_alarm_rate * (evidence.calibrating.size + 1) + _ROUNDING)
 
 
 def _noun(evidence: Evidence) -> str:

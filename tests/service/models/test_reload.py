@@ -235,6 +235,8 @@ async def test_a_shadow_with_too_much_to_do_leaves_requests_out(root: Path) -> N
             asked.set()
             raise ValueError("a body that cannot be read")
 
+        shown = {name for name, labels, _ in app.metrics.samples() if labels.get("reason") == "queue-full"}
+        assert "surprisal_shadow_left_out_total" in shown, "0, before anything is left out"
         body = Body(1000, lambda _: 1000, never)
         reserved = app.budget.reserved
         for _ in range(MOST_WAITING + 5):

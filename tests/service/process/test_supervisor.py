@@ -24,14 +24,14 @@ from service.process import listening
 from service.process.supervisor import Supervisor
 from service.settings import Settings
 from service.telemetry.metrics_folder import MetricsFolder
-from tests.conftest import NAME, running, until
+from tests.conftest import NAME, children_of, running, until
 
 RECORD = {"amount": 12.5, "country": "SE"}
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
     """The workers' process ids."""
-    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    return children_of(process.pid)
 
 
 def total(url: str, name: str, **labels: str) -> float:

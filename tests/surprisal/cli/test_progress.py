@@ -111,6 +111,13 @@ def test_no_silence_is_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert (first, exporting) == ("still at work, 0 s since the beginning", "exporting")
     assert held == "epoch 1 of 2, KL 3", "what was held back comes first"
     assert set(still) == {"still at work after epoch 1 of 2, 1 s since the beginning"} or not still
+    with progress.Progress() as told:
+        told.show("epoch 2 of 2", "KL 3", 2, 2)
+        told.catch_up()
+        told.say("calibrating")
+        time.sleep(0.5)
+    *_, calibrating, still_then = capsys.readouterr().err.splitlines()[:3]
+    assert (calibrating, still_then) == ("calibrating", "still at work, 0 s since the beginning")
     with progress.Progress().without_bar():
         time.sleep(0.3)
     assert capsys.readouterr().err.startswith("still at work, 0 s since the beginning\n")
@@ -205,7 +212,8 @@ def test_a_training_that_is_stopped_goes_on_where_it_was(
     assert done.returncode == 130, done.stderr
     *_, before, last, stopped = done.stderr.splitlines()
     assert before.startswith("epoch 1 of 9, reconstruction ")
-    assert re.fullmatch(r"epoch 2 of 9, reconstruction .*, KL .*, held-out ELBO -?\d+\.\d+ nats(, the best)?", last)
+    ends = "(, the best so far|, the KL's weight still rises)?"
+    assert re.fullmatch(rf"epoch 2 of 9, reconstruction .*, KL .*, held-out ELBO -?\d+\.\d+ nats{ends}", last)
     assert stopped.startswith("surprisal: stopped after epoch 2 of 9; the checkpoint is kept: ")
     with monkeypatch.context() as patch:
         interrupted(patch, epoch=4)

@@ -52,3 +52,14 @@ def test_the_false_alarms_to_come_are_as_many_as_it_says(mixed: Evidence, record
     limits = np.sort(random.normal(size=(400, records)), axis=1)[:, records - allowed]
     alarms = (random.normal(size=(400, 1000)) > limits[:, np.newaxis]).sum(axis=1)
     assert 0.91 < np.mean((low <= alarms) & (alarms <= high)) < 0.99
+
+
+@pytest.mark.parametrize(("records", "few"), [(30, True), (38, True), (39, False), (199, False)])
+def test_a_threshold_that_rests_on_one_row_is_said(mixed: Evidence, records: int, few: bool) -> None:
+    calibrating = np.random.default_rng(records).normal(size=records).astype(np.float32)
+    evidence = replace(mixed, calibration=type(mixed.calibration)({(mixed.score, mixed.manifest.samples): calibrating}))
+    threshold = evidence.calibration.threshold(mixed.score, mixed.manifest.samples, mixed.manifest.false_alarm_rate)
+    assert (threshold == calibrating.max()) is few
+    warned = f"The calibration has {records} rows, so only a record stranger than all of them is flagged."
+    assert (warned in " ".join(verdict.of(evidence, 1).grounds)) is few
+    assert (warned in verdict.said(evidence)) is few
