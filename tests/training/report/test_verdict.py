@@ -58,8 +58,7 @@ def test_the_false_alarms_to_come_are_as_many_as_it_says(mixed: Evidence, record
 def test_a_threshold_that_rests_on_one_row_is_said(mixed: Evidence, records: int, few: bool) -> None:
     calibrating = np.random.default_rng(records).normal(size=records).astype(np.float32)
     evidence = replace(mixed, calibration=type(mixed.calibration)({(mixed.score, mixed.manifest.samples): calibrating}))
-    threshold = evidence.calibration.threshold(mixed.score, mixed.manifest.samples, mixed.manifest.false_alarm_rate)
-    assert (threshold == calibrating.max()) is few
+    assert bool(evidence.threshold(evidence.score) == calibrating.max()) is few
     warned = f"The calibration has {records} rows, so only a record stranger than all of them is flagged."
     assert (warned in " ".join(verdict.of(evidence, 1).grounds)) is few
     assert (warned in verdict.said(evidence)) is few
