@@ -92,6 +92,11 @@ def simulate_payments(seed: int) -> pa.Table:
     return transactions.simulate(8000, seed=seed)
 
 
+def few_payments() -> pa.Table:
+    """Payments for examples that train with the defaults: these give one architecture, which is exported once."""
+    return simulate_payments(seed=1).slice(0, 1000)
+
+
 def simulate_numbers(seed: int) -> pa.Table:
     """Some columns of payments: with `FAST` they give the smallest architecture, which several tests share."""
     return transactions.simulate(2100, seed=seed).select([*NUMBERS, transactions.LABEL])

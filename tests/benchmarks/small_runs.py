@@ -25,6 +25,9 @@ SMALL = {
     "calibration": ["--draws", "2", "--refits", "1", "--jobs", "1"],
     "explanation": ["--seeds", "1", "--rows", "600", "--amounts", "2"],
     "gpu": ["--device", "cpu", "--batches", "2", "--samples", "1", "--seconds", "0.01", "--no-compile"],
+    "ordinary": ["{ordinary}", "--epochs", "1"],
+    "training": ["--rows", "300", "--fields", "3", "--epochs", "1", "--repeats", "1"],
+    "combined": ["--turns", "2"],
     "score_file": ["--models", "{models}", "--rows", "500", "--repeats", "1"],
     "soak": ["--models", "{models}", "--seconds", "2", "--burst", "1", "--overload-seconds", "1", "--records", "4"],
     "counts": ["--models", "{models}", "--requests", "400", "--turns", "1", "--seconds", "1"],
@@ -35,6 +38,7 @@ SMALL = {
 SMALLER: dict[str, dict[str, Any]] = {
     "calibration": {"TRAINED": 300, "CALIBRATED": 199, "TESTED": 100, "MOST_FRESH": 100},
     "contamination": {"SHARES": (0.1,)},
+    "combined": {"ROWS": 600, "WARM_UP": 1},
     "explanation": {"RECORDS": 300},
     "soak": {"REST_SECONDS": 0.1},
     "reload": {"SETTLED": 1, "CLIENTS": 4, "FOLLOWED_SECONDS": 3.0},
@@ -47,13 +51,17 @@ ENDED = "it ran to its end"
 def main() -> None:
     """Run them all."""
     folder, chosen = Path(sys.argv[1]), sys.argv[2:]
-    models, tables = folder / "models", folder / "tables"
+    models, tables, ordinary = folder / "models", folder / "tables", folder / "ordinary"
     vars(fit)["_STEPS"] = 1  # trainings are as short as they can be
     tables.mkdir()
     random = np.random.default_rng(0)
     for name, away in (("1_near", 1.0), ("2_far", 4.0)):
         rows = np.concatenate([random.normal(size=(160, 3)), random.normal(away, 1.0, size=(40, 3))])
         np.savez(tables / f"{name}.npz", X=rows, y=np.arange(200) >= 160)
+    ordinary.mkdir()
+    np.savez(ordinary / "normal.npz", train=random.normal(size=(200, 2)))
+    np.savez(ordinary / "labelled.npz", X=random.normal(size=(300, 2)), y=np.arange(300) % 30 == 0)
+    np.savez(ordinary / "few.npz", train=random.normal(size=(5, 2)))
     for name, arguments in SMALL.items():
         if name not in chosen:
             continue
@@ -62,7 +70,7 @@ def main() -> None:
             model.train(models, rows=600, epochs=8)
         module = importlib.import_module(f"benchmarks.{name}")
         vars(module).update(SMALLER.get(name, {}))
-        sys.argv = [name, *(each.format(models=models, tables=tables) for each in arguments)]
+        sys.argv = [name, *(each.format(models=models, tables=tables, ordinary=ordinary) for each in arguments)]
         started = time.perf_counter()
         with Path(folder, f"{name}.txt").open("w") as printed, contextlib.redirect_stdout(printed):
             try:

@@ -1,11 +1,9 @@
 """Benchmarks that cannot rot: each one starts, and what they share runs at sizes of no meaning."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks.serving import limits, model
@@ -59,31 +57,3 @@ def test_the_limits_without_http(tmp_path: Path) -> None:
     for make in (limits.graph_alone, limits.json_to_json):
         turn = make(tmp_path)
         turn()
-
-
-def test_training_beside_a_bare_loop() -> None:
-    options = ("--rows", "300", "--fields", "3", "--epochs", "1", "--repeats", "1")
-    command = [sys.executable, str(ROOT / "benchmarks" / "training.py"), *options]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "ours / bare" in result.stdout
-
-
-def test_the_default_score_beside_the_elbo_alone() -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "combined.py"), "--turns", "2"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert "POST /score, one worker" in result.stdout
-
-
-def test_ordinary_tables_are_trained_and_what_is_refused_is_said(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    np.savez(tmp_path / "normal.npz", train=random.normal(size=(200, 2)))
-    np.savez(tmp_path / "labelled.npz", X=random.normal(size=(300, 2)), y=np.arange(300) % 30 == 0)
-    np.savez(tmp_path / "few.npz", train=random.normal(size=(5, 2)))
-    command = [sys.executable, str(ROOT / "benchmarks" / "ordinary.py"), str(tmp_path), "--epochs", "1"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    said = dict(line.split(", seed 0, ") for line in result.stdout.splitlines() if ", seed 0, " in line)
-    assert "refused: DataInvalid: " in said["few"]
-    for name in ("normal", "labelled"):
-        assert re.search(r"\d% of the bound +trained$", said[name])
-    assert re.search(r"^2 trained, 1 refused; nearest \d+\.\d%", result.stdout, re.MULTILINE)

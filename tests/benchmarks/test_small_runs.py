@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 WRK = {"soak", "counts"}
-ELSEWHERE = {"combined", "dependent", "ordinary", "pairs", "tabular", "training"}
+ELSEWHERE = {"dependent", "pairs", "tabular"}
 """Those with tests of their own, and the simulator that `explanation` runs."""
 SAID = {
     "detection": ["All: 2 sets", r"combined +│ \d\.\d{4} │", r"2_far +│ 80 "],
@@ -23,6 +23,14 @@ SAID = {
     "calibration": [r"Put aside: 2 draws", r"Cross-fitted: 1 refits", r"card payments +│ combined +│ 0\.1000 │ \d"],
     "explanation": [r"median error", r"mean +│ 0?\.?\d"],
     "gpu": [r"served +2 +1 +[\d,]+"],
+    "ordinary": [
+        "few, seed 0, .* refused: DataInvalid: ",
+        r"normal, seed 0, .*\d% of the bound +trained$",
+        r"labelled, seed 0, .*\d% of the bound +trained$",
+        r"^2 trained, 1 refused; nearest \d+\.\d%",
+    ],
+    "training": ["ours / bare"],
+    "combined": [r"graph, one thread +│ +\d", r"POST /score, one worker +│ +\d"],
     "score_file": [r"surprisal score, whole command +│ +[\d,]+ │ +\d\.\d\d", r"peak memory of its process \d+ MiB"],
     "soak": [r"JSON arrays \(200\) +│ +[\d,]+ │ +none", r"no JSON \(400\) +│ +\d+ │ +none", "ask again at once"],
     "counts": [

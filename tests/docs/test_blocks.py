@@ -12,7 +12,7 @@ import typer.main
 from typer.core import TyperGroup
 
 from surprisal.cli.main import app
-from tests.conftest import free_port, running, simulate_payments
+from tests.conftest import few_payments, free_port, running, simulate_payments
 from tests.docs.blocks import ROOT, Block, Shell, blocks
 from training.data import transactions
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     """Where a reader is: with files of payments, as the pages call them."""
     unlabelled = simulate_payments(seed=2).slice(0, 300).drop_columns([transactions.LABEL])
     for name, table in (
-        ("payments", simulate_payments(seed=1).slice(0, 1000)),
+        ("payments", few_payments()),
         ("new", unlabelled),
         ("later", simulate_payments(seed=3).slice(0, 600)),
         ("records", unlabelled.slice(0, 20)),

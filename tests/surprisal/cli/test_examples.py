@@ -15,7 +15,7 @@ import typer
 from surprisal.cli import demo
 from surprisal.cli.examples import EXAMPLES
 from surprisal.cli.main import app
-from tests.conftest import IMAGES, simulate_images
+from tests.conftest import IMAGES, few_payments, simulate_images
 from tests.surprisal.cli.command import surprisal
 from training.data import transactions
 from training.fitting import fit
@@ -30,7 +30,7 @@ def folder(image_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fit, "_STEPS", 1)
     monkeypatch.setattr(demo, "ROWS", 700)
-    pyarrow.csv.write_csv(transactions.simulate(700, seed=3), tmp_path / "payments.csv")
+    pyarrow.csv.write_csv(few_payments(), tmp_path / "payments.csv")
     pyarrow.csv.write_csv(transactions.simulate(300, seed=4), tmp_path / "new.csv")
     (tmp_path / "new.ndjson").write_text('{"amount": 12.5, "country": "SE"}\n')
     shutil.copytree(image_models / IMAGES, tmp_path / "models" / "scans")
