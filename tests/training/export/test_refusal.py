@@ -9,26 +9,14 @@ import onnxruntime
 import pytest
 
 from bundle.folder import refused, store
-from tests.conftest import as_data
-from tests.training.conftest import mixed_table
+from tests.conftest import FAST, as_data, simulate_numbers
 from tests.training.export import faults
 from training import config, pipeline
 from training.errors import ParityFailed
 from training.export import graphs, refusal
 from training.export.graphs import Graphs
 
-SETTINGS = config.build(
-    {
-        "network": {"hidden": (8,), "latent_size": 2},
-        "fit": {"epochs": 2},
-        "data": {"label": "label", "normal": "ok"},
-        "fields": [
-            {"name": "height", "kind": "numeric"},
-            {"name": "visits", "kind": "numeric"},
-            {"name": "colour", "kind": "categorical"},
-        ],
-    }
-)
+SETTINGS = config.build(FAST | {"fit": {"epochs": 2}})
 WITHOUT_FAULT = graphs.export
 
 
@@ -41,7 +29,7 @@ def faulty(*given: object) -> Graphs:
 def test_graphs_that_differ_are_kept_with_the_records_and_both_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = as_data(mixed_table())
+    data = as_data(simulate_numbers(seed=1))
     monkeypatch.setattr(graphs, "export", faulty)
     for _ in range(2):  # The second takes the place of the first.
         with pytest.raises(ParityFailed) as failed:
@@ -65,7 +53,7 @@ def test_graphs_that_differ_are_kept_with_the_records_and_both_answers(
         assert float(off) == pytest.approx(np.abs(answered - right).max(), rel=0.01)
         assert (np.abs(answered - right) > bound).any()
         session = onnxruntime.InferenceSession(folder / "scorer.onnx", providers=["CPUExecutionProvider"])
-        given = {name: kept[name] for name in ("numeric", "categorical", "noise")}
+        given = {name: kept[name] for name in ("numeric", "noise")}
         np.testing.assert_array_equal(session.run([output], given)[0], answered)
     assert store.names(tmp_path) == []
     assert sorted(path.name for path in folder.parent.glob("[!.]*")) == []
