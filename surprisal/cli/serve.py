@@ -24,7 +24,6 @@ def serve(
 ) -> None:
     """Serve every model of a folder; SURPRISAL_* variables set the rest, a flag wins."""
     from service.engine.device import DeviceUnavailable
-    from service.models import signature
     from service.process import start
     from service.process.models_there import ModelsMissing
     from service.settings import settings as settings_of
@@ -32,6 +31,9 @@ def serve(
     flags: dict[str, Any] = {"models": models, "host": host, "port": port, "workers": workers, "device": device}
     settings = settings_of(**flags)
     if settings.trusted_keys is not None:
+        # Here alone, because it loads NumPy, which takes as long as all else that this process loads.
+        from service.models import signature
+
         signature.public_keys(settings.trusted_keys)  # Now, rather than as a refusal of every version.
     try:
         code = start.run(settings)
