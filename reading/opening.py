@@ -57,7 +57,6 @@ class TableFile(_OneFile, Protocol):
 _KINDS: Mapping[str, Callable[[Path, Options, bool], _OneFile]] = {
     "delimited": DelimitedFile,
     "ndjson": NdjsonFile,
-    "parquet": ParquetFile,
     "arrow": ArrowFile,
 }
 
@@ -80,6 +79,23 @@ def opened(path: Path, options: Options | None = None, skip: bool = False) -> Ta
     return _Joined(path, found, options or Options(), skip)
 
 
+def opened_part(part: Part, options: Options | None = None, skip: bool = False) -> TableFile:
+    """Open one file of a table, or some row groups of it, with the columns that its folders name.
+
+    Args:
+        part: The file.
+        options: What a person said of it.
+        skip: Whether rows that cannot be taken apart are passed over, and counted.
+
+    Raises:
+        FileInvalid: Damaged, or with two columns of one name.
+        OSError: It cannot be read.
+    """
+    if not part.constants:
+        return _plain(part, options or Options(), skip)
+    return _Joined(part.path, [part], options or Options(), skip)
+
+
 def read(file: TableFile) -> tuple[pa.Table, list[Block]]:
     """All rows of a file.
 
@@ -93,6 +109,8 @@ def read(file: TableFile) -> tuple[pa.Table, list[Block]]:
 
 
 def _plain(part: Part, options: Options, skip: bool) -> TableFile:
+    if part.kind == "parquet":
+        return _Plain(ParquetFile(part.path, options, skip, part.groups, part.filesystem), part.path)
     return _Plain(_KINDS[part.kind](part.path, options, skip), part.path)
 
 
@@ -136,10 +154,11 @@ class _Joined:
         held = Counter(name for file in self._files for name in file.schema.names)
         self.partly: Sequence[str] = tuple(name for name, count in held.items() if count < len(self._files))
         lacks = [f"{name} is in {held[name]} of them alone" for name in self.partly]
-        self.said: Sequence[str] = (f"{len(found)} files one behind another", *lacks, *kinds)
+        several = (f"{len(found)} files one behind another",) if len(found) > 1 else ()
+        self.said: Sequence[str] = (*several, *lacks, *kinds)
         self.comma_likely = any(file.comma_likely for file in self._files)
         self.is_text = self._files[0].is_text
-        self.is_joined = True
+        self.is_joined = len(found) > 1
 
     @property
     def skipped(self) -> Sequence[str]:

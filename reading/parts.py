@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from reading.errors import FileInvalid, NotRead
@@ -47,11 +48,15 @@ class Part:
         path: Where it lies.
         kind: One of the values of `ENDINGS`.
         constants: Columns that its folders name, as `day=2026-01-05` does; None where one is empty.
+        groups: Of a Parquet file, which of its row groups; None for all.
+        filesystem: Of pyarrow, where the path is; None for this machine's. Parquet alone is read elsewhere.
     """
 
     path: Path
     kind: str
     constants: dict[str, str | None] = field(default_factory=dict)
+    groups: range | None = None
+    filesystem: Any = None
 
 
 def kind(path: Path) -> str | None:
@@ -92,13 +97,13 @@ def parts(path: Path) -> list[Part]:
             raise NotRead(f"{path}: there is no such file or folder")
         return [Part(path, _required(path))]
     found = sorted(map(Path, glob(str(path), recursive=True)), key=_by_number)  # noqa: PTH207
-    files = [each for each in found if each.is_file() and not _is_hidden(each.name)]
+    files = [each for each in found if each.is_file() and not is_hidden(each.name)]
     if not files:
         raise NotRead(f"{path}: no file has such a name")
     named = [has_magic(part) for part in path.parts].index(True)
     # Programs that write in parallel leave parts without a byte.
     filled = [each for each in files if each.stat().st_size] or files
-    return _of_one_kind(path, [Part(each, _required(each), _constants(each.parts[named:-1])) for each in filled])
+    return _of_one_kind(path, [Part(each, _required(each), constants(each.parts[named:-1])) for each in filled])
 
 
 @contextmanager
@@ -155,12 +160,12 @@ def _below(folder: Path) -> list[Part]:
     found: list[Part] = []
     for path in sorted(folder.rglob("*"), key=_by_number):
         inside = path.relative_to(folder)
-        if not path.is_file() or any(map(_is_hidden, inside.parts)):
+        if not path.is_file() or any(map(is_hidden, inside.parts)):
             continue
         known = kind(path)
         # Programs that write in parallel leave parts without a byte.
         if known is not None and path.stat().st_size:
-            found.append(Part(path, known, _constants(inside.parts[:-1])))
+            found.append(Part(path, known, constants(inside.parts[:-1])))
     named = [each for each in found if each.path.suffix.lower() not in _LOOSE]
     if not (named or found):
         raise NotRead(f"{folder}: holds no file that ends in {', '.join(ENDINGS)}, nor any image")
@@ -180,11 +185,16 @@ def _by_number(path: Path) -> list[tuple[int, str]]:
     return [(int(part or 0), text) for text, part in re.findall(r"([^\d]*)(\d*)", str(path))]
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     """Whether a name is that of what programs keep for themselves, as `_SUCCESS` and `.part-0.crc` are."""
     return name.startswith((".", "_")) and "=" not in name
 
 
-def _constants(folders: tuple[str, ...]) -> dict[str, str | None]:
+def constants(folders: tuple[str, ...]) -> dict[str, str | None]:
+    """The columns that folders name, as `day=2026-01-05` does.
+
+    Args:
+        folders: Names, from the outermost to the one that a file lies in.
+    """
     pairs = [folder.partition("=") for folder in folders if "=" in folder]
     return {name: None if value == _EMPTY_PARTITION else unquote(value) for name, _, value in pairs}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.feather
+import pyarrow.fs
 import pyarrow.parquet
 
 from reading.block import Block
@@ -43,24 +44,42 @@ class _ColumnarFile:
 
 
 class ParquetFile(_ColumnarFile):
-    """Reads a Parquet file."""
+    """Reads a Parquet file, or some of its row groups.
 
-    def __init__(self, path: Path, options: Options, skip: bool = False) -> None:
+    Args:
+        path: The file.
+        options: Nothing of it is looked at.
+        skip: No row can be damaged by itself.
+        groups: Which row groups; None for all.
+        filesystem: Of pyarrow, where the path is; None for this machine's.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        options: Options,
+        skip: bool = False,
+        groups: range | None = None,
+        filesystem: pyarrow.fs.FileSystem | None = None,
+    ) -> None:
         super().__init__(path, options, skip)
+        self._groups, self._filesystem = groups, filesystem
         try:
-            self.schema = pyarrow.parquet.read_schema(path)
+            self.schema = pyarrow.parquet.read_schema(str(path), filesystem=filesystem)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(path, "its footer cannot be read", error) from error
 
     def blocks(self) -> Iterator[Block]:
         """See `TableFile.blocks`."""
-        with pyarrow.parquet.ParquetFile(self._path) as file:
-            rows, total = 0, max(1, file.metadata.num_rows)
-            for group in range(file.num_row_groups):
+        with pyarrow.parquet.ParquetFile(str(self._path), filesystem=self._filesystem) as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            groups = range(len(sizes)) if self._groups is None else self._groups
+            rows, read, total = sum(sizes[: groups.start]), 0, max(1, sum(sizes[group] for group in groups))
+            for group in groups:
                 try:
                     for batch in file.iter_batches(_ROWS, [group], use_pandas_metadata=False):
-                        yield self._block(batch, rows, min(1.0, (rows + batch.num_rows) / total))
-                        rows += batch.num_rows
+                        yield self._block(batch, rows, min(1.0, (read + batch.num_rows) / total))
+                        rows, read = rows + batch.num_rows, read + batch.num_rows
                 except (pa.ArrowException, OSError) as error:
                     raise _damaged(self._path, f"row group {group + 1} of {file.num_row_groups}", error) from error
 

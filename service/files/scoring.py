@@ -29,7 +29,7 @@ from service.files.piece import Piece, blocks, rows_of
 from service.files.scored_rows import ScoredRows
 from service.files.selection import Selection
 from service.files.source import RecordFile
-from service.files.target import Writer
+from service.files.target import Target
 from service.models.opening import open_explainer, open_scorer, read
 from service.settings import settings
 
@@ -166,8 +166,9 @@ class Scoring:
         file: RecordFile,
         question: Question,
         selection: Selection,
-        writer: Writer,
+        writer: Target,
         report: Callable[[Scored], None],
+        aside: Callable[[ScoredRows], ScoredRows] | None = None,
     ) -> Scored:
         """Score a file: while a block is scored, the one before it is written and the one after it is read.
 
@@ -177,6 +178,7 @@ class Scoring:
             selection: What is written.
             writer: Takes them with their scores.
             report: Told after every block.
+            aside: Takes rows that are to be written elsewhere out of each block, and gives the others.
 
         Raises:
             ColumnsRefused: The file has not the columns that are asked for, or some are called like those of scores.
@@ -193,7 +195,7 @@ class Scoring:
             for piece in _ahead(reading, chain([first], pieces)):
                 scored = self._scored(piece, done.rows, question, form)
                 written = 0
-                for rows in sieve.add(scored):
+                for rows in sieve.add(scored if aside is None else aside(scored)):
                     behind.put(rows, self.explanations(rows.tensors, question))
                     written += len(rows)
                 done = done.and_of(scored, piece.share, unknown(self.schema, piece), missing(self.schema, piece))
@@ -206,7 +208,7 @@ class Scoring:
         return done
 
     def _form(
-        self, file: RecordFile, found: Sequence[str], question: Question, selection: Selection, writer: Writer
+        self, file: RecordFile, found: Sequence[str], question: Question, selection: Selection, writer: Target
     ) -> Form:
         # An array of images numbers them itself.
         numbers_itself = isinstance(file, NpzFile) and isinstance(self.schema, ImageSchema)

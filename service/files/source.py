@@ -8,6 +8,7 @@ from typing import Protocol
 from bundle.record import image_folder
 from bundle.record.schema import RecordSchema
 from reading import parts
+from reading.opening import opened
 from reading.options import Options
 from service.files.folder import ImageFolder
 from service.files.npz import NpzFile
@@ -70,6 +71,6 @@ def open_records(
         yield NpzFile(path, schema, skip)
     elif str(path) == parts.STANDARD_INPUT:
         with parts.received() as received:
-            yield TableRecords(received, schema, options or Options(), skip, typed)
+            yield TableRecords(opened(received, options, skip), schema, options or Options(), skip, typed)
     else:
-        yield TableRecords(path, schema, options or Options(), skip, typed)
+        yield TableRecords(opened(path, options, skip), schema, options or Options(), skip, typed)

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import orjson
@@ -12,11 +11,11 @@ from bundle.errors import InvalidRecords, Problem
 from bundle.record.field_values import Column
 from bundle.record.records import NOTHING, encode_what_fits
 from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
-from reading import opening
 from reading.block import Block
 from reading.errors import FileInvalid
 from reading.formats.ndjson import AS_JSON
 from reading.notes import by_note
+from reading.opening import TableFile
 from reading.options import Options
 from reading.values import Values
 from service.codecs import columns
@@ -31,7 +30,7 @@ class TableRecords:
     """Reads a table of records; see `service.files.source.RecordFile`.
 
     Args:
-        path: The file, or the folder or pattern of its parts.
+        file: The file, or its parts as one.
         schema: The bundle's fields.
         options: What a person said of how it is written.
         skip: Whether a row that does not fit is answered by its fault, in place of the end of the run. A row that
@@ -39,9 +38,9 @@ class TableRecords:
         typed: Whether cells of text are given as the numbers and flags that their fields take them for.
     """
 
-    def __init__(self, path: Path, schema: RecordSchema, options: Options, skip: bool, typed: bool) -> None:
+    def __init__(self, file: TableFile, schema: RecordSchema, options: Options, skip: bool, typed: bool) -> None:
         self._schema, self._skip, self._typed = schema, skip, typed
-        self._file = opening.opened(path, options, skip)
+        self._file = file
         self._reader = Values(schema, self._file, options)
         self.columns: list[str] = list(self._file.schema.names)
         # Images are far larger as tensors than in files.

@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,26 @@ STANDARD_OUTPUT = Path("-")
 """In the place of a file: standard output, as NDJSON."""
 
 _ENDS_A_CELL = '[",\r\n]'
+
+
+class Target(Protocol):
+    """Takes tables of one schema, one after another."""
+
+    @property
+    def flat(self) -> bool:
+        """Whether it holds no lists: a column of them is to be written as several columns."""
+
+    @property
+    def text(self) -> bool:
+        """Whether it holds no binary: images are to be written as text."""
+
+    def write_table(self, table: pa.Table) -> None:
+        """Append a table.
+
+        Raises:
+            FileInvalid: It cannot hold such a table.
+            OSError: It cannot be written.
+        """
 
 
 class Writer(ABC):

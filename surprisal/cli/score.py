@@ -13,7 +13,7 @@ import typer
 
 from bundle import wording
 from reading.options import Options
-from surprisal.cli import reading_options
+from surprisal.cli import dataset, reading_options
 from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail
 from surprisal.cli.progress import Interval, Progress
 from surprisal.cli.reading_options import ReadOption
@@ -33,16 +33,20 @@ _ENOUGH = 20
 def score_file(
     bundle: Annotated[Path, typer.Argument(help="models/NAME (the served version) or models/NAME/VERSION.")],
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="IN",
-            help="CSV, Parquet, NDJSON, Arrow or npz file of records, a folder or pattern of such files, - for "
-            "standard input, or a folder of images.",
+            help="CSV, Parquet, NDJSON, Arrow or npz file of records, a folder or pattern of such files, a URI of "
+            "these, - for standard input, or a folder of images.",
         ),
     ],
     target: Annotated[
-        Path,
-        typer.Argument(metavar="OUT", help="CSV, Parquet or NDJSON file to write; - prints NDJSON."),
+        str,
+        typer.Argument(
+            metavar="OUT",
+            help="CSV, Parquet or NDJSON file to write; - prints NDJSON. A folder (OUT/) or the URI of one is scored "
+            "into a shard at a time.",
+        ),
     ],
     samples: Annotated[int | None, typer.Option(help="Draws a record: a power of two up to 256.")] = None,
     score: Annotated[str | None, typer.Option(help="Which of the bundle's scores decides.")] = None,
@@ -62,6 +66,9 @@ def score_file(
         typer.Option(help="Of a row that does not fit: end, or give it no score and say why in the column error."),
     ] = "fail",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a file that lacks a field of the model.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of a data set: processes; by default one for each processor.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print progress and a summary as lines of JSON on standard output.")
     ] = False,
@@ -71,6 +78,8 @@ def score_file(
 
     With --only-flagged or --top the column `row` says where in IN a row stands, from 1.
     Of images in a folder OUT names the `file`, of those in an npz the `row`; their pixels are not copied.
+
+    Where OUT is a folder, the same command goes on where it was interrupted, and every row is scored once.
     """
     began = time.monotonic()
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
@@ -78,13 +87,18 @@ def score_file(
     try:
         from service.files import Selection
 
-        _check(source, target, as_json)
         selection = Selection(_names(columns), latent, only_flagged, top)
         given = {name: value for name, value in wanted.items() if value is not None}
-        files = _Files(bundle, source, target, read, on_error == "skip", strict)
-        summary = _score(files, given, selection, progress, as_json)
+        if dataset.is_one(source, target):
+            call = dataset.Call(bundle, source, target, given, read, on_error, strict, workers)
+            summary = dataset.score(call, selection, progress, as_json)
+        else:
+            files = _Files(bundle, Path(source), Path(target), read, on_error == "skip", strict)
+            _check(files.source, files.target, as_json)
+            summary = _score(files, given, selection, progress, as_json)
     except KeyboardInterrupt:
-        fail(_stopped(progress, target), STOPPED)
+        is_one = dataset.is_one(source, target)
+        fail(dataset.stopped(progress, target) if is_one else _stopped(progress, Path(target)), STOPPED)
     if as_json:
         _print(summary | {"seconds": round(time.monotonic() - began, 3)})
 
@@ -289,8 +303,6 @@ def _check_target(source: Path, target: Path, as_json: bool) -> None:
         return
     if target.suffix not in files.WRITABLE:
         fail(f"{target}: a file that ends in {', '.join(files.WRITABLE)} is expected", CALL_WRONG)
-    if target.is_dir():
-        fail(f"{target}: is a folder; a file is to be written", CALL_WRONG)
     if not target.parent.is_dir():
         fail(f"{target}: there is no folder {target.parent}", CALL_WRONG)
     if target.exists() and source.exists() and target.samefile(source):

@@ -1,0 +1,99 @@
+"""A data set scored by one call, from the paths that a person names to what came of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from bundle.folder import store
+from reading.options import Options
+from service.engine import cpus
+from service.files.dataset import driver, local, source
+from service.files.dataset.driver import Progress, Summary
+from service.files.dataset.job import Job
+from service.files.dataset.place import Place
+from service.files.dataset.plan import Plan
+from service.files.scoring import Scoring
+from service.files.selection import Selection
+
+OnError = Literal["fail", "skip"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked.
+
+    Args:
+        bundle: models/NAME (the served version) or models/NAME/VERSION.
+        source: IN: a file, a folder, a pattern, or the URI of one of these.
+        out: OUT: a folder or its URI.
+        wanted: What differs from what the bundle answers by itself; see `Scoring.question`.
+        selection: What is written.
+        read: What a person said of how the files are written, by the names of `Options`.
+        on_error: Whether a row that does not fit fails its shard or is put aside.
+        strict: Whether a file that lacks a field of the model fails.
+        workers: Processes; by default one for each processor.
+    """
+
+    bundle: Path
+    source: str
+    out: str
+    wanted: Mapping[str, object] = field(default_factory=dict)
+    selection: Selection = field(default_factory=Selection)
+    read: Mapping[str, Any] = field(default_factory=dict)
+    on_error: OnError = "fail"
+    strict: bool = False
+    workers: int | None = None
+
+
+def run(request: Request, say: Callable[[str], None], report: Callable[[Progress], None]) -> Summary:
+    """Score every row of a data set once, whatever interrupts it; a rerun scores what is left.
+
+    Args:
+        request: What is asked.
+        say: Told, in a sentence, what is passed over.
+        report: Told after every shard.
+
+    Raises:
+        BundleError: The bundle is refused.
+        RequestInvalid: The bundle cannot answer.
+        FileInvalid: IN cannot be read, OUT holds something else, or shards have failed; says what to do.
+        OutFailed: OUT cannot be written.
+        OSError: IN or OUT cannot be read.
+    """
+    root, name, number = store.resolve(request.bundle)
+    bundle = root / name / str(number)
+    scoring = Scoring(bundle)
+    question = scoring.question(request.wanted)
+    scorer, _ = scoring.open(question)
+    found = source.found(request.source)
+    if found.passed_over:
+        counted = ", ".join(f"{count:,} {ending}" for ending, count in sorted(found.passed_over.items()))
+        say(f"{request.source}: passed over, by their endings: {counted}")
+    options = replace(Options.kept(scoring.manifest.training.config), **request.read)
+    skip = request.on_error == "skip"
+    job = Job(
+        bundle, found.place, Place.of(request.out), request.wanted, request.selection, options, skip, request.strict
+    )
+    asked: dict[str, Any] = {"samples": question.samples, "score": question.score, "explain": question.explain}
+    asked |= {"false_alarm_rate": question.false_alarm_rate, "on_error": request.on_error, "strict": request.strict}
+    asked |= {"columns": request.selection.columns, "latent": request.selection.latent}
+    asked |= {"only_flagged": request.selection.only_flagged, "read": _said(options), "release": version(_RELEASE)}
+    model = {"name": name, "version": str(number), "digest": scoring.manifest.digest}
+    plan = Plan(model, {each: _plain(value) for each, value in asked.items()}, scorer.provider, {})
+    workers = request.workers or cpus.available()
+    threads = max(1, cpus.available() // workers)
+    return driver.score(job, found, plan, lambda job, shards: local.run(job, shards, workers, threads), report)
+
+
+_RELEASE = "surprisal-vae"
+
+
+def _said(options: Options) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in vars(options).items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
