@@ -78,7 +78,12 @@ FLOORS: dict[str, tuple[tuple[Room, ...], ...]] = {
             Room("openinference", "the Open Inference Protocol under `/v2`"),
         ),
         (Room("exchange", "one request for scores, from its path to its answer, whatever the protocol"),),
-        (Room("files", "offline scoring, a block at a time; no HTTP"),),
+        (
+            Room(
+                "files",
+                "offline scoring, a block at a time; no HTTP; in `files/dataset/` many files, a shard at a time",
+            ),
+        ),
         (Room("models", "bundles opened, verified, tried, served beside their shadow"),),
         (Room("codecs", "bytes to tensors and scores to bytes, a file a format"),),
         (Room("engine", "tensors and a question in, verdicts out, in batches"),),

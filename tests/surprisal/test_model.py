@@ -37,7 +37,7 @@ def same(one: pa.Table, other: pa.Table) -> bool:
 
 
 def test_the_public_names_are_those_that_are_documented() -> None:
-    assert surprisal.__all__ == ["Model", "__version__", "load", "train"]
+    assert surprisal.__all__ == ["Model", "__version__", "load", "score_dataset", "train"]
     assert all(hasattr(surprisal, name) for name in surprisal.__all__)
     assert surprisal.__version__ == "0.2.0"
 

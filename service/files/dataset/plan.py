@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,6 +13,8 @@ from service.files.dataset.place import Entry, Place
 FOLDER = "_surprisal"
 """Below OUT: what programs keep for themselves, which no reader of data sets takes for records."""
 _DIGITS = 16
+_RESULT = re.compile(r"\.\d{5,}-[0-9a-f]{16}\.parquet$")
+"""What stands behind a file's name in that of its results; see `shard.Shard.target`."""
 _NAMED = 5
 
 
@@ -55,6 +58,8 @@ def settle(out: Place, plan: Plan) -> None:
     """Write the plan, or find the same one there: new files extend it.
 
     Two runs that differ and begin at once both end here, because each writes its plan before it looks for others.
+
+    Files that have changed or are gone since are refused only where something of them is scored already.
 
     Raises:
         PlanDiffers: Another plan is there, or files that were scored have changed or are gone.
@@ -100,8 +105,10 @@ def _difference(before: Plan, plan: Plan) -> str:
 
 
 def _require_same_files(out: Place, before: Plan, plan: Plan) -> None:
-    gone = sorted(before.inputs.keys() - plan.inputs.keys())
-    changed = sorted(path for path in before.inputs.keys() & plan.inputs if before.inputs[path] != plan.inputs[path])
+    scored = {_RESULT.sub("", each.path) for each in out.entries() if _RESULT.search(each.path)}
+    gone = sorted(scored & (before.inputs.keys() - plan.inputs.keys()))
+    both = scored & before.inputs.keys() & plan.inputs.keys()
+    changed = sorted(path for path in both if before.inputs[path] != plan.inputs[path])
     told = [f"{path} is gone" for path in gone] + [f"{path} has changed" for path in changed]
     if told:
         more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""

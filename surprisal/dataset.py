@@ -1,0 +1,80 @@
+"""Data sets in Python: what `surprisal score IN OUT/` does."""
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from service.files.dataset.driver import Progress, Summary
+
+
+def score_dataset(
+    model: str | PathLike[str],
+    source: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    samples: int | None = None,
+    score: str | None = None,
+    false_alarm_rate: float | None = None,
+    explain: bool = False,
+    latent: bool = False,
+    columns: Sequence[str] | None = None,
+    only_flagged: bool = False,
+    on_error: Literal["fail", "skip"] = "fail",
+    strict: bool = False,
+    workers: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    report: Callable[["Progress"], None] = lambda done: None,
+) -> "Summary":
+    """Score every row of a data set once, a shard at a time, on processes of this machine.
+
+    A shard is a run of row groups of a Parquet file, or another file as a whole. The same call goes on where it was
+    interrupted, and gives the same bytes. Start it under `if __name__ == "__main__":`, as processes need it.
+
+    Args:
+        model: models/NAME (the version that is served) or models/NAME/VERSION.
+        source: A file, a folder, a pattern as `day-*.parquet`, or the URI of one of these.
+        out: A folder or its URI, empty or of the same call before.
+        samples: Draws a record; by default the bundle's.
+        score: Which of the bundle's scores decides; by default the bundle's.
+        false_alarm_rate: Share of normal records to be flagged; by default the bundle's.
+        explain: Whether the three most surprising fields of each row are written.
+        latent: Whether latent means are written.
+        columns: Columns of the files that are carried along; None for all.
+        only_flagged: Whether anomalies alone are written.
+        on_error: Whether a row that does not fit fails its shard, or is put aside with its reason.
+        strict: Whether a file that lacks a field of the model fails.
+        workers: Processes; by default one for each processor.
+        say: Told, in a sentence, what is passed over.
+        report: Told after every shard.
+
+    Returns:
+        Counts: rows, written, left out, flagged, errors.
+
+    Raises:
+        bundle.errors.BundleError: There is no such bundle, or it is refused.
+        reading.errors.FileInvalid: IN cannot be read, OUT holds something else, or shards have failed.
+        ValueError: The bundle cannot answer what is asked.
+        OSError: IN cannot be read or OUT cannot be written.
+    """
+    from service.errors import RequestInvalid
+    from service.files.dataset import run
+    from service.files.selection import Selection
+
+    wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
+    request = run.Request(
+        bundle=Path(model),
+        source=str(source),
+        out=str(out),
+        wanted={name: value for name, value in wanted.items() if value is not None},
+        selection=Selection(None if columns is None else tuple(columns), latent, only_flagged),
+        on_error=on_error,
+        strict=strict,
+        workers=workers,
+    )
+    try:
+        return run.run(request, say, report)
+    except RequestInvalid as error:
+        fault = error.faults[0]
+        raise ValueError(f"{fault.pointer.removeprefix('/')}: {fault.detail}") from None
