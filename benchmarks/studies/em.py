@@ -192,7 +192,8 @@ def train(x: Array, seed: int) -> Training:
     states = [(as_linear_gaussian(vae), amortised(vae, inputs))]
     run.run(lambda _: states.append((as_linear_gaussian(vae), amortised(vae, inputs))))
     pieces = tuple(Gap.of(model, x, inputs.double().numpy(), q) for model, q in states)
-    return Training(*states[-1], *np.array([terms(model, x, q) for model, q in states]).T, pieces)
+    log_likelihood, bound, divergence = np.array([terms(model, x, q) for model, q in states]).T
+    return Training(*states[-1], log_likelihood, bound, divergence, pieces)
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ class Gap:
         best = columns @ np.linalg.lstsq(columns, wanted, rcond=None)[0]
         shares = np.einsum("nkk,kk->nk", q.covariance, model.precision)
         variances = 0.5 * (shares - 1.0 - np.log(shares)).sum(axis=1).mean()
-        away = [_squares(model, each) for each in (best - wanted, q.mean - best)]
-        return cls(model.mean_field_gap, *away, float(variances))
+        missed, learned = _squares(model, best - wanted), _squares(model, q.mean - best)
+        return cls(model.mean_field_gap, missed, learned, float(variances))
 
     @property
     def total(self) -> float:

@@ -88,7 +88,7 @@ def fitted() -> Fitted:
     return Fitted(scores, *(see(vae, each, noise) for each in (held_out, fresh)))
 
 
-def deviations(usual: Array, values: Array, least: float) -> Array:
+def deviations(usual: Array, values: Array, least: float | Array) -> Array:
     """Of scores from the median of usual ones, in robust deviations."""
     median = np.median(usual, axis=0)
     deviation = 1.4826 * np.median(np.abs(usual - median), axis=0)
