@@ -178,6 +178,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _the_ports_are_two(self) -> "Settings":
+        if self.ops_port and self.ops_port == self.port:
+            raise ValueError(f"{_PREFIX}OPS_PORT is {self.port}, and so is the service's own port; take another")
+        return self
+
+    @model_validator(mode="after")
     def _certificate_and_key_go_together(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError(f"{_PREFIX}TLS_CERTIFICATE and {_PREFIX}TLS_KEY go together; set the other one too")
