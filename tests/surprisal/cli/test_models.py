@@ -38,7 +38,7 @@ def test_versions_are_promoted_gone_back_from_tried_out_listed_and_pruned(root: 
     tried = surprisal("models", "shadow", root / NAME / "2")
     assert tried.stdout == f"{NAME} version 2 scores beside version 3\n"
     listed = surprisal("models", "list", root).stdout
-    assert [line.split()[-2] for line in listed.splitlines() if NAME in line] == ["before", "shadow", "served"]
+    assert [line.split()[-2] for line in listed.splitlines() if NAME in line] == ["previous", "shadow", "served"]
     told = json.loads(surprisal("models", "list", root, "--json").stdout)
     assert [(each["version"], each["use"]) for each in told] == [(1, "previous"), (2, "shadow"), (3, "served")]
     facts = store.load(root, NAME, 1).manifest.training
@@ -67,6 +67,18 @@ def test_verify_names_what_would_be_refused(root: Path) -> None:
     assert "damaged: noise.npy" in surprisal("models", "list", root).stdout
     (damaged,) = [each for each in json.loads(surprisal("models", "list", root, "--json").stdout) if each["fault"]]
     assert (damaged["version"], damaged["rows"], damaged["fault"][:9]) == (2, None, "noise.npy")
+
+
+def test_a_damaged_version_is_not_called_served(root: Path) -> None:
+    surprisal("models", "promote", root / NAME / "3")
+    surprisal("models", "shadow", root / NAME / "1")
+    uses = ["shadow", None, "served"]
+    for version in (3, 1):
+        (root / NAME / str(version) / "noise.npy").write_bytes(b"damaged")
+        uses[version - 1] = "refused"
+        told = json.loads(surprisal("models", "list", root, "--json").stdout)
+        assert [each["use"] for each in told] == uses
+    assert surprisal("models", "list", root).stdout.count("refused") == 2
 
 
 def test_a_version_is_signed_and_verify_says_by_whom(root: Path, tmp_path: Path) -> None:
