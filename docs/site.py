@@ -1,4 +1,4 @@
-"""Pages that are made from the code: the command line, the configuration, the HTTP API; and the site's own.
+"""Pages that are made from the code: command line, configuration, HTTP API and metrics; and the site's own.
 
     python docs/site.py     writes the pages of the first kind, which stand in the repository
 
@@ -22,6 +22,7 @@ from typer.core import TyperGroup, TyperOption
 
 from service.front.app import Application
 from service.settings import Settings
+from service.telemetry import metric_table
 from surprisal.cli.main import app
 from training.config import TrainingConfig
 
@@ -49,6 +50,7 @@ def made() -> dict[Path, str]:
         reference / "command-line.md": command_line(),
         reference / "configuration.md": configuration(),
         reference / "http-api.md": http_api(),
+        reference / "metrics.md": metrics(),
     }
 
 
@@ -188,6 +190,23 @@ def http_api() -> str:
                 for status, answer in operation["responses"].items()
             ]
             said += ["| status | answer |", "|---|---|", *answers, ""]
+    return "\n".join(said)
+
+
+def metrics() -> str:
+    """Every metric with its labels, from the table that metrics are made from."""
+    said = [
+        "# Metrics",
+        "",
+        "`/metrics` has these, summed over workers. A counter's name ends in `_total`; a histogram has `_bucket`, `_sum` "
+        "and `_count`.",
+        "",
+        "| metric | type | labels | |",
+        "|---|---|---|---|",
+    ]
+    for row in metric_table.EVERY:
+        labels = ", ".join(f"`{label}`" for label in row.labels)
+        said.append(f"| `{row.exposed}` | {row.type} | {labels} | {row.help} |")
     return "\n".join(said)
 
 
