@@ -175,11 +175,19 @@ def http_api() -> str:
         "",
         "A running service shows this at `/docs`, with your model's fields, and serves it as `/openapi.json`.",
         "",
+        "With [keys](../security.md#keys) every path but those for health also answers 401 to a request without a key "
+        "that is known. For `load` and `unload` 403 then means a key without the role `admin`, too.",
+        "",
     ]
+    described: dict[str, str] = {}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            said += [f"## `{method.upper()} {path}`", "", operation.get("summary", ""), ""]
-            said += [operation.get("description", "").replace("\n#", "\n###"), ""]
+            title, description = f"`{method.upper()} {path}`", operation.get("description", "")
+            said += [f"## {title}", "", operation.get("summary", ""), ""]
+            first = described.setdefault(description, title)
+            said += (
+                [description.replace("\n#", "\n###") if first == title else f"As {first}.", ""] if description else []
+            )
             rows = [
                 f"| `{each['name']}` | {each['in']} | {each.get('description', '')} |"
                 for each in operation.get("parameters", ())
@@ -187,7 +195,7 @@ def http_api() -> str:
             said += ["| parameter | in | |", "|---|---|---|", *rows, ""] if rows else []
             answers = [
                 f"| {status} | {answer['description'].splitlines()[0]} |"
-                for status, answer in operation["responses"].items()
+                for status, answer in sorted(operation["responses"].items())
             ]
             said += ["| status | answer |", "|---|---|", *answers, ""]
     return "\n".join(said)
@@ -198,8 +206,8 @@ def metrics() -> str:
     said = [
         "# Metrics",
         "",
-        "`/metrics` has these, summed over workers. A counter's name ends in `_total`; a histogram has `_bucket`, `_sum` "
-        "and `_count`.",
+        "`/metrics` has these, summed over workers. "
+        "A counter's name ends in `_total`; a histogram has `_bucket`, `_sum` and `_count`.",
         "",
         "| metric | type | labels | |",
         "|---|---|---|---|",
