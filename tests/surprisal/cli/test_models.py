@@ -146,8 +146,9 @@ def test_a_service_with_a_damaged_file_of_trusted_keys_does_not_start(root: Path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("promote", f"{NAME}/9"), "there is no version at"),
-        (("rollback", "nobody"), "there is no model at"),
+        (("promote", f"{NAME}/9"), f"models/NAME/VERSION is expected; the newest of {NAME} are 1, 2, 3\n"),
+        (("promote", f"{NAME[1:]}/1"), f"models/NAME/VERSION is expected; did you mean {NAME}?\n"),
+        (("rollback", "nobody"), f"models/NAME is expected; there is {NAME}\n"),
         (("shadow", f"{NAME}/3"), "is the one that is served"),
         (("verify", "nobody"), "there is no bundle at"),
     ],
