@@ -10,8 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bundle.folder import store
 from service.models import signature
+from surprisal.cli import train
+from surprisal.cli.progress import Progress
 from tests.conftest import NAME
 from tests.surprisal.cli.command import surprisal
+from training.pipeline import Trained
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,25 @@ def test_versions_are_promoted_gone_back_from_tried_out_listed_and_pruned(root: 
     assert surprisal("models", "shadow", root / NAME, "--off").stdout == f"{NAME} has no shadow\n"
     assert surprisal("models", "prune", root / NAME, "--keep", "1").stdout == f"deleted of {NAME}: 2\n"
     assert store.versions(root, NAME) == [1, 3]
+
+
+def test_a_training_says_how_its_version_is_served(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = Trained(NAME, 3, root / NAME / "3", store.load(root, NAME, 3).manifest)
+    promote = f"serve it: surprisal models promote {root / NAME / '3'}\n"
+    for content, said in (
+        (None, f"wrote version 3 of {NAME}; serve it: surprisal serve --models {root}\n"),
+        ('{"version": 3}', f"serve it: surprisal serve --models {root}\n"),
+        (
+            '{"version": 1}',
+            "; version 1 is pinned, and answers on. Try the new one out beside it: surprisal models shadow ",
+        ),
+        ('{"version": 1}', promote),
+        ("{", "; it is not served before "),
+    ):
+        if content is not None:
+            (root / NAME / "serving.json").write_text(content)
+        train.summarise(new, root, Progress(quiet=False, drawn=False))
+        assert said in capsys.readouterr().err
 
 
 def test_verify_names_what_would_be_refused(root: Path) -> None:
