@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pyarrow as pa
@@ -30,14 +29,11 @@ from prometheus_client.parser import text_string_to_metric_families
 import surprisal
 from training.data import transactions
 
+WAYS = "a key is taken from the variable KEY, and the address of the metrics from the third argument"
+
 
 class Seen(NamedTuple):
-    """What a version has counted since the service started.
-
-    Args:
-        records: How many it scored.
-        flagged: How many of them it flagged.
-    """
+    """What a version has counted since the service started: records that it scored, and those that it flagged."""
 
     records: float
     flagged: float
@@ -51,49 +47,21 @@ class Seen(NamedTuple):
 
 
 class Service(NamedTuple):
-    """A service that answers meanwhile.
-
-    Args:
-        url: Where it is asked for scores.
-        metrics_url: Where it shows its metrics.
-        key: An API key, where it asks for one.
-    """
+    """A service that answers meanwhile: where it is, where its metrics are, and a key if it asks for one."""
 
     url: str
     metrics_url: str
     key: str | None = None
 
     def ask(self, path: str, body: bytes | None = None) -> bytes:
-        """An answer; with a body it is a POST of JSON."""
-        headers = {"Content-Type": "application/json"}
-        if self.key is not None:
-            headers["Authorization"] = f"Bearer {self.key}"
-        address = self.metrics_url if path == "/metrics" else self.url
-        with urlopen(Request(address + path, body, headers)) as answer:
-            content: bytes = answer.read()
-        return content
-
-    def check(self, model: str) -> None:
-        """Ask for all that is asked for later, before anything is changed.
-
-        Args:
-            model: The model's name.
-
-        Raises:
-            SystemExit: Something is not answered; the message says what helps.
-        """
-        ways = {
-            f"/models/{model}": "a key of the role score is read from the variable KEY; GET /models lists the models",
-            "/metrics": "with SURPRISAL_OPS_PORT, give the address of that port as the third argument",
-        }
-        for path, way in ways.items():
-            try:
-                self.ask(path)
-            except HTTPError as error:
-                said = f"{error.code} {error.reason}"
-                raise SystemExit(f"{error.url}: {said}; {way}. Nothing was changed") from error
-            except URLError as error:
-                raise SystemExit(f"{self.url}, {self.metrics_url}: {error.reason}. Nothing was changed") from error
+        """An answer; with a body it is a POST of JSON. Where there is none, the program ends and says why."""
+        address = (self.metrics_url if path == "/metrics" else self.url) + path
+        key = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+        try:
+            with urlopen(Request(address, body, {"Content-Type": "application/json", **key})) as answer:
+                return bytes(answer.read())
+        except OSError as error:
+            raise SystemExit(f"{address}: {error}; {WAYS}") from error
 
 
 def alike(old: Seen, new: Seen) -> bool:
@@ -109,15 +77,7 @@ def versions(*arguments: str | Path) -> None:
 
 
 def train_next(model: Path, newer: pa.Table) -> int:
-    """Train the next version: the configuration stays, the data are newer.
-
-    Args:
-        model: models/NAME.
-        newer: Records, with their label.
-
-    Returns:
-        Its number.
-    """
+    """Train the next version: the configuration stays, the data are newer; returns its number."""
     served = surprisal.load(model)
     manifest = json.loads((model / str(served.version) / "manifest.json").read_text())
     file = model.parents[1] / "newer.parquet"
@@ -153,24 +113,17 @@ def wait_for(service: Service, model: str, what: Callable[[dict[str, Any]], bool
         if what(json.loads(service.ask(f"/models/{model}"))):
             return
         time.sleep(0.2)
-    raise TimeoutError(
-        f"{service.url} does not serve what {model}/serving.json says; GET {service.url}/models may say why"
-    )
+    raise TimeoutError(f"{service.url} does not serve what {model}/serving.json says; GET /models may say why")
 
 
 def main(
     path: str = "demo/models/transactions", url: str = "http://127.0.0.1:8000", metrics_url: str | None = None
 ) -> None:
-    """Release a second version, and take it back.
-
-    Args:
-        path: models/NAME, as the service sees it, too.
-        url: Where the service is.
-        metrics_url: Where its metrics are; by default there, too.
-    """
+    """Release a second version, and take it back."""
     model = Path(path).resolve()
     service = Service(url, metrics_url or url, os.environ.get("KEY"))
-    service.check(model.name)
+    for asked_later in (f"/models/{model.name}", "/metrics"):
+        service.ask(asked_later)  # or else it would fail only after something was changed
     old = surprisal.load(model).version
     # Without this the newest version is served as soon as it is there.
     versions("promote", model / str(old))
