@@ -1,4 +1,4 @@
-"""Pages that are made from the code: the command line, the configuration, the HTTP API; and the site's own.
+"""Pages that are made from the code: command line, configuration, HTTP API and metrics; and the site's own.
 
     python docs/site.py     writes the pages of the first kind, which stand in the repository
 
@@ -22,6 +22,7 @@ from typer.core import TyperGroup, TyperOption
 
 from service.front.app import Application
 from service.settings import Settings
+from service.telemetry import metric_table
 from surprisal.cli.main import app
 from training.config import TrainingConfig
 
@@ -49,6 +50,7 @@ def made() -> dict[Path, str]:
         reference / "command-line.md": command_line(),
         reference / "configuration.md": configuration(),
         reference / "http-api.md": http_api(),
+        reference / "metrics.md": metrics(),
     }
 
 
@@ -173,11 +175,19 @@ def http_api() -> str:
         "",
         "A running service shows this at `/docs`, with your model's fields, and serves it as `/openapi.json`.",
         "",
+        "With [keys](../security.md#keys) every path but those for health also answers 401 to a request without a key "
+        "that is known. For `load` and `unload` 403 then means a key without the role `admin`, too.",
+        "",
     ]
+    described: dict[str, str] = {}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            said += [f"## `{method.upper()} {path}`", "", operation.get("summary", ""), ""]
-            said += [operation.get("description", "").replace("\n#", "\n###"), ""]
+            title, description = f"`{method.upper()} {path}`", operation.get("description", "")
+            said += [f"## {title}", "", operation.get("summary", ""), ""]
+            first = described.setdefault(description, title)
+            said += (
+                [description.replace("\n#", "\n###") if first == title else f"As {first}.", ""] if description else []
+            )
             rows = [
                 f"| `{each['name']}` | {each['in']} | {each.get('description', '')} |"
                 for each in operation.get("parameters", ())
@@ -185,9 +195,26 @@ def http_api() -> str:
             said += ["| parameter | in | |", "|---|---|---|", *rows, ""] if rows else []
             answers = [
                 f"| {status} | {answer['description'].splitlines()[0]} |"
-                for status, answer in operation["responses"].items()
+                for status, answer in sorted(operation["responses"].items())
             ]
             said += ["| status | answer |", "|---|---|", *answers, ""]
+    return "\n".join(said)
+
+
+def metrics() -> str:
+    """Every metric with its labels, from the table that metrics are made from."""
+    said = [
+        "# Metrics",
+        "",
+        "`/metrics` has these, summed over workers. "
+        "A counter's name ends in `_total`; a histogram has `_bucket`, `_sum` and `_count`.",
+        "",
+        "| metric | type | labels | |",
+        "|---|---|---|---|",
+    ]
+    for row in metric_table.EVERY:
+        labels = ", ".join(f"`{label}`" for label in row.labels)
+        said.append(f"| `{row.exposed}` | {row.type} | {labels} | {row.help} |")
     return "\n".join(said)
 
 

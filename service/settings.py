@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     )
     keys: SecretStr | None = Field(
         default=None,
-        description="The same as a variable, separated by commas; without either, nobody is asked for a key.",
+        description="The same as a variable, separated by commas; a key of either is good, and without any nobody is "
+        "asked for one.",
     )
     hosts: str | None = Field(
         default=None,
@@ -101,8 +102,8 @@ class Settings(BaseSettings):
     max_records: int = Field(
         default=10_000,
         ge=1,
-        description="Most records in a request, and of images no more than have max_expanded_bytes levels; more are "
-        "answered 413.",
+        description="Most records in a request; its images together have SURPRISAL_MAX_EXPANDED_BYTES levels at most; "
+        "more are answered 413.",
     )
     max_body_bytes: int = Field(
         default=16 * 2**20, ge=1, description="Largest body in bytes; a larger one is answered 413."
@@ -175,6 +176,12 @@ class Settings(BaseSettings):
                 f"{_PREFIX}MAX_QUEUE_RECORDS: max_queue_records is less than max_records, so that the largest request "
                 f"could never be queued; set it to {self.max_records} or more"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_ports_are_two(self) -> "Settings":
+        if self.ops_port and self.ops_port == self.port:
+            raise ValueError(f"{_PREFIX}OPS_PORT is {self.port}, and so is the service's own port; take another")
         return self
 
     @model_validator(mode="after")

@@ -80,6 +80,23 @@ def test_ports_are_published_on_the_loopback_alone_and_are_those_of_the_guide() 
         assert (ROOT / path).exists(), path
 
 
+def test_a_prometheus_of_ones_own_scrapes_the_job_that_the_rules_ask_for() -> None:
+    jobs = [
+        yaml.safe_load(block)["scrape_configs"][0] for block in re.findall(r"^```yaml\n(.*?)^```$", GUIDE, re.M | re.S)
+    ]
+    rules = (ROOT / "deploy" / "prometheus" / "rules" / "alerts.yml").read_text()
+    assert [job["job_name"] for job in jobs] == re.findall(r'up{job="(\w+)"} == 0', rules) * 2
+    assert ["authorization" in job for job in jobs] == [False, True]
+
+
+def test_versions_are_chosen_by_a_container_that_may_write() -> None:
+    page = (ROOT / "docs" / "guides" / "releases.md").read_text()
+    calls = re.findall(r"^docker compose run --rm (\w+) models (\w+) ([\w/]+)", page, re.MULTILINE)
+    assert calls == [("trainer", "list", "demo/models"), ("trainer", "rollback", "demo/models/transactions")]
+    assert SERVICES["trainer"]["volumes"] == ["models:/app/demo/models"]
+    assert SERVICES["service"]["volumes"] == ["models:/models:ro"]
+
+
 def test_what_is_built_is_a_target_of_the_dockerfile_and_an_image_of_its_own() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     targets = re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The pages of concepts name code, tests and pictures that exist, and state what the code does."""
+"""The pages of concepts name code, tests and pictures that exist."""
 
 import ast
 import re
@@ -6,16 +6,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import torch
-
-from bundle.record.fields import ImageField
-from bundle.record.schema import ImageSchema
-from training import modality
-from training.config import NetworkConfig
-from training.image.batch import Images
-from training.image.components import ImageComponents
-from training.network.inference import infer
-from training.network.noise import noise_table
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "concepts"
@@ -78,19 +68,3 @@ def test_the_map_leads_to_every_page_and_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((\w[\w-]*\.md)\)", page.read_text(encoding="utf-8")):
             assert (FOLDER / target).is_file(), f"{page.name}: {target}"
-
-
-def test_combined_of_images_is_the_mean_of_three_in_robust_deviations() -> None:
-    torch.manual_seed(0)
-    schema = ImageSchema(fields=(ImageField(name="scan", height=8, width=8, channels=1),))
-    vae = modality.of(schema).vae(NetworkConfig(kind="residual", channels=(4,), latent_size=3)).eval()
-    levels = torch.randint(0, 256, (240, 8, 8, 1), dtype=torch.uint8)
-    train, held_out = Images(levels[:120]), Images(levels[120:])
-    noise = torch.from_numpy(noise_table(3, 0)[:4])
-    components = ImageComponents(vae, train, held_out, noise, 0)
-    with torch.no_grad():
-        scores = dict(zip(components.names, components(vae, held_out, infer(vae, held_out, noise)), strict=True))
-    parts = torch.stack([scores[name] for name in ("typicality", "texture", "complexity")])
-    median = parts.median(dim=1, keepdim=True).values
-    deviation = 1.4826 * (parts - median).abs().median(dim=1, keepdim=True).values
-    torch.testing.assert_close(scores["combined"], ((parts - median) / deviation).mean(dim=0), rtol=1e-3, atol=1e-3)

@@ -193,7 +193,7 @@ def main() -> None:
                 "model",
                 "−log p(x), nats ± standard error",
                 "less than the model above",
-                "effective samples",
+                "effective samples in training",
                 "published",
                 "seconds",
             ),

@@ -43,7 +43,9 @@ class Entrance:
             self._origins.check(scope, headers)
             client = self._client(scope)
         if self._two_ports and not access.is_here(path, operators=operators):
-            raise RouteNotFound("this path is not answered on this port")
+            if operators:
+                raise RouteNotFound("health and metrics alone are answered on this port")
+            raise RouteNotFound(f"{access.METRICS} is answered on the port of SURPRISAL_OPS_PORT alone")
         return client
 
     def _client(self, scope: Scope) -> str:

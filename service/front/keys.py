@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +58,8 @@ class KeyRing:
         self._seen = self._fingerprint()
         self._keys = self._given + self._read()
         if (self._file is not None or given) and not self._keys:
-            raise KeysInvalid("there is no key in what should hold some, so that nobody could ask")
+            source = "SURPRISAL_KEYS" if self._file is None else self._file
+            raise KeysInvalid(f"{source} holds none, so that nobody could ask; a line is `score KEY` or `admin KEY`")
 
     @property
     def locked(self) -> bool:
@@ -157,6 +159,8 @@ class KeyRing:
             return ()
         try:
             return parse(small_file.read(self._file).decode("utf-8-sig"), str(self._file))
+        except PermissionError as error:
+            raise KeysInvalid(f"{self._file}: the user {os.geteuid()}, who runs this, may not read it") from error
         except (OSError, UnicodeDecodeError) as error:
             reason = wording.of_system(error) if isinstance(error, OSError) else "is no text in UTF-8"
             raise KeysInvalid(f"{self._file}: {reason}") from error

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from dataclasses import replace
 
 from bundle.errors import BundleError, BundleNotFound
 from bundle.folder import registry
@@ -277,7 +278,7 @@ class Models:
         elif version.shadow:
             self._refusals.refuse_shadow(version, refusal)
         else:
-            self._refuse(version.name, refusal)
+            self._refuse_version(version, refusal)
 
     def _wants(self, version: Version) -> bool:
         look = self._looks[version.name]
@@ -303,7 +304,8 @@ class Models:
             self._refusals.refuse_shadow(version, Refusal(self._seen.get(version), why))
         if (why := self._loader.why_held(model.manifest.digest)) is not None:
             self._in_service.take_out(model.name)
-            self._refuse(model.name, Refusal(self._seen.get(Version(model.name, model.version)), why))
+            version = Version(model.name, model.version)
+            self._refuse_version(version, Refusal(self._seen.get(version), why))
 
     def _unload(self, name: str) -> None:
         self._refusals.accept(name)
@@ -321,6 +323,9 @@ class Models:
             self._refusals.shadows.pop(name, None)
         elif model.shadow is None:
             self._begin(Version(name, version, shadow=True), self._refusals.shadows.get(name))
+
+    def _refuse_version(self, version: Version, refusal: Refusal) -> None:
+        self._refuse(version.name, replace(refusal, reason=f"version {version.number}: {refusal.reason}"))
 
     def _refuse(self, name: str, refusal: Refusal) -> None:
         self._unloaded.discard(name)

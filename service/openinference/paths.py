@@ -14,6 +14,7 @@ from service.settings import Settings
 Schema = dict[str, Any]
 
 _TAG = "open inference"
+_PLAIN = str.maketrans("/", "-", "{}")
 _NAMED = {
     "name": "of the model; `POST /v2/repository/index` lists them",
     "version": "of the model that is in service; `GET /v2/models/NAME` says which",
@@ -153,17 +154,18 @@ def paths(models: Models, settings: Settings) -> dict[str, Any]:
         ("/config", "A model's configuration in Triton's form", _CONFIG),
         ("/stats", "A model's statistics, summed over workers", _STATISTICS),
     ):
-        for version, named in (("", ("name",)), ("/versions/{version}", ("name", "version"))):
+        for version in ("", "/versions/{version}"):
             identifier = f"v2-model{'-version' if version else ''}{action.replace('/', '-')}"
+            path = f"/v2/models/{{name}}{version}{action}"
             operation = _get(summary, identifier, answer, _NOT_FOUND)
-            operation["get"]["parameters"] = [
-                {"name": name, "in": "path", "required": True, "description": _NAMED[name], "schema": _TEXT}
-                for name in named
-            ]
-            described[f"/v2/models/{{name}}{version}{action}"] = operation
+            operation["get"]["parameters"] = _parameters(path)
+            described[path] = operation
     for model in models.served:
         for path in (f"/v2/models/{model.name}/infer", f"/v2/models/{model.name}/versions/{model.version}/infer"):
             described[path] = _infer(path, model, settings)
+    if not models.served:
+        for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+            described[path] = _infer(path, None, settings)
     return described
 
 
@@ -173,7 +175,7 @@ def _get(summary: str, identifier: str, answer: Schema, refusals: dict[str, str]
             "tags": [_TAG],
             "summary": summary,
             "operationId": identifier,
-            "responses": {"200": _json("as the protocol has it", answer), **_problems(refusals or {})},
+            "responses": {"200": _json("as the protocol has it", answer), **problems(refusals or {})},
         }
     }
 
@@ -186,7 +188,7 @@ def _index() -> Schema:
             "summary": "The models in the folder, ready or not",
             "operationId": "v2-repository-index",
             "requestBody": {"required": False, "content": {"application/json": {"schema": wanted}}},
-            "responses": {"200": _json("an entry a model", _INDEX), **_problems(_BODY_REFUSALS)},
+            "responses": {"200": _json("an entry a model", _INDEX), **problems(_BODY_REFUSALS)},
         }
     }
 
@@ -205,16 +207,40 @@ def _change(summary: str, action: str) -> Schema:
             "tags": [_TAG],
             "summary": summary,
             "operationId": f"v2-repository-{action}",
-            "parameters": [
-                {"name": "name", "in": "path", "required": True, "description": _NAMED["name"], "schema": _TEXT}
-            ],
+            "parameters": _parameters("{name}"),
             "requestBody": {"required": False, "content": {"application/json": {"schema": wanted}}},
-            "responses": {"200": _json("it is done here; others follow within a second", {}), **_problems(refusals)},
+            "responses": {"200": _json("it is done here; others follow within a second", {}), **problems(refusals)},
         }
     }
 
 
-def _infer(path: str, model: ServedModel, settings: Settings) -> Schema:
+def _parameters(path: str) -> list[Schema]:
+    """What stands in a path."""
+    return [
+        {"name": name, "in": "path", "required": True, "description": said, "schema": _TEXT}
+        for name, said in _NAMED.items()
+        if f"{{{name}}}" in path
+    ]
+
+
+def _infer(path: str, model: ServedModel | None, settings: Settings) -> Schema:
+    body: Schema = {"type": "object"} if model is None else _infer_body(model)
+    answer = _json("the outputs asked for; behind the JSON those that are binary", _ANSWER)
+    answer["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "post": {
+            "tags": [_TAG],
+            "summary": f"Score tensors with {path.removeprefix('/v2/models/').removesuffix('/infer')}",
+            "description": _HOW_TO_INFER.format(records=settings.max_records, size=settings.max_body_bytes),
+            "operationId": path.strip("/").translate(_PLAIN),
+            "parameters": _parameters(path),
+            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+            "responses": {"200": answer, **problems(_INFER_REFUSALS)},
+        }
+    }
+
+
+def _infer_body(model: ServedModel) -> Schema:
     names = [*model.schema.names, *model.schema.timestamps, *model.schema.dtypes]
     inputs = _object(
         {
@@ -256,18 +282,7 @@ def _infer(path: str, model: ServedModel, settings: Settings) -> Schema:
         "outputs",
     )
     body["examples"] = [{"inputs": _examples(model)}]
-    answer = _json("the outputs asked for; behind the JSON those that are binary", _ANSWER)
-    answer["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
-    return {
-        "post": {
-            "tags": [_TAG],
-            "summary": f"Score tensors with {path.removeprefix('/v2/models/').removesuffix('/infer')}",
-            "description": _HOW_TO_INFER.format(records=settings.max_records, size=settings.max_body_bytes),
-            "operationId": path.strip("/").replace("/", "-"),
-            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-            "responses": {"200": answer, **_problems(_INFER_REFUSALS)},
-        }
-    }
+    return body
 
 
 def _examples(model: ServedModel) -> list[Schema]:
@@ -286,6 +301,11 @@ def _json(description: str, schema: Schema) -> Schema:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _problems(refusals: dict[str, str]) -> Schema:
+def problems(refusals: dict[str, str]) -> Schema:
+    """Refusals as the protocol words them.
+
+    Args:
+        refusals: What each status means.
+    """
     content = {"application/json": {"schema": _PROBLEM}}
     return {status: {"description": why, "content": content} for status, why in refusals.items()}

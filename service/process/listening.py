@@ -57,7 +57,7 @@ def operators(settings: Settings) -> socket.socket | None:
         listening = socket.create_server((settings.host, settings.ops_port), family=family)
     except OSError as error:
         raise OSError(error.errno, error.strerror, f"{settings.host}:{settings.ops_port}") from error
-    log.info("operators are answered on %s", url(listening, "http"))
+    log.info("health and metrics are answered on %s, without a key", url(listening, "http"))
     return listening
 
 

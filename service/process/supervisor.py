@@ -240,7 +240,9 @@ class Supervisor:
     def _say_where(self) -> None:
         answer = "1 worker answers" if self._workers == 1 else f"{self._workers} workers answer"
         log.info("%s on %s; Ctrl-C stops the service", answer, " and ".join(self._urls))
-        log.info("documentation: %s/docs%s", listening.here(self._urls[0]), ", with a key" if self._keys.locked else "")
+        here = listening.here(self._urls[0])
+        # A browser that opens the page sends no key.
+        log.info("documentation: %s", f"{here}/openapi.json, with a key" if self._keys.locked else f"{here}/docs")
 
     def _stop(self, number: int) -> None:
         """Pass the signal on; at the first one also see to it that nobody waits for ever."""

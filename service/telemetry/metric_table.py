@@ -1,4 +1,4 @@
-"""Every metric, a row each: metrics are made from these rows, and docs/reference/metrics.md shows the same."""
+"""Every metric, a row each: metrics and docs/reference/metrics.md are made from these rows."""
 
 from typing import Literal, NamedTuple
 
@@ -94,7 +94,7 @@ COUNTED: dict[str, Row] = {
         "Requests that a shadow did not score, by reason.",
         (*_VERSION, "reason"),
     ),
-    "reloads": Row(TallyCounter, "reloads", "Attempts to load a version.", ("model", "result")),
+    "reloads": Row(TallyCounter, "reloads", "Attempts to load a version, of each worker.", ("model", "result")),
     "batches": Row(TallyCounter, "batches", "Batches that ran.", _VERSION),
     "infer_requests": Row(
         TallyCounter,
@@ -134,13 +134,16 @@ MODELS: dict[str, Row] = {
     ),
     "model_refused": Row(Gauge, "model_refused", "1 while the version that should be served is refused.", ("model",)),
     "false_alarm_ratio": Row(
-        Gauge, "model_false_alarm_ratio", "Share of normal records that a version flags.", _VERSION
+        Gauge,
+        "model_false_alarm_ratio",
+        "False-alarm rate that the version was calibrated for; a setting, not measured.",
+        _VERSION,
     ),
     "model_created": Row(Gauge, "model_created_timestamp_seconds", "When the version was trained.", _VERSION),
     "model_loaded": Row(
         Gauge,
         "model_loaded_timestamp_seconds",
-        "When the version was first loaded.",
+        "When the version last came into service; a shadow has none.",
         _VERSION,
         mode="livemin",
     ),

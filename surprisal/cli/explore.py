@@ -36,7 +36,7 @@ def explore(
     try:
         from training.config import DataConfig
         from training.errors import ConfigInvalid, TrainingError
-        from training.report import album, exploration
+        from training.report import album, exploration, findings
     except ImportError as error:
         fail(
             f"exploring needs more than is installed ({error.name}): pip install 'surprisal-vae[training]'", WORK_FAILED
@@ -52,5 +52,7 @@ def explore(
         fail(error, CALL_WRONG)
     except TrainingError as error:
         fail(error, WORK_FAILED)
+    for sentence in findings.sentences(found):
+        console.print(sentence)
     durable_file.replace(out, album.write(found))
     console.print(f"wrote {out}")

@@ -28,7 +28,8 @@ class _Listed:
         rows: That it was trained on.
         auroc: Of the score that decides, against labelled anomalies; None where there were none.
         size_bytes: Of its files.
-        use: `served`, `previous`, `shadow`, `out_of_service`; None where it has none.
+        use: What the folder says: `served`, `previous`, `shadow`, `out_of_service`; `refused` where it is to be served
+            or tried out and is damaged; None where it has none.
         fault: Why it cannot be read; None where it can.
     """
 
@@ -42,14 +43,17 @@ class _Listed:
     fault: str | None = None
 
 
-_SHOWN = {"previous": "before", "out_of_service": "out of service", None: ""}
+_SHOWN = {"out_of_service": "out of service", None: ""}
 
 
 def show(
     models: Annotated[Path, typer.Argument(help="The models folder.")] = Path("models"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")] = False,
 ) -> None:
-    """List every version of every model: when it was trained, on how many rows, and what it is used for."""
+    """List every version of every model: when it was trained, on how many rows, and what the folder uses it for.
+
+    A service that is asked for GET /models says what answers: while a version is refused, another one does, or none.
+    """
     from service.process import models_there
 
     if (wrong := models_there.fault(models)) is not None:
@@ -86,7 +90,7 @@ def _version(root: Path, name: str, version: int, use: str | None) -> _Listed:
     try:
         loaded = store.load(root, name, version)
     except BundleError as error:
-        return _Listed(name, version, use=use, fault=str(error))
+        return _Listed(name, version, use="refused" if use in ("served", "shadow") else use, fault=str(error))
     manifest = loaded.manifest
     return _Listed(
         name,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, check and choose the versions that are served.", no_args_is_help=True)
 
+_MOST_SHOWN = 5
+
 Model = Annotated[Path, typer.Argument(help="models/NAME.")]
 Version = Annotated[Path, typer.Argument(help="models/NAME/VERSION.")]
 
@@ -122,7 +124,7 @@ def prune(
     model: Model,
     keep: Annotated[int, typer.Option(min=0, help="How many of the newest versions stay in any case.")] = 3,
 ) -> None:
-    """Delete old versions; those that are served, tried out or to be rolled back to stay."""
+    """Delete old versions; it keeps the served one, its shadow and the one that a rollback would return to."""
     from bundle.folder import registry
 
     root, name = _model(model)
@@ -160,22 +162,29 @@ def _verified(root: Path, name: str, version: int, trusted: "PublicKeys | None")
 
 def _model(path: Path) -> tuple[Path, str]:
     """The models folder and the name of `models/NAME`, whatever its serving.json says."""
+    from bundle import wording
     from bundle.errors import BundleNotFound
     from bundle.folder import store
 
     folder = Path(os.path.abspath(path))  # noqa: PTH100 - unlike resolve, it keeps the name that a link was given
     if not store.versions(folder.parent, folder.name):
-        raise BundleNotFound(f"there is no model at {path}: models/NAME is expected")
+        meant = wording.like(folder.name, store.names(folder.parent))
+        raise BundleNotFound(f"there is no model at {path}: models/NAME is expected{meant}")
     return folder.parent, folder.name
 
 
 def _version(path: Path) -> tuple[Path, str, int]:
     """The models folder, the name and the version of `models/NAME/VERSION`."""
+    from bundle import wording
     from bundle.errors import BundleNotFound
     from bundle.folder import store
 
     folder = Path(os.path.abspath(path))  # noqa: PTH100 - as above
-    for version in store.versions(folder.parents[1], folder.parent.name) if len(folder.parts) > 2 else ():
+    root, name = folder.parent.parent, folder.parent.name
+    known = store.versions(root, name)
+    for version in known:
         if str(version) == folder.name:
-            return folder.parents[1], folder.parent.name, version
-    raise BundleNotFound(f"there is no version at {path}: models/NAME/VERSION is expected")
+            return root, name, version
+    newest = ", ".join(map(str, known[-_MOST_SHOWN:]))
+    there = f"; the newest of {name} are {newest}" if known else wording.like(name, store.names(root))
+    raise BundleNotFound(f"there is no version at {path}: models/NAME/VERSION is expected{there}")

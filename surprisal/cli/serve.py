@@ -42,17 +42,18 @@ def serve(
     except (DeviceUnavailable, start.CertificateUnusable) as error:
         fail(error, WORK_FAILED)
     except OSError as error:
-        address = error.filename or f"{settings.host}:{settings.port}"
-        fail(f"{address}: {_unheard(error)}", WORK_FAILED)
+        # Only the port for operators is named by its error.
+        way = "SURPRISAL_OPS_PORT" if error.filename else "--port"
+        fail(f"{error.filename or f'{settings.host}:{settings.port}'}: {_unheard(error, way)}", WORK_FAILED)
     raise SystemExit(code)
 
 
-def _unheard(error: OSError) -> str:
-    """Why an address cannot be listened on."""
+def _unheard(error: OSError, way: str) -> str:
+    """Why an address cannot be listened on, and the setting that takes another port."""
     if isinstance(error, socket.gaierror):
         return "nobody knows this name; take another with --host"
     if error.errno == errno.EADDRINUSE:
-        return "another program listens there already; end it, or take another port with --port"
+        return f"another program listens there already; end it, or take another port with {way}"
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine has no such address; take another with --host"
     return wording.of_system(error)

@@ -223,8 +223,28 @@ def summarise(trained: "Trained", out: Path, told: Progress) -> None:
     if f"{score}_auroc" in metrics:
         auroc, precision = metrics[f"{score}_auroc"], metrics[f"{score}_average_precision"]
         told.say(f"against labelled anomalies ({score}): AUROC {auroc:.4f}, average precision {precision:.4f}")
-    told.say(f"wrote version {trained.version} of {trained.name}; serve it: surprisal serve --models {out}")
+    told.say(f"wrote version {trained.version} of {trained.name}; {_how_to_serve(trained, out)}")
     told.say(f"how it went, what is normal and what is strange: {trained.folder / 'report.html'}")
+
+
+def _how_to_serve(trained: "Trained", out: Path) -> str:
+    """What makes a service answer by a new version: where another one is pinned, it waits."""
+    from bundle.errors import BundleError
+    from bundle.folder import serving
+
+    folder = out / trained.name
+    try:
+        pinned = serving.read(folder).version
+    except (BundleError, OSError) as error:
+        return f"it is not served before {folder / serving.FILE_NAME} is mended: {error}"
+    if pinned in (None, trained.version):
+        return f"serve it: surprisal serve --models {out}"
+    version = folder / str(trained.version)
+    return (
+        f"version {pinned} is pinned, and answers on. "
+        f"Try the new one out beside it: surprisal models shadow {version}; "
+        f"serve it: surprisal models promote {version}"
+    )
 
 
 def _summary(trained: "Trained") -> dict[str, Any]:

@@ -78,6 +78,7 @@ SAID = {
     "em": [
         rf"\| mixture, exact \|( -{NUMBER} \|){{2}} 0\.0000 to 0\.0000 \| 0\.0000 \|  \| \de-1\d \| 0 of 8 \| 0 \|",
         rf"\| VAE, linear encoder and decoder \|( -{NUMBER} \|){{2}} {NUMBER} to {NUMBER} \|( {NUMBER} \|){{2}} ",
+        rf"\| 2 \|( {NUMBER} \|){{6}}",
     ],
 }
 """What each prints, the numbers as patterns."""

@@ -72,6 +72,7 @@ def test_a_wrong_setting_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None
         ("TF32", "maybe", "SURPRISAL_TF32: true or false is expected, not 'maybe'"),
         ("IDLE_SECONDS", "inf", "SURPRISAL_IDLE_SECONDS: a finite number is expected, not 'inf'"),
         ("TRUSTED_KEYS", "nothing", "SURPRISAL_TRUSTED_KEYS: there is no such file: nothing"),
+        ("OPS_PORT", "8000", "SURPRISAL_OPS_PORT is 8000, and so is the service's own port; take another"),
         ("TLS_KEY", __file__, "SURPRISAL_TLS_CERTIFICATE and SURPRISAL_TLS_KEY go together; set the other one too"),
     ):
         with monkeypatch.context() as patch:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from bundle.contents.scores import Score
 from training.evaluation.measures import detection
-from training.report import formulas, imagery, pictures, strangest, template, wording
+from training.report import findings, formulas, imagery, pictures, strangest, template, wording
 from training.report.exploration import Exploration, ImageSet
 from training.report.panel import Panel
 
@@ -79,7 +79,7 @@ def _facts(exploration: Exploration) -> dict[str, str]:
     manifest, field = exploration.manifest, exploration.image
     ((likelihood, meaning),) = manifest.likelihoods.items()
     sets = [each for each in (exploration.data, exploration.other) if each is not None]
-    facts = {each.role.capitalize(): _said_of(exploration, each) for each in sets}
+    facts = {each.role.capitalize(): findings.flagged(exploration, each) for each in sets}
     return facts | {
         "Model": f"version {exploration.version}, trained on {wording.shown(manifest.training.data)}",
         "Images": f"{field.width} wide, {field.height} high, {'grey' if field.channels == 1 else 'RGB'}",
@@ -89,13 +89,6 @@ def _facts(exploration: Exploration) -> dict[str, str]:
         "False-alarm rate": f"{wording.rate(manifest.false_alarm_rate)}: scores above "
         f"{wording.number(exploration.threshold(manifest.anomaly_score))} are flagged",
     }
-
-
-def _said_of(exploration: Exploration, images: ImageSet) -> str:
-    scores = images.scores[exploration.manifest.anomaly_score]
-    flagged = float((scores > exploration.threshold(exploration.manifest.anomaly_score)).mean())
-    which = " of the training file that nothing was fitted on" if images.held_out else ""
-    return f"{wording.shown(images.name)}: {images.count}{which}, {wording.percent(flagged)} flagged"
 
 
 def _reconstructions(exploration: Exploration, images: ImageSet) -> Panel:

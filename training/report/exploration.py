@@ -29,6 +29,8 @@ from training.image.encoder_decoder import EncoderDecoder
 from training.network.posterior import Posterior, kl_by_dimension
 from training.report import naming, wording
 
+_STRANGERS = "not normal"
+"""The role of images that are labelled as anomalies."""
 _ENCODED = 256
 """Images in one run of the encoder."""
 
@@ -56,6 +58,11 @@ class ImageSet:
     images: Levels
     names: tuple[str, ...]
     scores: Mapping[str, npt.NDArray[np.float32]]
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the bundle was calibrated by these images: the normal ones of its file that it was not fitted on."""
+        return self.held_out and self.role != _STRANGERS
 
     @property
     def count(self) -> str:
@@ -205,7 +212,7 @@ def _sets(
         return [_drawn(bundle, data, usual, most, data.name, "data")]
     return [
         _drawn(bundle, data, usual, most, data.name, "normal"),
-        _drawn(bundle, data, strangers, most, f"{data.name}, not {wanted.normal}", "not normal"),
+        _drawn(bundle, data, strangers, most, f"{data.name}, not {wanted.normal}", _STRANGERS),
     ]
 
 

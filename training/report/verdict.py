@@ -61,7 +61,7 @@ def _promised(evidence: Evidence) -> tuple[str, tuple[str, ...]]:
     rows = wording.count(evidence.calibrating.size, f"held-out {_noun(evidence)}")
     rate = evidence.manifest.false_alarm_rate
     return (
-        f"Flags {wording.rate(rate)} of normal records, checked on {rows}.",
+        f"Made to flag at most {wording.rate(rate)} of normal records, checked on {rows}.",
         (
             "The data has no labelled anomalies, so nobody knows yet how many the model catches. Once you have some, "
             "measure it with surprisal evaluate.",

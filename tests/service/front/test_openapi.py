@@ -14,8 +14,10 @@ import jsonschema_rs
 import numpy as np
 import pyarrow.parquet
 import pytest
+from pydantic import SecretStr
 
 from bundle.record.images import in_base64
+from service.front import access
 from service.settings import Settings
 from service.wire.problems import STATUS
 from tests.conftest import AUTOENCODER, IMAGES, NAME, TRAINED_ON, in_process, simulate_images
@@ -53,7 +55,43 @@ def test_it_lists_the_open_inference_protocol(document: dict[str, Any]) -> None:
 
 def test_it_lists_every_status_of_scoring(document: dict[str, Any]) -> None:
     listed = {int(status) for status in document["paths"]["/score"]["post"]["responses"]}
-    assert listed == ({*STATUS.values()} | {200}) - {401, 403, 405, 409}  # of keys, of other methods, of the repository
+    assert listed == ({*STATUS.values()} | {200}) - {401, 405, 409}  # of keys, of other methods, of the repository
+
+
+async def test_without_a_model_it_lists_what_scores_with_a_model_in_its_path(tmp_path: Path) -> None:
+    async with in_process(Settings(models=tmp_path)) as (client, _):
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        for start, end in (("", "score"), ("/v2", "infer")):
+            for path in (f"{start}/models/{{name}}/{end}", f"{start}/models/{{name}}/versions/{{version}}/{end}"):
+                operation = paths[path]["post"]
+                assert [each["name"] for each in operation["parameters"] if each["in"] == "path"] == [
+                    name for name in ("name", "version") if name in path
+                ]
+                answer = await client.post(path.format(name=NAME, version=1), json={"records": [{"amount": 3.0}]})
+                assert str(answer.status_code) in operation["responses"]
+
+
+@pytest.mark.parametrize("locked", [False, True])
+async def test_whoever_is_not_let_in_is_answered_as_it_says(models: Path, locked: bool) -> None:
+    keys = SecretStr("score a-key-of-this-test-alone") if locked else None
+    async with in_process(Settings(models=models, keys=keys)) as (client, _):
+        key = {"Authorization": "Bearer a-key-of-this-test-alone"} if locked else {}
+        described = (await client.get("/openapi.json", headers=key)).json()
+        for path, method, responses in (
+            (path.replace("{name}", NAME).replace("{version}", "1"), method, operation["responses"])
+            for path, operations in described["paths"].items()
+            for method, operation in operations.items()
+            if path not in access.HEALTH
+        ):
+            stranger = await client.request(method, path, headers={"Host": "elsewhere.example"})
+            assert stranger.status_code == (401 if locked else 403)
+            foreign = await client.request(method, path, headers={"Origin": "null", **key})
+            assert (foreign.status_code == 403) is (method == "post")
+            for answer in (stranger, foreign):
+                said = responses[str(answer.status_code)]["content"]
+                assert answer.headers["content-type"] in said or answer.status_code == 200
+            assert ("401" in responses) is locked
+            assert ("403" in responses) is (method == "post" or not locked)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Strangers: who may ask what, with which key, on which port, over what."""
 
+import errno
 import hashlib
 import itertools
 import logging
@@ -15,7 +16,9 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.routing import APIRoute
+from pydantic import SecretStr
 
+from bundle.folder import small_file
 from service.errors import KeyMissing
 from service.front import access
 from service.front.app import Application
@@ -224,6 +227,23 @@ def test_a_service_that_cannot_read_its_keys_does_not_start_open(models: Path, t
     assert "Traceback" not in result.stderr
 
 
+def test_keys_that_nobody_has_are_named_by_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "keys").write_text("# none yet\n")
+    for settings, said in (
+        (Settings(keys_file=tmp_path / "keys"), f"{tmp_path}/keys holds none, so that nobody could ask"),
+        (Settings(keys=SecretStr("#")), "SURPRISAL_KEYS holds none, so that nobody could ask"),
+    ):
+        with pytest.raises(KeysInvalid, match=said):
+            KeyRing(settings)
+
+    def refused(path: Path) -> bytes:  # No right is missing to who runs tests as root.
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(small_file, "read", refused)
+    with pytest.raises(KeysInvalid, match=f"keys: the user {os.geteuid()}, who runs this, may not read it"):
+        KeyRing(Settings(keys_file=tmp_path / "keys"))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_operators_have_a_port_of_their_own(models: Path, keys: Path, workers: int) -> None:
     port = free_port()
@@ -235,7 +255,8 @@ def test_operators_have_a_port_of_their_own(models: Path, keys: Path, workers: i
             assert httpx.get(f"{url}{path}").status_code == 200
         assert "surprisal_workers" in httpx.get(f"{operators}/metrics").text
         assert httpx.get(f"{url}/metrics").status_code == 401
-        assert httpx.get(f"{url}/metrics", headers=bearer(ADMIN)).status_code == 404
+        missed = httpx.get(f"{url}/metrics", headers=bearer(ADMIN))
+        assert (missed.status_code, "SURPRISAL_OPS_PORT" in missed.json()["detail"]) == (404, True)
         for path in ("/models", "/score", "/docs", "/openapi.json", "/v2", f"/v2/models/{NAME}", "/nowhere"):
             assert httpx.get(f"{operators}{path}", headers=bearer(ADMIN)).status_code == 404, path
         assert httpx.post(f"{operators}/score", json={"records": [{"amount": 3.0}]}).status_code == 404

@@ -222,7 +222,7 @@ async def test_a_service_with_trusted_keys_says_what_it_refuses_and_serves_what_
         await app.models.refresh()
         shown = (await client.get("/models")).json()
         assert [model["version"] for model in shown["models"]] == ["1"]
-        assert shown["refused"][NAME].startswith(f"manifest.sig: is no signature of {NAME} version 2")
+        assert shown["refused"][NAME].startswith(f"version 2: manifest.sig: is no signature of {NAME} version 2")
         signature.sign(root, store.load(root, NAME, 2), ALICE)
         await app.models.refresh()
         shown = (await client.get("/models")).json()

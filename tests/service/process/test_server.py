@@ -75,8 +75,11 @@ def test_a_taken_port_is_a_failure_with_its_reason(models: Path) -> None:
     with running(models) as (_, url):
         port = url.rsplit(":", 1)[1]
         result = serve("--models", str(models), "--port", port)
-    assert result.returncode == 1
-    assert "another program listens there already; end it, or take another port with --port" in result.stderr
+        other = serve("--models", str(models), "--port", "0", SURPRISAL_OPS_PORT=port)
+    for ended, way in ((result, "--port"), (other, "SURPRISAL_OPS_PORT")):
+        assert ended.returncode == 1
+        said = f"127.0.0.1:{port}: another program listens there already; end it, or take another port with {way}\n"
+        assert ended.stderr.endswith(said)
 
 
 def test_a_gpu_that_is_not_there_is_a_failure_at_the_start(models: Path) -> None:

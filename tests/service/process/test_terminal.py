@@ -67,7 +67,7 @@ def test_a_person_is_told_once_which_version_is_refused(models: Path, tmp_path: 
     with at_a_terminal("--models", tmp_path, "--workers", 2) as (_, shown):
         until(lambda: "/docs" in shown())
         (refused,) = re.findall(r"^\S+  error: (.*)$", shown(), re.MULTILINE)
-    assert refused.startswith(f"{NAME} is refused: noise.npy: its bytes are not those that were written")
+    assert refused.startswith(f"{NAME} is refused: version 1: noise.npy: its bytes are not those that were written")
 
 
 def test_a_program_at_a_terminal_gets_json_if_it_says_so(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """`surprisal explore`: what it writes, and what it refuses before any work."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bundle.contents.scores import IMAGE_SCORES
 from tests.conftest import IMAGES, NAME, simulate_images
 from tests.surprisal.cli.command import surprisal
 
@@ -17,12 +19,21 @@ def test_a_page_is_written_and_said(image_models: Path, tmp_path: Path) -> None:
     files = (tmp_path / "usual.npz", "--other", tmp_path / "strange.npz")
     result = surprisal("explore", image_models / IMAGES, *files, "--out", out, "--images", 50)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.splitlines() == [
-        "scoring 50 of 60 images of usual.npz",
-        "scoring 40 images of strange.npz",
-        f"wrote {out}",
-    ]
+    lines = result.stderr.splitlines()
+    assert lines[:2] == ["scoring 50 of 60 images of usual.npz", "scoring 40 images of strange.npz"]
+    usual, strange, aurocs, wrote = lines[2:]
     content = out.read_text()
+    for said, images in ((usual, "usual.npz: 50 of 60 images"), (strange, "strange.npz: 40 images")):
+        assert re.fullmatch(rf"{images}, \d+(\.\d)?% flagged at a false-alarm rate of \d+%", said)
+        assert said in content
+    names = [score.name for score in IMAGE_SCORES]
+    pairs = dict(re.findall(r"(\w+) ([01]\.\d{3})", aurocs))
+    assert list(pairs) == names
+    assert aurocs.startswith("AUROC against strange.npz, where 0.5 is chance: ")
+    for name in ("elbo", "combined"):
+        assert f"AUROC {pairs[name]}" in content
+    assert float(pairs["combined"]) > 0.9
+    assert wrote == f"wrote {out}"
     assert content.startswith("<!doctype html>")
     assert "AUROC" in content
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scans.html", "strange.npz", "usual.npz"]
@@ -35,11 +46,11 @@ def test_labelled_strangers_are_compared_with_the_others(image_models: Path, tmp
     given = ("--label", "y", "--normal", "0", "--out", out)
     result = surprisal("explore", image_models / IMAGES, tmp_path / "later.npz", *given)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.splitlines() == [
-        "scoring 20 images of later.npz",
-        "scoring 7 images of later.npz, not 0",
-        f"wrote {out}",
-    ]
+    lines = result.stderr.splitlines()
+    assert lines[:2] == ["scoring 20 images of later.npz", "scoring 7 images of later.npz, not 0"]
+    assert lines[3].startswith("later.npz, not 0: 7 images, ")
+    assert lines[4].startswith("AUROC against later.npz, not 0, where 0.5 is chance: combined ")
+    assert lines[5:] == [f"wrote {out}"]
     assert "later.npz, not 0, the strangest 7 of 7" in out.read_text()
 
 

@@ -10,8 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bundle.folder import store
 from service.models import signature
+from surprisal.cli import train
+from surprisal.cli.progress import Progress
 from tests.conftest import NAME
 from tests.surprisal.cli.command import surprisal
+from training.pipeline import Trained
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def test_versions_are_promoted_gone_back_from_tried_out_listed_and_pruned(root: 
     tried = surprisal("models", "shadow", root / NAME / "2")
     assert tried.stdout == f"{NAME} version 2 scores beside version 3\n"
     listed = surprisal("models", "list", root).stdout
-    assert [line.split()[-2] for line in listed.splitlines() if NAME in line] == ["before", "shadow", "served"]
+    assert [line.split()[-2] for line in listed.splitlines() if NAME in line] == ["previous", "shadow", "served"]
     told = json.loads(surprisal("models", "list", root, "--json").stdout)
     assert [(each["version"], each["use"]) for each in told] == [(1, "previous"), (2, "shadow"), (3, "served")]
     facts = store.load(root, NAME, 1).manifest.training
@@ -51,6 +54,25 @@ def test_versions_are_promoted_gone_back_from_tried_out_listed_and_pruned(root: 
     assert surprisal("models", "shadow", root / NAME, "--off").stdout == f"{NAME} has no shadow\n"
     assert surprisal("models", "prune", root / NAME, "--keep", "1").stdout == f"deleted of {NAME}: 2\n"
     assert store.versions(root, NAME) == [1, 3]
+
+
+def test_a_training_says_how_its_version_is_served(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = Trained(NAME, 3, root / NAME / "3", store.load(root, NAME, 3).manifest)
+    promote = f"serve it: surprisal models promote {root / NAME / '3'}\n"
+    for content, said in (
+        (None, f"wrote version 3 of {NAME}; serve it: surprisal serve --models {root}\n"),
+        ('{"version": 3}', f"serve it: surprisal serve --models {root}\n"),
+        (
+            '{"version": 1}',
+            "; version 1 is pinned, and answers on. Try the new one out beside it: surprisal models shadow ",
+        ),
+        ('{"version": 1}', promote),
+        ("{", "; it is not served before "),
+    ):
+        if content is not None:
+            (root / NAME / "serving.json").write_text(content)
+        train.summarise(new, root, Progress(quiet=False, drawn=False))
+        assert said in capsys.readouterr().err
 
 
 def test_verify_names_what_would_be_refused(root: Path) -> None:
@@ -67,6 +89,18 @@ def test_verify_names_what_would_be_refused(root: Path) -> None:
     assert "damaged: noise.npy" in surprisal("models", "list", root).stdout
     (damaged,) = [each for each in json.loads(surprisal("models", "list", root, "--json").stdout) if each["fault"]]
     assert (damaged["version"], damaged["rows"], damaged["fault"][:9]) == (2, None, "noise.npy")
+
+
+def test_a_damaged_version_is_not_called_served(root: Path) -> None:
+    surprisal("models", "promote", root / NAME / "3")
+    surprisal("models", "shadow", root / NAME / "1")
+    uses = ["shadow", None, "served"]
+    for version in (3, 1):
+        (root / NAME / str(version) / "noise.npy").write_bytes(b"damaged")
+        uses[version - 1] = "refused"
+        told = json.loads(surprisal("models", "list", root, "--json").stdout)
+        assert [each["use"] for each in told] == uses
+    assert surprisal("models", "list", root).stdout.count("refused") == 2
 
 
 def test_a_version_is_signed_and_verify_says_by_whom(root: Path, tmp_path: Path) -> None:
@@ -134,8 +168,9 @@ def test_a_service_with_a_damaged_file_of_trusted_keys_does_not_start(root: Path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("promote", f"{NAME}/9"), "there is no version at"),
-        (("rollback", "nobody"), "there is no model at"),
+        (("promote", f"{NAME}/9"), f"models/NAME/VERSION is expected; the newest of {NAME} are 1, 2, 3\n"),
+        (("promote", f"{NAME[1:]}/1"), f"models/NAME/VERSION is expected; did you mean {NAME}?\n"),
+        (("rollback", "nobody"), f"models/NAME is expected; there is {NAME}\n"),
         (("shadow", f"{NAME}/3"), "is the one that is served"),
         (("verify", "nobody"), "there is no bundle at"),
     ],

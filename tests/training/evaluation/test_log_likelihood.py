@@ -5,16 +5,21 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 from scipy import stats
+from torch import nn
 
 from bundle.folder import store
 from bundle.record.fields import BooleanField, ImageField, NumericField
 from bundle.record.schema import ImageSchema, TableSchema
 from tests.conftest import NAME
+from training import modality
+from training.config import NetworkConfig
 from training.data import schema, transactions
 from training.data.read import read
 from training.evaluation.log_likelihood import log_likelihoods, log_slopes, measure
-from training.export import runs
+from training.export import graphs, runs
+from training.network.scores import ScoringNetwork
 
 PLAIN = NumericField(name="plain", missing_rate=0.1, mean=10.0, scale=4.0)
 LOGGED = NumericField(name="logged", missing_rate=0.1, transform="log", offset=0.5, mean=2.0, scale=0.8)
@@ -46,6 +51,45 @@ def test_records_without_numbers_have_none() -> None:
     assert log_slopes(flags, {"boolean": np.ones((3, 1), np.int8)}).tolist() == [0.0] * 3
     images = ImageSchema(fields=(ImageField(name="i", height=2, width=2, channels=1),))
     assert log_slopes(images, {"image": np.zeros((2, 2, 2, 1), np.uint8)}).tolist() == [0.0] * 2
+
+
+@pytest.mark.parametrize("draws", [100, 1100])
+def test_many_draws_give_log_p_of_x_of_a_linear_model(draws: int) -> None:
+    """x|z ~ N(W z + b, s^2) has a density that SciPy knows; its encoder is near the posterior, and no more."""
+    weight = np.array([[0.9, 0.6], [0.2, -0.3], [-0.5, -0.3], [0.8, 0.5]])
+    bias, deviation = np.array([0.3, -0.2, 0.0, 0.5]), 0.8
+    fields = tuple(
+        NumericField(
+            name=f"x{column}",
+            missing_rate=1e-9,
+            mean=0.0,
+            scale=1.0,
+            likelihood="fixed-gaussian",
+            fixed_scale=deviation,
+        )
+        for column in range(4)
+    )
+    record = TableSchema(fields=fields)
+    vae = modality.of(record).vae(NetworkConfig(hidden=(), latent_size=2)).eval()
+    precision = np.eye(2) + weight.T @ weight / deviation**2
+    gain = np.linalg.solve(precision, weight.T) / deviation**2
+    encoder, decoder = vae.encoder[-1], vae.decoder[-1]
+    assert isinstance(encoder, nn.Linear)
+    assert isinstance(decoder, nn.Linear)
+    with torch.no_grad():
+        encoder.weight.copy_(torch.from_numpy(np.vstack([gain, np.zeros_like(gain)])))
+        encoder.bias.copy_(torch.from_numpy(np.concatenate([-gain @ bias, -np.log(np.diag(precision))])))
+        decoder.weight.copy_(torch.from_numpy(weight))
+        decoder.bias.copy_(torch.from_numpy(bias))
+    scorer = ScoringNetwork(vae, None)
+    given, free = graphs.arguments(record, 2)
+    session = runs.session(graphs.to_onnx(scorer, given, scorer.names, free), threads=1)
+    x = np.random.default_rng(0).normal(size=(30, 4))
+    found = log_likelihoods(session, {"numeric": x}, 2, draws, seed=0)
+    covariance = weight @ weight.T + deviation**2 * np.eye(4)
+    error = found - stats.multivariate_normal(bias, covariance).logpdf(x)
+    assert np.abs(error).max() < 5.0 / np.sqrt(draws)
+    assert abs(error.mean()) < 1.0 / np.sqrt(draws)
 
 
 @pytest.mark.slow

@@ -37,6 +37,12 @@ def by_loops(image: npt.NDArray[np.int64]) -> float:
     return bits
 
 
+def test_noise_takes_more_of_the_code_than_its_levels_do() -> None:
+    """A known weakness: the length has no upper end, where levels as they are take 8 bits each."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 3, 32, 32)).astype(np.float32)
+    assert code_length(torch.from_numpy(noise)).mean().item() / noise[0].size == pytest.approx(12.8, abs=0.05)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_code_length_is_that_of_plain_loops(channels: int) -> None:
     images = RANDOM.integers(0, 256, (5, 6, 7, channels))

@@ -21,7 +21,7 @@ from training.errors import ConfigInvalid, DataInvalid
 from training.evaluation import labelled
 from training.evaluation.measures import detection
 from training.pipeline import Trained
-from training.report import album, exploration, imagery
+from training.report import album, exploration, findings, imagery
 from training.report.exploration import Exploration
 
 
@@ -118,14 +118,19 @@ def test_of_the_training_file_only_images_that_nothing_was_fitted_on_are_shown(
     rows = sorted(int(name.removeprefix("row ").replace(",", "")) - 1 for name in found.data.names)
     assert rows == parts.calibration.tolist()
     words = f"{parts.calibration.size} images of the training file that nothing was fitted on"
-    assert words in Reader(album.write(found)).text
+    text = Reader(album.write(found)).text
+    assert words in text
+    usual, strangers, _ = findings.sentences(found)
+    assert usual in text
+    assert usual.endswith("; they set the threshold, so this says nothing of new images")
+    assert strangers.endswith("% flagged at a false-alarm rate of 5%")
     assert said == [
         f"scoring {parts.calibration.size} images of scans.parquet, which nothing was fitted on",
         "scoring 60 images of scans.parquet, not normal, which nothing was fitted on",
     ]
     assert found.other is not None
-    strangers = [int(name.removeprefix("row ").replace(",", "")) - 1 for name in found.other.names]
-    assert sorted(strangers) == parts.anomalies.tolist()
+    others = [int(name.removeprefix("row ").replace(",", "")) - 1 for name in found.other.names]
+    assert sorted(others) == parts.anomalies.tolist()
     some = exploration.explore(bundle, path, None, 30)
     assert set(some.data.names) < set(found.data.names)
     assert f"30 of {parts.calibration.size} images" in Reader(album.write(some)).text

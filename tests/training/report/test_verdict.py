@@ -36,7 +36,7 @@ def test_without_a_label_it_says_what_it_promises() -> None:
     evidence = gather(table, TINY)
     rows = evidence.calibrating.size
     found = verdict.of(evidence, 1)
-    assert found.claim == f"Flags 1% of normal records, checked on {rows} held-out rows."
+    assert found.claim == f"Made to flag at most 1% of normal records, checked on {rows} held-out rows."
     assert "no labelled anomalies" in found.grounds[0]
 
 

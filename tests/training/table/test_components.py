@@ -20,7 +20,6 @@ from training.detectors.typicality import Typicality
 from training.export.graphs import export
 from training.export.parity import verify_parity
 from training.export.runs import score, session
-from training.network.inference import infer
 from training.network.noise import noise_table
 from training.network.scores import LIKELIHOOD_OUTPUTS, ScoringNetwork
 from training.network.vae import VAE
@@ -101,19 +100,6 @@ def test_a_coreset_of_few_points_is_these_and_one_of_equal_points_is_no_failure(
     points = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
     assert coreset(points, 50, seed=0) is points
     assert torch.equal(coreset(torch.ones(500, 3), 20, seed=0), torch.ones(20, 3))
-
-
-def test_combined_is_the_mean_of_the_likelihood_and_both_distances(scorer: ScoringNetwork) -> None:
-    assert scorer.components is not None
-    noise = torch.from_numpy(noise_table(scorer.vae.latent_size, 0))[:16]
-    batch = standardised(scorer.vae, 50, 7)
-    with torch.no_grad():
-        inference = infer(scorer.vae, batch, noise)
-        neighbours, _, combined = scorer.components(scorer.vae, batch, inference)
-    assert isinstance(scorer.components, Components)
-    scale = scorer.components.scale
-    surprise = np.arcsinh(((inference.expected - scale.centre[0]) / scale.scale[0]).numpy())
-    np.testing.assert_allclose(combined.numpy(), (2 * neighbours.numpy() - surprise) / 3, rtol=1e-4, atol=1e-5)
 
 
 def test_typicality_is_a_distance_in_both_directions() -> None:
