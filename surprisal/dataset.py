@@ -36,18 +36,13 @@ def score_dataset(
         model: models/NAME (the version that is served) or models/NAME/VERSION.
         source: A file, a folder, a pattern as `day-*.parquet`, or the URI of one of these.
         out: A folder or its URI, empty or of the same call before.
-        samples: Draws a record; by default the bundle's.
-        score: Which of the bundle's scores decides; by default the bundle's.
-        false_alarm_rate: Share of normal records to be flagged; by default the bundle's.
-        explain: Whether the three most surprising fields of each row are written.
-        latent: Whether latent means are written.
+        samples, score, false_alarm_rate, explain, latent: As `surprisal.Model.score` takes them.
         columns: Columns of the files that are carried along; None for all.
         only_flagged: Whether anomalies alone are written.
         on_error: Whether a row that does not fit fails its shard, or is put aside with its reason.
         strict: Whether a file that lacks a field of the model fails.
         workers: Processes; by default one for each processor.
-        say: Told, in a sentence, what is passed over.
-        report: Told after every shard.
+        say, report: Told what is passed over, in a sentence; told after every shard.
 
     Returns:
         Counts: rows, written, left out, flagged, errors.

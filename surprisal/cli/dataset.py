@@ -40,7 +40,10 @@ def is_one(source: str, target: str) -> bool:
         source: IN.
         target: OUT.
     """
-    return "://" in source or "://" in target or target.endswith("/") or Path(target).is_dir()
+    from service.files import WRITABLE
+
+    is_folder = target.endswith("/") or (Path(target).is_dir() and Path(target).suffix not in WRITABLE)
+    return "://" in source or "://" in target or is_folder
 
 
 def score(call: Call, selection: "Selection", told: Progress, as_json: bool) -> dict[str, Any]:

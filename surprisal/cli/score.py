@@ -43,9 +43,7 @@ def score_file(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="OUT",
-            help="CSV, Parquet or NDJSON file to write; - prints NDJSON. A folder (OUT/) or the URI of one is scored "
-            "into a shard at a time.",
+            metavar="OUT", help="CSV, Parquet or NDJSON file; - prints NDJSON; of a data set a folder, OUT/."
         ),
     ],
     samples: Annotated[int | None, typer.Option(help="Draws a record: a power of two up to 256.")] = None,
@@ -81,26 +79,32 @@ def score_file(
 
     Where OUT is a folder, the same command goes on where it was interrupted, and every row is scored once.
     """
+    from service.files import Selection
+
     began = time.monotonic()
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
-    progress = Progress(quiet=quiet, drawn=not as_json)
-    try:
-        from service.files import Selection
-
-        selection = Selection(_names(columns), latent, only_flagged, top)
-        given = {name: value for name, value in wanted.items() if value is not None}
-        if dataset.is_one(source, target):
-            call = dataset.Call(bundle, source, target, given, read, on_error, strict, workers)
-            summary = dataset.score(call, selection, progress, as_json)
-        else:
-            files = _Files(bundle, Path(source), Path(target), read, on_error == "skip", strict)
-            _check(files.source, files.target, as_json)
-            summary = _score(files, given, selection, progress, as_json)
-    except KeyboardInterrupt:
-        is_one = dataset.is_one(source, target)
-        fail(dataset.stopped(progress, target) if is_one else _stopped(progress, Path(target)), STOPPED)
+    given = {name: value for name, value in wanted.items() if value is not None}
+    call = dataset.Call(bundle, source, target, given, read, on_error, strict, workers)
+    selection = Selection(_names(columns), latent, only_flagged, top)
+    summary = _summary(call, selection, Progress(quiet=quiet, drawn=not as_json), as_json)
     if as_json:
         _print(summary | {"seconds": round(time.monotonic() - began, 3)})
+
+
+def _summary(call: dataset.Call, selection: "Selection", progress: Progress, as_json: bool) -> dict[str, Any]:
+    """Score a file or a data set; what came of it."""
+    if dataset.is_one(call.source, call.target):
+        try:
+            return dataset.score(call, selection, progress, as_json)
+        except KeyboardInterrupt:
+            fail(dataset.stopped(progress, call.target), STOPPED)
+    source, target = Path(call.source), Path(call.target)
+    try:
+        _check(source, target, as_json)
+        places = _Files(call.bundle, source, target, call.read, call.on_error == "skip", call.strict)
+        return _score(places, call.wanted, selection, progress, as_json)
+    except KeyboardInterrupt:
+        fail(_stopped(progress, target), STOPPED)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class _Files:
     bundle: Path
     source: Path
     target: Path
-    read: list[str] | None
+    read: Sequence[str] | None
     skip: bool
     strict: bool
 
@@ -303,6 +307,8 @@ def _check_target(source: Path, target: Path, as_json: bool) -> None:
         return
     if target.suffix not in files.WRITABLE:
         fail(f"{target}: a file that ends in {', '.join(files.WRITABLE)} is expected", CALL_WRONG)
+    if target.is_dir():
+        fail(f"{target}: is a folder; a file is to be written, or of a data set a folder: {target}/", CALL_WRONG)
     if not target.parent.is_dir():
         fail(f"{target}: there is no folder {target.parent}", CALL_WRONG)
     if target.exists() and source.exists() and target.samefile(source):

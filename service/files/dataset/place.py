@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.fs
 
 from bundle.folder import durable_file
-from reading.errors import FileInvalid
+from reading.errors import NotRead
 
 _SECRET = re.compile(r"(?i)(key|secret|token|password|sig)")
 
 
-class PlaceInvalid(FileInvalid):
+class PlaceInvalid(NotRead):
     """A path or URI that names no place; the message names it without its secrets."""
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from bundle.folder import store
-from service.files.dataset import local, plan, run
+from service.files.dataset import local, plan
 from service.files.dataset.driver import Progress, ShardsFailed
 from service.files.dataset.job import DONE, ERRORS, Job, OutFailed
 from service.files.dataset.place import Place
@@ -202,13 +202,13 @@ def test_a_shard_that_ends_its_process_each_time_fails_alone(
     score: Score, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(source / "day=0" / "part-0.parquet", source / DEADLY)
-    given = run.local.run
+    given = local.run
 
     def deadly(job: Job, shards: Sequence[Shard], workers: int, threads: int) -> object:
         place = DeadlyPlace(job.source.filesystem, job.source.root, job.source.shown)
         return given(replace(job, source=place), shards, workers, threads)
 
-    monkeypatch.setattr(run.local, "run", deadly)
+    monkeypatch.setattr(local, "run", deadly)
     with pytest.raises(ShardsFailed, match=rf"{DEADLY}: ended {local.TRIES} processes .*SIGKILL") as failed:
         score(workers=2)
     assert "3 of 15 shards have no results" in str(failed.value)
