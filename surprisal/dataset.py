@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from service.files.dataset.driver import Progress, Summary
+    from service.files.dataset.run import Request
 
 
 def score_dataset(
@@ -36,13 +37,18 @@ def score_dataset(
         model: models/NAME (the version that is served) or models/NAME/VERSION.
         source: A file, a folder, a pattern as `day-*.parquet`, or the URI of one of these.
         out: A folder or its URI, empty or of the same call before.
-        samples, score, false_alarm_rate, explain, latent: As `surprisal.Model.score` takes them.
+        samples: Draws a record; by default the bundle's.
+        score: Which of the bundle's scores decides; by default the bundle's.
+        false_alarm_rate: Share of normal records to be flagged; by default the bundle's.
+        explain: Whether the three most surprising fields of each row are written.
+        latent: Whether latent means are written.
         columns: Columns of the files that are carried along; None for all.
         only_flagged: Whether anomalies alone are written.
         on_error: Whether a row that does not fit fails its shard, or is put aside with its reason.
         strict: Whether a file that lacks a field of the model fails.
         workers: Processes; by default one for each processor.
-        say, report: Told what is passed over, in a sentence; told after every shard.
+        say: Told, in a sentence, what is passed over.
+        report: Told after every shard.
 
     Returns:
         Counts: rows, written, left out, flagged, errors.
@@ -53,21 +59,20 @@ def score_dataset(
         ValueError: The bundle cannot answer what is asked.
         OSError: IN cannot be read or OUT cannot be written.
     """
-    from service.errors import RequestInvalid
-    from service.files.dataset import run
+    from service.files.dataset.run import Request
     from service.files.selection import Selection
 
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
-    request = run.Request(
-        bundle=Path(model),
-        source=str(source),
-        out=str(out),
-        wanted={name: value for name, value in wanted.items() if value is not None},
-        selection=Selection(None if columns is None else tuple(columns), latent, only_flagged),
-        on_error=on_error,
-        strict=strict,
-        workers=workers,
-    )
+    given = {name: value for name, value in wanted.items() if value is not None}
+    selection = Selection(None if columns is None else tuple(columns), latent, only_flagged)
+    asked = (given, selection, {}, on_error, strict, workers)
+    return _scored(Request(Path(model), str(source), str(out), *asked), say, report)
+
+
+def _scored(request: "Request", say: Callable[[str], None], report: Callable[["Progress"], None]) -> "Summary":
+    from service.errors import RequestInvalid
+    from service.files.dataset import run
+
     try:
         return run.run(request, say, report)
     except RequestInvalid as error:
