@@ -152,11 +152,6 @@ class _Calibrated:
 
 def _prepare(run: _Run) -> _Prepared:
     config = run.config
-    if config.data.label is not None and config.data.normal is None:
-        run.say(
-            f"no --normal value was given: every row counts as normal, whatever its {config.data.label!r}, "
-            "which is only kept out of the features"
-        )
     parts = split(run.data, config.data, config.scoring.false_alarm_rate, config.seed)
     for line in of_labels(run.data.table, config.data):
         run.say(line)
@@ -203,7 +198,10 @@ def _export(run: _Run, prepared: _Prepared, model: Model) -> _Exported:
         worst = _verify(found, record, model)
     except ParityFailed as failed:
         raise refusal.set_aside(failed, run.out, run.name, _graphs(model, found)) from failed
-    run.say(f"the exported graphs compute the same as the network ({worst:.1%} of what they may be off); calibrating")
+    run.say(
+        f"the exported graphs compute the same as the network: they differ by at most {worst:.1%} of what is allowed; "
+        "calibrating"
+    )
     return found
 
 

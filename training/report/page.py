@@ -80,7 +80,7 @@ def _columns(evidence: Evidence) -> list[tuple[str, str]]:
     inferred = evidence.inferred
     read = [("The file", ", ".join(evidence.table.said))] if evidence.table.said else []
     noted = [(", ".join(map(wording.shown, names)), note) for note, names in by_note(inferred.notes).items()]
-    left_out = [(wording.shown(name), f"{reason}; left out") for name, reason in inferred.left_out.items()]
+    left_out = [(wording.shown(name), f"Left out: {reason}.") for name, reason in inferred.left_out.items()]
     return [*read, *noted, *left_out, *(("Likely a mistake", each) for each in inferred.warnings)]
 
 
