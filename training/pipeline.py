@@ -159,6 +159,7 @@ def _prepare(run: _Run) -> _Prepared:
     fields = inferred.fields
     modality.refuse_score(config, fields)
     record, train, validation = trimming.prepare(run.data, parts.train, parts.validation, fields, config)
+    inferred = inferred.and_notes(trimming.values_lost(run.data, parts.train, train, record, fields, config))
     overview.refuse_names(record)
     for line in overview.lines(overview.of(run.data, record, train), run.data, inferred):
         run.say(line)
@@ -258,6 +259,7 @@ def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported,
                 "validation": prepared.validation.size,
                 "calibration": calibrated.calibration.records,
                 "anomalies": prepared.parts.anomalies.size,
+                **_left_out(prepared, calibrated),
             },
             seed=config.seed,
             device=str(run.target),
@@ -267,6 +269,14 @@ def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported,
         ),
         files={},
     )
+
+
+def _left_out(prepared: _Prepared, calibrated: _Calibrated) -> dict[str, int]:
+    """How many rows count as likely anomalies and serve nothing; empty where there are none."""
+    parts = prepared.parts
+    rows = parts.train.size + parts.validation.size - prepared.train.size - prepared.validation.size
+    rows += parts.calibration.size - calibrated.calibration.records if parts.calibration.size else 0
+    return {"left_out": rows} if rows else {}
 
 
 def _files(

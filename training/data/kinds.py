@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,12 @@ class Inferred:
     left_out: Mapping[str, str]
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+    def and_notes(self, said: Mapping[str, str]) -> "Inferred":
+        """The same with a further note on some columns."""
+        more = {name: (*self.notes.get(name, ()), note) for name, note in said.items()}
+        return replace(self, notes={**self.notes, **more})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bundle.record.schema import RecordSchema
+from bundle.record.schema import RecordSchema, TableSchema
 from training import modality
 from training.config import FieldConfig, TrainingConfig
 from training.data import schema, transform
@@ -27,6 +27,8 @@ _SHRINKAGE = 0.02
 _LEAST_TRIMMED = 0.25
 """Share of the rows that the covariance leaves out at least: robustness costs it little."""
 _ROWS = 1024  # in one pass
+_NAMED = 5
+"""Categories of a field that are named."""
 
 
 def prepare(
@@ -77,6 +79,41 @@ def prepare(
             f"{error}, once contamination {share:g} has left out {left_out:.0%} of them as the likeliest anomalies; "
             "exclude the column, or give a smaller share"
         ) from error
+
+
+def values_lost(
+    data: Data, before: Rows, train: Rows, record: RecordSchema, fields: Iterable[FieldConfig], config: TrainingConfig
+) -> dict[str, str]:
+    """What is to be said of categories that the model would know if no row had been left out, by field.
+
+    Args:
+        data: The table.
+        before: Rows for the optimiser before any was left out.
+        train: Those that `prepare` has kept.
+        record: The fields as they are fitted to these.
+        fields: What the columns are.
+        config: See `prepare`.
+    """
+    if not isinstance(record, TableSchema) or before.size == train.size:
+        return {}
+    whole = schema.fit(data, before, fields, config)
+    assert isinstance(whole, TableSchema)
+    known = {field.name: set(field.vocabulary) for field in record.categorical}
+    there, left = (schema.tensors(whole, data, rows).get("categorical") for rows in (before, train))
+    said = {}
+    for place, field in enumerate(whole.categorical if there is not None and left is not None else ()):
+        lost = []
+        for code, text in enumerate(field.vocabulary, start=1):
+            if text not in known[field.name]:
+                count, kept = (int((codes[:, place] == code).sum()) for codes in (there, left))
+                lost.append(f"{text!r} ({count - kept} of {count} rows)")
+        if lost:
+            more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+            said[field.name] = (
+                f"contamination leaves out {', '.join(lost[:_NAMED])}{more}: the model does not know this, and finds it "
+                "strange; if it is normal, give a smaller share"
+            )
+    return said
 
 
 def _fitted(

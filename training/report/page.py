@@ -31,6 +31,7 @@ from training.report.panel import Panel
 
 FILE_NAME: Final = "report.html"
 _TEMPLATE = "page.html"
+_PARTS = {"left_out": "left out as likely anomalies"}
 _VALIDATION, _LATER = "validation", "later half"
 
 
@@ -99,7 +100,7 @@ def _facts(evidence: Evidence) -> dict[str, str]:
     kinds = Counter(field.kind for field in manifest.record.fields)
     return {
         "Data": f"{wording.shown(facts.data)}, SHA-256 {facts.data_sha256[:12]}…",
-        "Rows": ", ".join(f"{count:,} {part}" for part, count in facts.rows.items() if count),
+        "Rows": ", ".join(f"{count:,} {_PARTS.get(part, part)}" for part, count in facts.rows.items() if count),
         "Label": _label(evidence),
         "Fields": ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()),
         "Network": f"{_layers(evidence)}, {manifest.latent_size} latent dimensions; seed {facts.seed}",

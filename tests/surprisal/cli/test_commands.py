@@ -214,6 +214,9 @@ def test_inspect_shows_and_verifies(models: Path) -> None:
     assert "of log(x + " in " ".join(shown.stdout.split())
     assert "(robust deviations, compressed)" in " ".join(shown.stdout.split())
     manifest = json.loads(surprisal("inspect", models / NAME / "1", "--json").stdout)
+    # No row of the file lacks an hour, and it is not said that one does.
+    (hour,) = (line for line in shown.stdout.splitlines() if line.split()[1:2] == ["hour"])
+    assert hour.split()[-2] == "0.00%"
     assert manifest["anomaly_score"] == "combined"
 
 
