@@ -54,7 +54,6 @@ class Inferred:
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-
     def and_notes(self, said: Mapping[str, str]) -> "Inferred":
         """The same with a further note on some columns."""
         more = {name: (*self.notes.get(name, ()), note) for name, note in said.items()}

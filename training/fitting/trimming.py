@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bundle.record.schema import RecordSchema, TableSchema
+from bundle.record.fields import CategoricalField
+from bundle.record.schema import RecordSchema
 from training import modality
 from training.config import FieldConfig, TrainingConfig
 from training.data import schema, transform
@@ -94,18 +95,17 @@ def values_lost(
         fields: What the columns are.
         config: See `prepare`.
     """
-    if not isinstance(record, TableSchema) or before.size == train.size:
+    known = {field.name: set(field.vocabulary) for field in record.fields if isinstance(field, CategoricalField)}
+    if not known or before.size == train.size:
         return {}
-    whole = schema.fit(data, before, fields, config)
-    assert isinstance(whole, TableSchema)
-    known = {field.name: set(field.vocabulary) for field in record.categorical}
-    there, left = (schema.tensors(whole, data, rows).get("categorical") for rows in (before, train))
-    said = {}
-    for place, field in enumerate(whole.categorical if there is not None and left is not None else ()):
+    whole, said = schema.fit(data, before, fields, config), {}
+    there, left = (schema.tensors(whole, data, rows)["categorical"] for rows in (before, train))
+    for field in whole.fields:
         lost = []
-        for code, text in enumerate(field.vocabulary, start=1):
+        for code, text in enumerate(field.vocabulary if isinstance(field, CategoricalField) else (), start=1):
             if text not in known[field.name]:
-                count, kept = (int((codes[:, place] == code).sum()) for codes in (there, left))
+                of_field = (codes[:, whole.columns[field.name]] for codes in (there, left))
+                count, kept = (int((codes == code).sum()) for codes in of_field)
                 lost.append(f"{text!r} ({count - kept} of {count} rows)")
         if lost:
             more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""

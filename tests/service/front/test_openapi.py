@@ -56,9 +56,7 @@ def test_it_lists_every_status_of_scoring(document: dict[str, Any]) -> None:
     assert listed == ({*STATUS.values()} | {200}) - {401, 403, 405, 409}  # of keys, of other methods, of the repository
 
 
-def test_numbers_are_described_by_the_rows_that_were_trained_on(
-    document: dict[str, Any], trained: Trained
-) -> None:
+def test_numbers_are_described_by_the_rows_that_were_trained_on(document: dict[str, Any], trained: Trained) -> None:
     amount = record_schema(document)["anyOf"][0]["properties"]["amount"]["description"]
     (bins,) = (each.bins for each in trained.manifest.reference if each.field == "amount")
     assert amount.startswith("median ")
