@@ -114,7 +114,7 @@ def test_what_cannot_be_scored_is_refused_in_words(trained: pipeline.Trained, re
     with pytest.raises(ValueError, match="amount: more than one column"):
         model.score(doubled)
     wrong = records.slice(0, 2).set_column(records.column_names.index("amount"), "amount", pa.array(["a", "b"]))
-    with pytest.raises(ValueError, match="^column 'amount', rows 1, 2: a number is expected$"):
+    with pytest.raises(ValueError, match=r"^column 'amount', rows 1, 2: a number is expected$"):
         model.score(wrong)
 
 

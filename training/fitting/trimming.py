@@ -110,8 +110,8 @@ def values_lost(
         if lost:
             more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
             said[field.name] = (
-                f"contamination leaves out {', '.join(lost[:_NAMED])}{more}: the model does not know this, and finds it "
-                "strange; if it is normal, give a smaller share"
+                f"contamination leaves out {', '.join(lost[:_NAMED])}{more}: the model does not know this, and finds "
+                "it strange; if it is normal, give a smaller share"
             )
     return said
 

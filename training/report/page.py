@@ -17,6 +17,7 @@ from training.report import (
     formulas,
     imagery,
     latent,
+    meanings,
     normal,
     pictures,
     strangest,
@@ -55,6 +56,7 @@ def write(evidence: Evidence, version: int) -> bytes:
         calibration=_calibration(evidence),
         detection=_detection_curves(evidence),
         scores=_scores(evidence),
+        finds_more=_finds_more(evidence),
         latent=_latent(evidence, plane),
         active=plane.active,
         **_of_records(evidence),
@@ -173,10 +175,11 @@ def _calibration(evidence: Evidence) -> list[Panel]:
     checks = _checks(evidence)
     captions = {
         _VALIDATION: "Validation rows ({m:,}) against the {n:,} scores of the calibration. Validation rows stopped the "
-        "training and scaled the scores. If the bars rise to the right beyond chance, the model is fitted to these "
-        "rows.",
+        "training and scaled the scores. Bars that rise to the right beyond chance are a bad sign: these rows look "
+        "more normal to the model than new ones. Train on more rows then.",
         _LATER: "Held-out rows further down the file ({m:,}) against those before them ({n:,}). The model has seen "
-        "neither. If bars leave the range of chance, the data change along the file.",
+        "neither. Bars beyond the range of chance are a bad sign: the data change along the file. Train on recent rows "
+        "then.",
     }
     titles = {_VALIDATION: "p-values of validation rows", _LATER: "p-values of later rows"}
     panels = [
@@ -213,7 +216,12 @@ def _detection_curves(evidence: Evidence) -> list[Panel]:
     scores = {name: (usual[name], strange[name]) for name in usual}
     rate = evidence.manifest.false_alarm_rate
     measured = Detectors(scores, evidence.score, frozenset(scores), evidence.threshold(evidence.score), rate)
-    few = f"The dotted line is the model's false-alarm rate, {wording.rate(rate)}, and the dot its threshold. "
+    found, rows = measured.operating[0], usual[evidence.score].size
+    few = f"The dotted line is the false-alarm rate that was asked for, {wording.rate(rate)}. The dot is the model's "
+    few += (
+        f"threshold. It flags {round(found * rows):,} of these {rows:,} normal rows, {wording.percent(found)}: on the "
+    )
+    few += "line it stands only by chance. "
     most = "The score that decides and the best others are in colour, the rest in grey."
     right = "The share of anomalies among the alarms depends on how many anomalies there are. This file has "
     right += f"{evidence.anomalies.rows.size:,} labelled anomalies "
@@ -224,10 +232,18 @@ def _detection_curves(evidence: Evidence) -> list[Panel]:
     ]
 
 
+def _finds_more(evidence: Evidence) -> str | None:
+    """The score that flags most of the labelled anomalies, where that is more than the one that decides flags."""
+    strange = evidence.anomalies.scores
+    flagged = {name: int((strange[name] > evidence.threshold(name)).sum()) for name in strange}
+    most = max(flagged, key=lambda name: flagged[name])
+    return most if flagged[most] > flagged[evidence.score] else None
+
+
 def _scores(evidence: Evidence) -> list[Panel]:
     """The score that decides, then the others."""
     manifest = evidence.manifest
-    found = _detection(evidence)
+    found, of_image = _detection(evidence), isinstance(manifest.record, ImageSchema)
     panels = []
     for each in sorted(manifest.scores, key=lambda score: score.name != manifest.anomaly_score):
         usual, strange = evidence.held_out.scores[each.name], evidence.anomalies.scores[each.name]
@@ -236,14 +252,15 @@ def _scores(evidence: Evidence) -> list[Panel]:
         every = np.concatenate([usual, strange])
         beyond = int(((every < low) | (every > high)).sum())
         title = wording.score(each.name)
-        called = Markup("") if title == each.name else Markup("<code>{}</code>: ").format(each.name)
-        caption = Markup("{}{}.").format(called, formulas.definition(each.definition))
+        called = Markup("") if title == each.name else Markup(" It is called <code>{}</code>.").format(each.name)
+        caption = Markup("{}{}").format(meanings.meaning(each.name, of_image=of_image), called)
         if each.name in found:
             auroc, precision = found[each.name]["auroc"], found[each.name]["average_precision"]
             above = float((strange > threshold).mean())
             caption += f" It flags {above:.0%} of the anomalies. AUROC {auroc:.3f}, average precision {precision:.3f}."
         if beyond:
             caption += f" The outermost bins hold {wording.count(beyond, 'record')} from further out."
+        caption += Markup('<span class="formula">{}.</span>').format(formulas.definition(each.definition))
         words = f"Distribution of {title} of normal records and anomalies"
         groups = {"normal": usual, "anomalies": strange}
         picture = pictures.score(f"score-{each.name}", words, f"{title} ({each.unit})", groups, threshold)
