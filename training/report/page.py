@@ -218,10 +218,8 @@ def _detection_curves(evidence: Evidence) -> list[Panel]:
     measured = Detectors(scores, evidence.score, frozenset(scores), evidence.threshold(evidence.score), rate)
     found, rows = measured.operating[0], usual[evidence.score].size
     few = f"The dotted line is the false-alarm rate that was asked for, {wording.rate(rate)}. The dot is the model's "
-    few += (
-        f"threshold. It flags {round(found * rows):,} of these {rows:,} normal rows, {wording.percent(found)}: on the "
-    )
-    few += "line it stands only by chance. "
+    few += f"threshold. It flags {round(found * rows):,} of these {rows:,} normal rows, {wording.percent(found)}: it "
+    few += "stands on the line only by chance. "
     most = "The score that decides and the best others are in colour, the rest in grey."
     right = "The share of anomalies among the alarms depends on how many anomalies there are. This file has "
     right += f"{evidence.anomalies.rows.size:,} labelled anomalies "
