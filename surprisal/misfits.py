@@ -17,7 +17,7 @@ def said(faults: Iterable[Fault], table: "pa.Table") -> str:
     """What is wrong with a table, a column at a time.
 
     Args:
-        faults: What was found, at places `/ROW/COLUMN` (rows from 1), `/COLUMN` or none.
+        faults: What was found, at places `/ROW/COLUMN` (rows from 1), `/ROW`, `/COLUMN` or none.
         table: What was to be scored.
     """
     faults = tuple(faults)
@@ -25,12 +25,14 @@ def said(faults: Iterable[Fault], table: "pa.Table") -> str:
     words = []
     for fault in faults:
         row, _, column = fault.pointer.removeprefix("/").partition("/")
-        if column and row.isdecimal():
+        if row.isdecimal() and (column or row not in table.column_names):
             rows.setdefault((_plain(column), fault.detail), []).append(row)
         else:
             words.append(f"{_plain(row)}: {fault.detail}" if row else fault.detail)
     least = "at least " if len(faults) >= MOST_PROBLEMS else ""
-    words += [f"column {column!r}, {_places(where, least)}: {detail}" for (column, detail), where in rows.items()]
+    for (column, detail), where in rows.items():
+        of_column = f"column {column!r}, " if column else ""
+        words.append(f"{of_column}{_places(where, least)}: {detail}")
     ways_out = [way_out for column, _ in rows for way_out in _way_out(column, table)]
     return "; ".join([*words, *dict.fromkeys(ways_out)])
 

@@ -116,6 +116,12 @@ def test_what_cannot_be_scored_is_refused_in_words(trained: pipeline.Trained, re
     wrong = records.slice(0, 2).set_column(records.column_names.index("amount"), "amount", pa.array(["a", "b"]))
     with pytest.raises(ValueError, match=r"^column 'amount', rows 1, 2: a number is expected$"):
         model.score(wrong)
+    empty = pa.table({"amount": [1.0, None, None]})
+    with (
+        pytest.warns(match="missing in every row"),
+        pytest.raises(ValueError, match=r"^rows 2, 3: no field is present$"),
+    ):
+        model.score(empty)
 
 
 def test_text_that_a_file_would_be_read_from_is_refused_with_the_way_out(
