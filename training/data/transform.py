@@ -168,7 +168,7 @@ def offset(values: Values) -> float:
 
 
 def describe(data: Data, train: Rows, fields: Iterable[FieldConfig], logged: Collection[str]) -> dict[str, str]:
-    """The transforms in words, by field: `log(x + 0.5), because its upper tail is 3.1 times its lower`.
+    """The transforms in words, by field: `log(x + 0.5), because its large values lie …`.
 
     Args:
         data: The table.
