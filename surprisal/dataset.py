@@ -65,8 +65,8 @@ def score_dataset(
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
     given = {name: value for name, value in wanted.items() if value is not None}
     selection = Selection(None if columns is None else tuple(columns), latent, only_flagged)
-    asked = (given, selection, {}, on_error, strict, workers)
-    return _scored(Request(Path(model), str(source), str(out), *asked), say, report)
+    request = Request(Path(model), str(source), str(out), given, selection, {}, on_error, strict, workers)
+    return _scored(request, say, report)
 
 
 def _scored(request: "Request", say: Callable[[str], None], report: Callable[["Progress"], None]) -> "Summary":

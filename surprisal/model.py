@@ -59,15 +59,18 @@ class Model:
             latent: Whether to add the mean of q(z|x), as a list a record.
 
         Returns:
-            A row a record, in order: the likelihoods, `anomaly_score`, `p_value` and `is_anomaly`, then the latent
-            means and the explanations where they were asked for. No number is null.
+            A row a record, in order, whether it is flagged or not: the likelihoods, `anomaly_score`, `p_value` and
+            `is_anomaly`, then the latent means and the explanations where they were asked for. No number is null. The
+            columns of `records` are not among them.
 
         Raises:
             TypeError: The records are no table.
-            ValueError: A value does not fit its field, none of the fields is a column, or something is asked that the
-                bundle cannot answer.
+            ValueError: A value does not fit its field (the first rows of each column are named), none of the fields is
+                a column, or something is asked that the bundle cannot answer. Text is no number here, whatever it looks
+                like: `surprisal score` alone reads files as people write them.
         """
         from service.files.scoring import of_table
+        from surprisal import misfits
 
         wanted = {
             "samples": samples,
@@ -75,11 +78,14 @@ class Model:
             "false_alarm_rate": false_alarm_rate,
             "explain": explain or None,
         }
+        table = as_table(records)
         try:
             question = self._scoring.question({name: value for name, value in wanted.items() if value is not None})
-            return of_table(self._scoring, question, as_table(records), latent=latent)
+            return of_table(self._scoring, question, table, latent=latent)
+        except RequestInvalid as error:
+            raise ValueError(misfits.said(error.faults, table)) from None
         except ServiceError as error:
-            raise ValueError(_said(error)) from None
+            raise ValueError(str(error)) from None
 
 
 def load(path: str | PathLike[str]) -> Model:
@@ -123,10 +129,3 @@ def _without_views(table: "pa.Table") -> "pa.Table":
             plain = pa.dictionary(kind.index_type, pa.large_string(), kind.ordered)
             table = table.set_column(position, field.name, table.column(position).cast(plain))
     return table
-
-
-def _said(error: ServiceError) -> str:
-    if not isinstance(error, RequestInvalid):
-        return str(error)
-    places = ((each.pointer.removeprefix("/"), each.detail) for each in error.faults)
-    return "; ".join(f"{place}: {detail}" if place else detail for place, detail in places)

@@ -152,11 +152,6 @@ class _Calibrated:
 
 def _prepare(run: _Run) -> _Prepared:
     config = run.config
-    if config.data.label is not None and config.data.normal is None:
-        run.say(
-            f"no --normal value was given: every row counts as normal, whatever its {config.data.label!r}, "
-            "which is only kept out of the features"
-        )
     parts = split(run.data, config.data, config.scoring.false_alarm_rate, config.seed)
     for line in of_labels(run.data.table, config.data):
         run.say(line)
@@ -164,6 +159,7 @@ def _prepare(run: _Run) -> _Prepared:
     fields = inferred.fields
     modality.refuse_score(config, fields)
     record, train, validation = trimming.prepare(run.data, parts.train, parts.validation, fields, config)
+    inferred = inferred.and_notes(trimming.values_lost(run.data, parts.train, train, record, fields, config))
     overview.refuse_names(record)
     for line in overview.lines(overview.of(run.data, record, train), run.data, inferred):
         run.say(line)
@@ -203,7 +199,10 @@ def _export(run: _Run, prepared: _Prepared, model: Model) -> _Exported:
         worst = _verify(found, record, model)
     except ParityFailed as failed:
         raise refusal.set_aside(failed, run.out, run.name, _graphs(model, found)) from failed
-    run.say(f"the exported graphs compute the same as the network ({worst:.1%} of what they may be off); calibrating")
+    run.say(
+        f"the exported graphs compute the same as the network: they differ by at most {worst:.1%} of what is allowed; "
+        "calibrating"
+    )
     return found
 
 
@@ -260,6 +259,7 @@ def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported,
                 "validation": prepared.validation.size,
                 "calibration": calibrated.calibration.records,
                 "anomalies": prepared.parts.anomalies.size,
+                **_left_out(prepared, calibrated),
             },
             seed=config.seed,
             device=str(run.target),
@@ -269,6 +269,14 @@ def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported,
         ),
         files={},
     )
+
+
+def _left_out(prepared: _Prepared, calibrated: _Calibrated) -> dict[str, int]:
+    """How many rows count as likely anomalies and serve nothing; empty where there are none."""
+    parts = prepared.parts
+    rows = parts.train.size + parts.validation.size - prepared.train.size - prepared.validation.size
+    rows += parts.calibration.size - calibrated.calibration.records if parts.calibration.size else 0
+    return {"left_out": rows} if rows else {}
 
 
 def _files(

@@ -51,7 +51,8 @@ class TrainingFacts(Frozen):
     Args:
         data: The data file's name.
         data_sha256: Digest of its bytes.
-        rows: Rows by part: `train`, `validation`, `calibration`, `anomalies` (evaluation only).
+        rows: Rows by part: `train`, `validation`, `calibration`, `anomalies` (evaluation only), and with
+            contamination `left_out`, the likely anomalies.
         seed: Seed of the split, the network, the noise and the order of batches.
         device: Where it was trained.
         config: The whole configuration, as TOML would hold it.

@@ -26,6 +26,19 @@ def record(schema: RecordSchema, references: Sequence[FieldReference]) -> dict[s
     return {field.name: _value(field, each) for field, each in zip(schema.fields, references, strict=True)}
 
 
+def usual(field: NumericField, reference: FieldReference) -> str:
+    """The usual values of a number in words: its median, and where four of five training rows lie.
+
+    Args:
+        field: The number.
+        reference: Its bins, which tenths of the training rows bound.
+    """
+    median, bounds = _median(field, reference), [float(name) for name in reference.bins[:-2]]
+    if not bounds or bounds[0] == bounds[-1]:
+        return f"usually {median:.6g}"
+    return f"median {median:.6g}; from {bounds[0]:.6g} to {bounds[-1]:.6g} in 80 % of the training rows"
+
+
 def _value(field: AnyField, reference: FieldReference) -> object:
     match field:
         case NumericField():

@@ -44,7 +44,7 @@ class Scored:
         share: How much of the file that is, 0 to 1.
         written: How many of them are written, or soon will be.
         faulty: How many of them have no score, because they do not fit or hold nothing.
-        unknown: By categorical field, how many rows hold a text that training never saw.
+        unknown: By categorical field, how many rows hold a text that the model does not know.
         missing: By field, how many rows hold nothing.
     """
 
@@ -64,7 +64,7 @@ class Scored:
         Args:
             scored: These rows.
             share: How much of the file it is then.
-            unknown: By categorical field, how many of them hold a text that training never saw.
+            unknown: By categorical field, how many of them hold a text that the model does not know.
             missing: By field, how many of them hold nothing.
         """
         fit = np.array([fault is None for fault in scored.faults], bool)
@@ -235,7 +235,7 @@ class Scoring:
 
 
 def unknown(schema: RecordSchema, piece: Piece) -> dict[str, int]:
-    """By categorical field, how many rows hold a text that training never saw.
+    """By categorical field, how many rows hold a text that the model does not know.
 
     Args:
         schema: The bundle's fields.

@@ -1,6 +1,7 @@
 """The scoring routes as OpenAPI describes them, with the fields of the models that are loaded."""
 
 import io
+from collections.abc import Sequence
 from csv import writer
 from typing import Any
 
@@ -8,6 +9,7 @@ import orjson
 
 from bundle.contents import typical
 from bundle.contents.manifest import SAMPLE_COUNTS
+from bundle.contents.reference import FieldReference
 from bundle.record.fields import AnyField, BooleanField, CategoricalField, ImageField, NumericField
 from bundle.record.records import MISSING_TEXTS
 from bundle.record.schema import RecordSchema
@@ -96,9 +98,15 @@ _REFUSALS = {
 }
 
 
-def record_schema(schema: RecordSchema) -> Schema:
-    """JSON Schema of one record: an object by field name, or an array in field order, not all of it missing."""
-    properties: dict[str, Schema] = {field.name: _field(field) for field in schema.fields}
+def record_schema(schema: RecordSchema, references: Sequence[FieldReference]) -> Schema:
+    """JSON Schema of one record: an object by field name, or an array in field order, not all of it missing.
+
+    Args:
+        schema: The fields.
+        references: What is usual in each, in order.
+    """
+    fields = [_field(*each) for each in zip(schema.fields, references, strict=True)]
+    properties: dict[str, Schema] = dict(zip(schema.names, fields, strict=True))
     for source in schema.timestamps:
         properties[source] = {
             "type": ["string", "null"],
@@ -119,7 +127,7 @@ def record_schema(schema: RecordSchema) -> Schema:
         }
     in_order: Schema = {
         "type": "array",
-        "prefixItems": [_field(field) for field in schema.fields],
+        "prefixItems": fields,
         "items": False,
         "minItems": len(schema.fields),
         "maxItems": len(schema.fields),
@@ -193,7 +201,7 @@ def score_request(model: ServedModel, settings: Settings) -> Schema:
         "properties": {
             "records": {
                 "type": "array",
-                "items": record_schema(model.schema),
+                "items": record_schema(model.schema, model.manifest.reference),
                 "minItems": 1,
                 "description": f"at most {settings.max_records}; more are answered 413",
             },
@@ -205,10 +213,10 @@ def score_request(model: ServedModel, settings: Settings) -> Schema:
     }
 
 
-def _field(field: AnyField) -> Schema:
+def _field(field: AnyField, reference: FieldReference) -> Schema:
     match field:
         case NumericField():
-            return {"type": ["number", "null"], "description": f"usually {_usual(field)}"}
+            return {"type": ["number", "null"], "description": typical.usual(field, reference)}
         case BooleanField():
             return {"anyOf": [{"type": ["boolean", "null"]}, {"enum": [0, 1]}]}
         case CategoricalField():
@@ -219,12 +227,6 @@ def _field(field: AnyField) -> Schema:
             }
         case ImageField():
             return _image(field)
-
-
-def _usual(field: NumericField) -> str:
-    if field.offset is None:
-        return f"{field.mean:.6g} ± {field.scale:.3g}"
-    return f"{field.restore(0.0):.6g}, from {field.restore(-1.0):.3g} to {field.restore(1.0):.3g}"
 
 
 def _image(field: ImageField) -> Schema:

@@ -28,7 +28,7 @@ def inspect(
     console = Console(highlight=False)
     console.print(f"[bold]{opened.name}[/bold] version {opened.version}, written {manifest.created}")
     console.print(f"digest {manifest.digest}", style="dim")
-    rows = ", ".join(f"{part} {count:,}" for part, count in facts.rows.items() if count)
+    rows = ", ".join(f"{part.replace('_', ' ')} {count:,}" for part, count in facts.rows.items() if count)
     console.print(f"trained on {facts.data} (rows: {rows}), seed {facts.seed}, on {facts.device}", markup=False)
     console.print(
         f"flags {manifest.false_alarm_rate:.2%} of normal records by {manifest.anomaly_score}, "
@@ -38,8 +38,8 @@ def inspect(
     for reason in manifest.calibration.approximate:
         console.print(f"p-values are approximate: {reason}", markup=False)
     fields = Table("field", "kind", "likelihood", "statistics", "missing", title="Fields", title_justify="left")
-    for field in manifest.record.fields:
-        missing = "never" if field.kind == "image" else f"{field.missing_rate:.2%}"
+    for field, reference in zip(manifest.record.fields, manifest.reference, strict=True):
+        missing = "never" if field.kind == "image" else f"{reference.ratios[-1]:.2%}"
         fields.add_row(escape(field.name), field.kind, field.likelihood, escape(_statistics(field)), missing)
     console.print(fields)
     metrics = Table("metric", "value", title="Held-out metrics", title_justify="left")

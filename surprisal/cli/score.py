@@ -149,10 +149,10 @@ def _score(
     scored = done.rows - done.faulty
     share = done.anomalies / max(scored, 1)
     wrote = "wrote" if selection.everything else f"wrote {done.written:,} of them to"
-    usual = f"about {round(question.false_alarm_rate * scored):,} would be of as many normal rows"
+    usual = f"about {round(question.false_alarm_rate * scored):,} would be if every row were normal"
     progress.say(
-        f"{done.rows:,} rows scored, {done.anomalies:,} ({share:.2%}) flagged at a false-alarm rate of "
-        f"{question.false_alarm_rate:.2%} ({usual}); {wrote} {_named(target)}"
+        f"{done.rows:,} rows scored, {done.anomalies:,} ({share:.2%}) flagged; at a false-alarm rate of "
+        f"{question.false_alarm_rate:.2%} {usual}; {wrote} {_named(target)}"
     )
     return {
         "event": "summary",
@@ -182,8 +182,8 @@ def _remarks(done: "Scored", skipped: Sequence[str]) -> Iterator[str]:
         yield f"{len(skipped):,} lines could not be taken apart and are not in OUT: {'; '.join(skipped[:_NAMED])}{more}"
     unknown = {name: count for name, count in done.unknown.items() if count}
     if unknown:
-        counted = ", ".join(f"{name} in {count:,} rows" for name, count in unknown.items())
-        yield f"texts that training never saw: {counted}"
+        counted = ", ".join(f"{name} in {count:,} {'row' if count == 1 else 'rows'}" for name, count in unknown.items())
+        yield f"texts that the model does not know, because training never or hardly ever saw them: {counted}"
     scored = done.rows - done.faulty
     if scored >= _ENOUGH and done.anomalies > scored / 2:
         yield (

@@ -140,7 +140,7 @@ def run(
             terms += f"{epoch.effective_samples:.1f} of {settings.objective.draws} draws effective, "
         best = ", the best so far" if epoch.best and not epoch.warming else ""
         warming = ", the KL's weight still rises" if epoch.warming else ""
-        terms += f"held-out ELBO {epoch.validation_elbo:.3f} nats{best}{warming}"
+        terms += f"validation ELBO {epoch.validation_elbo:.3f} nats{best}{warming}"
         told.show(f"{part}epoch {epoch.epoch} of {epoch.epochs}", terms, epoch.epoch, epoch.epochs)
         if interval is not None and interval.is_over():
             _print({"event": "progress"} | asdict(epoch))

@@ -131,6 +131,26 @@ def test_rows_without_a_label_and_spellings_of_the_normal_one_are_counted(tmp_pa
     assert all(line in shown.stderr for line in lines)
 
 
+def test_a_label_without_its_normal_value_is_warned_of_with_its_values(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("n,label\n" + "".join(f"{AMOUNTS[row]},{'NNNY'[row % 4]}\n" for row in range(ROWS)))
+    (line,) = split.of_labels(read(path).table, DataConfig(label="label"))
+    assert line.startswith("WARNING: the label 'label' has the values N, Y, ")
+    assert "--normal N " in line
+    shown = surprisal("train", path, "--label", "label", "--schema-only")
+    assert shown.returncode == 0, shown.stderr
+    assert line in shown.stderr
+
+
+def test_of_a_column_that_is_left_out_only_the_way_to_have_it_otherwise_is_said(tmp_path: Path) -> None:
+    codes = table(tmp_path / "codes.csv", lambda row: f"TX{row:08d}")
+    assert "n" in kinds.infer(codes, np.arange(ROWS), config.build({})).left_out
+    assert said(codes) == ""
+    mixed = table(tmp_path / "mixed.csv", lambda row: f"seen {row}" if row % 5 == 0 else f"{row * 1.7:.3f}")
+    assert "n" in kinds.infer(mixed, np.arange(ROWS), config.build({})).left_out
+    assert 'kind = "numeric" has the others missing' in said(mixed)
+
+
 def test_a_field_that_is_empty_in_every_row_is_said(tmp_path: Path, bundle: Path) -> None:
     path = save(tmp_path / "in.csv", with_column(new_rows(), "temp", [None] * new_rows().num_rows))
     done = surprisal("score", bundle, path, tmp_path / "out.csv", "--json")

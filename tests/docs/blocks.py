@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.conftest import free_port
+
 ROOT = Path(__file__).parents[2]
 NOT_RUN = "<!-- not run:"
 _BLOCK = re.compile(
@@ -42,17 +44,19 @@ class Shell:
 
     Args:
         folder: Where they run.
-        port: On which services are asked, in place of 8000.
+        port: On which services are asked, in place of 8000; another free one is in place of 9000.
     """
 
     def __init__(self, folder: Path, port: int) -> None:
-        self._folder, self._port = folder, port
+        self._folder, self._port, self._ops_port = folder, port, free_port()
         paths = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         self._environment = os.environ | {"PATH": paths, "PYTHONPATH": str(ROOT), "SURPRISAL_WORKERS": "1"}
 
     def run(self, block: Block) -> str:
         """What a block prints."""
         code = block.code.replace("127.0.0.1:8000", f"127.0.0.1:{self._port}")
+        for before in ("127.0.0.1:", "SURPRISAL_OPS_PORT="):
+            code = code.replace(f"{before}9000", f"{before}{self._ops_port}")
         command = [sys.executable, "-c", code] if block.language == "python" else ["bash", "-c", self._served(code)]
         done = subprocess.run(
             command, cwd=self._folder, env=self._environment, capture_output=True, text=True, check=False, timeout=300

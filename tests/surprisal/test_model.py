@@ -114,8 +114,25 @@ def test_what_cannot_be_scored_is_refused_in_words(trained: pipeline.Trained, re
     with pytest.raises(ValueError, match="amount: more than one column"):
         model.score(doubled)
     wrong = records.slice(0, 2).set_column(records.column_names.index("amount"), "amount", pa.array(["a", "b"]))
-    with pytest.raises(ValueError, match="amount"):
+    with pytest.raises(ValueError, match=r"^column 'amount', rows 1, 2: a number is expected$"):
         model.score(wrong)
+    empty = pa.table({"amount": [1.0, None, None]})
+    absent = pytest.warns(UserWarning, match="missing in every row")
+    with absent, pytest.raises(ValueError, match=r"^rows 2, 3: no field is present$"):
+        model.score(empty)
+
+
+def test_text_that_a_file_would_be_read_from_is_refused_with_the_way_out(
+    trained: pipeline.Trained, records: pa.Table
+) -> None:
+    model = surprisal.load(trained.folder)
+    place, rows = records.column_names.index("amount"), records.num_rows
+    commas = records.set_column(place, "amount", pa.array([f"{row},25" for row in range(rows)]))
+    with pytest.raises(ValueError, match="column 'amount', rows 1, 2, 3 and at least 97 more: a number is") as refused:
+        model.score(commas)
+    said = str(refused.value)
+    assert "'amount' holds text that looks like numbers (read with decimal comma): score the file with" in said
+    assert len(said) < 400
 
 
 def ran(code: str, folder: Path) -> subprocess.CompletedProcess[str]:

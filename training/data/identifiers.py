@@ -30,8 +30,9 @@ _UNIFORM = 1.63
 """Kolmogorov's bound of sqrt(n) D at 1 % (Kolmogorov 1933): above it numbers are not uniform."""
 _RELATED = 4.0
 """Deviations of a rank correlation, 1 / sqrt(n), from which two columns are related."""
-_AS_TIMESTAMP = 'kind = "timestamp" turns it into its hour and weekday (UTC)'
-_SINCE_1970 = f"holds the time since 1970, so it is a timestamp; {_AS_TIMESTAMP}"
+AS_TIMESTAMP = 'kind = "timestamp" would make two fields of it, hour and weekday (UTC)'
+AS_DATE = 'kind = "timestamp" would make a field of its weekday (its hour is always 0)'
+_SINCE_1970 = f"holds the time since 1970, so it is a timestamp; {AS_TIMESTAMP}"
 _KEY_NAME = re.compile(
     r"(?:^|[^a-z])(?:id|ids|key|uuid|guid|nr|no|num|number|index|idx|row|rowid|rownum|serial|seq|sequence|ref|"
     r"reference|unnamed|token|account|iban|card|customer|user|client|session|order|invoice|ticket|phone|kunde|konto)"
@@ -70,10 +71,10 @@ def of_numbers(name: str, values: Numbers, others: Iterable[Numbers]) -> str | N
     if (present != np.floor(present)).any():
         return _clock(present) if _epoch(name, present) is None else _SINCE_1970
     if dates.are_days(present) and present.min() < present.max():
-        return "holds days written as numbers (yyyymmdd), so it is a timestamp"
+        return f"holds timestamps written as numbers (yyyymmdd); {AS_TIMESTAMP if _has_time(present) else AS_DATE}"
     unit = _epoch(name, present)
     if unit is not None:
-        return f"holds {unit} since 1970, so it is a timestamp; {_AS_TIMESTAMP}"
+        return f"holds {unit} since 1970, so it is a timestamp; {AS_TIMESTAMP}"
     distinct = len(np.unique(present))
     called = _KEY_NAME.search(_spaced(name)) is not None
     if distinct == len(present):
@@ -126,13 +127,13 @@ def of_texts(texts: pa.ChunkedArray, vocabulary: int) -> str | None:
     new = float((counts == 1).sum()) / rows
     if new > NEW_VALUE or distinct > DISTINCT * rows:
         return (
-            f"holds {distinct} texts in {rows} rows, {new:.0%} only once, so it names rows and does not describe them"
+            f"holds {distinct} texts in {rows} rows, {new:.0%} only once: it names rows, and a new row has a new name"
         )
     values = pc.struct_field(counted, "values")
     if distinct > max(20, KEY_SHARE * rows):
         look = _look(values, _LOOKS) or (_look(values, _LOOSE_LOOKS) if distinct > vocabulary else None)
         if look is not None:
-            return f"holds {distinct} different {look}, which name who or where and do not describe"
+            return f"holds {distinct} different {look}, which say who or where, and not what happened"
     covered = float(counts[:vocabulary][counts[:vocabulary] > 1].sum()) / rows
     if distinct > vocabulary and covered < COVERED:
         return f"holds {distinct} texts, of which the {vocabulary} most frequent cover {covered:.0%} of the rows"
@@ -146,11 +147,16 @@ def _look(values: pa.Array, looks: Mapping[str, str]) -> str | None:
     return None
 
 
+def _has_time(days: Numbers) -> bool:
+    """Whether numbers as yyyymmdd go on with hours and minutes."""
+    return bool(days.max() >= 1e10)
+
+
 def _clock(present: Numbers) -> str | None:
     """Numbers with fractions that grow from row to row tell when it came."""
     if not _is_monotone(present):
         return None
-    return "grows or falls from row to row, so it tells where the row stands, most likely, and does not describe it"
+    return "grows or falls from row to row, so it tells where the row stands, most likely, and not what happened"
 
 
 def _epoch(name: str, present: Numbers) -> str | None:

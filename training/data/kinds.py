@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,9 @@ _LABELS = {
 _BESIDE_LABELS = {"is", "has", "ground", "true", "binary", "type", "flag", "status"}
 _MOST_LABELS = 50
 _TIME_OF_DAY = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s*[AaPp][Mm])?$"
-_TIMESTAMP = 'is a timestamp; kind = "timestamp" turns it into its hour and weekday (UTC)'
+_TIME = "is a time without a date: join it with its date in one column, or give the hour as a number"
+_OTHERWISE = "kind = "
+"""What a note holds that says how to have a column read otherwise."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Inferred:
     left_out: Mapping[str, str]
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    def and_notes(self, said: Mapping[str, str]) -> "Inferred":
+        """The same with a further note on some columns."""
+        more = {name: (*self.notes.get(name, ()), note) for name, note in said.items()}
+        return replace(self, notes={**self.notes, **more})
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ def infer(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
             left_out[name] = reason
         else:
             fields.append(FieldConfig(name=name, kind=kind))
-        if said := (*data.columns.get(name, ()), *(_notes(column, kind) if kind is not None else ())):
+        if said := tuple(_said(column, kind, data)):
             notes[name] = said
     constant = {each.name: "is constant" for each in fields if _is_constant(normal[each.name])}
     if len(constant) == len(fields):
@@ -154,11 +161,11 @@ def _kind(column: _Column, data: Data) -> tuple[Kind | None, str]:
         what = "lists or objects" if not (types.is_binary(kind) or types.is_large_binary(kind)) else "bytes"
         return None, f"holds {what}, which no kind of field fits"
     if types.is_time(kind) or types.is_duration(kind):
-        return None, "is a time without a date; give the hour, or seconds, as a number"
+        return None, _TIME
     if types.is_null(kind) or not len(values):
         return None, "is empty"
     if types.is_temporal(kind):
-        return None, _TIMESTAMP
+        return None, _timestamp(values)
     if len(values) < LEAST_VALUES:
         return None, f"holds {len(values)} values in {len(column.values)} normal rows, too few to learn from"
     if types.is_boolean(kind):
@@ -184,11 +191,28 @@ def _of_numbers(column: _Column) -> tuple[Kind | None, str]:
 def _of_texts(column: _Column) -> tuple[Kind | None, str]:
     values = column.present
     if pc.all(pc.match_substring_regex(values, _TIME_OF_DAY)).as_py():
-        return None, "is a time without a date; give the hour, or seconds, as a number"
+        return None, _TIME
     if pc.mean(pc.cast(pc.match_substring_regex(values, dates.LOOSE), pa.float64())).as_py() >= _TIMESTAMPS:
         return None, "looks like timestamps, in several forms or one that is not known; date_format in [data] says it"
     reason = identifiers.of_texts(values, column.vocabulary)
     return ("categorical", "") if reason is None else (None, reason)
+
+
+def _timestamp(values: pa.ChunkedArray) -> str:
+    moments = pc.cast(values, pa.timestamp("us"))
+    is_date = pc.all(pc.equal(moments, pc.floor_temporal(moments, unit="day"))).as_py()
+    if is_date:
+        return f"is a date; {identifiers.AS_DATE}"
+    return f"is a timestamp; {identifiers.AS_TIMESTAMP}"
+
+
+def _said(column: _Column, kind: Kind | None, data: Data) -> Iterator[str]:
+    """What a person should know of a column; of one that is left out only how to have it read otherwise."""
+    found = data.columns.get(column.name, ())
+    if kind is None:
+        yield from (note for note in found if _OTHERWISE in note)
+    else:
+        yield from (*found, *_notes(column, kind))
 
 
 def _notes(column: _Column, kind: Kind) -> Iterator[str]:

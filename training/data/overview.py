@@ -15,6 +15,10 @@ from training.data.kinds import Inferred
 from training.data.read import Data, Rows
 from training.errors import ConfigInvalid
 
+USE_ALL_THE_SAME = (
+    "to use a column all the same: --schema-only prints the settings as TOML; add a [[fields]] table for it, and train "
+    "with --config FILE"
+)
 _LATENT_MEAN = re.compile(rf"{answer_names.LATENT_MEAN}(?:_\d+)?")
 
 
@@ -26,13 +30,13 @@ class FieldOverview:
         name: The field's.
         kind: Its kind, and of a category from how many.
         missing: Share of the training rows without it.
-        unknown: Share of the training rows whose category is too rare for the vocabulary.
+        unknown: Share of the training rows whose category is too rare for the vocabulary; None where there is none.
     """
 
     name: str
     kind: str
     missing: float
-    unknown: float
+    unknown: float | None
 
 
 def of(data: Data, record: RecordSchema, train: Rows) -> tuple[FieldOverview, ...]:
@@ -46,7 +50,7 @@ def of(data: Data, record: RecordSchema, train: Rows) -> tuple[FieldOverview, ..
     match record:
         case ImageSchema(field=image):
             size = f"image {image.width} wide, {image.height} high, {'grey' if image.channels == 1 else 'RGB'}"
-            return (FieldOverview(image.name, size, 0.0, 0.0),)
+            return (FieldOverview(image.name, size, 0.0, None),)
         case TableSchema():
             return _of_table(data, record, train)
 
@@ -57,7 +61,7 @@ def _of_table(data: Data, record: TableSchema, train: Rows) -> tuple[FieldOvervi
     for field in record.fields:
         column = tensors[field.kind][:, record.columns[field.name]]
         missing = np.isnan(column) if isinstance(field, NumericField) else column == MISSING
-        unknown = float(np.mean(column == UNKNOWN)) if field.kind == "categorical" else 0.0
+        unknown = float(np.mean(column == UNKNOWN)) if field.kind == "categorical" else None
         kind = f"categorical, {len(field.vocabulary)}" if field.kind == "categorical" else field.kind
         found.append(FieldOverview(field.name, kind, float(missing.mean()), unknown))
     return tuple(found)
@@ -77,11 +81,13 @@ def lines(fields: Sequence[FieldOverview], data: Data, inferred: Inferred) -> It
     kinds = max(len("kind"), *(len(each.kind) for each in fields))
     yield f"{'field':{width}}  {'kind':{kinds}}  missing  unknown"
     for each in fields:
-        yield f"{each.name:{width}}  {each.kind:{kinds}}  {_share(each.missing):>7}  {_share(each.unknown):>7}".rstrip()
+        yield f"{each.name:{width}}  {each.kind:{kinds}}  {_share(each.missing):>7}  {_share(each.unknown):>7}"
     for note, names in by_note(inferred.notes).items():
         yield f"{', '.join(names)}: {note}"
     for name, reason in inferred.left_out.items():
-        yield f"column {name!r} {reason}; left out"
+        yield f"left out: {name} {reason}"
+    if inferred.left_out:
+        yield USE_ALL_THE_SAME
     for warning in inferred.warnings:
         yield f"WARNING: {warning}"
 
@@ -102,5 +108,7 @@ def refuse_names(record: RecordSchema) -> None:
             )
 
 
-def _share(share: float) -> str:
-    return "" if share == 0 else f"{share:.1%}" if share >= 0.0005 else "<0.1%"
+def _share(share: float | None) -> str:
+    if not share:
+        return "-" if share is None else "0%"
+    return f"{share:.1%}" if share >= 0.0005 else "<0.1%"

@@ -22,6 +22,7 @@ _MOST_CALIBRATION = 1 / 3
 """Share of the normal rows that calibration may take before folds are the better use of them."""
 _LEAST = 20
 """Normal rows that a model takes; of fewer a fold's model would be trained on a dozen."""
+_SHOWN_LABELS = 5
 ROWS_HELD_OUT, IMAGES_HELD_OUT = 10_000, 2000
 """Most rows for calibration, and for stopping: each is scored with 511 draws in all, and an image takes longer."""
 
@@ -149,10 +150,17 @@ def by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
 
 
 def of_labels(table: pa.Table, config: DataConfig) -> Iterator[str]:
-    """What a person would not expect of the labels, in words: rows without one, and spellings beside the normal one."""
-    if config.label is None or config.normal is None or config.label not in table.column_names:
+    """What a person would not expect of the labels, in words: rows without one, and spellings beside the normal one.
+
+    Raises:
+        ConfigInvalid: A label without text, numbers or booleans.
+    """
+    if config.label is None or config.label not in table.column_names:
         return
     column = table[config.label]
+    if config.normal is None:
+        yield _without_normal(column, config.label)
+        return
     if column.null_count:
         yield f"{column.null_count:,} rows have no {config.label!r}: they are neither learnt from nor evaluated"
     if pa.types.is_string(column.type):
@@ -165,6 +173,20 @@ def of_labels(table: pa.Table, config: DataConfig) -> Iterator[str]:
                 f"{counted:,} rows have {config.label} = {', '.join(map(repr, beside))}, which is not "
                 f"{config.normal!r}: they count as anomalies"
             )
+
+
+def _without_normal(column: pa.ChunkedArray, label: str) -> str:
+    if pa.types.is_nested(column.type):
+        raise ConfigInvalid(f"the label {label!r} holds lists or objects; text, numbers or booleans can be one")
+    counted = pc.value_counts(pc.cast(column.drop_null(), pa.string())).to_pylist()
+    common = [each["values"] for each in sorted(counted, key=lambda each: -each["counts"])]
+    if not common:
+        return f"WARNING: the label {label!r} is empty: every row counts as normal"
+    shown = ", ".join(common[:_SHOWN_LABELS]) + (", …" if len(common) > _SHOWN_LABELS else "")
+    return (
+        f"WARNING: the label {label!r} has the values {shown}, and no --normal says which of them is normal: every row "
+        f"is learnt as normal. --normal {common[0]} learns from the rows with {common[0]} alone"
+    )
 
 
 def _has_images(table: pa.Table) -> bool:

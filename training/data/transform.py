@@ -86,7 +86,7 @@ class Tails:
     @property
     def words(self) -> str:
         """What is said of them where they are the reason for a logarithm, so that there is a lower one."""
-        return f"its upper tail is {self.upper / self.lower:,.1f} times its lower"
+        return f"its large values lie {self.upper / self.lower:,.1f} times as far from the median as its small ones"
 
 
 def choose(data: Data, train: Rows, validation: Rows, fields: Iterable[FieldConfig]) -> tuple[FieldConfig, ...]:
@@ -168,7 +168,7 @@ def offset(values: Values) -> float:
 
 
 def describe(data: Data, train: Rows, fields: Iterable[FieldConfig], logged: Collection[str]) -> dict[str, str]:
-    """The transforms in words, by field: `log(x + 0.5), because its upper tail is 3.1 times its lower`.
+    """The transforms in words, by field: `log(x + 0.5), because its large values lie …`.
 
     Args:
         data: The table.

@@ -86,7 +86,7 @@ def _reasons(records: int, parts: Split, config: TrainingConfig) -> tuple[str, .
     if config.data.contamination:
         held_out = parts.normal.size if parts.folds else parts.calibration.size
         reasons.append(
-            f"contamination {config.data.contamination:g}: {held_out - records} of {held_out} held-out rows were left "
-            "out of the calibration as the likeliest anomalies, by an estimate"
+            f"contamination {config.data.contamination:g}: nobody knows which of the {held_out} held-out rows are "
+            f"anomalies, and the calibration leaves out {held_out - records} of them by an estimate"
         )
     return tuple(reasons)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bundle.record.fields import CategoricalField
 from bundle.record.schema import RecordSchema
 from training import modality
 from training.config import FieldConfig, TrainingConfig
@@ -27,6 +28,8 @@ _SHRINKAGE = 0.02
 _LEAST_TRIMMED = 0.25
 """Share of the rows that the covariance leaves out at least: robustness costs it little."""
 _ROWS = 1024  # in one pass
+_NAMED = 5
+"""Categories of a field that are named."""
 
 
 def prepare(
@@ -77,6 +80,40 @@ def prepare(
             f"{error}, once contamination {share:g} has left out {left_out:.0%} of them as the likeliest anomalies; "
             "exclude the column, or give a smaller share"
         ) from error
+
+
+def values_lost(
+    data: Data, before: Rows, train: Rows, record: RecordSchema, fields: Iterable[FieldConfig], config: TrainingConfig
+) -> dict[str, str]:
+    """What is to be said of categories that the model would know if no row had been left out, by field.
+
+    Args:
+        data: The table.
+        before: Rows for the optimiser before any was left out.
+        train: Those that `prepare` has kept.
+        record: The fields as they are fitted to these.
+        fields: What the columns are.
+        config: See `prepare`.
+    """
+    known = {field.name: set(field.vocabulary) for field in record.fields if isinstance(field, CategoricalField)}
+    if not known or before.size == train.size:
+        return {}
+    whole, said = schema.fit(data, before, fields, config), {}
+    there, left = (schema.tensors(whole, data, rows)["categorical"] for rows in (before, train))
+    for field in whole.fields:
+        lost = []
+        for code, text in enumerate(field.vocabulary if isinstance(field, CategoricalField) else (), start=1):
+            if text not in known[field.name]:
+                of_field = (codes[:, whole.columns[field.name]] for codes in (there, left))
+                count, kept = (int((codes == code).sum()) for codes in of_field)
+                lost.append(f"{text!r} ({count - kept} of {count} rows)")
+        if lost:
+            more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+            said[field.name] = (
+                f"contamination leaves out {', '.join(lost[:_NAMED])}{more}: the model does not know this, and finds "
+                "it strange; if it is normal, give a smaller share"
+            )
+    return said
 
 
 def _fitted(

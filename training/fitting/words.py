@@ -13,13 +13,14 @@ _FEW_SAMPLES, _FEW_OF_DRAWS = 1.5, 0.05
 
 
 def of_rows(record: RecordSchema, parts: Split, train: Rows, validation: Rows) -> str:
-    """Which rows serve what."""
+    """Which rows serve what, and what for."""
     left_out = parts.train.size + parts.validation.size - train.size - validation.size
-    calibrating = f"{parts.calibration.size} for calibration, " if parts.calibration.size else ""
-    trimmed = f"{left_out} left out as the likeliest anomalies, " if left_out else ""
+    calibrating = f", {parts.calibration.size} held out for the p-values" if parts.calibration.size else ""
+    trimmed = f", {left_out} left out as the likeliest anomalies" if left_out else ""
+    anomalies = f", {parts.anomalies.size} labelled anomalies for evaluation" if parts.anomalies.size else ""
     return (
-        f"{len(record.fields)} fields; {train.size} rows to train on, {validation.size} to stop by, "
-        f"{trimmed}{calibrating}{parts.anomalies.size} labelled anomalies for evaluation"
+        f"{len(record.fields)} fields; {train.size} rows to train on, {validation.size} for validation (they end the "
+        f"training){trimmed}{calibrating}{anomalies}"
     )
 
 
@@ -40,7 +41,7 @@ def of_weights(last: Progress, config: TrainingConfig) -> str:
 def of_end(history: Sequence[Progress], patience: int) -> str:
     """Which weights are kept, and why training ended."""
     last, best = history[-1], max(epoch.epoch for epoch in history if epoch.best)
-    kept = f"the weights of epoch {best} are kept, with the best held-out bound"
+    kept = f"the weights of epoch {best} are kept, with the best validation bound"
     if last.epoch == last.epochs:
         return f"all {last.epochs} epochs are over; {kept}"
     return f"training ends early, after epoch {last.epoch} of {last.epochs}: {patience} in a row were no better; {kept}"

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from bundle.contents.scores import Score
 from training.evaluation.measures import detection
-from training.report import findings, formulas, imagery, pictures, strangest, template, wording
+from training.report import findings, formulas, imagery, meanings, pictures, strangest, template, wording
 from training.report.exploration import Exploration, ImageSet
 from training.report.panel import Panel
 
@@ -103,7 +103,9 @@ def _scores(exploration: Exploration) -> list[Panel]:
     surprisal = next(score for score in manifest.scores if score.name == exploration.likelihood)
     panels = [_histogram(exploration, surprisal, _SURPRISAL[exploration.likelihood])]
     if manifest.score != surprisal:
-        said = Markup("The model's anomaly score. {}.").format(formulas.definition(manifest.score.definition))
+        means = meanings.meaning(manifest.anomaly_score, of_image=True)
+        formula = formulas.definition(manifest.score.definition)
+        said = Markup('The model\'s anomaly score. {} <span class="formula">{}.</span>').format(means, formula)
         panels.append(_histogram(exploration, manifest.score, said))
     return panels
 

@@ -36,7 +36,8 @@ def _sub(name: Markup, index: Markup) -> Markup:
 
 
 def _ratio(above: Markup, below: Markup) -> Markup:
-    return Markup("<mfrac>{}{}</mfrac>").format(above, below)
+    """On one line: a fraction touches the lines around it, and brackets grow with it in few fonts alone."""
+    return _row(above, _mo("/"), below)
 
 
 def _math(text: str, *parts: Markup) -> Markup:
@@ -47,14 +48,15 @@ _SPACE = Markup('<mspace width="0.17em"></mspace>')
 _LOG = _row(_mi("log"), _SPACE)
 _X, _Z = _mi("x"), _mi("z")
 _ZL = _sub(_Z, _mi("l"))
-_MEAN = _row(_ratio(_mn("1"), _mi("L")), Markup("<munder>{}{}</munder>").format(_mo("\N{N-ARY SUMMATION}"), _mi("l")))
+_MEAN = _row(_ratio(_mn("1"), _mi("L")), _SPACE, _sub(_mo("\N{N-ARY SUMMATION}"), _mi("l")))
 _KL = _of("KL", _of("q", _Z, _mo("|"), _X), _mo("\N{PARALLEL TO}"), _of("p", _Z))
 _LOG_P = _row(_LOG, _of("p", _X, _mo("|"), _ZL))
 
 
 def _deviations(letter: str) -> Markup:
     """(s - median) / (1.4826 MAD)."""
-    return _ratio(_row(_mi(letter), _mo(_MINUS), _mi("median")), _row(_mn("1.4826"), _SPACE, _mi("MAD")))
+    distance = _within(_mi(letter), _mo(_MINUS), _mi("median"))
+    return _ratio(distance, _within(_mn("1.4826"), _SPACE, _mi("MAD")))
 
 
 def _size(text: str, *parts: Markup) -> Markup:

@@ -17,6 +17,7 @@ from training.report import (
     formulas,
     imagery,
     latent,
+    meanings,
     normal,
     pictures,
     strangest,
@@ -31,6 +32,7 @@ from training.report.panel import Panel
 
 FILE_NAME: Final = "report.html"
 _TEMPLATE = "page.html"
+_PARTS = {"left_out": "left out as likely anomalies"}
 _VALIDATION, _LATER = "validation", "later half"
 
 
@@ -54,6 +56,7 @@ def write(evidence: Evidence, version: int) -> bytes:
         calibration=_calibration(evidence),
         detection=_detection_curves(evidence),
         scores=_scores(evidence),
+        finds_more=_finds_more(evidence),
         latent=_latent(evidence, plane),
         active=plane.active,
         **_of_records(evidence),
@@ -80,7 +83,7 @@ def _columns(evidence: Evidence) -> list[tuple[str, str]]:
     inferred = evidence.inferred
     read = [("The file", ", ".join(evidence.table.said))] if evidence.table.said else []
     noted = [(", ".join(map(wording.shown, names)), note) for note, names in by_note(inferred.notes).items()]
-    left_out = [(wording.shown(name), f"{reason}; left out") for name, reason in inferred.left_out.items()]
+    left_out = [(wording.shown(name), f"Left out: {reason}.") for name, reason in inferred.left_out.items()]
     return [*read, *noted, *left_out, *(("Likely a mistake", each) for each in inferred.warnings)]
 
 
@@ -99,7 +102,7 @@ def _facts(evidence: Evidence) -> dict[str, str]:
     kinds = Counter(field.kind for field in manifest.record.fields)
     return {
         "Data": f"{wording.shown(facts.data)}, SHA-256 {facts.data_sha256[:12]}…",
-        "Rows": ", ".join(f"{count:,} {part}" for part, count in facts.rows.items() if count),
+        "Rows": ", ".join(f"{count:,} {_PARTS.get(part, part)}" for part, count in facts.rows.items() if count),
         "Label": _label(evidence),
         "Fields": ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()),
         "Network": f"{_layers(evidence)}, {manifest.latent_size} latent dimensions; seed {facts.seed}",
@@ -172,10 +175,11 @@ def _calibration(evidence: Evidence) -> list[Panel]:
     checks = _checks(evidence)
     captions = {
         _VALIDATION: "Validation rows ({m:,}) against the {n:,} scores of the calibration. Validation rows stopped the "
-        "training and scaled the scores. If the bars rise to the right beyond chance, the model is fitted to these "
-        "rows.",
+        "training and scaled the scores. Bars that rise to the right beyond chance are a bad sign: these rows look "
+        "more normal to the model than new ones. Train on more rows then.",
         _LATER: "Held-out rows further down the file ({m:,}) against those before them ({n:,}). The model has seen "
-        "neither. If bars leave the range of chance, the data change along the file.",
+        "neither. Bars beyond the range of chance are a bad sign: the data change along the file. Train on recent rows "
+        "then.",
     }
     titles = {_VALIDATION: "p-values of validation rows", _LATER: "p-values of later rows"}
     panels = [
@@ -212,7 +216,10 @@ def _detection_curves(evidence: Evidence) -> list[Panel]:
     scores = {name: (usual[name], strange[name]) for name in usual}
     rate = evidence.manifest.false_alarm_rate
     measured = Detectors(scores, evidence.score, frozenset(scores), evidence.threshold(evidence.score), rate)
-    few = f"The dotted line is the model's false-alarm rate, {wording.rate(rate)}, and the dot its threshold. "
+    found, rows = measured.operating[0], usual[evidence.score].size
+    few = f"The dotted line is the false-alarm rate that was asked for, {wording.rate(rate)}. The dot is the model's "
+    few += f"threshold. It flags {round(found * rows):,} of these {rows:,} normal rows, {wording.percent(found)}: it "
+    few += "stands on the line only by chance. "
     most = "The score that decides and the best others are in colour, the rest in grey."
     right = "The share of anomalies among the alarms depends on how many anomalies there are. This file has "
     right += f"{evidence.anomalies.rows.size:,} labelled anomalies "
@@ -223,10 +230,18 @@ def _detection_curves(evidence: Evidence) -> list[Panel]:
     ]
 
 
+def _finds_more(evidence: Evidence) -> str | None:
+    """The score that flags most of the labelled anomalies, where that is more than the one that decides flags."""
+    strange = evidence.anomalies.scores
+    flagged = {name: int((strange[name] > evidence.threshold(name)).sum()) for name in strange}
+    most = max(flagged, key=lambda name: flagged[name])
+    return most if flagged[most] > flagged[evidence.score] else None
+
+
 def _scores(evidence: Evidence) -> list[Panel]:
     """The score that decides, then the others."""
     manifest = evidence.manifest
-    found = _detection(evidence)
+    found, of_image = _detection(evidence), isinstance(manifest.record, ImageSchema)
     panels = []
     for each in sorted(manifest.scores, key=lambda score: score.name != manifest.anomaly_score):
         usual, strange = evidence.held_out.scores[each.name], evidence.anomalies.scores[each.name]
@@ -235,14 +250,15 @@ def _scores(evidence: Evidence) -> list[Panel]:
         every = np.concatenate([usual, strange])
         beyond = int(((every < low) | (every > high)).sum())
         title = wording.score(each.name)
-        called = Markup("") if title == each.name else Markup("<code>{}</code>: ").format(each.name)
-        caption = Markup("{}{}.").format(called, formulas.definition(each.definition))
+        called = Markup("") if title == each.name else Markup(" It is called <code>{}</code>.").format(each.name)
+        caption = Markup("{}{}").format(meanings.meaning(each.name, of_image=of_image), called)
         if each.name in found:
             auroc, precision = found[each.name]["auroc"], found[each.name]["average_precision"]
             above = float((strange > threshold).mean())
             caption += f" It flags {above:.0%} of the anomalies. AUROC {auroc:.3f}, average precision {precision:.3f}."
         if beyond:
             caption += f" The outermost bins hold {wording.count(beyond, 'record')} from further out."
+        caption += Markup('<span class="formula">{}.</span>').format(formulas.definition(each.definition))
         words = f"Distribution of {title} of normal records and anomalies"
         groups = {"normal": usual, "anomalies": strange}
         picture = pictures.score(f"score-{each.name}", words, f"{title} ({each.unit})", groups, threshold)

@@ -109,14 +109,16 @@ def _noun(evidence: Evidence) -> str:
 
 def _origin(evidence: Evidence, version: int) -> tuple[str, ...]:
     manifest, record = evidence.manifest, evidence.manifest.record
+    parts = dict(manifest.training.rows)
+    if evidence.cross_fitted:
+        del parts["calibration"]  # It has the rows of the other parts once more.
+    rows, left_out = wording.count(sum(parts.values()), _noun(evidence)), parts.get("left_out", 0)
     match record:
         case TableSchema():
-            what = f"{wording.count(sum(manifest.training.rows.values()), 'row')}, " + wording.count(
-                len(record.fields), "field"
-            )
+            what = f"{rows}, {wording.count(len(record.fields), 'field')}"
         case ImageSchema(field=field):
-            images = wording.count(sum(manifest.training.rows.values()), "image")
-            what = f"{images} of {field.width} by {field.height} pixels, {'grey' if field.channels == 1 else 'RGB'}"
+            what = f"{rows} of {field.width} by {field.height} pixels, {'grey' if field.channels == 1 else 'RGB'}"
+    what += f", {left_out:,} left out as likely anomalies" if left_out else ""
     created = datetime.fromisoformat(manifest.created)
     seconds = sum(epoch.seconds for epoch in evidence.history)
     return (

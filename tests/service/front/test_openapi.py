@@ -94,6 +94,13 @@ async def test_whoever_is_not_let_in_is_answered_as_it_says(models: Path, locked
             assert ("403" in responses) is (method == "post" or not locked)
 
 
+def test_numbers_are_described_by_the_rows_that_were_trained_on(document: dict[str, Any], trained: Trained) -> None:
+    amount = record_schema(document)["anyOf"][0]["properties"]["amount"]["description"]
+    (bins,) = (each.bins for each in trained.manifest.reference if each.field == "amount")
+    assert amount.startswith("median ")
+    assert f"from {float(bins[0]):.6g} to {float(bins[-3]):.6g} in 80 % of the training rows" in amount
+
+
 @pytest.mark.parametrize(
     ("record", "fits"),
     [

@@ -42,7 +42,7 @@ def test_a_schema_is_printed_edited_and_trained_with(tmp_path: Path) -> None:
     content = tomllib.loads(printed.stdout)
     assert {field["name"]: field["kind"] for field in content["fields"]}["channel"] == "categorical"
     assert {field["name"]: field.get("transform") for field in content["fields"]}["amount"] == "auto"
-    (said,) = (line for line in printed.stdout.splitlines() if "its upper tail is 3" in line and "log(x + 1" in line)
+    (said,) = (line for line in printed.stdout.splitlines() if "its large values lie 3" in line and "log(x + 1" in line)
     assert said.startswith('transform = "auto" # log(x + 1')
     assert not (tmp_path / "models").exists()
     # As wide as what others train, so that its graphs are exported already.
@@ -214,6 +214,9 @@ def test_inspect_shows_and_verifies(models: Path) -> None:
     assert "of log(x + " in " ".join(shown.stdout.split())
     assert "(robust deviations, compressed)" in " ".join(shown.stdout.split())
     manifest = json.loads(surprisal("inspect", models / NAME / "1", "--json").stdout)
+    # No row of the file lacks an hour, and it is not said that one does.
+    (hour,) = (line for line in shown.stdout.splitlines() if line.split()[1:2] == ["hour"])
+    assert hour.split()[-2] == "0.00%"
     assert manifest["anomaly_score"] == "combined"
 
 

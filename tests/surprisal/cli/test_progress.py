@@ -213,7 +213,7 @@ def test_a_training_that_is_stopped_goes_on_where_it_was(
     *_, before, last, stopped = done.stderr.splitlines()
     assert before.startswith("epoch 1 of 9, reconstruction ")
     ends = "(, the best so far|, the KL's weight still rises)?"
-    assert re.fullmatch(rf"epoch 2 of 9, reconstruction .*, KL .*, held-out ELBO -?\d+\.\d+ nats{ends}", last)
+    assert re.fullmatch(rf"epoch 2 of 9, reconstruction .*, KL .*, validation ELBO -?\d+\.\d+ nats{ends}", last)
     assert stopped.startswith("surprisal: stopped after epoch 2 of 9; the checkpoint is kept: ")
     with monkeypatch.context() as patch:
         interrupted(patch, epoch=4)

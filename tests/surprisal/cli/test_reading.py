@@ -170,4 +170,4 @@ def test_texts_that_training_never_saw_are_counted(models: Path, table: pa.Table
     countries[:7] = "Atlantis"
     path = tables.save(tmp_path / "in.csv", tables.with_column(table, "country", countries))
     done = surprisal("score", models / NAME, path, tmp_path / "out.csv")
-    assert "texts that training never saw: country in 7 rows" in done.stderr
+    assert "hardly ever saw them: country in 7 rows" in done.stderr

@@ -1,5 +1,6 @@
 """What a column is: each rule from both of its sides."""
 
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,20 @@ def spelled(value: int) -> str:
 
 UUIDS = [f"{value:08x}-0000-4000-8000-{value:012x}" for value in range(ROWS)]
 USERS = [f"user{value:03}" for value in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (pa.array([datetime(2026, 1, 1 + row % 28) for row in range(ROWS)]), "its weekday"),
+        (pa.array([date(2026, 1, 1 + row % 28) for row in range(ROWS)]), "its weekday"),
+        (pa.array([datetime(2026, 1, 1 + row % 28, row % 24) for row in range(ROWS)]), "hour and weekday"),
+        ([20260101 + row % 28 for row in range(ROWS)], "its weekday"),
+        ([f"{row % 24:02d}:15" for row in range(ROWS)], "join it with its date"),
+    ],
+)
+def test_it_is_said_what_could_be_made_of_times(values: Values, said: str) -> None:
+    assert said in reason(values)
 
 
 @pytest.mark.parametrize(

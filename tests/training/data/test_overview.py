@@ -29,12 +29,13 @@ def test_every_field_is_said_with_its_kind_and_what_is_missing_or_unknown(tmp_pa
     assert lines[0] == "in.csv read as: semicolon"
     said = [line.split() for line in lines]
     assert said[1] == ["field", "kind", "missing", "unknown"]
-    assert ["amount", "numeric"] in said
-    assert ["temp", "numeric", "10.0%"] in said
-    assert ["channel", "categorical,", "3", "1.0%"] in said
-    assert ["member", "boolean"] in said
+    assert ["amount", "numeric", "0%", "-"] in said
+    assert ["temp", "numeric", "10.0%", "-"] in said
+    assert ["channel", "categorical,", "3", "0%", "1.0%"] in said
+    assert ["member", "boolean", "0%", "-"] in said
     assert "amount, temp, pressure: read with decimal comma" in lines
-    assert "column 'id' grows from row to row, so it counts them; left out" in lines
+    left_out = lines.index("left out: id grows from row to row, so it counts them")
+    assert lines[left_out + 1] == overview.USE_ALL_THE_SAME
     assert any(line.startswith("WARNING: column 'label' looks like a label") for line in lines)
 
 

@@ -179,8 +179,8 @@ def test_any_numbers_from_0_on_can_have_a_logarithm(values: list[float]) -> None
 
 
 def test_tails_are_told_by_quantiles() -> None:
-    assert Tails(1.0, 3.1).words == "its upper tail is 3.1 times its lower"
-    assert Tails(1e-3, 4.0).words == "its upper tail is 4,000.0 times its lower"
+    assert Tails(1.0, 3.1).words == "its large values lie 3.1 times as far from the median as its small ones"
+    assert Tails(1e-3, 4.0).words == "its large values lie 4,000.0 times as far from the median as its small ones"
     assert [Tails(*tails).skewness for tails in ((1, 3), (3, 1), (0, 2), (0, 0), (0, math.inf))] == [0.5, -0.5, 1, 0, 0]
     far = NOT_SKEWED["symmetric"].copy()
     far[:20] = 1e300
@@ -194,5 +194,7 @@ def test_what_was_chosen_is_said() -> None:
     said = transform.describe(data, TRAIN, fields, {"amount", "set"})
     assert list(said) == ["amount", "set"]
     start = transform.offset(np.arange(1.0, 1801.0) ** 2)
-    assert said["amount"] == f"log(x + {start:.3g}), because its upper tail is 2.6 times its lower"
+    assert said["amount"] == (
+        f"log(x + {start:.3g}), because its large values lie 2.6 times as far from the median as its small ones"
+    )
     assert said["set"].endswith(", as configured")

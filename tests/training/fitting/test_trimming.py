@@ -74,6 +74,24 @@ def test_of_rows_that_are_alike_those_that_go_are_spread_over_the_file() -> None
     assert quarters.max() < 2 * quarters.min()
 
 
+def test_values_that_only_rows_left_out_have_are_said() -> None:
+    """CHF rows are far out, and SEK stands in one row, which no vocabulary would hold."""
+    random = np.random.default_rng(0)
+    numbers = random.normal(size=(400, 2))
+    currency = ["EUR"] * 400
+    for row in range(11, 400, 40):
+        numbers[row], currency[row] = 30.0, "CHF"
+    currency[7] = "SEK"
+    data = as_data(pa.table({"a": numbers[:, 0], "b": numbers[:, 1], "currency": currency}))
+    settings, every = config.build({"data": {"contamination": 0.05}}), np.arange(400)
+    fields = kinds.infer(data, every, settings).fields
+    record, train, _ = trimming.prepare(data, every[:390], every[390:], fields, settings)
+    said = trimming.values_lost(data, every[:390], train, record, fields, settings)
+    assert said.keys() == {"currency"}
+    assert said["currency"].startswith("contamination leaves out 'CHF' (10 of 10 rows): the model does not know this")
+    assert trimming.values_lost(data, train, train, record, fields, settings) == {}
+
+
 def test_a_column_that_loses_all_its_values_is_said_to() -> None:
     numbers = np.random.default_rng(0).normal(size=(400, 2))
     rare = [float(400 - place * 7 % 40) if place % 10 == 5 else None for place in range(400)]

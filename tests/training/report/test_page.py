@@ -1,6 +1,7 @@
 """What stands in `report.html`, compared with what it was made from; and that it is one safe, still file."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -8,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from bundle.contents.scores import IMAGE_SCORES, TABLE_SCORES
 from bundle.folder import store
 from tests.training.report.conftest import HOSTILE, TINY, gather
 from training.evaluation.measures import detection
 from training.pipeline import Trained
-from training.report import page, strangest, verdict
+from training.report import meanings, page, strangest, verdict
 from training.report.evidence import Evidence
 from training.report.strangest import KL
 
@@ -112,8 +114,8 @@ def test_it_opens_with_the_verdict_and_says_whose_rows_it_holds(mixed: Evidence)
     assert "This report contains rows of your data. Treat it as confidential." in text
     # Curves stand beside the scores where there is something to be found; a bound has its sign.
     assert content.count(b'id="roc-title"') == content.count(b'id="precision-title"') == 1
-    assert "\N{MINUS SIGN}ELBO elbo :" in text
-    assert "The tables explain \N{MINUS SIGN}ELBO, the surprisal" in text
+    assert re.search("\N{MINUS SIGN}ELBO How surprising the record is: [^.]+[.] It is called elbo [.]", text)
+    assert "so the tables explain another one, \N{MINUS SIGN}ELBO: they say which fields are unusual" in text
     assert "KL(q(z|x) || p(z))" not in text, "formulas are mathematics"
 
 
@@ -127,6 +129,24 @@ def test_figures_are_those_of_the_records(mixed: Evidence) -> None:
     height = mixed.training_column(mixed.manifest.record.fields[0])
     low, median, high = np.nanquantile(height, (0.05, 0.5, 0.95))
     assert f"height numeric x {median:.4g} {low:.4g} to {high:.4g} {np.isnan(height).mean():.0%}" in text
+
+
+def test_another_score_that_finds_more_is_named_with_the_way_to_take_it(mixed: Evidence) -> None:
+    strange, limits = mixed.anomalies.scores, {name: mixed.threshold(name) for name in mixed.anomalies.scores}
+    none = {name: np.full_like(values, limits[name] - 1) for name, values in strange.items()}
+    typical = none | {"typicality": np.full_like(strange["typicality"], limits["typicality"] + 1)}
+    for scores, named in ((none, False), (typical, True)):
+        found = replace(mixed, anomalies=replace(mixed.anomalies, scores=scores))
+        text = Reader(page.write(found, 1)).text
+        assert ("--score typicality of surprisal score asks for it" in text) is named
+        assert ('anomaly_score = "typicality" under [scoring]' in text) is named
+
+
+def test_every_score_is_said_in_plain_words_before_its_formula() -> None:
+    for of_image, scores in ((False, TABLE_SCORES), (True, IMAGE_SCORES)):
+        said = [meanings.meaning(each.name, of_image=of_image) for each in scores]
+        assert len(set(said)) == len(scores)
+        assert not [words for words in said if "(" in words]
 
 
 def test_the_strangest_records_are_the_strangest_and_their_terms_add_up(mixed: Evidence) -> None:

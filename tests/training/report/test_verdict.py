@@ -24,6 +24,18 @@ def test_it_says_what_is_caught(mixed: Evidence) -> None:
     assert found.origin[-1] == f"{mixed.table.table.num_rows} rows, 4 fields"
 
 
+def test_rows_left_out_are_counted_and_no_row_is_counted_twice(mixed: Evidence) -> None:
+    def origin(evidence: Evidence, rows: dict[str, int]) -> str:
+        facts = evidence.manifest.training.model_copy(update={"rows": rows})
+        manifest = evidence.manifest.model_copy(update={"training": facts})
+        return verdict.of(replace(evidence, manifest=manifest), 1).origin[-1]
+
+    rows = {"train": 60, "validation": 10, "calibration": 20, "anomalies": 4, "left_out": 6}
+    assert origin(mixed, rows) == "100 rows, 4 fields, 6 left out as likely anomalies"
+    folds = replace(mixed, held_out=mixed.validation)
+    assert origin(folds, {"train": 90, "validation": 10, "calibration": 100, "anomalies": 4}) == "104 rows, 4 fields"
+
+
 def test_a_model_that_catches_no_more_than_a_guess_says_so(mixed: Evidence) -> None:
     usual = {name: np.full_like(values, values.min() - 1) for name, values in mixed.anomalies.scores.items()}
     found = verdict.of(replace(mixed, anomalies=replace(mixed.anomalies, scores=usual)), 1)
