@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from service.process.connections import Connections
+from service.process.newcomers import hold_back
 
 LOOK_SECONDS = 5e-4
 """A worker that has more connections than another looks this often whether that one has caught up."""
@@ -67,6 +68,7 @@ class Acceptor:
     def close(self) -> None:
         """Accept what waits already, whose clients believe themselves connected, and no more."""
         if not self._closed:
+            hold_back(self._listening)
             while self._accept():
                 pass
             self._closed = True

@@ -15,7 +15,7 @@ try:
     main()
 except SystemExit as end:
     assert not end.code
-print(sorted({"numpy", "pyarrow", "fastapi", "onnxruntime", "torch", "pandas"} & sys.modules.keys()))
+print(sorted({"numpy", "pyarrow", "fastapi", "onnxruntime", "uvicorn", "prometheus_client", "torch", "pandas"} & sys.modules.keys()))
 """
 
 

@@ -279,12 +279,6 @@ def test_under_load_the_end_loses_no_request(models: Path, workers: int, number:
         assert {outcome for client in clients for outcome in client.result()} == {"200"}
 
 
-def test_a_supervisor_loads_nothing_that_scores() -> None:
-    code = "import sys, surprisal.cli.main, service.process.start; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"onnxruntime", "pyarrow", "fastapi", "numpy", "uvicorn", "prometheus_client"} & set(loaded)
-
-
 def test_a_free_port_is_said(models: Path) -> None:
     command = [sys.executable, "-m", "surprisal", "serve", "--models", str(models), "--port", "0", "--workers", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
