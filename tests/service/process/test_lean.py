@@ -15,7 +15,8 @@ try:
     main()
 except SystemExit as end:
     assert not end.code
-print(sorted({"numpy", "pyarrow", "fastapi", "onnxruntime", "uvicorn", "prometheus_client", "torch", "pandas"} & sys.modules.keys()))
+scoring = {"numpy", "pyarrow", "fastapi", "onnxruntime", "uvicorn", "prometheus_client", "torch", "pandas"}
+print(sorted(scoring & sys.modules.keys()))
 """
 
 
