@@ -74,7 +74,7 @@ def attempt(path: Path, rows: int, seed: int, epochs: int | None) -> Outcome:
             pipeline.train(first_rows(path, rows), Path(out), "ordinary", settings, say=said.append)
         except TrainingError as error:
             refused = f"{type(error).__name__}: {error}"
-    agreed = re.search(r"differ by at most ([\d.]+)% of what is allowed", " ".join(said))
+    agreed = re.search(r"off by at most ([\d.]+)% of the tolerance", " ".join(said))
     return Outcome(float(agreed[1]) / 100 if agreed else None, refused, time.perf_counter() - started)
 
 

@@ -26,7 +26,9 @@ class DataConfig(_Section):
     """Which rows and columns are used, and how the file is read."""
 
     label: str | None = Field(default=None, description="column that says what is normal; never a feature")
-    normal: str | None = Field(default=None, description="the label's value in normal rows; only those are trained on")
+    normal: str | None = Field(
+        default=None, description="the label's value in normal rows, '' where they have none; only those are trained on"
+    )
     exclude: tuple[str, ...] = Field(default=(), description="columns that are no features")
     delimiter: str | None = Field(
         default=None, min_length=1, max_length=1, description="between cells; by default found by looking"

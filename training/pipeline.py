@@ -199,10 +199,7 @@ def _export(run: _Run, prepared: _Prepared, model: Model) -> _Exported:
         worst = _verify(found, record, model)
     except ParityFailed as failed:
         raise refusal.set_aside(failed, run.out, run.name, _graphs(model, found)) from failed
-    run.say(
-        f"the exported graphs compute the same as the network: they differ by at most {worst:.1%} of what is allowed; "
-        "calibrating"
-    )
+    run.say(f"the exported graphs agree with the network (off by at most {worst:.1%} of the tolerance); calibrating")
     return found
 
 

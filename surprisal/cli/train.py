@@ -37,7 +37,9 @@ def train(
     name: Annotated[str | None, typer.Option(help="The model's name; by default the file's.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; --schema-only prints one to start from.")] = None,
     label: Annotated[str | None, typer.Option(help="Column that says what is normal; never a feature.")] = None,
-    normal: Annotated[str | None, typer.Option(help="The label's value in normal rows; only those are learnt.")] = None,
+    normal: Annotated[
+        str | None, typer.Option(help="The label's value in normal rows, '' for none; only those are learnt.")
+    ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A column that is no feature; may be repeated.")] = None,
     contamination: Annotated[
         float | None, typer.Option(help="Share of the rows that may be anomalies unnoticed, below 0.5; 0 if none.")
@@ -62,7 +64,7 @@ def train(
     began = time.monotonic()
     _check(out, schema_only=schema_only, as_json=as_json)
     told = Progress(quiet=quiet, drawn=not as_json)
-    said: dict[str, Any] = {"label": label or None, "normal": normal or None, "exclude": exclude or None}
+    said: dict[str, Any] = {"label": label or None, "normal": normal, "exclude": exclude or None}
     said |= {"contamination": contamination, **reading_options.settings(read)}
     with _refusals(told, resume):
         settings = _settings(config, said, preset, seed)

@@ -14,7 +14,7 @@ from training import config
 from training.config import DataConfig
 from training.data import kinds, split
 from training.data.read import Data, read
-from training.errors import DataInvalid
+from training.errors import ConfigInvalid, DataInvalid
 
 ROWS = 300
 RANDOM = np.random.default_rng(3)
@@ -157,3 +157,22 @@ def test_a_field_that_is_empty_in_every_row_is_said(tmp_path: Path, bundle: Path
     assert done.returncode == 0, done.stderr
     assert "temp is empty in every row" in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["empty_fields"] == ["temp"]
+
+
+def test_frauds_marked_and_all_others_blank_is_a_label(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("n,fraud\n" + "".join(f"{AMOUNTS[row]},{'yes' if row % 30 == 0 else ''}\n" for row in range(ROWS)))
+    table = read(path).table
+    normal, anomalies = split.by_label(table, DataConfig(label="fraud", normal=""))
+    assert (normal.size, anomalies.size) == (ROWS - 10, 10)
+    (line,) = split.of_labels(table, DataConfig(label="fraud", normal=""))
+    assert line == "290 rows have no 'fraud' and count as normal; the others are anomalies"
+    with pytest.raises(ConfigInvalid, match=r"its values are yes\. 290 rows have none: --normal '' learns from these"):
+        split.by_label(table, DataConfig(label="fraud", normal="no"))
+    (warned,) = split.of_labels(table, DataConfig(label="fraud"))
+    assert warned.endswith("--normal '' learns from the 290 rows without one alone")
+    shown = surprisal("train", path, "--label", "fraud", "--normal", "", "--schema-only")
+    assert shown.returncode == 0, shown.stderr
+    assert line in shown.stderr
+    unnamed = surprisal("train", path, "--schema-only")
+    assert "--label fraud --normal '' learns the rows without one alone, if those are normal" in unnamed.stdout

@@ -273,12 +273,14 @@ def _warnings(normal: pa.Table, fields: list[FieldConfig], config: TrainingConfi
             _is_called_a_label(each.name)
             and 2 <= pc.count_distinct(normal[each.name], mode="all").as_py() <= _MOST_LABELS
         ):
-            values = pc.value_counts(normal[each.name].drop_null())
+            values = pc.value_counts(normal[each.name])
             common = values[int(np.argmax(np.asarray(pc.struct_field(values, "counts"))))].as_py()["values"]
+            most = str(common).lower() if isinstance(common, bool) else common
+            rows = "the rows without one" if common is None else f"the rows with {most}"
             yield (
                 f"column {each.name!r} looks like a label, and the model learns it as a feature: "
-                f"--label {each.name} --normal {str(common).lower() if isinstance(common, bool) else common} learns "
-                f"normal rows alone, --exclude {each.name} leaves it out"
+                f"--label {each.name} --normal {chr(39) * 2 if common is None else most} learns {rows} alone, if those "
+                f"are normal; --exclude {each.name} leaves it out"
             )
 
 

@@ -110,11 +110,12 @@ def _too_few(rows: int, needed: int, most: int, false_alarm_rate: float, config:
 
 
 def by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
-    """Normal rows and labelled anomalies; a row without a label is neither.
+    """Normal rows and labelled anomalies; a row without a label is neither, unless that is what is normal.
 
     Args:
         table: The data.
-        config: The label's column and its value in normal rows; without these every row is normal.
+        config: The label's column and its value in normal rows, empty where normal rows have no label; without these
+            every row is normal.
 
     Raises:
         ConfigInvalid: No such column, or no row has that value.
@@ -137,15 +138,16 @@ def by_label(table: pa.Table, config: DataConfig) -> tuple[Rows, Rows]:
         raise ConfigInvalid(
             f"the label {config.label!r} holds {error}; text, numbers or booleans can be one"
         ) from error
+    known = np.array([text not in (None, "") for text in texts])
     wanted = config.normal.lower() if pa.types.is_boolean(table[config.label].type) else config.normal
-    normal = texts == wanted
+    normal = texts == wanted if wanted else ~known
     if not normal.any() and _has_images(table):
         # A folder within others, as `train/good` and `test/good` are.
         normal = np.array([text is not None and text.rpartition("/")[2] == wanted for text in texts])
     if not normal.any():
         values = sorted({text for text in texts if text is not None})[:10]
-        raise ConfigInvalid(f"no row has {config.label} = {config.normal}; its values are {', '.join(values)}")
-    known = np.array([text is not None for text in texts])
+        without = f". {(~known).sum():,} rows have none: --normal '' learns from these" if not known.all() else ""
+        raise ConfigInvalid(f"no row has {config.label} = {config.normal}; its values are {', '.join(values)}{without}")
     return every[normal], every[~normal & known]
 
 
@@ -160,6 +162,10 @@ def of_labels(table: pa.Table, config: DataConfig) -> Iterator[str]:
     column = table[config.label]
     if config.normal is None:
         yield _without_normal(column, config.label)
+        return
+    if not config.normal:
+        rows = by_label(table, config)[0].size
+        yield f"{rows:,} rows have no {config.label!r} and count as normal; the others are anomalies"
         return
     if column.null_count:
         yield f"{column.null_count:,} rows have no {config.label!r}: they are neither learnt from nor evaluated"
@@ -182,10 +188,12 @@ def _without_normal(column: pa.ChunkedArray, label: str) -> str:
     common = [each["values"] for each in sorted(counted, key=lambda each: -each["counts"])]
     if not common:
         return f"WARNING: the label {label!r} is empty: every row counts as normal"
+    most = "" if column.null_count > max(each["counts"] for each in counted) else common[0]
+    rows = f"the rows with {most}" if most else f"the {column.null_count:,} rows without one"
     shown = ", ".join(common[:_SHOWN_LABELS]) + (", …" if len(common) > _SHOWN_LABELS else "")
     return (
         f"WARNING: the label {label!r} has the values {shown}, and no --normal says which of them is normal: every row "
-        f"is learnt as normal. --normal {common[0]} learns from the rows with {common[0]} alone"
+        f"is learnt as normal. --normal {most or chr(39) * 2} learns from {rows} alone"
     )
 
 

@@ -84,7 +84,7 @@ def _false_alarms(evidence: Evidence) -> tuple[str, ...]:
 
 def _expected(evidence: Evidence) -> str:
     low, high = count_interval(_NEXT, _above(evidence), evidence.calibrating.size)
-    return f"Expect {low:,} to {high:,} false alarms in the next {_NEXT:,} normal records, 19 times in 20."
+    return f"Expect {low:,} to {high:,} false alarms in the next {_NEXT:,} normal records, with a probability of 95 %."
 
 
 def _few(evidence: Evidence) -> tuple[str, ...]:
