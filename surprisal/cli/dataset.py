@@ -52,6 +52,7 @@ def score(call: Call, selection: "Selection", told: Progress, as_json: bool) -> 
     from service.files.dataset import run
     from service.files.dataset.driver import ShardsFailed
     from service.files.dataset.job import OutFailed
+    from service.files.dataset.place import without_secrets
 
     _check(call, selection)
     signal.signal(signal.SIGTERM, _stop)
@@ -75,7 +76,8 @@ def score(call: Call, selection: "Selection", told: Progress, as_json: bool) -> 
     except (ShardsFailed, OutFailed) as error:
         fail(error, WORK_FAILED)
     _say(call, summary, told)
-    return {"event": "summary", **_counts(summary), "files": {"in": call.source, "out": call.target}}
+    files = {"in": without_secrets(call.source), "out": without_secrets(call.target)}
+    return {"event": "summary", **_counts(summary), "files": files}
 
 
 def stopped(told: Progress, target: str) -> str:
@@ -85,8 +87,10 @@ def stopped(told: Progress, target: str) -> str:
         told: What was told of it.
         target: OUT.
     """
+    from service.files.dataset.place import without_secrets
+
     after = f" after {told.at}" if told.at else ""
-    return f"stopped{after}; what is done is in {target}, and the same command goes on from there"
+    return f"stopped{after}; what is done is in {without_secrets(target)}, and the same command goes on from there"
 
 
 def _check(call: Call, selection: "Selection") -> None:
@@ -146,18 +150,21 @@ class _Report:
 
 
 def _say(call: Call, summary: "Summary", told: Progress) -> None:
+    from service.files.dataset.place import without_secrets
+
+    target = without_secrets(call.target)
     for name, count in summary.absent.items():
         told.say(f"{count:,} shards have no column {name}; missing in every row")
     if summary.unknown:
         counted = ", ".join(f"{name} in {count:,} rows" for name, count in summary.unknown.items())
         told.say(f"texts that training never saw: {counted}")
     if summary.errors:
-        told.say(f"{summary.errors:,} rows have no score; {call.target.rstrip('/')}/_surprisal/errors says why")
+        told.say(f"{summary.errors:,} rows have no score; _surprisal/errors in {target} says why")
     scored = summary.rows - summary.errors
     share = summary.flagged / max(scored, 1)
     told.say(
         f"{summary.rows:,} rows in {summary.shards:,} shards ({summary.scored:,} scored now), {summary.flagged:,} "
-        f"({share:.2%}) flagged; {summary.written:,} rows are in {call.target}"
+        f"({share:.2%}) flagged; {summary.written:,} rows are in {target}"
     )
 
 

@@ -84,7 +84,8 @@ class Place:
         Args:
             path: Below the place.
         """
-        return f"{self.shown.rstrip('/')}/{path}" if path else self.shown
+        folder, query, settings = self.shown.partition("?")
+        return f"{folder.rstrip('/')}/{path}{query}{settings}" if path else self.shown
 
     def entries(self, below: str = "") -> list[Entry]:
         """All files, sorted by path; none where there is no such folder.
@@ -146,13 +147,15 @@ class Place:
         self.filesystem.delete_file(self.at(path))
 
 
-def without_secrets(uri: str) -> str:
-    """A URI without the name, the password and the keys that may stand in it.
+def without_secrets(text: str) -> str:
+    """A URI without the name, the password and the keys that may stand in it; a path as it is.
 
     >>> without_secrets("s3://KEY:SECRET@bucket/in?region=eu-1&session_token=abc")
     's3://bucket/in?region=eu-1'
     """
-    parts = urlsplit(uri)
+    if "://" not in text:
+        return text
+    parts = urlsplit(text)
     kept = [pair for pair in parts.query.split("&") if pair and not _SECRET.search(pair.partition("=")[0])]
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "&".join(kept), ""))
 

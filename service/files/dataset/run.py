@@ -12,7 +12,7 @@ from service.engine import cpus
 from service.files.dataset import driver, local, source
 from service.files.dataset.driver import Progress, Summary
 from service.files.dataset.job import Job
-from service.files.dataset.place import Place
+from service.files.dataset.place import Place, without_secrets
 from service.files.dataset.plan import Plan
 from service.files.scoring import Scoring
 from service.files.selection import Selection
@@ -70,7 +70,7 @@ def run(request: Request, say: Callable[[str], None], report: Callable[[Progress
     found = source.found(request.source)
     if found.passed_over:
         counted = ", ".join(f"{count:,} {ending}" for ending, count in sorted(found.passed_over.items()))
-        say(f"{request.source}: passed over, by their endings: {counted}")
+        say(f"{without_secrets(request.source)}: passed over, by their endings: {counted}")
     options = replace(Options.kept(scoring.manifest.training.config), **request.read)
     skip = request.on_error == "skip"
     job = Job(

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from reading import parts
 from reading.errors import NotRead
-from service.files.dataset.place import Entry, Place
+from service.files.dataset.place import Entry, Place, without_secrets
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,27 @@ def found(text: str) -> Source:
         PlaceInvalid: The URI names no place.
         OSError: A folder cannot be read.
     """
-    scheme, there, path = text.rpartition("://")
-    named = PurePosixPath(path if there else Path(text).absolute().as_posix())
+    scheme, there, rest = text.rpartition("://")
+    path, settings = _apart(rest) if there else (Path(text).absolute().as_posix(), "")
+    named = PurePosixPath(path)
     pattern = None
     if has_magic(str(named)):
         magic = [has_magic(part) for part in named.parts].index(True)
         pattern = "/".join(named.parts[magic:])
         named = PurePosixPath(*named.parts[:magic])
-    place = Place.of(f"{scheme}{there}{named}" if there else str(named))
+    shown = without_secrets(text)
+    place = Place.of(f"{scheme}{there}{named}{settings}" if there else str(named))
     single = place.entry()
     if single is not None:
-        above = Place(place.filesystem, str(PurePosixPath(place.root).parent), str(PurePosixPath(place.shown).parent))
-        return _of_records(text, above, [single._replace(path=named.name)])
-    return _of_records(text, place, [each for each in place.entries() if pattern is None or _fits(each.path, pattern)])
+        above = Place.of(f"{scheme}{there}{named.parent}{settings}" if there else str(named.parent))
+        return _of_records(shown, above, [single._replace(path=named.name)])
+    return _of_records(shown, place, [each for each in place.entries() if pattern is None or _fits(each.path, pattern)])
+
+
+def _apart(rest: str) -> tuple[str, str]:
+    """The path of a URI and its settings: a question mark stands before settings, or for any character of a name."""
+    settings = re.search(r"\?\w+=[^?/]*$", rest)
+    return (rest, "") if settings is None else (rest[: settings.start()], settings[0])
 
 
 def _of_records(text: str, place: Place, entries: list[Entry]) -> Source:

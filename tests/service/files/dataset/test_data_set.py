@@ -305,6 +305,14 @@ def test_secrets_of_a_uri_are_in_no_message(models: Path, source: Path) -> None:
     assert not any(word in done.stderr for word in ("KEY", "SECRET", "TOKEN"))
 
 
+def test_nor_in_what_is_said_of_a_run_or_kept(models: Path, source: Path, tmp_path: Path) -> None:
+    out = f"file://{tmp_path}/out?session_token=TOKEN"
+    done = surprisal("score", models / NAME, f"file://{source}", out, "--json", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    kept = "".join(path.read_text() for path in (tmp_path / "out" / "_surprisal").rglob("*.json"))
+    assert "TOKEN" not in done.stdout + done.stderr + kept
+
+
 def test_in_python_it_is_one_call(models: Path, source: Path, tmp_path: Path) -> None:
     said: list[str] = []
     (source / "notes.txt~").write_text("by hand")

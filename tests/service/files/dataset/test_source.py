@@ -46,6 +46,23 @@ def test_a_folder_a_file_and_a_pattern(tree: Path, pattern: str, names: list[str
         assert all(found.place.entry(each.path) == each for each in found.entries)
 
 
+@pytest.mark.parametrize(
+    ("rest", "path", "settings"),
+    [
+        ("bucket/in?region=eu-1", "bucket/in", "?region=eu-1"),
+        (
+            "bucket/day-?.csv?scheme=http&endpoint_override=127.0.0.1:9",
+            "bucket/day-?.csv",
+            "?scheme=http&endpoint_override=127.0.0.1:9",
+        ),
+        ("bucket/day-?.csv", "bucket/day-?.csv", ""),
+        ("bucket/a?b=1/x.csv", "bucket/a?b=1/x.csv", ""),
+    ],
+)
+def test_a_question_mark_stands_for_a_character_or_before_settings(rest: str, path: str, settings: str) -> None:
+    assert source._apart(rest) == (path, settings)
+
+
 def test_what_is_passed_over_is_counted(tree: Path) -> None:
     assert source.found(str(tree)).passed_over == {".md": 1}
 
