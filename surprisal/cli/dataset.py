@@ -157,7 +157,7 @@ def _say(call: Call, summary: "Summary", told: Progress) -> None:
         told.say(f"{count:,} shards have no column {name}; missing in every row")
     if summary.unknown:
         counted = ", ".join(f"{name} in {count:,} rows" for name, count in summary.unknown.items())
-        told.say(f"texts that training never saw: {counted}")
+        told.say(f"texts that the model does not know, because training never or hardly ever saw them: {counted}")
     if summary.errors:
         told.say(f"{summary.errors:,} rows have no score; _surprisal/errors in {target} says why")
     scored = summary.rows - summary.errors

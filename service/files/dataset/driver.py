@@ -96,8 +96,9 @@ def score(
     _refuse_others_files(job.out)
     plan = plan.of(source.entries)
     settle(job.out, plan)
-    if job.out.entry(SUCCESS) is not None:
-        job.out.remove(SUCCESS)  # until what is new is there, too
+    for path in (SUCCESS, MANIFEST):  # until what is new is there, too
+        if job.out.entry(path) is not None:
+            job.out.remove(path)
     shards = _cut(source, plan.digest)
     done = _done(job.out, shards)
     left = [shard for shard in shards if shard.key not in done]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bundle.folder import store
+from reading.errors import NotRead
 from reading.options import Options
 from service.engine import cpus
 from service.files.dataset import driver, local, source
@@ -71,11 +72,12 @@ def run(request: Request, say: Callable[[str], None], report: Callable[[Progress
     if found.passed_over:
         counted = ", ".join(f"{count:,} {ending}" for ending, count in sorted(found.passed_over.items()))
         say(f"{without_secrets(request.source)}: passed over, by their endings: {counted}")
+    out = Place.of(request.out)
+    if found.holds(out):
+        raise NotRead(f"{out.shown}: lies in IN, so the scores would be scored the next time; name an OUT beside IN")
     options = replace(Options.kept(scoring.manifest.training.config), **request.read)
     skip = request.on_error == "skip"
-    job = Job(
-        bundle, found.place, Place.of(request.out), request.wanted, request.selection, options, skip, request.strict
-    )
+    job = Job(bundle, found.place, out, request.wanted, request.selection, options, skip, request.strict)
     asked: dict[str, Any] = {"samples": question.samples, "score": question.score, "explain": question.explain}
     asked |= {"false_alarm_rate": question.false_alarm_rate, "on_error": request.on_error, "strict": request.strict}
     asked |= {"columns": request.selection.columns, "latent": request.selection.latent}

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path, PurePosixPath
 
@@ -19,11 +19,25 @@ class Source:
         place: The folder that they lie below.
         entries: They, in order.
         passed_over: Files below it that are no records, by their endings.
+        is_folder: Whether all that lies in the folder is meant, later files too.
     """
 
     place: Place
     entries: tuple[Entry, ...]
     passed_over: Counter[str]
+    is_folder: bool = False
+
+    def holds(self, out: Place) -> bool:
+        """Whether results in OUT would be records of IN the next time.
+
+        Args:
+            out: OUT.
+        """
+        if self.place.filesystem != out.filesystem:
+            return False
+        within = f"{out.root}/".startswith(f"{self.place.root.rstrip('/')}/")
+        below = f"{out.root.rstrip('/')}/"
+        return (self.is_folder and within) or any(self.place.at(each.path).startswith(below) for each in self.entries)
 
 
 def found(text: str) -> Source:
@@ -51,7 +65,8 @@ def found(text: str) -> Source:
     if single is not None:
         above = Place.of(f"{scheme}{there}{named.parent}{settings}" if there else str(named.parent))
         return _of_records(shown, above, [single._replace(path=named.name)])
-    return _of_records(shown, place, [each for each in place.entries() if pattern is None or _fits(each.path, pattern)])
+    taken = [each for each in place.entries() if pattern is None or _fits(each.path, pattern)]
+    return replace(_of_records(shown, place, taken), is_folder=pattern is None)
 
 
 def _apart(rest: str) -> tuple[str, str]:

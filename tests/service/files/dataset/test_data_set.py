@@ -18,6 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from bundle.folder import store
+from reading.errors import NotRead
 from service.files.dataset import local, plan
 from service.files.dataset.driver import Progress, ShardsFailed
 from service.files.dataset.job import DONE, ERRORS, Job, OutFailed
@@ -141,6 +142,19 @@ def test_two_runs_that_differ_stop_each_other(score: Score, tmp_path: Path, monk
     with pytest.raises(PlanDiffers, match="samples was 256 and is 16 now"):
         score()
     assert digests(tmp_path / "out") == {}
+
+
+def test_an_out_within_in_is_refused(score: Score, source: Path) -> None:
+    """Its results would be records of the next run."""
+    for asked in (
+        {"out": str(source / "scored")},
+        {"out": f"{source}"},
+        {"source": f"{source}/**/*.parquet", "out": str(source / "day=0")},
+    ):
+        with pytest.raises(NotRead, match="lies in IN"):
+            score(**asked)
+    assert {path.name for path in source.iterdir()} == {"day=0", "day=1"}
+    assert score(source=f"{source}/day=0/*.parquet", out=str(source / "scored")).rows == FILES * ROWS // 2
 
 
 def test_a_folder_with_files_of_somebody_else_is_left_alone(score: Score, tmp_path: Path) -> None:
