@@ -63,7 +63,7 @@ def test_the_bundle_holds_what_the_design_promises(run: tuple[pipeline.Trained, 
     assert sum(facts.rows.values()) == 600
     assert 0.0 <= facts.metrics["elbo_auroc"] <= 1.0
     assert config.build(dict(facts.config)).network.hidden == (8,)
-    assert any("compute the same as the network" in line for line in said)
+    assert any("the exported graphs agree with the network" in line for line in said)
     assert [path.name for path in trained.folder.parent.iterdir()] == ["1"]
 
 
