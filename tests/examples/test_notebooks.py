@@ -1,12 +1,14 @@
-"""Notebooks run from the first cell to the last, draw what they promise, and are stored without outputs."""
+"""Notebooks run from the first cell to the last, draw what they promise, and are stored without outputs.
+
+`nbclient` and `nbformat` take three seconds to load, so the one process that runs these tests loads them, not every one
+that collects.
+"""
 
 import os
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "notebooks"
@@ -15,6 +17,9 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 def executed(name: str, folder: Path, **environment: str) -> list[dict[str, Any]]:
     """What the cells of a notebook put out, each in a kernel and folders of its own."""
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     places = {"TMPDIR": str(folder), "IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(ROOT)}
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
@@ -48,6 +53,8 @@ def test_reading_explanations(server: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_stored_without_outputs(path: Path) -> None:
     """A stored output is a copy of numbers that no test keeps true, and makes every change unreadable."""
+    import nbformat
+
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
