@@ -166,5 +166,6 @@ def _moments(values: npt.NDArray[np.datetime64]) -> pa.ChunkedArray:
 
 
 def _beyond(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    large = pc.greater(pc.abs(pc.cast(values, pa.float64(), safe=False)), float(numbers.LARGEST_EXACT))
+    # As floats the next two above 2^53 are one and the same.
+    large = pc.greater_equal(pc.abs(pc.cast(values, pa.float64(), safe=False)), float(numbers.LARGEST_EXACT))
     return np.flatnonzero(np.asarray(pc.fill_null(large, False)))

@@ -33,6 +33,8 @@ class _Field:
 
     def __init__(self, field: AnyField, source: str) -> None:
         self.field, self.source = field, source
+        # Sums of what is left of numbers once the sample's mean is taken off keep digits that 1e9 would take.
+        self.away = field.mean if isinstance(field, NumericField) else 0.0
         self.moments = Moments()
         self.smallest = np.inf
         self.counts: Counter[object] = Counter()
@@ -65,7 +67,7 @@ class _Field:
         if present.size:
             self.smallest = min(self.smallest, float(present.min()))
         offset = self.field.offset
-        self.moments += Moments.of(present if offset is None else started_log.forward(present, offset))
+        self.moments += Moments.of((present if offset is None else started_log.forward(present, offset)) - self.away)
 
     def fitted(self, rows: int, said: FieldConfig | None, config: TrainingConfig) -> AnyField:
         """The field with the statistics of all rows."""
@@ -75,8 +77,9 @@ class _Field:
                 sums = self.moments
                 if not sums.count:
                     raise DataInvalid(f"column {name!r} has no value in the training rows")
-                extent = transform.scale(name, sums.mean, sums.deviation, sums.smallest, sums.largest)
-                known |= {"mean": sums.mean, "scale": extent, "nonnegative": self.smallest >= 0}
+                mean, smallest, largest = (self.away + each for each in (sums.mean, sums.smallest, sums.largest))
+                extent = transform.scale(name, mean, sums.deviation, smallest, largest)
+                known |= {"mean": mean, "scale": extent, "nonnegative": self.smallest >= 0}
             case CategoricalField(derived=None):
                 return self._category(rows, said, config)
             case ImageField():
