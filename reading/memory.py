@@ -1,4 +1,4 @@
-"""How much memory there is for a process: its container's limit, else the machine's."""
+"""How much memory there is for a process, its container's limit, else the machine's; and sizes in words."""
 
 import os
 from pathlib import Path
@@ -33,3 +33,15 @@ def machine(meminfo: Path = Path("/proc/meminfo")) -> int:
         return int(first[1]) * 2**10
     except (OSError, ValueError, IndexError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def words(size: int) -> str:
+    """A number of bytes as people say it, in powers of 1024.
+
+    >>> words(3 * 2**29), words(2**20), words(10_240)
+    ('1.5 GiB', '1.0 MiB', '10.0 KiB')
+    """
+    for power, unit in ((30, "GiB"), (20, "MiB")):
+        if size >= 2**power:
+            return f"{size / 2**power:,.1f} {unit}"
+    return f"{size / 2**10:,.1f} KiB"

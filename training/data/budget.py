@@ -19,7 +19,7 @@ from training.errors import ConfigInvalid
 
 SHARE = 0.5
 """Of the memory that the machine or the container has, by default."""
-COPIES = 6
+COPIES = 7
 """Times the size of a table that its training takes at most: as it is read, as its values mean, as tensors."""
 _OF_TEXT = 2
 """Times its size on disk that plain text takes in a table at most: a cell has five bytes beside its letters."""
@@ -71,21 +71,21 @@ class Choice:
 
 
 def read_or_stream(
-    path: Path, config: TrainingConfig, memory: str | None = None, say: Callable[[str], None] = lambda line: None
+    path: Path, config: TrainingConfig, limit: str | None = None, say: Callable[[str], None] = lambda line: None
 ) -> Data | Streamed:
     """Read a table whole, or where its training would take more memory than it may, a sample of it.
 
     Args:
         path: See `training.data.read.read`.
         config: Everything that decides the result.
-        memory: What a person said of it; see `Budget.of`.
+        limit: Most memory, as a person said it; see `Budget.of`.
         say: Told where it is not read whole, and why.
 
     Raises:
-        ConfigInvalid: It is not there, or of another kind; or `memory` is no size.
+        ConfigInvalid: It is not there, or of another kind; or `limit` is no size.
         DataInvalid: Damaged, without rows, with two columns of one name, or with too few normal rows.
     """
-    choice = choose(path, config.data.reading, Budget.of(memory))
+    choice = choose(path, config.data.reading, Budget.of(limit))
     if choice.said:
         say(choice.said)
     return stream(path, config) if choice.streams else read(path, config.data.reading, config.kinds)
@@ -117,7 +117,7 @@ def choose(path: Path, options: Options, budget: Budget) -> Choice:
         return Choice(False)
     return Choice(
         True,
-        f"training on {path} takes about {_gib(size)} of memory, more than the {_gib(budget.bytes)} that --memory "
+        f"training on {path} takes about {memory.words(size)} of memory, more than the {memory.words(budget.bytes)} that --memory "
         f"{'allows' if budget.is_given else 'allows by default'}: its rows are streamed from disk",
     )
 
@@ -151,7 +151,3 @@ def _read_whole(path: Path) -> str:
 
 def _is_packed(part: Part) -> bool:
     return part.path.suffix.lower() in raw.PACKED
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:,.1f} GiB" if size >= 2**29 else f"{size / 2**20:,.1f} MiB"

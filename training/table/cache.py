@@ -16,6 +16,7 @@ import torch
 
 from bundle.folder import durable_file
 from bundle.record.schema import RecordSchema, TableSchema
+from reading import memory
 from training.config import TrainingConfig
 from training.data import schema, statistics
 from training.data.read import Data
@@ -130,10 +131,12 @@ def _make_room(place: Path, rows: int, widths: _Widths, say: Callable[[str], Non
     free = shutil.disk_usage(place).free
     if size + _SPARE > free:
         raise ConfigInvalid(
-            f"{place.parent}: the cache of {rows:,} standardised rows takes {_gib(size)}, and {_gib(free)} of the disk "
+            f"{place.parent}: the cache of {rows:,} standardised rows takes {memory.words(size)}, and {memory.words(free)} of the disk "
             "are free; --cache DIR puts it elsewhere, or give more --memory"
         )
-    say(f"{rows:,} standardised rows are written to {place}, {_gib(size)} of {_gib(free)} that are free there")
+    say(
+        f"{rows:,} standardised rows are written to {place}, {memory.words(size)} of {memory.words(free)} that are free there"
+    )
     for name, (columns, kind) in widths.items():
         with (place / name).open("wb") as file:
             if size_of_tensor := rows * columns * kind.itemsize:
@@ -209,15 +212,11 @@ def _lock(file: IO[str]) -> bool:
 def _remove_stale(folder: Path, ours: Path, say: Callable[[str], None]) -> None:
     """Remove caches that nobody uses and that are not whole; a kept one is somebody's."""
     for place in sorted(folder.glob(f"{_PREFIX}*")):
-        if (place / _COMPLETE).exists() or not (place / _LOCK).exists():
+        if (place / _COMPLETE).exists():
             continue
-        with (place / _LOCK).open("r+") as lock:
+        with (place / _LOCK).open("a") as lock:
             if not _lock(lock):
                 continue
             size = sum(file.stat().st_size for file in place.iterdir())
             shutil.rmtree(place)
-        say(f"removed {_gib(size)} that a run which was killed has left in {place}")
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:,.2f} GiB" if size >= 2**27 else f"{size / 2**20:,.1f} MiB"
+        say(f"removed {memory.words(size)} that a run which was killed has left in {place}")
