@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from surprisal.cli import reading_options
+from surprisal.cli import reading_options, streaming_options
 from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail, needs_training
 from surprisal.cli.progress import Interval, Progress
 from surprisal.cli.reading_options import ReadOption
+from surprisal.cli.streaming_options import CacheOption, KeepCacheOption, MemoryOption
 
 if TYPE_CHECKING:
     from training.config import TrainingConfig
@@ -55,18 +56,9 @@ def train(
         bool, typer.Option("--schema-only", help="Print the inferred fields and all settings as TOML, and stop.")
     ] = False,
     read: ReadOption = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            help="Most memory, as 8GiB; rows of larger tables are streamed. By default half of what there is."
-        ),
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder for the rows of a table that is streamed; by default the model's.")
-    ] = None,
-    keep_cache: Annotated[
-        bool, typer.Option("--keep-cache", help="Leave these rows there for another run of the same call.")
-    ] = False,
+    memory: MemoryOption = None,
+    cache: CacheOption = None,
+    keep_cache: KeepCacheOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print progress and a summary as lines of JSON on standard output.")
     ] = False,
@@ -88,8 +80,7 @@ def train(
         if schema_only:
             _print_schema(table, settings, told)
             return
-        disk = _disk(cache, keep_cache)
-        called = name or data.name.split(".")[0].lower()
+        called, disk = name or data.name.split(".")[0].lower(), streaming_options.disk(cache, keep_cache)
         trained = run(table, out, called, settings, device, resume, told, as_json, disk)
     summarise(trained, out, told)
     if as_json:
@@ -207,12 +198,6 @@ def _read(path: Path, settings: "TrainingConfig", memory: str | None, told: Prog
     from training.data.budget import read_or_stream
 
     return read_or_stream(path, settings, memory, told.say)
-
-
-def _disk(cache: Path | None, keep: bool) -> "Disk":
-    from training.table.cache import Disk
-
-    return Disk(cache, keep)
 
 
 def _print_schema(read: "Data | Streamed", settings: "TrainingConfig", told: Progress) -> None:

@@ -117,8 +117,8 @@ def choose(path: Path, options: Options, budget: Budget) -> Choice:
         return Choice(False)
     return Choice(
         True,
-        f"training on {path} takes about {memory.words(size)} of memory, more than the {memory.words(budget.bytes)} that --memory "
-        f"{'allows' if budget.is_given else 'allows by default'}: its rows are streamed from disk",
+        f"training on {path} takes about {memory.words(size)} of memory, more than the {memory.words(budget.bytes)} "
+        f"that --memory allows{'' if budget.is_given else ' by default'}: its rows are streamed from disk",
     )
 
 

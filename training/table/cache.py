@@ -129,14 +129,13 @@ def _widths(record: TableSchema) -> _Widths:
 def _make_room(place: Path, rows: int, widths: _Widths, say: Callable[[str], None]) -> None:
     size = sum(rows * columns * kind.itemsize for columns, kind in widths.values())
     free = shutil.disk_usage(place).free
+    taken, left = memory.words(size), memory.words(free)
     if size + _SPARE > free:
         raise ConfigInvalid(
-            f"{place.parent}: the cache of {rows:,} standardised rows takes {memory.words(size)}, and {memory.words(free)} of the disk "
+            f"{place.parent}: the cache of {rows:,} standardised rows takes {taken}, and {left} of the disk "
             "are free; --cache DIR puts it elsewhere, or give more --memory"
         )
-    say(
-        f"{rows:,} standardised rows are written to {place}, {memory.words(size)} of {memory.words(free)} that are free there"
-    )
+    say(f"{rows:,} standardised rows are written to {place}, {taken} of {left} that are free there")
     for name, (columns, kind) in widths.items():
         with (place / name).open("wb") as file:
             if size_of_tensor := rows * columns * kind.itemsize:
