@@ -53,6 +53,7 @@ def typed(
     comma_likely: bool = False,
     kind: str | None = None,
     order: DateOrder | None = None,
+    rows: Sequence[int] | None = None,
 ) -> Typed:
     """Find out what the values of a column mean.
 
@@ -63,17 +64,19 @@ def typed(
         comma_likely: Whether the file speaks for a decimal comma.
         kind: What a person said that the column is: `numeric`, `timestamp`, another kind, or None.
         order: Of its timestamps in a file before; see `dates.looked_at`.
+        rows: n numbers of its rows, where they are some of a file's; by default from 1 on.
     """
+    rows = range(1, len(column) + 1) if rows is None else rows
     if metadata == AS_JSON:
         column, is_nested = _of_json(column)
         if is_nested:
             return Typed(column, is_nested=True)
     column = plain(column)
     if types.is_string(column.type):
-        return _of_text(column, options, comma_likely, kind, order)
+        return _of_text(column, options, comma_likely, kind, order, rows)
     if types.is_integer(column.type) or types.is_floating(column.type):
         if kind == "timestamp":
-            return _timestamps_of_numbers(column, options)
+            return _timestamps_of_numbers(column, options, rows)
         column = without_missing_numbers(column, options)
         if types.is_floating(column.type):
             # NaN is how programs without nulls say missing.
@@ -162,7 +165,12 @@ def _of_decimals(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _of_text(
-    column: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None, order: DateOrder | None
+    column: pa.ChunkedArray,
+    options: Options,
+    comma_likely: bool,
+    kind: str | None,
+    order: DateOrder | None,
+    rows: Sequence[int],
 ) -> Typed:
     empty = pc.equal(pc.utf8_trim_whitespace(column), "")
     texts = pc.if_else(empty, pa.scalar(None, pa.string()), column)
@@ -173,23 +181,25 @@ def _of_text(
     if pc.all(pc.is_in(pc.utf8_trim_whitespace(texts.drop_null()), pa.array(options.missing))).as_py():
         return Typed(pa.chunked_array([pa.nulls(len(texts))]))
     if kind == "timestamp" or kind is None:
-        found = _timestamps(texts, options, comma_likely, order)
+        found = _timestamps(texts, options, comma_likely, order, rows)
         if found is not None:
             return found
     if kind == "timestamp":
-        return _timestamps_of_numbers(texts, options)
+        return _timestamps_of_numbers(texts, options, rows)
     flags = _flags(texts, options)
     if flags is not None and kind != "numeric":
         return flags
-    return _numbers(texts, options, comma_likely, kind)
+    return _numbers(texts, options, comma_likely, kind, rows)
 
 
-def _timestamps(texts: pa.ChunkedArray, options: Options, comma_likely: bool, order: DateOrder | None) -> Typed | None:
+def _timestamps(
+    texts: pa.ChunkedArray, options: Options, comma_likely: bool, order: DateOrder | None, rows: Sequence[int]
+) -> Typed | None:
     if options.date_format is not None:
         values, wrong = dates.parse(texts, options.date_format, options)
         if wrong.all() or wrong.sum() > STRANGERS * max(1, len(texts) - texts.null_count):
             return None
-        return Typed(pa.chunked_array([pa.array(values)]), _strangers_said(texts, wrong))
+        return Typed(pa.chunked_array([pa.array(values)]), _strangers_said(texts, wrong, rows))
     form = dates.looked_at(texts, options, comma_likely, order)
     if form is None:
         return None
@@ -202,12 +212,12 @@ def _timestamps(texts: pa.ChunkedArray, options: Options, comma_likely: bool, or
     return Typed(pa.chunked_array([pa.array(values)]), ("; ".join(said),), order=sure)
 
 
-def _timestamps_of_numbers(column: pa.ChunkedArray, options: Options) -> Typed:
+def _timestamps_of_numbers(column: pa.ChunkedArray, options: Options, rows: Sequence[int]) -> Typed:
     found = numbered_timestamps(column, options)
     if found is None:
         return Typed(column)
     values, wrong = found
-    return Typed(pa.chunked_array([pa.array(values)]), _strangers_said(pc.cast(column, pa.string()), wrong))
+    return Typed(pa.chunked_array([pa.array(values)]), _strangers_said(pc.cast(column, pa.string()), wrong, rows))
 
 
 def _flags(texts: pa.ChunkedArray, options: Options) -> Typed | None:
@@ -220,7 +230,9 @@ def _flags(texts: pa.ChunkedArray, options: Options) -> Typed | None:
     return Typed(found)
 
 
-def _numbers(texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None) -> Typed:
+def _numbers(
+    texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind: str | None, rows: Sequence[int]
+) -> Typed:
     if kind != "numeric" and numbers.has_codes(texts, options):
         return Typed(texts, (_CODES,))
     form = numbers.looked_at(texts, options, comma_likely)
@@ -241,12 +253,11 @@ def _numbers(texts: pa.ChunkedArray, options: Options, comma_likely: bool, kind:
     if form.is_said:
         guess = "; a guess, as both marks would fit: decimal in [data] says it" if form.is_guess else ""
         said.append(f"read with {form}{guess}")
-    said += _cells_said(texts, numbers.without_unit(texts, form, options), f"read without {form.unit}")
-    said += _cells_said(
-        texts, numbers.with_zeros_before(texts), 'read without its zeros (kind = "categorical" keeps them)'
-    )
+    said += _cells_said(texts, numbers.without_unit(texts, form, options), f"read without {form.unit}", rows)
+    zeros = 'read without its zeros (kind = "categorical" keeps them)'
+    said += _cells_said(texts, numbers.with_zeros_before(texts), zeros, rows)
     marks = pc.and_(pc.is_valid(texts), pc.is_null(read.values))
-    said += _strangers_said(texts, np.asarray(marks))
+    said += _strangers_said(texts, np.asarray(marks), rows)
     return Typed(read.values, tuple(said))
 
 
@@ -266,16 +277,18 @@ def _share(cells: pa.ChunkedArray, pattern: str) -> float:
     return found
 
 
-def _strangers_said(texts: pa.ChunkedArray, wrong: npt.NDArray[np.bool_]) -> tuple[str, ...]:
-    return _cells_said(texts, wrong, "missing")
+def _strangers_said(texts: pa.ChunkedArray, wrong: npt.NDArray[np.bool_], rows: Sequence[int]) -> tuple[str, ...]:
+    return _cells_said(texts, wrong, "missing", rows)
 
 
-def _cells_said(texts: pa.ChunkedArray, chosen: npt.NDArray[np.bool_], what: str) -> tuple[str, ...]:
-    rows = np.flatnonzero(chosen)
-    if not rows.size:
+def _cells_said(
+    texts: pa.ChunkedArray, chosen: npt.NDArray[np.bool_], what: str, rows: Sequence[int]
+) -> tuple[str, ...]:
+    places = np.flatnonzero(chosen)
+    if not places.size:
         return ()
-    cells = pc.unique(texts.take(pa.array(rows))).to_pylist()
+    cells = pc.unique(texts.take(pa.array(places))).to_pylist()
     shown = ", ".join(repr(cell) for cell in cells[:3]) + (", …" if len(cells) > 3 else "")
-    places = ", ".join(str(row + 1) for row in rows[:_NAMED_ROWS]) + (", …" if rows.size > _NAMED_ROWS else "")
-    cells_are = "cell is" if rows.size == 1 else "cells are"
-    return (f"{rows.size} {cells_are} {what} ({shown}; {'row' if rows.size == 1 else 'rows'} {places})",)
+    named = ", ".join(str(rows[place]) for place in places[:_NAMED_ROWS]) + (", …" if places.size > _NAMED_ROWS else "")
+    cells_are = "cell is" if places.size == 1 else "cells are"
+    return (f"{places.size} {cells_are} {what} ({shown}; {'row' if places.size == 1 else 'rows'} {named})",)

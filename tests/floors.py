@@ -24,7 +24,10 @@ FLOORS: dict[str, tuple[tuple[Room, ...], ...]] = {
         (Room("errors", "what can be wrong with a bundle or with records"),),
     ),
     "reading": (
-        (Room("values", "the columns of a file as the fields of a model take them"),),
+        (
+            Room("values", "the columns of a file as the fields of a model take them"),
+            Room("likeness", "later rows of a table by what a sample of it means"),
+        ),
         (
             Room("opening", "a table of records in one file or several: opened, and read some rows at a time"),
             Room("typed", "a column of a whole file by what its values mean"),
@@ -39,6 +42,7 @@ FLOORS: dict[str, tuple[tuple[Room, ...], ...]] = {
             Room("options", "what a person says of a file"),
             Room("block", "some rows of a file, and where they stand"),
             Room("notes", "what is said of columns"),
+            Room("memory", "how much memory there is for a process"),
         ),
         (Room("errors", "what can be wrong with a file"),),
     ),

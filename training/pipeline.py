@@ -1,6 +1,7 @@
 """The whole of a training run: prepare, fit, export, calibrate, describe, write."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,19 +25,20 @@ from bundle.record.fields import Tensors
 from bundle.record.schema import RecordSchema
 from training import modality
 from training.config import TrainingConfig
-from training.data import kinds, overview, schema, transform
-from training.data.kinds import Inferred
-from training.data.read import Data, Rows
-from training.data.split import Split, of_labels, split
+from training.data import schema
+from training.data.read import Data
+from training.data.streamed import Streamed
 from training.errors import ConfigInvalid, ParityFailed
 from training.evaluation.calibrate import calibrate, detection, presumed_normal, summary
 from training.export import graphs, parity, refusal, runs
 from training.export.explainer import ExportedExplainer
 from training.export.golden import choose_and_replay
 from training.export.graphs import Graphs
-from training.fitting import cross_fit, trimming, words
+from training.fitting import cross_fit, words
 from training.fitting.model import Model, fit
+from training.fitting.prepared import Prepared, prepare, prepare_streamed
 from training.fitting.progress import EpochCallback
+from training.table.cache import Cached, Disk, cached
 
 Say = Callable[[str], None]
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "pyarrow", "surprisal-vae", "torch")
@@ -60,7 +62,7 @@ class Trained:
 
 
 def train(
-    data: Data,
+    data: Data | Streamed,
     out: Path,
     name: str,
     config: TrainingConfig,
@@ -69,11 +71,12 @@ def train(
     resume: bool = False,
     say: Say = lambda line: None,
     report: EpochCallback = lambda progress: None,
+    disk: Disk | None = None,
 ) -> Trained:
     """Train a model on a table and write its bundle.
 
     Args:
-        data: The table.
+        data: The table, or one in files of which a sample is in memory.
         out: The models folder.
         name: The model's name in it.
         config: Everything that decides the result.
@@ -81,6 +84,7 @@ def train(
         resume: Take up the checkpoint that an interrupted run of the same data and configuration left.
         say: Told, in a sentence, what was decided and what comes next.
         report: Told about every epoch.
+        disk: Where the rows are kept of a table that is streamed.
 
     Returns:
         The bundle's place and manifest.
@@ -94,7 +98,10 @@ def train(
     """
     if not store.valid_name(name):
         raise ConfigInvalid(f"{name!r} is no model name; --name takes lower-case letters, digits, '.', '_' and '-'")
-    run = _Run(data, out, name, config, _device(device), resume, say, report)
+    streamed = data if isinstance(data, Streamed) else None
+    table = streamed.sample if streamed else data
+    assert isinstance(table, Data)
+    run = _Run(table, out, name, config, _device(device), resume, say, report, streamed, disk or Disk())
     prepared = _prepare(run)
     model = _fit(run, prepared)
     exported = _export(run, prepared, model)
@@ -108,7 +115,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Run:
-    """What `train` was asked for."""
+    """What `train` was asked for; of a table that is streamed, `data` is the sample."""
 
     data: Data
     out: Path
@@ -118,17 +125,8 @@ class _Run:
     resume: bool
     say: Say
     report: EpochCallback
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """Rows by what they serve, and the fields with their statistics."""
-
-    parts: Split
-    inferred: Inferred
-    record: RecordSchema
-    train: Rows
-    validation: Rows
+    streamed: Streamed | None
+    disk: Disk
 
 
 @dataclass(frozen=True)
@@ -150,45 +148,41 @@ class _Calibrated:
     forget_checkpoints: Callable[[], None]
 
 
-def _prepare(run: _Run) -> _Prepared:
-    config = run.config
-    parts = split(run.data, config.data, config.scoring.false_alarm_rate, config.seed)
-    for line in of_labels(run.data.table, config.data):
-        run.say(line)
-    inferred = kinds.chosen(run.data, parts.normal, config)
-    fields = inferred.fields
-    modality.refuse_score(config, fields)
-    record, train, validation = trimming.prepare(run.data, parts.train, parts.validation, fields, config)
-    inferred = inferred.and_notes(trimming.values_lost(run.data, parts.train, train, record, fields, config))
-    overview.refuse_names(record)
-    for line in overview.lines(overview.of(run.data, record, train), run.data, inferred):
-        run.say(line)
-    logged = {field.name for field in record.fields if field.kind == "numeric" and field.transform == "log"}
-    for column, said in transform.describe(run.data, train, fields, logged).items():
-        run.say(f"{column}: {said}")
-    run.say(words.of_rows(record, parts, train, validation))
-    return _Prepared(parts, inferred, record, train, validation)
+def _prepare(run: _Run) -> Prepared:
+    if run.streamed is None:
+        return prepare(run.data, run.config, run.say)
+    return prepare_streamed(run.streamed, run.config, run.say)
 
 
-def _fit(run: _Run, prepared: _Prepared) -> Model:
-    model = fit(
-        run.data,
-        prepared.record,
-        prepared.train,
-        prepared.validation,
-        run.config,
-        run.target,
-        folder=run.out / run.name,
-        resume=run.resume,
-        report=run.report,
-    )
+def _fit(run: _Run, prepared: Prepared) -> Model:
+    with _on_disk(run, prepared) as on_disk:
+        model = fit(
+            run.data,
+            prepared.record,
+            prepared.train,
+            prepared.validation,
+            run.config,
+            run.target,
+            folder=run.out / run.name,
+            resume=run.resume,
+            report=run.report,
+            on_disk=on_disk,
+        )
     run.say(words.of_end(model.history, run.config.fit.patience))
     if few := words.of_weights(model.history[-1], run.config):
         run.say(few)
     return model
 
 
-def _export(run: _Run, prepared: _Prepared, model: Model) -> _Exported:
+def _on_disk(run: _Run, prepared: Prepared) -> AbstractContextManager[Cached | None]:
+    """The training rows on disk where they are streamed; nothing where they are in memory."""
+    if run.streamed is None:
+        return nullcontext()
+    folder = run.disk.folder or run.out / run.name
+    return cached(folder, prepared.record, run.streamed, run.config, keep=run.disk.keep, say=run.say)
+
+
+def _export(run: _Run, prepared: Prepared, model: Model) -> _Exported:
     run.say("exporting to ONNX and comparing with torch")
     record, vae = prepared.record, model.scorer.vae
     exported = graphs.export(model.scorer, record)
@@ -215,7 +209,7 @@ def _verify(exported: _Exported, record: RecordSchema, model: Model) -> float:
     )
 
 
-def _calibrate(run: _Run, prepared: _Prepared, model: Model, exported: _Exported) -> _Calibrated:
+def _calibrate(run: _Run, prepared: Prepared, model: Model, exported: _Exported) -> _Calibrated:
     config, parts, forget = run.config, prepared.parts, _nothing
     if parts.folds:
         run.say(words.of_folds(parts))
@@ -232,7 +226,7 @@ def _calibrate(run: _Run, prepared: _Prepared, model: Model, exported: _Exported
     return _Calibrated(calibrated, metrics, forget)
 
 
-def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported, calibrated: _Calibrated) -> Manifest:
+def _describe(run: _Run, prepared: Prepared, model: Model, exported: _Exported, calibrated: _Calibrated) -> Manifest:
     config, record = run.config, prepared.record
     normal = presumed_normal(exported.held_out, exported.scorer, model.noise, model.scores, config)
     return Manifest(
@@ -252,7 +246,7 @@ def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported,
             data=run.data.name,
             data_sha256=run.data.sha256,
             rows={
-                "train": prepared.train.size,
+                "train": prepared.rows,
                 "validation": prepared.validation.size,
                 "calibration": calibrated.calibration.records,
                 "anomalies": prepared.parts.anomalies.size,
@@ -268,7 +262,7 @@ def _describe(run: _Run, prepared: _Prepared, model: Model, exported: _Exported,
     )
 
 
-def _left_out(prepared: _Prepared, calibrated: _Calibrated) -> dict[str, int]:
+def _left_out(prepared: Prepared, calibrated: _Calibrated) -> dict[str, int]:
     """How many rows count as likely anomalies and serve nothing; empty where there are none."""
     parts = prepared.parts
     rows = parts.train.size + parts.validation.size - prepared.train.size - prepared.validation.size
@@ -277,7 +271,7 @@ def _left_out(prepared: _Prepared, calibrated: _Calibrated) -> dict[str, int]:
 
 
 def _files(
-    run: _Run, prepared: _Prepared, model: Model, exported: _Exported, calibrated: _Calibrated, manifest: Manifest
+    run: _Run, prepared: Prepared, model: Model, exported: _Exported, calibrated: _Calibrated, manifest: Manifest
 ) -> tuple[dict[str, bytes], dict[str, Callable[[int], bytes]]]:
     """The bundle's files but for the manifest, by name, and those that are written once the version is known."""
     # Here, because what draws the report takes a second to load, and a call that is wrong should hear of it at once.
@@ -317,7 +311,7 @@ def _graphs(model: Model, exported: _Exported) -> dict[str, bytes]:
     }
 
 
-def _held_out(run: _Run, prepared: _Prepared) -> Tensors:
+def _held_out(run: _Run, prepared: Prepared) -> Tensors:
     parts = prepared.parts
     return schema.tensors(prepared.record, run.data, parts.calibration if parts.calibration.size else parts.validation)
 

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from surprisal.cli import reading_options
+from surprisal.cli import reading_options, streaming_options
 from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail, needs_training
 from surprisal.cli.progress import Interval, Progress
 from surprisal.cli.reading_options import ReadOption
+from surprisal.cli.streaming_options import CacheOption, KeepCacheOption, MemoryOption
 
 if TYPE_CHECKING:
     from training.config import TrainingConfig
     from training.data.read import Data
+    from training.data.split import Split
+    from training.data.streamed import Streamed
     from training.fitting import progress
     from training.pipeline import Trained
+    from training.table.cache import Disk
 
 _OPTIONS = ("label", "normal", "exclude", "contamination")
 """Settings of `[data]` that have an option of their own."""
@@ -52,6 +56,9 @@ def train(
         bool, typer.Option("--schema-only", help="Print the inferred fields and all settings as TOML, and stop.")
     ] = False,
     read: ReadOption = None,
+    memory: MemoryOption = None,
+    cache: CacheOption = None,
+    keep_cache: KeepCacheOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print progress and a summary as lines of JSON on standard output.")
     ] = False,
@@ -69,11 +76,12 @@ def train(
     with _refusals(told, resume):
         settings = _settings(config, said, preset, seed)
         with told.without_bar():
-            table = _read(data, settings)
+            table = _read(data, settings, memory, told)
         if schema_only:
             _print_schema(table, settings, told)
             return
-        trained = run(table, out, name or data.name.split(".")[0].lower(), settings, device, resume, told, as_json)
+        called, disk = name or data.name.split(".")[0].lower(), streaming_options.disk(cache, keep_cache)
+        trained = run(table, out, called, settings, device, resume, told, as_json, disk)
     summarise(trained, out, told)
     if as_json:
         _print(_summary(trained) | {"seconds": round(time.monotonic() - began, 3)})
@@ -107,7 +115,7 @@ def _refusals(told: Progress, resume: bool) -> Iterator[None]:
 
 
 def run(
-    data: "Data",
+    data: "Data | Streamed",
     out: Path,
     name: str,
     settings: "TrainingConfig",
@@ -115,6 +123,7 @@ def run(
     resume: bool,
     told: Progress,
     as_json: bool = False,
+    disk: "Disk | None" = None,
 ) -> "Trained":
     """Train, and tell how far it is.
 
@@ -127,6 +136,7 @@ def run(
         resume: Whether to take up a checkpoint.
         told: Told what happens.
         as_json: Whether programs are told as well, on standard output.
+        disk: Where the rows of a table that is streamed are kept.
 
     Raises:
         TrainingError: See `training.pipeline.train`.
@@ -152,7 +162,8 @@ def run(
         told.say(sentence)
 
     with told:
-        return pipeline.train(data, out, name, settings, device=device, resume=resume, say=say, report=report)
+        given = (data, out, name, settings)
+        return pipeline.train(*given, device=device, resume=resume, say=say, report=report, disk=disk)
 
 
 def _stopped(told: Progress, resumed: bool) -> str:
@@ -183,26 +194,30 @@ def _settings(config: Path | None, data: Mapping[str, Any], preset: str | None, 
     return build(content, source=source, options=options)
 
 
-def _read(path: Path, settings: "TrainingConfig") -> "Data":
-    from training.data.read import read
+def _read(path: Path, settings: "TrainingConfig", memory: str | None, told: Progress) -> "Data | Streamed":
+    from training.data.budget import read_or_stream
 
-    return read(path, settings.data.reading, settings.kinds)
+    return read_or_stream(path, settings, memory, told.say)
 
 
-def _print_schema(table: "Data", settings: "TrainingConfig", told: Progress) -> None:
-    from training.data.split import of_labels
+def _print_schema(read: "Data | Streamed", settings: "TrainingConfig", told: Progress) -> None:
+    from training.data.split import of_labels, split
+    from training.data.streamed import Streamed
 
+    if isinstance(read, Streamed):
+        table, parts = read.sample, read.parts
+    else:
+        table, parts = read, split(read, settings.data, settings.scoring.false_alarm_rate, settings.seed)
     if table.said:
         told.say(f"{table.name} read as: {', '.join(table.said)}")
     for line in of_labels(table.table, settings.data):
         told.say(line)
-    print(_schema(table, settings), end="")
+    print(_schema(table, parts, settings), end="")
 
 
-def _schema(table: "Data", settings: "TrainingConfig") -> str:
-    from training.data import kinds, schema, split, transform
+def _schema(table: "Data", parts: "Split", settings: "TrainingConfig") -> str:
+    from training.data import kinds, schema, transform
 
-    parts = split.split(table, settings.data, settings.scoring.false_alarm_rate, settings.seed)
     inferred = kinds.chosen(table, parts.normal, settings)
     chosen = transform.choose(table, parts.train, parts.validation, inferred.fields)
     logged = {field.name for field in chosen if field.transform == "log"}

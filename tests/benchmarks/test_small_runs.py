@@ -30,6 +30,12 @@ SAID = {
         r"^2 trained, 1 refused; nearest \d+\.\d%",
     ],
     "training": ["ours / bare"],
+    "streaming": [
+        r"most RssAnon [\d,]+ MiB",
+        r"pass 1 .* pass 2 .* pass 3 \(cache\) \d+ s, epoch 1 \d+ s",
+        r"streamed / in memory: \d\.\d\d",
+        r"streamed - in memory: [-+]\d+\.\d+ nats",
+    ],
     "combined": [r"graph, one thread +│ +\d", r"POST /score, one worker +│ +\d"],
     "score_file": [r"surprisal score, whole command +│ +[\d,]+ │ +\d\.\d\d", r"peak memory of its process \d+ MiB"],
     "soak": [r"JSON arrays \(200\) +│ +[\d,]+ │ +none", r"no JSON \(400\) +│ +\d+ │ +none", "ask again at once"],

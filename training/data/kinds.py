@@ -128,7 +128,7 @@ def infer(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
     if len(constant) == len(fields):
         left_out |= constant
         raise DataInvalid("no column is left to learn from: " + "; ".join(f"{c} {why}" for c, why in left_out.items()))
-    return Inferred(tuple(fields), left_out, notes, (*_warnings(normal, fields, config), *_totals(data.table)))
+    return Inferred(tuple(fields), left_out, notes, (*_warnings(normal, fields, config), *_totals(data)))
 
 
 def chosen(data: Data, rows: Rows, config: TrainingConfig) -> Inferred:
@@ -252,15 +252,16 @@ def _alike(texts: Sequence[str]) -> list[str]:
     return next((sorted(group) for group in groups.values() if len(group) > 1), [])
 
 
-def _totals(table: pa.Table) -> Iterator[str]:
+def _totals(data: Data) -> Iterator[str]:
     """Rows that look like sums of the others."""
+    table = data.table
     for name in table.column_names:
         if not types.is_string(table[name].type):
             continue
         texts = pc.utf8_trim_whitespace(table[name])
         rows = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring_regex(texts, _TOTAL), False)))
         if 0 < rows.size <= _FEW_TOTALS * table.num_rows:
-            cell, last = texts[int(rows[-1])].as_py(), int(rows[-1]) + 1
+            cell, last = texts[int(rows[-1])].as_py(), data.number(int(rows[-1]))
             said = f"row {last} looks" if rows.size == 1 else f"{rows.size} rows look"
             yield f"{said} like totals of others ({cell!r} in {name!r}, row {last}): remove them where they are"
 

@@ -1,8 +1,9 @@
 """Data files read whole into one Arrow table: tables in any form that `reading` knows, npz, and folders of images."""
 
+import contextlib
 import hashlib
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class Data:
         index: Columns that hold a pandas index.
         date_orders: In which a column's timestamps that were text have year, month and day, where only one fits.
         blocks: The pieces that it was read in, which know where a row stands; none where it was made in memory.
+        places: (n,) where each row stands in the whole, from 0, where the table is a sample; else None.
     """
 
     name: str
@@ -50,6 +52,15 @@ class Data:
     index: tuple[str, ...] = ()
     date_orders: Mapping[str, DateOrder] = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
+    places: Rows | None = None
+
+    def number(self, row: int) -> int:
+        """The number of a row as a person counts them in the whole, from 1.
+
+        Args:
+            row: Its place in the table, from 0.
+        """
+        return (row if self.places is None else int(self.places[row])) + 1
 
     @property
     def read_as(self) -> tuple[str, ...]:
@@ -65,7 +76,7 @@ class Data:
         """
         starts = np.cumsum([0, *(len(block.numbers) for block in self.blocks)])
         if not 0 <= row < starts[-1]:
-            return f"row {row + 1}"
+            return f"row {self.number(row)}"
         index = bisect_right(starts.tolist(), row) - 1
         block = self.blocks[index]
         several = len({each.file for each in self.blocks}) > 1
@@ -95,16 +106,31 @@ def read(
         DataInvalid: Damaged, without rows, or with two columns of one name.
     """
     how = (options or Options(), kinds or {}, date_orders or {})
-    try:
+    with refusals(path):
         if str(path) == parts.STANDARD_INPUT:
             with parts.received() as received:
                 return _of_files(received, *how)
         if path.is_dir() and image_folder.holds_images(path):
-            table, digest, said = image_files.read_folder(path)
-            return Data(path.name, digest, table, said)
+            table, sha256, said = image_files.read_folder(path)
+            return Data(path.name, sha256, table, said)
         if path.suffix.lower() == ".npz":
             return _of_npz(path)
         return _of_files(path, *how)
+
+
+@contextlib.contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """Say of what is wrong with a file whether it is the call or the data.
+
+    Args:
+        path: Which is read.
+
+    Raises:
+        ConfigInvalid: It is not there, or of another kind.
+        DataInvalid: It is damaged, or cannot be read.
+    """
+    try:
+        yield
     except FileNotFoundError as error:
         raise ConfigInvalid(f"{path}: there is no such file") from error
     except NotRead as error:
@@ -123,6 +149,7 @@ def of_table(
     kinds: Mapping[str, str] | None = None,
     comma_likely: bool = False,
     date_orders: Mapping[str, DateOrder] | None = None,
+    places: Rows | None = None,
 ) -> Data:
     """A table in memory as data: texts that are numbers, flags or timestamps become such.
 
@@ -134,13 +161,15 @@ def of_table(
         kinds: See `read`.
         comma_likely: Whether the rest of its file speaks for a decimal comma.
         date_orders: See `read`.
+        places: (n,) where each row stands in the whole, from 0, where the table is a sample.
     """
     options, kinds, date_orders = options or Options(), kinds or {}, date_orders or {}
+    numbers = None if places is None else (places + 1).tolist()
     found: dict[str, Typed] = {}
     for position, column in enumerate(table.schema):
         # By position: columns without a name may be several.
         said = (kinds.get(column.name), date_orders.get(column.name))
-        found[column.name] = typed(table.column(position), column.metadata, options, comma_likely, *said)
+        found[column.name] = typed(table.column(position), column.metadata, options, comma_likely, *said, numbers)
     return Data(
         name,
         sha256,
@@ -149,6 +178,7 @@ def of_table(
         nested=frozenset(name for name, each in found.items() if each.is_nested),
         index=index_columns(table.schema),
         date_orders={name: each.order for name, each in found.items() if each.order is not None},
+        places=places,
     )
 
 
@@ -157,7 +187,7 @@ def _of_files(path: Path, options: Options, kinds: Mapping[str, str], date_order
     table, blocks = opening.read(file)
     if table.num_rows == 0:
         raise DataInvalid(f"{path}: holds no rows")
-    data = of_table(path.name, _digest(path), table, options, kinds, file.comma_likely, date_orders)
+    data = of_table(path.name, digest(path), table, options, kinds, file.comma_likely, date_orders)
     return replace(data, said=tuple(file.said), blocks=tuple(blocks))
 
 
@@ -166,9 +196,9 @@ def _of_npz(path: Path) -> Data:
         features, label = npz_file.read(path)
     except npz_file.NpzInvalid as error:
         raise DataInvalid(str(error)) from error
-    digest = _digest(path)
+    sha256 = digest(path)
     if features.ndim > 2:
-        return Data(path.name, digest, image_files.from_arrays(path, features, label))
+        return Data(path.name, sha256, image_files.from_arrays(path, features, label))
     if features.ndim != 2 or features.dtype.kind not in "fiub":
         raise DataInvalid(
             f"{path}: X is {features.dtype} of shape {features.shape}; a table of numbers, or images, is expected"
@@ -179,16 +209,24 @@ def _of_npz(path: Path) -> Data:
     if label is not None:
         columns["y"] = label
     # NaN is how arrays say missing.
-    return Data(path.name, digest, pa.table({name: pa.array(each, from_pandas=True) for name, each in columns.items()}))
+    return Data(path.name, sha256, pa.table({name: pa.array(each, from_pandas=True) for name, each in columns.items()}))
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The SHA-256 digest of a file, or of the names and digests of the files that a path means; some bytes at a time.
+
+    Args:
+        path: See `read`.
+
+    Raises:
+        OSError: One cannot be read.
+    """
     found: Sequence[Path] = [each.path for each in parts.parts(path)] if path.suffix.lower() != ".npz" else [path]
-    digest = hashlib.sha256()
+    of_all = hashlib.sha256()
     if found == [path]:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     for each in found:
         with each.open("rb") as file:
-            digest.update(f"{each.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
-    return digest.hexdigest()
+            of_all.update(f"{each.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+    return of_all.hexdigest()

@@ -59,7 +59,7 @@ def fit(data: Data, rows: Rows, fields: Iterable[FieldConfig], config: TrainingC
             case "boolean":
                 fitted.append(BooleanField(name=field.name, missing_rate=_missing_rate(column)))
             case "categorical":
-                vocabulary = field.vocabulary or _vocabulary(field.name, column, config)
+                vocabulary = field.vocabulary or common(field.name, _texts(field.name, column), config)
                 missing_texts = tuple(text for text in config.data.reading.missing if text not in vocabulary)
                 fitted.append(
                     CategoricalField(
@@ -176,7 +176,12 @@ def _missing_rate(column: npt.NDArray[np.generic]) -> float:
         missing = int(np.isnat(column).sum())
     else:
         missing = int(np.isnan(column).sum()) if column.dtype.kind == "f" else 0
-    return float((missing + 0.5) / (len(column) + 1.0))
+    return smoothed(missing, len(column))
+
+
+def smoothed(missing: int, rows: int) -> float:
+    """The share of rows without a value, between 0 and 1 whatever they are."""
+    return float((missing + 0.5) / (rows + 1.0))
 
 
 def _without(column: npt.NDArray[np.generic], missing_texts: Collection[str]) -> npt.NDArray[np.generic]:
@@ -204,11 +209,25 @@ def _fit_numeric(field: FieldConfig, column: npt.NDArray[np.generic], data: Data
     return transform.fit(field.name, values, chosen, _missing_rate(column), **given)
 
 
-def _vocabulary(name: str, column: npt.NDArray[np.generic], config: TrainingConfig) -> tuple[str, ...]:
+def _texts(name: str, column: npt.NDArray[np.generic]) -> Counter[str | None]:
     try:
-        texts = Counter(category_text(value) for value in column.tolist())
+        return Counter(category_text(value) for value in column.tolist())
     except TypeError as error:
         raise DataInvalid(f"column {name!r}: text or a whole number is expected, not {error}") from error
+
+
+def common(name: str, counted: Mapping[str | None, int], config: TrainingConfig) -> tuple[str, ...]:
+    """The vocabulary of a field: its most frequent texts.
+
+    Args:
+        name: The field's.
+        counted: How often each text occurs in the training rows, in the order in which they come; None is missing.
+        config: Bounds of vocabularies.
+
+    Raises:
+        DataInvalid: There is no text.
+    """
+    texts = Counter(counted)
     texts.pop(None, None)
     spelled = {text: number_spelling(text or "") for text in texts}
     if all(spelled.values()):
@@ -218,12 +237,12 @@ def _vocabulary(name: str, column: npt.NDArray[np.generic], config: TrainingConf
             texts[spelled[text]] += count
     for text in config.data.missing_values or ():
         texts.pop(text, None)
-    common = [text for text, count in texts.most_common() if text is not None and count >= config.data.minimum_count]
-    if not common:  # Better a rare one than no field.
-        common = [text for text in texts if text is not None]
-    if not common:
+    often = [text for text, count in texts.most_common() if text is not None and count >= config.data.minimum_count]
+    if not often:  # Better a rare one than no field.
+        often = [text for text in texts if text is not None]
+    if not often:
         raise DataInvalid(f"column {name!r} has no value in the training rows")
-    return tuple(sorted(common[: config.data.vocabulary_size]))
+    return tuple(sorted(often[: config.data.vocabulary_size]))
 
 
 def _fit_timestamp(

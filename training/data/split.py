@@ -69,22 +69,40 @@ def split(data: Data, config: DataConfig, false_alarm_rate: float, seed: int) ->
     """
     normal, anomalies = by_label(data.table, config)
     shuffled = np.random.default_rng(seed).permutation(normal)
-    needed = math.ceil(records_needed(false_alarm_rate) / (1 - config.contamination) - 1e-9)
     most = config.calibration_most or (IMAGES_HELD_OUT if _has_images(data.table) else ROWS_HELD_OUT)
-    if needed > min(normal.size, most) or normal.size < _LEAST:
-        raise _too_few(normal.size, needed, most, false_alarm_rate, config)
-    if needed > _MOST_CALIBRATION * normal.size:
+    sizes = held_out(normal.size, most, false_alarm_rate, config)
+    if sizes is None:
         train, stopping = set_aside(shuffled, config)
         folds = tuple(np.sort(fold) for fold in np.array_split(shuffled, FOLDS))
         return Split(train, stopping, shuffled[:0], anomalies, folds)
-    calibration = min(max(round(config.calibration_share * normal.size), needed), most)
-    validation = min(max(round(config.validation_share * normal.size), 1), most)
+    calibration, validation = sizes
     return Split(
         train=np.sort(shuffled[calibration + validation :]),
         validation=np.sort(shuffled[calibration : calibration + validation]),
         calibration=np.sort(shuffled[:calibration]),
         anomalies=anomalies,
     )
+
+
+def held_out(rows: int, most: int, false_alarm_rate: float, config: DataConfig) -> tuple[int, int] | None:
+    """How many of the normal rows calibrate and how many stop the training; None where none can be spared.
+
+    Args:
+        rows: Normal rows.
+        most: That either may have.
+        false_alarm_rate: See `split`.
+        config: See `split`.
+
+    Raises:
+        DataInvalid: Too few normal rows for the rate.
+    """
+    needed = math.ceil(records_needed(false_alarm_rate) / (1 - config.contamination) - 1e-9)
+    if needed > min(rows, most) or rows < _LEAST:
+        raise _too_few(rows, needed, most, false_alarm_rate, config)
+    if needed > _MOST_CALIBRATION * rows:
+        return None
+    calibration = min(max(round(config.calibration_share * rows), needed), most)
+    return calibration, min(max(round(config.validation_share * rows), 1), most)
 
 
 def set_aside(shuffled: Rows, config: DataConfig) -> tuple[Rows, Rows]:

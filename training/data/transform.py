@@ -130,21 +130,36 @@ def fit(name: str, values: Values, transform: Transform, missing_rate: float, **
     transformed = values if start is None else started_log.forward(values, start)
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = float(transformed.mean()), float(transformed.std())
-    if not np.isfinite([mean, deviation]).all():
-        raise DataInvalid(f"column {name!r}: its values are too large for a mean and a deviation in float64")
-    width = float(transformed.max()) - float(transformed.min())
-    rounding = _ROUNDING * float(np.spacing(np.abs(transformed).max()))
-    scale = deviation if width > rounding else max(abs(mean), 1.0)
+    smallest, largest = float(transformed.min()), float(transformed.max())
     return NumericField(
         name=name,
         transform=transform,
         offset=start,
         mean=mean,
-        scale=scale,
+        scale=scale(name, mean, deviation, smallest, largest),
         nonnegative=bool((values >= 0).all()),
         missing_rate=missing_rate,
         **settings,
     )
+
+
+def scale(name: str, mean: float, deviation: float, smallest: float, largest: float) -> float:
+    """What a field's numbers are divided by: their deviation, or their size where they do not differ.
+
+    Args:
+        name: The field's.
+        mean: Of the numbers, once they are transformed.
+        deviation: Of these.
+        smallest: Of these.
+        largest: Of these.
+
+    Raises:
+        DataInvalid: They are too large for a mean and a deviation.
+    """
+    if not np.isfinite([mean, deviation]).all():
+        raise DataInvalid(f"column {name!r}: its values are too large for a mean and a deviation in float64")
+    rounding = _ROUNDING * float(np.spacing(max(abs(smallest), abs(largest))))
+    return deviation if largest - smallest > rounding else max(abs(mean), 1.0)
 
 
 def offset(values: Values) -> float:

@@ -67,7 +67,9 @@ class Checkpoint:
         self._written = -math.inf
 
     @classmethod
-    def of(cls, folder: Path | None, data: Data, config: TrainingConfig, part: str) -> "Checkpoint":
+    def of(
+        cls, folder: Path | None, data: Data, config: TrainingConfig, part: str, *, streamed: bool = False
+    ) -> "Checkpoint":
         """The checkpoint of a run; runs of one name may go on side by side, each with its own.
 
         Args:
@@ -75,8 +77,11 @@ class Checkpoint:
             data: What the run is trained on.
             config: Everything that decides the result.
             part: Which of several models of the same data and configuration, in words; empty for the one that serves.
+            streamed: Whether the data are a sample of what the run is trained on: its rows come in another order, and
+                other rows are held out.
         """
-        made_from = [data.sha256, config.model_dump(mode="json"), *([part] if part else [])]
+        others = [*([part] if part else []), *(["streamed"] if streamed else [])]
+        made_from = [data.sha256, config.model_dump(mode="json"), *others]
         fingerprint = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
         return cls(None if folder is None else folder / f".checkpoint-{fingerprint[:16]}.pt", fingerprint)
 

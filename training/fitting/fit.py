@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 
 import torch
@@ -16,6 +16,7 @@ from training.fitting.progress import EpochCallback, Progress
 from training.fitting.validation import ADVICE, Best, Validation
 from training.network.batch import Batch
 from training.network.objectives import Terms
+from training.network.order import Blocks
 from training.network.vae import VAE
 
 _STEPS = 5000
@@ -60,6 +61,7 @@ class Fit:
         checkpoint: Where the state is kept between epochs; by default nowhere.
         contamination: Share of the records, of both kinds, that may be anomalies: after the first epochs each epoch
             leaves out as many, those with the lowest bound, and so does validation.
+        order: Of training records that are on disk; by default a new permutation of all for each epoch.
 
     `history` holds every epoch so far, those before an interruption included.
 
@@ -79,9 +81,11 @@ class Fit:
         seed: int,
         checkpoint: Checkpoint | None = None,
         contamination: float = 0.0,
+        order: Blocks | None = None,
     ) -> None:
         self.vae = vae
         self.train = train
+        self.order = order
         self.names = names
         self.objective = Objective(vae, objective)
         self.config = config
@@ -183,14 +187,20 @@ class Fit:
 
     def _one_epoch(self, warmth: float) -> tuple[float, float, float]:
         """Mean log-likelihood, KL and effective samples of the training records."""
-        order = self._order()
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        for number, places in enumerate(torch.split(order, self.plan.batch_size), start=1):
+        sums, rows = torch.zeros(3, dtype=torch.float64, device=self.device), 0
+        for number, places in enumerate(self._batches(), start=1):
+            rows += len(places)
             terms = self._step(number, batch_at(self.train, places, self.device), warmth)
             seen = (terms.log_likelihood, terms.kl, terms.effective_samples)
             sums += torch.stack([term.detach().sum() for term in seen])
-        log_likelihood, kl, effective = (sums / len(order)).tolist()
+        log_likelihood, kl, effective = (sums / rows).tolist()
         return log_likelihood, kl, effective
+
+    def _batches(self) -> Iterable[Tensor]:
+        """The places of each batch of an epoch."""
+        if self.order is not None:
+            return self.order.batches(self.plan.batch_size, self.generator)
+        return torch.split(self._order(), self.plan.batch_size)
 
     @torch.no_grad()
     def _order(self) -> Tensor:

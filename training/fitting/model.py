@@ -23,6 +23,7 @@ from training.network.inference import records_a_pass
 from training.network.noise import noise_table
 from training.network.scores import ScoringNetwork
 from training.network.vae import VAE
+from training.table.cache import Cached
 
 _CPU = torch.device("cpu")
 _MOST_OF_MEMORY = 0.5
@@ -85,6 +86,7 @@ def fit(
     resume: bool = False,
     part: str = "",
     report: EpochCallback = lambda progress: None,
+    on_disk: Cached | None = None,
 ) -> Model:
     """Train a network on some rows, and fit the scores that are made with it.
 
@@ -100,6 +102,7 @@ def fit(
         part: Which of several models of the same data and configuration this is, in words; empty for the one that
             serves. Another may start afresh where it has left no checkpoint.
         report: Told about every epoch.
+        on_disk: All training records, where `train` is a sample of them; scores beside the likelihood are fitted on it.
 
     Raises:
         ConfigInvalid: There is no checkpoint to resume from.
@@ -113,27 +116,28 @@ def fit(
     trained_on, stopped_by = (_standardised(vae, record, data, rows, target) for rows in (train, validation))
     run = Fit(
         vae.to(target),
-        trained_on,
+        on_disk.records if on_disk else trained_on,
         stopped_by,
         config.objective,
         config.fit,
         names=[field.name for field in record.by_kind],
         seed=config.seed,
-        checkpoint=Checkpoint.of(folder, data, config, part),
+        checkpoint=Checkpoint.of(folder, data, config, part, streamed=on_disk is not None),
         contamination=config.data.contamination,
+        order=on_disk.order if on_disk else None,
     )
     if resume and not (part and not run.checkpoint.exists):
         run.resume()
-    validation_elbo = run.run(report)
-    noise = noise_table(vae.latent_size, config.seed)
-    scorer = _scorer(run, record, torch.from_numpy(noise[: config.scoring.samples]), config.seed)
-    scores = scores_of(record, scorer.names)
-    return Model(scorer, scores, noise, validation_elbo, tuple(run.history), run.checkpoint.forget)
+    validation_elbo, noise = run.run(report), noise_table(vae.latent_size, config.seed)
+    kept = trained_on if on_disk else run.kept()
+    scorer = _scorer(run, record, kept, torch.from_numpy(noise[: config.scoring.samples]), config.seed)
+    given = (scorer, scores_of(record, scorer.names), noise, validation_elbo)
+    return Model(*given, tuple(run.history), run.checkpoint.forget)
 
 
-def _scorer(run: Fit, record: RecordSchema, noise: Tensor, seed: int) -> ScoringNetwork:
+def _scorer(run: Fit, record: RecordSchema, kept: Batch, noise: Tensor, seed: int) -> ScoringNetwork:
     """The trained network on the CPU, and with it the scores that are fitted on the rows that it was trained with."""
-    kept, held_out = run.kept().to(_CPU), run.validation.records.to(_CPU)
+    kept, held_out = kept.to(_CPU), run.validation.records.to(_CPU)
     vae = run.vae.cpu().eval()
     others = None if vae.deterministic else modality.of(record).other_scores(vae, kept, held_out, noise, seed)
     return ScoringNetwork(vae, others).eval()

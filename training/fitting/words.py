@@ -12,14 +12,14 @@ _FEW_SAMPLES, _FEW_OF_DRAWS = 1.5, 0.05
 """Effective samples, and their share of the draws, below which a weighted objective is warned about."""
 
 
-def of_rows(record: RecordSchema, parts: Split, train: Rows, validation: Rows) -> str:
-    """Which rows serve what, and what for."""
+def of_rows(record: RecordSchema, parts: Split, train: Rows, validation: Rows, rows: int) -> str:
+    """Which rows serve what, and what for; `rows` are trained on, which may be more than the table holds."""
     left_out = parts.train.size + parts.validation.size - train.size - validation.size
     calibrating = f", {parts.calibration.size} held out for the p-values" if parts.calibration.size else ""
     trimmed = f", {left_out} left out as the likeliest anomalies" if left_out else ""
     anomalies = f", {parts.anomalies.size} labelled anomalies for evaluation" if parts.anomalies.size else ""
     return (
-        f"{len(record.fields)} fields; {train.size} rows to train on, {validation.size} for validation (they end the "
+        f"{len(record.fields)} fields; {rows} rows to train on, {validation.size} for validation (they end the "
         f"training){trimmed}{calibrating}{anomalies}"
     )
 

@@ -128,7 +128,7 @@ def _described(evidence: Evidence, part: Part, chosen: npt.NDArray[np.int64]) ->
     names = naming.names(evidence.table, part.rows[chosen])
     return tuple(
         Strange(
-            row=int(part.rows[index]) + 1,
+            row=evidence.table.number(int(part.rows[index])),
             name=names[place],
             label=_label(evidence, int(part.rows[index])) if part is evidence.anomalies else "",
             score=float(scores[place]),

@@ -1,0 +1,121 @@
+"""What a run is made of before anything is fitted: rows by what they serve, and fields with their statistics."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bundle.record.schema import RecordSchema
+from training import modality
+from training.config import DataConfig, TrainingConfig
+from training.data import kinds, overview, statistics, transform
+from training.data.kinds import Inferred
+from training.data.read import Data, Rows
+from training.data.split import Split, of_labels, split
+from training.data.streamed import Streamed
+from training.errors import ConfigInvalid
+from training.fitting import trimming, words
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows by what they serve, and the fields with their statistics.
+
+    Args:
+        parts: Which rows of the table serve what.
+        inferred: What its columns seem to be.
+        record: The fields.
+        train: Rows to train on; of a table that is streamed those of the sample, which stand for all.
+        validation: Rows that stop the training.
+        rows: How many rows are trained on.
+    """
+
+    parts: Split
+    inferred: Inferred
+    record: RecordSchema
+    train: Rows
+    validation: Rows
+    rows: int
+
+
+def prepare(data: Data, config: TrainingConfig, say: Say) -> Prepared:
+    """Of a table in memory.
+
+    Args:
+        data: The table.
+        config: Everything that decides the result.
+        say: Told what was decided.
+
+    Raises:
+        ConfigInvalid: The configuration asks for what is not there.
+        DataInvalid: The data cannot be trained on.
+    """
+    parts = split(data, config.data, config.scoring.false_alarm_rate, config.seed)
+    for line in of_labels(data.table, config.data):
+        say(line)
+    prepared = _of_parts(data, parts, config, say)
+    say(words.of_rows(prepared.record, parts, prepared.train, prepared.validation, prepared.rows))
+    return prepared
+
+
+def prepare_streamed(streamed: Streamed, config: TrainingConfig, say: Say) -> Prepared:
+    """Of a table of which a sample is in memory: it decides the fields, and all training rows give their statistics.
+
+    Args:
+        streamed: The table.
+        config: Everything that decides the result.
+        say: Told what was decided.
+
+    Raises:
+        ConfigInvalid: The configuration asks for what is not there, or for what takes all rows in memory.
+        DataInvalid: The data cannot be trained on.
+    """
+    if config.data.contamination:
+        raise ConfigInvalid(
+            "--contamination compares all rows with each other, which takes them in memory: give more --memory, or "
+            "train on fewer rows"
+        )
+    for line in _lines(streamed, config.data):
+        say(line)
+    prepared = _of_parts(streamed.sample, streamed.parts, config, say)
+    say("reading all training rows for the exact statistics of these fields")
+    fields = {field.name: field for field in prepared.inferred.fields}
+    record, said = statistics.exact(prepared.record, streamed, fields, config)
+    for line in said:
+        say(line)
+    say(words.of_rows(record, streamed.parts, prepared.train, prepared.validation, streamed.train))
+    return Prepared(streamed.parts, prepared.inferred, record, prepared.train, prepared.validation, rows=streamed.train)
+
+
+def _of_parts(data: Data, parts: Split, config: TrainingConfig, say: Say) -> Prepared:
+    inferred = kinds.chosen(data, parts.normal, config)
+    fields = inferred.fields
+    modality.refuse_score(config, fields)
+    record, train, validation = trimming.prepare(data, parts.train, parts.validation, fields, config)
+    inferred = inferred.and_notes(trimming.values_lost(data, parts.train, train, record, fields, config))
+    overview.refuse_names(record)
+    for line in overview.lines(overview.of(data, record, train), data, inferred):
+        say(line)
+    logged = {field.name for field in record.fields if field.kind == "numeric" and field.transform == "log"}
+    for column, said in transform.describe(data, train, fields, logged).items():
+        say(f"{column}: {said}")
+    return Prepared(parts, inferred, record, train, validation, train.size)
+
+
+def _lines(streamed: Streamed, config: DataConfig) -> Iterator[str]:
+    """What a person should know of the rows, and of how much of them a sample decides."""
+    others = streamed.rows - streamed.normal
+    labelled = f"{streamed.normal:,} of them normal, " if others else ""
+    yield (
+        f"{streamed.rows:,} rows in {streamed.files.count} file{'s' if streamed.files.are_several else ''}, {labelled}"
+        + (
+            "all of them in the sample that decides the fields"
+            if streamed.is_whole
+            else f"of which a sample of {streamed.parts.normal.size:,} normal rows decides kinds and transforms, and "
+            "what is said next; means, scales, vocabularies and missing rates will be those of all training rows"
+        )
+    )
+    if config.normal is None:
+        yield from of_labels(streamed.sample.table, config)
+    else:
+        yield from streamed.labels.lines(config)
