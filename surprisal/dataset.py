@@ -1,13 +1,14 @@
 """Data sets in Python: what `surprisal score IN OUT/` does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from service.files.dataset.driver import Progress, Summary
     from service.files.dataset.run import Request
+    from service.files.selection import Selection
 
 
 def score_dataset(
@@ -63,15 +64,22 @@ def score_dataset(
         ValueError: The bundle cannot answer what is asked, or an address is given without a cluster.
         OSError: IN cannot be read or OUT cannot be written.
     """
-    from service.files.dataset.run import Request
     from service.files.selection import Selection
 
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
+    chosen = Selection(None if columns is None else tuple(columns), latent, only_flagged)
+    how = {"on_error": on_error, "strict": strict, "workers": workers, "engine": engine, "address": address}
+    return _scored(_request((model, source, out), wanted, chosen, how), say, report)
+
+
+def _request(
+    paths: Sequence[str | PathLike[str]], wanted: Mapping[str, object], chosen: "Selection", how: Mapping[str, Any]
+) -> "Request":
+    from service.files.dataset.run import Request
+
+    model, source, out = paths
     given = {name: value for name, value in wanted.items() if value is not None}
-    selection = Selection(None if columns is None else tuple(columns), latent, only_flagged)
-    paths = Path(model), str(source), str(out)
-    request = Request(*paths, given, selection, {}, on_error, strict, workers, engine, address)
-    return _scored(request, say, report)
+    return Request(Path(model), str(source), str(out), given, chosen, **how)
 
 
 def _scored(request: "Request", say: Callable[[str], None], report: Callable[["Progress"], None]) -> "Summary":
