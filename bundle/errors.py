@@ -49,6 +49,10 @@ class BundleRefused(BundleError):
         self.reason = reason
         self.folder: Path | None = None
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """To another process as it is, which its one argument alone could not make."""
+        return type(self), (self.file, self.reason), {"folder": self.folder}
+
     @property
     def whole(self) -> str:
         """The same with the folder that the file stands in, where that is known."""

@@ -1,13 +1,14 @@
 """Data sets in Python: what `surprisal score IN OUT/` does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from service.files.dataset.driver import Progress, Summary
     from service.files.dataset.run import Request
+    from service.files.selection import Selection
 
 
 def score_dataset(
@@ -25,10 +26,12 @@ def score_dataset(
     on_error: Literal["fail", "skip"] = "fail",
     strict: bool = False,
     workers: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
     say: Callable[[str], None] = lambda line: None,
     report: Callable[["Progress"], None] = lambda done: None,
 ) -> "Summary":
-    """Score every row of a data set once, a shard at a time, on processes of this machine.
+    """Score every row of a data set once, a shard at a time, on processes of this machine or on a Ray cluster.
 
     A shard is a run of row groups of a Parquet file, or another file as a whole. The same call goes on where it was
     interrupted, and gives the same bytes. Start it under `if __name__ == "__main__":`, as processes need it.
@@ -47,6 +50,8 @@ def score_dataset(
         on_error: Whether a row that does not fit fails its shard, or is put aside with its reason.
         strict: Whether a file that lacks a field of the model fails.
         workers: Processes; by default one for each processor.
+        engine: Whether the processes are this machine's, or those of a Ray cluster, which the extra `ray` is for.
+        address: HOST:PORT of its head; by default Ray as it is connected already, else as the command finds it.
         say: Told, in a sentence, what is passed over.
         report: Told after every shard.
 
@@ -55,24 +60,34 @@ def score_dataset(
 
     Raises:
         bundle.errors.BundleError: There is no such bundle, or it is refused.
-        reading.errors.FileInvalid: IN cannot be read, OUT holds something else, or shards have failed.
-        ValueError: The bundle cannot answer what is asked.
+        reading.errors.FileInvalid: IN cannot be read, OUT holds something else, there is no cluster, or shards failed.
+        ValueError: The bundle cannot answer what is asked, or an address is given without a cluster.
         OSError: IN cannot be read or OUT cannot be written.
     """
-    from service.files.dataset.run import Request
     from service.files.selection import Selection
 
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
+    chosen = Selection(None if columns is None else tuple(columns), latent, only_flagged)
+    how = {"on_error": on_error, "strict": strict, "workers": workers, "engine": engine, "address": address}
+    return _scored(_request((model, source, out), wanted, chosen, how), say, report)
+
+
+def _request(
+    paths: Sequence[str | PathLike[str]], wanted: Mapping[str, object], chosen: "Selection", how: Mapping[str, Any]
+) -> "Request":
+    from service.files.dataset.run import Request
+
+    model, source, out = paths
     given = {name: value for name, value in wanted.items() if value is not None}
-    selection = Selection(None if columns is None else tuple(columns), latent, only_flagged)
-    request = Request(Path(model), str(source), str(out), given, selection, {}, on_error, strict, workers)
-    return _scored(request, say, report)
+    return Request(Path(model), str(source), str(out), given, chosen, **how)
 
 
 def _scored(request: "Request", say: Callable[[str], None], report: Callable[["Progress"], None]) -> "Summary":
     from service.errors import RequestInvalid
     from service.files.dataset import run
 
+    if request.address is not None and request.engine != "ray":
+        raise ValueError(f"address {request.address}: is that of a Ray cluster; give engine='ray' as well")
     try:
         return run.run(request, say, report)
     except RequestInvalid as error:

@@ -269,9 +269,9 @@ def children_of(pid: int) -> list[int]:
         return []
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Look again and again, for 30 seconds at most; no result depends on when it comes."""
-    deadline = time.monotonic() + 30
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Look again and again, for some time at most; no result depends on when it comes."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not come"
         time.sleep(0.02)

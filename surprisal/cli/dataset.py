@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
 
 from surprisal.cli import reading_options
 from surprisal.cli.failure import CALL_WRONG, WORK_FAILED, fail
@@ -17,6 +19,20 @@ if TYPE_CHECKING:
     from service.files import Selection
     from service.files.dataset.driver import Progress as Shards
     from service.files.dataset.driver import Summary
+
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Of a data set: processes; by default one for each processor.")
+]
+EngineOption = Annotated[
+    Literal["local", "ray"], typer.Option(help="Of a data set: processes of this machine, or of a Ray cluster.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Head of the Ray cluster; by default RAY_ADDRESS, else the one on this machine, else a new one here.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,8 @@ class Call:
     on_error: Literal["fail", "skip"]
     strict: bool
     workers: int | None
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
 
 
 def is_one(source: str, target: str) -> bool:
@@ -66,6 +84,8 @@ def score(call: Call, selection: "Selection", told: Progress, as_json: bool) -> 
         on_error=call.on_error,
         strict=call.strict,
         workers=call.workers,
+        engine=call.engine,
+        address=call.address,
     )
     try:
         with told:
@@ -91,6 +111,15 @@ def stopped(told: Progress, target: str) -> str:
 
     after = f" after {told.at}" if told.at else ""
     return f"stopped{after}; what is done is in {without_secrets(target)}, and the same command goes on from there"
+
+
+def check_engine(call: Call) -> None:
+    """Refuse a cluster where none is used."""
+    if call.engine == "ray" and not is_one(call.source, call.target):
+        way_out = f"write its scores into a folder, {call.target}/, or leave --engine out"
+        fail(f"--engine ray: {call.target} is one file, which is scored by one process; {way_out}", CALL_WRONG)
+    if call.address is not None and call.engine != "ray":
+        fail(f"--address {call.address}: is that of a Ray cluster; give --engine ray as well", CALL_WRONG)
 
 
 def _check(call: Call, selection: "Selection") -> None:

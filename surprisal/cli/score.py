@@ -29,23 +29,24 @@ _NAMED = 10
 _ENOUGH = 20
 """Rows of which more than half flagged are no chance."""
 
+_SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN",
+        help="CSV, Parquet, NDJSON, Arrow or npz file of records, a folder or pattern of such files, a URI of "
+        "these, - for standard input, or a folder of images.",
+    ),
+]
+_TargetArgument = Annotated[
+    str,
+    typer.Argument(metavar="OUT", help="CSV, Parquet or NDJSON file; - prints NDJSON; of a data set a folder, OUT/."),
+]
+
 
 def score_file(
     bundle: Annotated[Path, typer.Argument(help="models/NAME (the served version) or models/NAME/VERSION.")],
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="IN",
-            help="CSV, Parquet, NDJSON, Arrow or npz file of records, a folder or pattern of such files, a URI of "
-            "these, - for standard input, or a folder of images.",
-        ),
-    ],
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="OUT", help="CSV, Parquet or NDJSON file; - prints NDJSON; of a data set a folder, OUT/."
-        ),
-    ],
+    source: _SourceArgument,
+    target: _TargetArgument,
     samples: Annotated[int | None, typer.Option(help="Draws a record: a power of two up to 256.")] = None,
     score: Annotated[str | None, typer.Option(help="Which of the bundle's scores decides.")] = None,
     false_alarm_rate: Annotated[float | None, typer.Option(help="Share of normal records to be flagged.")] = None,
@@ -64,9 +65,9 @@ def score_file(
         typer.Option(help="Of a row that does not fit: end, or give it no score and say why in the column error."),
     ] = "fail",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse a file that lacks a field of the model.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Of a data set: processes; by default one for each processor.")
-    ] = None,
+    workers: dataset.WorkersOption = None,
+    engine: dataset.EngineOption = "local",
+    address: dataset.AddressOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print progress and a summary as lines of JSON on standard output.")
     ] = False,
@@ -84,7 +85,8 @@ def score_file(
     began = time.monotonic()
     wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
     given = {name: value for name, value in wanted.items() if value is not None}
-    call = dataset.Call(bundle, source, target, given, read, on_error, strict, workers)
+    call = dataset.Call(bundle, source, target, given, read, on_error, strict, workers, engine, address)
+    dataset.check_engine(call)
     selection = Selection(_names(columns), latent, only_flagged, top)
     summary = _summary(call, selection, Progress(quiet=quiet, drawn=not as_json), as_json)
     if as_json:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 from reading.errors import FileInvalid
 from service.files.dataset.job import DONE, Done, Job, read_done
-from service.files.dataset.local import Failed, Outcome
+from service.files.dataset.outcome import Failed, Outcome
 from service.files.dataset.place import Place
 from service.files.dataset.plan import FOLDER, Plan, settle
 from service.files.dataset.shard import Shard, cut

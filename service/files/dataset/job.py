@@ -133,6 +133,7 @@ class Worker:
         self._question = self._scoring.question(job.wanted)
         scorer, _ = self._scoring.open(self._question)
         self.provider = scorer.provider
+        self.digest = self._scoring.manifest.digest
 
     def do(self, shard: Shard) -> Done:
         """Score a shard and publish its results; a second time gives the same bytes.

@@ -7,34 +7,15 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from reading.errors import FileInvalid
-from service.files.dataset.job import Done, Job, OutFailed, Worker
+from service.files.dataset.job import Job, Worker
+from service.files.dataset.outcome import TRIES, Outcome, Stopped, attempt, ended
 from service.files.dataset.shard import Shard
 
-TRIES = 3
-"""Processes that a shard may take along before it counts as failed."""
 _END_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A shard without results.
-
-    Args:
-        shard: The shard.
-        reason: Why, with the file's name.
-    """
-
-    shard: Shard
-    reason: str
-
-
-Outcome = Done | Failed
 
 
 def run(job: Job, shards: Sequence[Shard], workers: int, threads: int) -> Iterator[Outcome]:
@@ -67,38 +48,20 @@ def run(job: Job, shards: Sequence[Shard], workers: int, threads: int) -> Iterat
                 assert shard is not None
                 if said is _NOTHING:
                     continue
+                if isinstance(said, Stopped):
+                    raise said.error
                 if said is not _DEAD:
-                    yield _judged(shard, said)
+                    yield said
                     continue
                 tries[shard.key] += 1
                 if tries[shard.key] < TRIES:
                     waiting.append(shard)
                 else:
-                    name = job.source.named(shard.path)
-                    yield Failed(
-                        shard, f"{name}: ended {TRIES} processes that scored it, the last with {each.how_ended}"
-                    )
+                    yield ended(job, shard, each.how_ended)
                 each.begin()
 
 
-def _judged(shard: Shard, said: Any) -> Outcome:
-    if isinstance(said, Done):
-        return said
-    if isinstance(said, OutFailed):
-        raise said
-    if isinstance(said, _Refused):
-        raise said.error
-    return Failed(shard, str(said))
-
-
 _NOTHING, _DEAD = object(), object()
-
-
-@dataclass(frozen=True)
-class _Refused:
-    """What keeps a process from scoring anything."""
-
-    error: Exception
 
 
 class _Process:
@@ -169,23 +132,11 @@ def _work(pipe: connection.Connection, job: Job, threads: int) -> None:
         worker = Worker(job)
     except Exception as error:  # noqa: BLE001 - told to the parent, which raises it
         pipe.recv()
-        pipe.send(_Refused(error))
+        pipe.send(Stopped(error))
         return
     with contextlib.suppress(EOFError):
         while True:
-            shard = pipe.recv()
-            try:
-                pipe.send(worker.do(shard))
-            except OutFailed as error:
-                pipe.send(OutFailed(*error.args, error.filename))
-            except Exception as error:  # noqa: BLE001 - told as the shard's failure
-                pipe.send(_sentence(job, shard, error))
-
-
-def _sentence(job: Job, shard: Shard, error: Exception) -> str:
-    name = job.source.named(shard.path)
-    said = str(error) if isinstance(error, (FileInvalid, OSError)) else f"{type(error).__name__}: {error}"
-    return said if name in said else f"{name}: {said}"
+            pipe.send(attempt(worker, job, pipe.recv()))
 
 
 def _end_with_parent() -> None:

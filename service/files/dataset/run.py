@@ -10,15 +10,17 @@ from bundle.folder import store
 from reading.errors import NotRead
 from reading.options import Options
 from service.engine import cpus
-from service.files.dataset import driver, local, source
+from service.files.dataset import cluster, connection, driver, local, source
 from service.files.dataset.driver import Progress, Summary
 from service.files.dataset.job import Job
+from service.files.dataset.machine import RELEASE, Terms
 from service.files.dataset.place import Place, without_secrets
 from service.files.dataset.plan import Plan
 from service.files.scoring import Scoring
 from service.files.selection import Selection
 
 OnError = Literal["fail", "skip"]
+EngineName = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Request:
         read: What a person said of how the files are written, by the names of `Options`.
         on_error: Whether a row that does not fit fails its shard or is put aside.
         strict: Whether a file that lacks a field of the model fails.
-        workers: Processes; by default one for each processor.
+        workers: Processes; by default one for each processor, or for each GPU where a cluster's run the bundle.
+        engine: Whether the processes are this machine's, or those of a Ray cluster.
+        address: HOST:PORT of the cluster's head; see `cluster.run`.
     """
 
     bundle: Path
@@ -46,6 +50,8 @@ class Request:
     on_error: OnError = "fail"
     strict: bool = False
     workers: int | None = None
+    engine: EngineName = "local"
+    address: str | None = None
 
 
 def run(request: Request, say: Callable[[str], None], report: Callable[[Progress], None]) -> Summary:
@@ -59,10 +65,13 @@ def run(request: Request, say: Callable[[str], None], report: Callable[[Progress
     Raises:
         BundleError: The bundle is refused.
         RequestInvalid: The bundle cannot answer.
-        FileInvalid: IN cannot be read, OUT holds something else, or shards have failed; says what to do.
+        FileInvalid: IN cannot be read, OUT holds something else, shards have failed, or there is no cluster; says what
+            to do.
         OutFailed: OUT cannot be written.
         OSError: IN or OUT cannot be read.
     """
+    if request.engine == "ray":
+        connection.require()
     root, name, number = store.resolve(request.bundle)
     bundle = root / name / str(number)
     scoring = Scoring(bundle)
@@ -81,15 +90,20 @@ def run(request: Request, say: Callable[[str], None], report: Callable[[Progress
     asked: dict[str, Any] = {"samples": question.samples, "score": question.score, "explain": question.explain}
     asked |= {"false_alarm_rate": question.false_alarm_rate, "on_error": request.on_error, "strict": request.strict}
     asked |= {"columns": request.selection.columns, "latent": request.selection.latent}
-    asked |= {"only_flagged": request.selection.only_flagged, "read": _said(options), "release": version(_RELEASE)}
+    asked |= {"only_flagged": request.selection.only_flagged, "read": _said(options), "release": version(RELEASE)}
     model = {"name": name, "version": str(number), "digest": scoring.manifest.digest}
     plan = Plan(model, {each: _plain(value) for each, value in asked.items()}, scorer.provider, {})
+    return driver.score(job, found, plan, _engine(request, plan), report)
+
+
+def _engine(request: Request, plan: Plan) -> driver.Engine:
+    """Scores shards by whom it was asked for, which no result depends on."""
+    if request.engine == "ray":
+        terms = Terms(plan.options["release"], plan.model["digest"], plan.provider, plan.path)
+        return lambda job, shards: cluster.run(job, shards, terms, request.workers, request.address)
     workers = request.workers or cpus.available()
     threads = max(1, cpus.available() // workers)
-    return driver.score(job, found, plan, lambda job, shards: local.run(job, shards, workers, threads), report)
-
-
-_RELEASE = "surprisal-vae"
+    return lambda job, shards: local.run(job, shards, workers, threads)
 
 
 def _said(options: Options) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from reading.errors import NotRead
 from service.files.dataset import local, plan
 from service.files.dataset.driver import Progress, ShardsFailed
 from service.files.dataset.job import DONE, ERRORS, Job, OutFailed
+from service.files.dataset.outcome import TRIES
 from service.files.dataset.place import Place
 from service.files.dataset.plan import PlanDiffers
 from service.files.dataset.shard import Shard
@@ -223,7 +224,7 @@ def test_a_shard_that_ends_its_process_each_time_fails_alone(
         return given(replace(job, source=place), shards, workers, threads)
 
     monkeypatch.setattr(local, "run", deadly)
-    with pytest.raises(ShardsFailed, match=rf"{DEADLY}: ended {local.TRIES} processes .*SIGKILL") as failed:
+    with pytest.raises(ShardsFailed, match=rf"{DEADLY}: ended {TRIES} processes .*SIGKILL") as failed:
         score(workers=2)
     assert "3 of 15 shards have no results" in str(failed.value)
     assert len(digests(tmp_path / "out")) == SHARDS
