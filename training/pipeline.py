@@ -35,8 +35,9 @@ from training.export.explainer import ExportedExplainer
 from training.export.golden import choose_and_replay
 from training.export.graphs import Graphs
 from training.fitting import cross_fit, trimming, words
-from training.fitting.model import Model, fit
+from training.fitting.model import Model, fit, optimise
 from training.fitting.progress import EpochCallback
+from training.fitting.ranks import ALONE, Ranks, device_of
 
 Say = Callable[[str], None]
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "pillow", "pyarrow", "surprisal-vae", "torch")
@@ -69,6 +70,7 @@ def train(
     resume: bool = False,
     say: Say = lambda line: None,
     report: EpochCallback = lambda progress: None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Train a model on a table and write its bundle.
 
@@ -81,6 +83,7 @@ def train(
         resume: Take up the checkpoint that an interrupted run of the same data and configuration left.
         say: Told, in a sentence, what was decided and what comes next.
         report: Told about every epoch.
+        ranks: The processes that train together, of which this is the first; the others `take_part`.
 
     Returns:
         The bundle's place and manifest.
@@ -90,11 +93,12 @@ def train(
         DataInvalid: The data cannot be trained on.
         NotANumber: The training met a NaN.
         ParityFailed: An exported graph computes something else than the network; it is kept aside.
+        ProcessLost: Another process that trains with this one has ended.
         OSError: The bundle cannot be written.
     """
     if not store.valid_name(name):
         raise ConfigInvalid(f"{name!r} is no model name; --name takes lower-case letters, digits, '.', '_' and '-'")
-    run = _Run(data, out, name, config, _device(device), resume, say, report)
+    run = _Run(data, out, name, config, device_of(device, ranks), resume, say, report, ranks)
     prepared = _prepare(run)
     model = _fit(run, prepared)
     exported = _export(run, prepared, model)
@@ -104,6 +108,27 @@ def train(
     model.forget_checkpoint()
     calibrated.forget_checkpoints()
     return Trained(name, number, out / name / str(number), store.load(out, name, number).manifest)
+
+
+def take_part(
+    data: Data,
+    out: Path,
+    name: str,
+    config: TrainingConfig,
+    ranks: Ranks,
+    *,
+    device: Literal["auto", "cpu", "cuda"],
+    resume: bool,
+) -> None:
+    """Train with the first of several processes, which alone speaks and writes; arguments and errors as of `train`."""
+    run = _Run(
+        data, out, name, config, device_of(device, ranks), resume, lambda line: None, lambda progress: None, ranks
+    )
+    prepared = _prepare(run)
+    optimise(*_given(run, prepared), folder=out / name, resume=resume, ranks=ranks)
+    if prepared.parts.folds:
+        given = (data, prepared.parts, prepared.inferred.fields, config, run.target)
+        cross_fit.take_part(*given, folder=out / name, resume=resume, ranks=ranks)
 
 
 @dataclass(frozen=True)
@@ -118,6 +143,7 @@ class _Run:
     resume: bool
     say: Say
     report: EpochCallback
+    ranks: Ranks
 
 
 @dataclass(frozen=True)
@@ -170,18 +196,13 @@ def _prepare(run: _Run) -> _Prepared:
     return _Prepared(parts, inferred, record, train, validation)
 
 
+def _given(run: _Run, prepared: _Prepared) -> tuple[Data, RecordSchema, Rows, Rows, TrainingConfig, torch.device]:
+    return run.data, prepared.record, prepared.train, prepared.validation, run.config, run.target
+
+
 def _fit(run: _Run, prepared: _Prepared) -> Model:
-    model = fit(
-        run.data,
-        prepared.record,
-        prepared.train,
-        prepared.validation,
-        run.config,
-        run.target,
-        folder=run.out / run.name,
-        resume=run.resume,
-        report=run.report,
-    )
+    kept = partial(fit, folder=run.out / run.name, resume=run.resume)
+    model = kept(*_given(run, prepared), report=run.report, ranks=run.ranks, say=run.say)
     run.say(words.of_end(model.history, run.config.fit.patience))
     if few := words.of_weights(model.history[-1], run.config):
         run.say(few)
@@ -216,11 +237,12 @@ def _verify(exported: _Exported, record: RecordSchema, model: Model) -> float:
 
 
 def _calibrate(run: _Run, prepared: _Prepared, model: Model, exported: _Exported) -> _Calibrated:
-    config, parts, forget = run.config, prepared.parts, _nothing
+    config, parts, forget = run.config, prepared.parts, (lambda: None)
     if parts.folds:
         run.say(words.of_folds(parts))
         given = (run.data, parts, prepared.inferred.fields, config, run.target)
-        scores, forget = cross_fit.scores(*given, folder=run.out / run.name, resume=run.resume, report=run.report)
+        fold = partial(cross_fit.scores, folder=run.out / run.name, resume=run.resume)
+        scores, forget = fold(*given, report=run.report, ranks=run.ranks)
     else:
         scores = runs.anomaly_scores(exported.scorer, exported.held_out, model.noise, model.scores)
     calibrated = calibrate(scores, config)
@@ -320,16 +342,6 @@ def _graphs(model: Model, exported: _Exported) -> dict[str, bytes]:
 def _held_out(run: _Run, prepared: _Prepared) -> Tensors:
     parts = prepared.parts
     return schema.tensors(prepared.record, run.data, parts.calibration if parts.calibration.size else parts.validation)
-
-
-def _nothing() -> None:
-    """No fold has left a checkpoint."""
-
-
-def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigInvalid("--device cuda was asked for, and torch sees no GPU here; use --device cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _npy(array: npt.NDArray[np.float32]) -> bytes:

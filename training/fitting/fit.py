@@ -93,6 +93,11 @@ class Fit:
         self.contamination = contamination
         self.rows = train.rows
         self.plan = Plan.of(self.rows, config, large=vae.large)
+        if self.plan.batch_size < ranks.count:
+            raise ConfigInvalid(
+                f"{ranks.count} processes share batches of {self.plan.batch_size} rows: take as many processes at "
+                "most, or a larger fit.batch_size"
+            )
         self.warm_up = math.ceil(objective.kl_warm_up * self.plan.epochs)
         # Listed once: walking the modules costs more than the norm that it is for.
         self.parameters = list(vae.parameters())
@@ -171,6 +176,12 @@ class Fit:
         self.validation.best = Best(state["best_state"], state["best_elbo"], state["best_bound"], state["best_epoch"])
         self.history = [Progress(*epoch) for epoch in state["history"]]
         return self.epoch
+
+    def try_steps(self, steps: int) -> None:
+        """Follow the gradient of the first batch so many times, for who measures what a step takes."""
+        places = torch.arange(self.plan.batch_size, device=self.device)
+        for number in range(1, steps + 1):
+            self._step(number, places, 1.0)
 
     @torch.no_grad()
     def kept(self) -> Batch:

@@ -15,9 +15,11 @@ from training import modality
 from training.config import TrainingConfig
 from training.data import schema
 from training.data.read import Data, Rows
+from training.fitting import pace
 from training.fitting.checkpoint import Checkpoint
 from training.fitting.fit import Fit
 from training.fitting.progress import EpochCallback, Progress
+from training.fitting.ranks import ALONE, Ranks
 from training.network.batch import Batch
 from training.network.inference import records_a_pass
 from training.network.noise import noise_table
@@ -85,6 +87,8 @@ def fit(
     resume: bool = False,
     part: str = "",
     report: EpochCallback = lambda progress: None,
+    ranks: Ranks = ALONE,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Model:
     """Train a network on some rows, and fit the scores that are made with it.
 
@@ -100,12 +104,55 @@ def fit(
         part: Which of several models of the same data and configuration this is, in words; empty for the one that
             serves. Another may start afresh where it has left no checkpoint.
         report: Told about every epoch.
+        ranks: The processes that train together, of which this is the first; the others `optimise`.
+        say: Told whether several processes are faster than one.
 
     Raises:
-        ConfigInvalid: There is no checkpoint to resume from.
+        ConfigInvalid: There is no checkpoint to resume from, or a batch has fewer rows than there are processes.
         DataInvalid: A value that does not fit its field.
         NotANumber: The training met a NaN.
+        ProcessLost: Another process has ended.
         OSError: A checkpoint cannot be written.
+    """
+    run = optimise(
+        data,
+        record,
+        train,
+        validation,
+        config,
+        target,
+        folder=folder,
+        resume=resume,
+        part=part,
+        report=report,
+        ranks=ranks,
+        say=say,
+    )
+    noise = noise_table(run.vae.latent_size, config.seed)
+    scorer = _scorer(run, record, torch.from_numpy(noise[: config.scoring.samples]), config.seed)
+    scores = scores_of(record, scorer.names)
+    return Model(scorer, scores, noise, run.validation.best.elbo, tuple(run.history), run.checkpoint.forget)
+
+
+def optimise(
+    data: Data,
+    record: RecordSchema,
+    train: Rows,
+    validation: Rows,
+    config: TrainingConfig,
+    target: torch.device,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    part: str = "",
+    report: EpochCallback = lambda progress: None,
+    ranks: Ranks = ALONE,
+    say: Callable[[str], None] = lambda line: None,
+) -> Fit:
+    """Train a network on some rows: the part of `fit` that each of several processes has; see there.
+
+    Returns:
+        The training, at its end.
     """
     torch.manual_seed(config.seed)
     vae = modality.of(record).vae(config.network, deterministic=config.objective.kind == "autoencoder")
@@ -121,14 +168,14 @@ def fit(
         seed=config.seed,
         checkpoint=Checkpoint.of(folder, data, config, part),
         contamination=config.data.contamination,
+        ranks=ranks,
     )
     if resume and not (part and not run.checkpoint.exists):
         run.resume()
-    validation_elbo = run.run(report)
-    noise = noise_table(vae.latent_size, config.seed)
-    scorer = _scorer(run, record, torch.from_numpy(noise[: config.scoring.samples]), config.seed)
-    scores = scores_of(record, scorer.names)
-    return Model(scorer, scores, noise, validation_elbo, tuple(run.history), run.checkpoint.forget)
+    if ranks.count > 1 and not part:
+        say(pace.compare(run))
+    run.run(report)
+    return run
 
 
 def _scorer(run: Fit, record: RecordSchema, noise: Tensor, seed: int) -> ScoringNetwork:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from training.errors import ConfigInvalid, ProcessLost
 
+_BEGINNING = timedelta(minutes=10)
+"""How long one waits for the others to begin."""
 _PATIENCE = timedelta(days=1)
 """How long one waits for another: the first exports graphs and scores folds meanwhile. A death is noticed at once."""
 
@@ -29,10 +31,12 @@ class Ranks:
     Args:
         rank: Which one it is, from 0.
         count: How many there are.
+        group: All of them, as torch knows them.
     """
 
     rank: int = 0
     count: int = 1
+    group: torch.distributed.ProcessGroup | None = None
 
     @property
     def leads(self) -> bool:
@@ -50,7 +54,7 @@ class Ranks:
         Raises:
             ProcessLost: Another process has ended.
         """
-        return values if self.count == 1 else _summed(values)
+        return values if self.count == 1 else _summed(values, self.group)
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean of values (B, …) over the rows of all processes, whose gradient reaches them all.
@@ -61,7 +65,7 @@ class Ranks:
         if self.count == 1:
             return values.mean(dim=0)
         own = values.sum(dim=0)
-        whole: Tensor = _Sum.apply(torch.cat([own.reshape(-1), own.new_tensor([len(values)])]))  # type: ignore[no-untyped-call]
+        whole: Tensor = _Sum.apply(torch.cat([own.reshape(-1), own.new_tensor([len(values)])]), self.group)  # type: ignore[no-untyped-call]
         return (whole[:-1] / whole[-1]).reshape(own.shape)
 
     def gather(self, own: Tensor, rows: int) -> Tensor:
@@ -75,7 +79,7 @@ class Ranks:
         # The others' zeros change no value.
         every = own.new_zeros(rows)
         every[self.share(torch.arange(rows, device=own.device))] = own
-        return _summed(every)
+        return _summed(every, self.group)
 
     def agree(self, values: list[int], device: torch.device) -> bool:
         """Whether every process has the same numbers, below 2^63.
@@ -87,7 +91,7 @@ class Ranks:
             return True
         every = torch.zeros(self.count, len(values), dtype=torch.int64, device=device)
         every[self.rank] = torch.tensor(values, dtype=torch.int64, device=device)
-        return bool((_summed(every) == every[self.rank]).all())
+        return bool((_summed(every, self.group) == every[self.rank]).all())
 
 
 ALONE = Ranks()
@@ -98,30 +102,30 @@ class _Sum(torch.autograd.Function):
     """The sum over processes. Each one's loss depends on it, so its gradient is the sum of their gradients."""
 
     @staticmethod
-    def forward(context: Any, values: Tensor) -> Tensor:
-        return _summed(values)
+    def forward(context: Any, values: Tensor, group: torch.distributed.ProcessGroup | None) -> Tensor:
+        context.group = group
+        return _summed(values, group)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:
-        return _summed(gradient)
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _summed(gradient, context.group), None
 
 
-def _summed(values: Tensor) -> Tensor:
+def _summed(values: Tensor, group: torch.distributed.ProcessGroup | None) -> Tensor:
     whole = values.detach().clone(memory_format=torch.contiguous_format)
     try:
-        torch.distributed.all_reduce(whole)
+        torch.distributed.all_reduce(whole, group=group)
     except RuntimeError as error:
         raise ProcessLost("another process of this training has ended, and this one cannot go on alone") from error
     return whole
 
 
-def is_one_of_several() -> bool:
-    """Whether torchrun, or what stands for it, has begun this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+def device_of(wanted: Literal["auto", "cpu", "cuda"], ranks: Ranks = ALONE) -> torch.device:
+    """Where a process trains: one of several has the GPU of its place on its machine.
 
-
-def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """Where this process trains: one of several has the GPU of its place on its machine.
+    Args:
+        wanted: `auto` takes a GPU if there is one.
+        ranks: The processes that train together.
 
     Raises:
         ConfigInvalid: There is no GPU, or there are fewer than processes.
@@ -131,7 +135,7 @@ def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
         raise ConfigInvalid("--device cuda was asked for, and torch sees no GPU here; use --device cpu")
     if wanted == "cpu" or not gpus:
         return torch.device("cpu")
-    if not is_one_of_several():
+    if ranks.count == 1:
         return torch.device("cuda")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if here > gpus:
@@ -152,17 +156,18 @@ def joined(wanted: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
         ConfigInvalid: See `device_of`.
         ProcessLost: The others cannot be reached.
     """
-    device = device_of(wanted)
-    count = int(os.environ["WORLD_SIZE"])
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    device = device_of(wanted, Ranks(rank, count))
     if device.type == "cuda":
         torch.cuda.set_device(device)
     elif int(os.environ.get("LOCAL_WORLD_SIZE", "0")) == count and sys.platform == "linux":
         # Else gloo looks for the machine's name, which a container without a network cannot resolve.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_BEGINNING)
+        group = torch.distributed.new_group(timeout=_PATIENCE)
     except RuntimeError as error:
         raise ProcessLost(f"the {count} processes of this training do not reach each other: {error}") from error
-    yield Ranks(torch.distributed.get_rank(), count)
+    yield Ranks(rank, count, group)
     # After an error the others are no longer there to take leave of.
     torch.distributed.destroy_process_group()

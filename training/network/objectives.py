@@ -70,6 +70,7 @@ def elbo(
         free_nats: F, in nats a latent dimension (Kingma et al. 2016, "Improved variational inference with inverse
             autoregressive flow", eq. 15).
         capacity: C, in nats, or None (Burgess et al. 2018, "Understanding disentangling in beta-VAE", eq. 8).
+        mean: Of values (B, …) over the records; where these are a part of a batch, over all of it.
 
     Returns:
         The terms; `bound` is the evidence lower bound where w is 1, F is 0 and C is None.
