@@ -4,6 +4,7 @@ TrainingError
 ├── ConfigInvalid    the configuration or a flag asks for something that does not exist
 ├── DataInvalid      the data cannot be trained on
 ├── NotANumber       the optimiser met a NaN or an infinity
+├── ProcessLost      another process of the same training has ended
 └── ParityFailed     an exported graph does not compute what the trained network does
 """
 
@@ -27,6 +28,10 @@ class DataInvalid(TrainingError):
 
 class NotANumber(TrainingError):
     """The optimiser met a NaN or an infinity; the last good checkpoint is kept."""
+
+
+class ProcessLost(TrainingError):
+    """Another process of the same training has ended; the last checkpoint is kept."""
 
 
 class ParityFailed(TrainingError):

@@ -26,7 +26,7 @@ from bundle.record.schema import RecordSchema
 from training import modality
 from training.config import TrainingConfig
 from training.data import schema
-from training.data.read import Data
+from training.data.read import Data, Rows
 from training.data.streamed import Streamed
 from training.errors import ConfigInvalid, ParityFailed
 from training.evaluation.calibrate import calibrate, detection, presumed_normal, summary
@@ -35,9 +35,10 @@ from training.export.explainer import ExportedExplainer
 from training.export.golden import choose_and_replay
 from training.export.graphs import Graphs
 from training.fitting import cross_fit, words
-from training.fitting.model import Model, fit
+from training.fitting.model import Model, fit, optimise
 from training.fitting.prepared import Prepared, prepare, prepare_streamed
 from training.fitting.progress import EpochCallback
+from training.fitting.ranks import ALONE, Ranks, device_of
 from training.table.cache import Cached, Disk, cached
 
 Say = Callable[[str], None]
@@ -72,6 +73,7 @@ def train(
     say: Say = lambda line: None,
     report: EpochCallback = lambda progress: None,
     disk: Disk | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Train a model on a table and write its bundle.
 
@@ -85,6 +87,7 @@ def train(
         say: Told, in a sentence, what was decided and what comes next.
         report: Told about every epoch.
         disk: Where the rows are kept of a table that is streamed.
+        ranks: The processes that train together, of which this is the first; the others `take_part`.
 
     Returns:
         The bundle's place and manifest.
@@ -94,14 +97,12 @@ def train(
         DataInvalid: The data cannot be trained on.
         NotANumber: The training met a NaN.
         ParityFailed: An exported graph computes something else than the network; it is kept aside.
+        ProcessLost: Another process that trains with this one has ended.
         OSError: The bundle cannot be written.
     """
     if not store.valid_name(name):
         raise ConfigInvalid(f"{name!r} is no model name; --name takes lower-case letters, digits, '.', '_' and '-'")
-    streamed = data if isinstance(data, Streamed) else None
-    table = streamed.sample if streamed else data
-    assert isinstance(table, Data)
-    run = _Run(table, out, name, config, _device(device), resume, say, report, streamed, disk or Disk())
+    run = _Run(data, out, name, config, device_of(device, ranks), resume, say, report, disk or Disk(), ranks)
     prepared = _prepare(run)
     model = _fit(run, prepared)
     exported = _export(run, prepared, model)
@@ -113,11 +114,33 @@ def train(
     return Trained(name, number, out / name / str(number), store.load(out, name, number).manifest)
 
 
+def take_part(
+    data: Data | Streamed,
+    out: Path,
+    name: str,
+    config: TrainingConfig,
+    ranks: Ranks,
+    *,
+    device: Literal["auto", "cpu", "cuda"],
+    resume: bool,
+    disk: Disk,
+) -> None:
+    """Train with the first of several processes, which alone speaks and writes; arguments and errors as of `train`."""
+    silent: tuple[Say, EpochCallback] = (lambda line: None, lambda progress: None)
+    run = _Run(data, out, name, config, device_of(device, ranks), resume, *silent, disk, ranks)
+    prepared = _prepare(run)
+    with _on_disk(run, prepared) as on_disk:
+        optimise(*_given(run, prepared), folder=out / name, resume=resume, on_disk=on_disk, ranks=ranks)
+    if prepared.parts.folds:
+        given = (run.data, prepared.parts, prepared.inferred.fields, config, run.target)
+        cross_fit.take_part(*given, folder=out / name, resume=resume, ranks=ranks)
+
+
 @dataclass(frozen=True)
 class _Run:
-    """What `train` was asked for; of a table that is streamed, `data` is the sample."""
+    """What `train` was asked for."""
 
-    data: Data
+    source: Data | Streamed
     out: Path
     name: str
     config: TrainingConfig
@@ -125,8 +148,13 @@ class _Run:
     resume: bool
     say: Say
     report: EpochCallback
-    streamed: Streamed | None
     disk: Disk
+    ranks: Ranks
+
+    @property
+    def data(self) -> Data:
+        """The table; of one that is streamed the sample."""
+        return self.source if isinstance(self.source, Data) else self.source.sample
 
 
 @dataclass(frozen=True)
@@ -149,25 +177,19 @@ class _Calibrated:
 
 
 def _prepare(run: _Run) -> Prepared:
-    if run.streamed is None:
-        return prepare(run.data, run.config, run.say)
-    return prepare_streamed(run.streamed, run.config, run.say)
+    if isinstance(run.source, Data):
+        return prepare(run.source, run.config, run.say)
+    return prepare_streamed(run.source, run.config, run.say)
+
+
+def _given(run: _Run, prepared: Prepared) -> tuple[Data, RecordSchema, Rows, Rows, TrainingConfig, torch.device]:
+    return run.data, prepared.record, prepared.train, prepared.validation, run.config, run.target
 
 
 def _fit(run: _Run, prepared: Prepared) -> Model:
     with _on_disk(run, prepared) as on_disk:
-        model = fit(
-            run.data,
-            prepared.record,
-            prepared.train,
-            prepared.validation,
-            run.config,
-            run.target,
-            folder=run.out / run.name,
-            resume=run.resume,
-            report=run.report,
-            on_disk=on_disk,
-        )
+        kept = partial(fit, folder=run.out / run.name, resume=run.resume)
+        model = kept(*_given(run, prepared), report=run.report, on_disk=on_disk, ranks=run.ranks, say=run.say)
     run.say(words.of_end(model.history, run.config.fit.patience))
     if few := words.of_weights(model.history[-1], run.config):
         run.say(few)
@@ -176,10 +198,11 @@ def _fit(run: _Run, prepared: Prepared) -> Model:
 
 def _on_disk(run: _Run, prepared: Prepared) -> AbstractContextManager[Cached | None]:
     """The training rows on disk where they are streamed; nothing where they are in memory."""
-    if run.streamed is None:
+    if isinstance(run.source, Data):
         return nullcontext()
-    folder = run.disk.folder or run.out / run.name
-    return cached(folder, prepared.record, run.streamed, run.config, keep=run.disk.keep, say=run.say)
+    folder, ranks = run.disk.folder or run.out / run.name, run.ranks
+    given = (folder, prepared.record, run.source, run.config)
+    return cached(*given, keep=run.disk.keep, leads=ranks.leads, wait=ranks.wait, say=run.say)
 
 
 def _export(run: _Run, prepared: Prepared, model: Model) -> _Exported:
@@ -210,11 +233,12 @@ def _verify(exported: _Exported, record: RecordSchema, model: Model) -> float:
 
 
 def _calibrate(run: _Run, prepared: Prepared, model: Model, exported: _Exported) -> _Calibrated:
-    config, parts, forget = run.config, prepared.parts, _nothing
+    config, parts, forget = run.config, prepared.parts, (lambda: None)
     if parts.folds:
         run.say(words.of_folds(parts))
         given = (run.data, parts, prepared.inferred.fields, config, run.target)
-        scores, forget = cross_fit.scores(*given, folder=run.out / run.name, resume=run.resume, report=run.report)
+        fold = partial(cross_fit.scores, folder=run.out / run.name, resume=run.resume)
+        scores, forget = fold(*given, report=run.report, ranks=run.ranks)
     else:
         scores = runs.anomaly_scores(exported.scorer, exported.held_out, model.noise, model.scores)
     calibrated = calibrate(scores, config)
@@ -314,16 +338,6 @@ def _graphs(model: Model, exported: _Exported) -> dict[str, bytes]:
 def _held_out(run: _Run, prepared: Prepared) -> Tensors:
     parts = prepared.parts
     return schema.tensors(prepared.record, run.data, parts.calibration if parts.calibration.size else parts.validation)
-
-
-def _nothing() -> None:
-    """No fold has left a checkpoint."""
-
-
-def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigInvalid("--device cuda was asked for, and torch sees no GPU here; use --device cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _npy(array: npt.NDArray[np.float32]) -> bytes:

@@ -9,6 +9,19 @@ STOPPED = 130
 """By Ctrl-C: 128 and the number of the signal, as shells have it."""
 
 
+class Failed(SystemExit):
+    """The end of a process that has said why.
+
+    Args:
+        message: What it said.
+        code: Its exit code.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(code)
+        self.message = message
+
+
 def fail(message: object, code: int) -> NoReturn:
     """End the process.
 
@@ -17,7 +30,7 @@ def fail(message: object, code: int) -> NoReturn:
         code: WORK_FAILED, CALL_WRONG or STOPPED.
     """
     print(f"surprisal: {message}", file=sys.stderr)
-    raise SystemExit(code)
+    raise Failed(str(message), code)
 
 
 def needs_training(error: ImportError) -> NoReturn:

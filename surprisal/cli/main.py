@@ -9,7 +9,7 @@ import typer
 from bundle import wording
 from bundle.errors import BundleError, BundleNotFound, BundleRefused
 from reading.errors import FileInvalid, NotRead
-from surprisal.cli import demo, evaluate, examples, explore, inspect, models, score, serve, train, wrong_call
+from surprisal.cli import demo, evaluate, examples, explore, inspect, models, processes, score, serve, train, wrong_call
 from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail
 
 app = typer.Typer(
@@ -51,6 +51,11 @@ app.add_typer(models.app, name="models")
 
 def main() -> None:
     """Run the command line; exit code 0 = done, 1 = the work failed, 2 = the call was wrong, 130 = stopped."""
+    with processes.one_voice():
+        _run()
+
+
+def _run() -> None:
     try:
         # Else the parser would say itself what is wrong, partly in another library's words.
         app(prog_name="surprisal", standalone_mode=False)

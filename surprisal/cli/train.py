@@ -5,13 +5,16 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from surprisal.cli import processes as several
 from surprisal.cli import reading_options, streaming_options
 from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, fail, needs_training
+from surprisal.cli.processes import ProcessesOption
 from surprisal.cli.progress import Interval, Progress
 from surprisal.cli.reading_options import ReadOption
 from surprisal.cli.streaming_options import CacheOption, KeepCacheOption, MemoryOption
@@ -22,21 +25,24 @@ if TYPE_CHECKING:
     from training.data.split import Split
     from training.data.streamed import Streamed
     from training.fitting import progress
+    from training.fitting.ranks import Ranks
     from training.pipeline import Trained
     from training.table.cache import Disk
 
 _OPTIONS = ("label", "normal", "exclude", "contamination")
 """Settings of `[data]` that have an option of their own."""
 
+Source = Annotated[
+    Path,
+    typer.Argument(
+        help="CSV, Parquet, NDJSON, Arrow or npz (X, and maybe y) file, a folder or pattern of such files, - for "
+        "standard input, or a folder of images."
+    ),
+]
+
 
 def train(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            help="CSV, Parquet, NDJSON, Arrow or npz (X, and maybe y) file, a folder or pattern of such files, - for "
-            "standard input, or a folder of images."
-        ),
-    ],
+    data: Source,
     out: Annotated[Path, typer.Option(help="Models folder.")] = Path("models"),
     name: Annotated[str | None, typer.Option(help="The model's name; by default the file's.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; --schema-only prints one to start from.")] = None,
@@ -51,6 +57,7 @@ def train(
     preset: Annotated[str | None, typer.Option(help="default, kingma-welling or an-cho.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, data and machine: same scores.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    processes: ProcessesOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Take up an interrupted run's checkpoint.")] = False,
     schema_only: Annotated[
         bool, typer.Option("--schema-only", help="Print the inferred fields and all settings as TOML, and stop.")
@@ -70,18 +77,25 @@ def train(
     """
     began = time.monotonic()
     _check(out, schema_only=schema_only, as_json=as_json)
-    told = Progress(quiet=quiet, drawn=not as_json)
+    name = name or data.name.split(".")[0].lower()
+    several.check(data, processes, schema_only=schema_only)
+    if processes is not None and processes > 1 and not several.are_there():
+        several.begin(processes, out / name)
+    told = Progress(quiet=quiet or not several.speaks(), drawn=not as_json)
     said: dict[str, Any] = {"label": label or None, "normal": normal, "exclude": exclude or None}
     said |= {"contamination": contamination, **reading_options.settings(read)}
-    with _refusals(told, resume):
+    with _refusals(told, resume, processes), _joined(device) as ranks:
         settings = _settings(config, said, preset, seed)
         with told.without_bar():
             table = _read(data, settings, memory, told)
         if schema_only:
             _print_schema(table, settings, told)
             return
-        called, disk = name or data.name.split(".")[0].lower(), streaming_options.disk(cache, keep_cache)
-        trained = run(table, out, called, settings, device, resume, told, as_json, disk)
+        disk = streaming_options.disk(cache, keep_cache)
+        if ranks is not None and not ranks.leads:
+            _take_part(table, out, name, settings, ranks, device, resume, disk)
+            return
+        trained = run(table, out, name, settings, device, resume, told, as_json, disk, ranks)
     summarise(trained, out, told)
     if as_json:
         _print(_summary(trained) | {"seconds": round(time.monotonic() - began, 3)})
@@ -98,10 +112,10 @@ def _check(out: Path, *, schema_only: bool, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _refusals(told: Progress, resume: bool) -> Iterator[None]:
+def _refusals(told: Progress, resume: bool, processes: int | None) -> Iterator[None]:
     """End the process where there can be no training, with its reason."""
     try:
-        from training.errors import ConfigInvalid, TrainingError
+        from training.errors import ConfigInvalid, ProcessLost, TrainingError
     except ImportError as error:
         needs_training(error)
     try:
@@ -110,8 +124,39 @@ def _refusals(told: Progress, resume: bool) -> Iterator[None]:
         fail(_stopped(told, resume), STOPPED)
     except ConfigInvalid as error:
         fail(error, CALL_WRONG)
+    except ProcessLost as error:
+        if processes is not None:
+            raise SystemExit(several.LOST) from error  # The command that has begun them says which one ended, and why.
+        fail(error, several.LOST)
     except TrainingError as error:
         fail(error, WORK_FAILED)
+
+
+@contextlib.contextmanager
+def _joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator["Ranks | None"]:
+    """The processes that train together, or None where there is one."""
+    if not several.are_there():
+        yield None
+        return
+    from training.fitting.ranks import joined
+
+    with joined(device) as ranks:
+        yield ranks
+
+
+def _take_part(
+    data: "Data | Streamed",
+    out: Path,
+    name: str,
+    settings: "TrainingConfig",
+    ranks: "Ranks",
+    device: Literal["auto", "cpu", "cuda"],
+    resume: bool,
+    disk: "Disk",
+) -> None:
+    from training import pipeline
+
+    pipeline.take_part(data, out, name, settings, ranks, device=device, resume=resume, disk=disk)
 
 
 def run(
@@ -124,6 +169,7 @@ def run(
     told: Progress,
     as_json: bool = False,
     disk: "Disk | None" = None,
+    ranks: "Ranks | None" = None,
 ) -> "Trained":
     """Train, and tell how far it is.
 
@@ -137,11 +183,13 @@ def run(
         told: Told what happens.
         as_json: Whether programs are told as well, on standard output.
         disk: Where the rows of a table that is streamed are kept.
+        ranks: The processes that train together, or None where there is one.
 
     Raises:
         TrainingError: See `training.pipeline.train`.
     """
     from training import pipeline
+    from training.fitting.ranks import ALONE
 
     interval = Interval() if as_json else None
 
@@ -163,7 +211,8 @@ def run(
 
     with told:
         given = (data, out, name, settings)
-        return pipeline.train(*given, device=device, resume=resume, say=say, report=report, disk=disk)
+        train = partial(pipeline.train, device=device, resume=resume, disk=disk, ranks=ranks or ALONE)
+        return train(*given, say=say, report=report)
 
 
 def _stopped(told: Progress, resumed: bool) -> str:

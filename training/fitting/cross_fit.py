@@ -17,8 +17,9 @@ from training.data import schema
 from training.data.read import Data, Rows
 from training.data.split import Split, set_aside
 from training.fitting import trimming
-from training.fitting.model import Model, fit
+from training.fitting.model import Model, fit, optimise
 from training.fitting.progress import EpochCallback
+from training.fitting.ranks import ALONE, Ranks
 
 Scores = dict[tuple[str, int], npt.NDArray[np.float32]]
 
@@ -33,6 +34,7 @@ def scores(
     folder: Path | None = None,
     resume: bool = False,
     report: EpochCallback = lambda progress: None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Scores, Callable[[], None]]:
     """Every normal record's anomaly scores by the model of its fold.
 
@@ -49,6 +51,7 @@ def scores(
         folder: Where checkpoints are kept, or None for nowhere.
         resume: Take up those that an interrupted run left there; a fold without one starts afresh.
         report: Told about every epoch of every fold.
+        ranks: The processes that train together; all but the first `take_part`.
 
     Returns:
         (n,) float32 by score's name and number of draws, higher = stranger; and what is to be called once the bundle
@@ -67,11 +70,48 @@ def scores(
     fitted: list[Model] = []
     for number in range(1, len(parts.folds) + 1):
         record, train, validation = _prepare(data, parts, number, fields, config)
-        name = f"fold {number} of {len(parts.folds)}"
+        name = _name(parts, number)
         given = (data, record, train, validation, config, target)
-        fitted.append(fit(*given, folder=folder, resume=resume, part=name, report=_as_part(name, report)))
+        told = _as_part(name, report)
+        fitted.append(fit(*given, folder=folder, resume=resume, part=name, report=told, ranks=ranks))
         found.append(_every_score(fitted[-1], schema.tensors(record, data, parts.folds[number - 1])))
     return _pooled(found), partial(_forget_checkpoints, fitted)
+
+
+def take_part(
+    data: Data,
+    parts: Split,
+    fields: Sequence[FieldConfig],
+    config: TrainingConfig,
+    target: torch.device,
+    *,
+    folder: Path | None,
+    resume: bool,
+    ranks: Ranks,
+) -> None:
+    """Train what the first of several processes scores the folds with.
+
+    Args:
+        data: The table.
+        parts: Its split into folds.
+        fields: What the columns are.
+        config: Everything that decides the result.
+        target: Where to train.
+        folder: Where the first process keeps checkpoints, or None for nowhere.
+        resume: See `scores`.
+        ranks: The processes that train together.
+
+    Raises:
+        TrainingError: See `scores`.
+    """
+    for number in range(1, len(parts.folds) + 1):
+        record, train, validation = _prepare(data, parts, number, fields, config)
+        given = (data, record, train, validation, config, target)
+        optimise(*given, folder=folder, resume=resume, part=_name(parts, number), ranks=ranks)
+
+
+def _name(parts: Split, number: int) -> str:
+    return f"fold {number} of {len(parts.folds)}"
 
 
 def _prepare(

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from training.config import FitConfig, ObjectiveConfig
-from training.errors import NotANumber
+from training.errors import ConfigInvalid, NotANumber
 from training.fitting.checkpoint import Checkpoint, State
 from training.fitting.objective import Objective, batch_at, likeliest_records
 from training.fitting.progress import EpochCallback, Progress
+from training.fitting.ranks import ALONE, Ranks
 from training.fitting.validation import ADVICE, Best, Validation
 from training.network.batch import Batch
 from training.network.objectives import Terms
@@ -62,6 +63,7 @@ class Fit:
         contamination: Share of the records, of both kinds, that may be anomalies: after the first epochs each epoch
             leaves out as many, those with the lowest bound, and so does validation.
         order: Of training records that are on disk; by default a new permutation of all for each epoch.
+        ranks: The processes that train together, each with all the records; the first writes the checkpoint.
 
     `history` holds every epoch so far, those before an interruption included.
 
@@ -82,17 +84,24 @@ class Fit:
         checkpoint: Checkpoint | None = None,
         contamination: float = 0.0,
         order: Blocks | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.vae = vae
         self.train = train
         self.order = order
         self.names = names
-        self.objective = Objective(vae, objective)
+        self.ranks = ranks
+        self.objective = Objective(vae, objective, ranks)
         self.config = config
         self.checkpoint = checkpoint or Checkpoint()
         self.contamination = contamination
         self.rows = train.rows
         self.plan = Plan.of(self.rows, config, large=vae.large)
+        if self.plan.batch_size < ranks.count:
+            raise ConfigInvalid(
+                f"{ranks.count} processes share batches of {self.plan.batch_size} rows: take as many processes at "
+                "most, or a larger fit.batch_size"
+            )
         self.warm_up = math.ceil(objective.kl_warm_up * self.plan.epochs)
         # Listed once: walking the modules costs more than the norm that it is for.
         self.parameters = list(vae.parameters())
@@ -123,9 +132,16 @@ class Fit:
             The validation ELBO of the weights that are left, in nats a record.
 
         Raises:
+            ConfigInvalid: The processes that train together differ in what they train, or begin elsewhere.
             NotANumber: A NaN or an infinity, named by epoch, batch and field; the best weights so far are back in
                 the model and the last checkpoint stays where it is.
+            ProcessLost: Another process has ended.
         """
+        if not self.ranks.agree([int(self.checkpoint.fingerprint[:15] or "0", 16), self.epoch], self.device):
+            raise ConfigInvalid(
+                "the processes do not train the same: each needs the same data and configuration, and with --resume "
+                "the same checkpoint, so on several machines a models folder that all of them see"
+            )
         try:
             while self.epoch < self.plan.epochs and self.validation.goes_on(self.epoch):
                 self.epoch += 1
@@ -136,7 +152,7 @@ class Fit:
                 seen = Progress(self.epoch, self.plan.epochs, *terms, best, effective_samples=effective)
                 took, warming = time.monotonic() - began, self.epoch <= self.warm_up
                 self.history.append(replace(seen, seconds=took, warming=warming))
-                if self.checkpoint.due:
+                if self.ranks.leads and self.checkpoint.due:
                     self.checkpoint.write(self._state())
                 report(self.history[-1])
         finally:
@@ -165,10 +181,17 @@ class Fit:
         self.history = [Progress(*epoch) for epoch in state["history"]]
         return self.epoch
 
+    def try_steps(self, steps: int) -> None:
+        """Follow the gradient of the first batch so many times, for who measures what a step takes."""
+        places = torch.arange(self.plan.batch_size, device=self.device)
+        for number in range(1, steps + 1):
+            self._step(number, places, 1.0)
+
     @torch.no_grad()
     def kept(self) -> Batch:
         """The training records, without the share that may be anomalies and is the least likely by now."""
-        return self.train.take(self._likeliest().to(self.train.device)) if self.contamination else self.train
+        # One process asks, once the others may have ended.
+        return self.train.take(self._likeliest(ALONE).to(self.train.device)) if self.contamination else self.train
 
     def _state(self) -> State:
         best = self.validation.best
@@ -190,10 +213,10 @@ class Fit:
         sums, rows = torch.zeros(3, dtype=torch.float64, device=self.device), 0
         for number, places in enumerate(self._batches(), start=1):
             rows += len(places)
-            terms = self._step(number, batch_at(self.train, places, self.device), warmth)
+            terms = self._step(number, places, warmth)
             seen = (terms.log_likelihood, terms.kl, terms.effective_samples)
             sums += torch.stack([term.detach().sum() for term in seen])
-        log_likelihood, kl, effective = (sums / rows).tolist()
+        log_likelihood, kl, effective = (self.ranks.sum(sums) / rows).tolist()
         return log_likelihood, kl, effective
 
     def _batches(self) -> Iterable[Tensor]:
@@ -209,27 +232,27 @@ class Fit:
         if not self.contamination or self.epoch <= max(_UNTRIMMED, _UNTRIMMED_SHARE * self.plan.epochs):
             return order
         kept = torch.zeros(self.rows, dtype=torch.bool, device=self.device)
-        kept[self._likeliest()] = True
+        kept[self._likeliest(self.ranks)] = True
         return order[kept[order]]
 
-    def _likeliest(self) -> Tensor:
+    def _likeliest(self, ranks: Ranks) -> Tensor:
         noise = torch.randn(self.rows, 1, self.vae.latent_size, generator=self.generator, device=self.device)
-        return likeliest_records(self.vae, self.train, noise, self.contamination)
+        return likeliest_records(self.vae, self.train, noise, self.contamination, ranks)
 
-    def _step(self, number: int, batch: Batch, warmth: float) -> Terms:
-        """Follow the gradient of one batch, which is the epoch's `number`th; its terms, before the step."""
-        shape = (batch.rows, self.objective.config.draws, self.vae.latent_size)
-        noise = torch.randn(*shape, generator=self.generator, device=self.device)
+    def _step(self, number: int, places: Tensor, warmth: float) -> Terms:
+        """Follow the gradient of the batch at some places, the epoch's `number`th; this process's terms, before it."""
+        shape = (len(places), self.objective.config.draws, self.vae.latent_size)
+        noise = self.ranks.share(torch.randn(*shape, generator=self.generator, device=self.device))
+        batch = batch_at(self.train, self.ranks.share(places), self.device)
         self.vae.precision = self.precision
         try:
             terms = self.objective.terms(batch, noise, warmth)
         finally:
             self.vae.precision = torch.float32
         self.optimiser.zero_grad(set_to_none=True)
-        loss = -terms.bound.mean()
+        loss = -terms.bound.sum() / len(places)
         loss.backward()  # type: ignore[no-untyped-call]
-        gradient = [parameter.grad.flatten() for parameter in self.parameters if parameter.grad is not None]
-        norm = torch.linalg.vector_norm(torch.cat(gradient))
+        norm = torch.linalg.vector_norm(self._gradient())
         length = norm.item()
         if not math.isfinite(length):
             self._refuse(number, batch, noise)
@@ -239,13 +262,26 @@ class Fit:
         self.schedule.step()
         return terms
 
+    def _gradient(self) -> Tensor:
+        """The gradient of the whole batch, flat; each parameter has its own of it."""
+        with_gradient = [parameter for parameter in self.parameters if parameter.grad is not None]
+        own = torch.cat([parameter.grad.flatten() for parameter in with_gradient if parameter.grad is not None])
+        if self.ranks.count == 1:
+            return own
+        whole = self.ranks.sum(own)
+        sizes = [parameter.numel() for parameter in with_gradient]
+        for parameter, part in zip(with_gradient, torch.split(whole, sizes), strict=True):
+            parameter.grad = part.view_as(parameter)
+        return whole
+
     @torch.no_grad()
     def _refuse(self, number: int, batch: Batch, noise: Tensor) -> None:
         # What is broken on the way in breaks every field on the way out, so the way in is asked first.
-        broken = batch.broken()
+        broken = self.ranks.sum(batch.broken().to(self.device, torch.float32))
         if not broken.any():
             parameters = self.vae.decode(self.vae.draw(self.vae.posterior(batch), noise))
-            broken = ~torch.isfinite(self.vae.likelihood.log_prob(batch, parameters)).all(dim=0).all(dim=0)
+            finite = torch.isfinite(self.vae.likelihood.log_prob(batch, parameters)).all(dim=0).all(dim=0)
+            broken = self.ranks.sum((~finite).float())
         names = [name for name, bad in zip(self.names, broken.tolist(), strict=False) if bad]
         where = f"field {', '.join(names)}" if names else "the gradient, though every field's likelihood is finite"
         raise NotANumber(f"epoch {self.epoch}, batch {number}: a NaN or an infinity in {where}; {ADVICE}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from training import modality
 from training.config import TrainingConfig
 from training.data import schema
 from training.data.read import Data, Rows
+from training.fitting import pace
 from training.fitting.checkpoint import Checkpoint
 from training.fitting.fit import Fit
 from training.fitting.progress import EpochCallback, Progress
+from training.fitting.ranks import ALONE, Ranks
 from training.network.batch import Batch
 from training.network.inference import records_a_pass
 from training.network.noise import noise_table
@@ -87,6 +90,8 @@ def fit(
     part: str = "",
     report: EpochCallback = lambda progress: None,
     on_disk: Cached | None = None,
+    ranks: Ranks = ALONE,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Model:
     """Train a network on some rows, and fit the scores that are made with it.
 
@@ -103,20 +108,55 @@ def fit(
             serves. Another may start afresh where it has left no checkpoint.
         report: Told about every epoch.
         on_disk: All training records, where `train` is a sample of them; scores beside the likelihood are fitted on it.
+        ranks: The processes that train together, of which this is the first; the others `optimise`.
+        say: Told whether several processes are faster than one.
 
     Raises:
-        ConfigInvalid: There is no checkpoint to resume from.
+        ConfigInvalid: There is no checkpoint to resume from, or a batch has fewer rows than there are processes.
         DataInvalid: A value that does not fit its field.
         NotANumber: The training met a NaN.
+        ProcessLost: Another process has ended.
         OSError: A checkpoint cannot be written.
+    """
+    given = (data, record, train, validation, config, target)
+    begun = partial(optimise, *given, folder=folder, resume=resume, part=part)
+    run = begun(report=report, on_disk=on_disk, ranks=ranks, say=say)
+    kept = _standardised(run.vae.cpu(), record, data, train, _CPU) if on_disk else run.kept()
+    noise = noise_table(run.vae.latent_size, config.seed)
+    scorer = _scorer(run, record, kept, torch.from_numpy(noise[: config.scoring.samples]), config.seed)
+    scores = scores_of(record, scorer.names)
+    return Model(scorer, scores, noise, run.validation.best.elbo, tuple(run.history), run.checkpoint.forget)
+
+
+def optimise(
+    data: Data,
+    record: RecordSchema,
+    train: Rows,
+    validation: Rows,
+    config: TrainingConfig,
+    target: torch.device,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    part: str = "",
+    report: EpochCallback = lambda progress: None,
+    on_disk: Cached | None = None,
+    ranks: Ranks = ALONE,
+    say: Callable[[str], None] = lambda line: None,
+) -> Fit:
+    """Train a network on some rows: the part of `fit` that each of several processes has; see there.
+
+    Returns:
+        The training, at its end.
     """
     torch.manual_seed(config.seed)
     vae = modality.of(record).vae(config.network, deterministic=config.objective.kind == "autoencoder")
     # Before the model moves: it standardises where it was built.
-    trained_on, stopped_by = (_standardised(vae, record, data, rows, target) for rows in (train, validation))
+    trained_on = on_disk.records if on_disk else _standardised(vae, record, data, train, target)
+    stopped_by = _standardised(vae, record, data, validation, target)
     run = Fit(
         vae.to(target),
-        on_disk.records if on_disk else trained_on,
+        trained_on,
         stopped_by,
         config.objective,
         config.fit,
@@ -125,14 +165,14 @@ def fit(
         checkpoint=Checkpoint.of(folder, data, config, part, streamed=on_disk is not None),
         contamination=config.data.contamination,
         order=on_disk.order if on_disk else None,
+        ranks=ranks,
     )
     if resume and not (part and not run.checkpoint.exists):
         run.resume()
-    validation_elbo, noise = run.run(report), noise_table(vae.latent_size, config.seed)
-    kept = trained_on if on_disk else run.kept()
-    scorer = _scorer(run, record, kept, torch.from_numpy(noise[: config.scoring.samples]), config.seed)
-    given = (scorer, scores_of(record, scorer.names), noise, validation_elbo)
-    return Model(*given, tuple(run.history), run.checkpoint.forget)
+    if ranks.count > 1 and not part:
+        say(pace.compare(run))
+    run.run(report)
+    return run
 
 
 def _scorer(run: Fit, record: RecordSchema, kept: Batch, noise: Tensor, seed: int) -> ScoringNetwork:

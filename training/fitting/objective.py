@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from training.config import ObjectiveConfig
+from training.fitting.ranks import ALONE, Ranks
 from training.fitting.trimming import likeliest
 from training.network.batch import Batch
 from training.network.importance import doubly_reparameterised, forward_kl, importance_weighted
@@ -21,11 +22,13 @@ class Objective:
     Args:
         vae: The model.
         config: Kind, draws, weights and warm-up.
+        ranks: The processes that share each batch.
     """
 
-    def __init__(self, vae: VAE, config: ObjectiveConfig) -> None:
+    def __init__(self, vae: VAE, config: ObjectiveConfig, ranks: Ranks = ALONE) -> None:
         self.vae = vae
         self.config = config
+        self.ranks = ranks
 
     @property
     def draws_of_bound(self) -> int:
@@ -36,16 +39,16 @@ class Objective:
         """The terms of B records.
 
         Args:
-            batch: B records.
+            batch: B records, this process's share of a batch.
             noise: eps, (B, L, K) float32.
             warmth: Share of its weight that the KL has; grows to 1 while it warms up.
         """
         match self.config.kind:
             case "elbo":
-                beta, capacity = self.config.beta, self.config.capacity
+                beta, capacity, mean = self.config.beta, self.config.capacity, self.ranks.mean
                 if capacity is None:
-                    return elbo(self.vae, batch, noise, beta * warmth, self.config.free_nats)
-                return elbo(self.vae, batch, noise, beta, capacity=capacity * warmth)
+                    return elbo(self.vae, batch, noise, beta * warmth, self.config.free_nats, mean=mean)
+                return elbo(self.vae, batch, noise, beta, capacity=capacity * warmth, mean=mean)
             case "autoencoder":
                 return elbo(self.vae, batch, noise)
             case "importance-weighted":
@@ -68,7 +71,7 @@ def batch_at(records: Batch, places: Tensor, device: torch.device) -> Batch:
 
 
 @torch.no_grad()
-def likeliest_records(vae: VAE, records: Batch, noise: Tensor, left_out: float) -> Tensor:
+def likeliest_records(vae: VAE, records: Batch, noise: Tensor, left_out: float, ranks: Ranks = ALONE) -> Tensor:
     """Places, in order, of all but the given share of records, those whose ELBO is the lowest.
 
     Args:
@@ -76,9 +79,8 @@ def likeliest_records(vae: VAE, records: Batch, noise: Tensor, left_out: float) 
         records: n records.
         noise: eps, (n, L, K) float32, where the model is.
         left_out: The share.
+        ranks: The processes that share the records; all of them get the places.
     """
-    every = torch.arange(records.rows, device=noise.device)
-    bounds = [
-        elbo(vae, batch_at(records, places, noise.device), noise[places]).bound for places in passes(vae, every, 1)
-    ]
-    return likeliest(torch.cat(bounds), left_out)
+    own = ranks.share(torch.arange(records.rows, device=noise.device))
+    bounds = [elbo(vae, batch_at(records, places, noise.device), noise[places]).bound for places in passes(vae, own, 1)]
+    return likeliest(ranks.gather(torch.cat(bounds), records.rows), left_out)

@@ -105,15 +105,16 @@ class Validation:
 
     @torch.no_grad()
     def _measure(self, epoch: int) -> Measured:
-        vae, device = self.objective.vae, self.noise.device
+        vae, ranks, device = self.objective.vae, self.objective.ranks, self.noise.device
         totals = torch.zeros(3, dtype=torch.float64, device=device)
         counted = torch.arange(self.records.rows, device=device)
         if self.contamination:
-            counted = likeliest_records(vae, self.records, self.noise, self.contamination)
-        for places in passes(vae, counted, self.noise.shape[1]):
+            counted = likeliest_records(vae, self.records, self.noise, self.contamination, ranks)
+        for whole in passes(vae, counted, self.noise.shape[1]):
+            places = ranks.share(whole)
             terms = self.objective.terms(batch_at(self.records, places, device), self.noise[places], 1.0)
             totals += torch.stack([term.double().sum() for term in (terms.log_likelihood, terms.kl, terms.bound)])
-        log_likelihood, kl, bound = (totals / len(counted)).tolist()
+        log_likelihood, kl, bound = (ranks.sum(totals) / len(counted)).tolist()
         if not math.isfinite(log_likelihood - kl):
             raise NotANumber(f"epoch {epoch}: the ELBO of the validation records is {log_likelihood - kl}; {ADVICE}")
         return Measured(log_likelihood - kl, kl, bound)

@@ -1,5 +1,6 @@
 """What training maximises: pure functions from a model, records and noise to per-record terms in nats."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -41,6 +42,11 @@ def log_likelihood(vae: VAE, batch: Batch, latent: Tensor) -> Tensor:
     return fields + gaps
 
 
+def mean_of_batch(values: Tensor) -> Tensor:
+    """The mean of values (B, …) over the records."""
+    return values.mean(dim=0)
+
+
 def elbo(
     vae: VAE,
     batch: Batch,
@@ -48,6 +54,7 @@ def elbo(
     kl_weight: float = 1.0,
     free_nats: float = 0.0,
     capacity: float | None = None,
+    mean: Callable[[Tensor], Tensor] = mean_of_batch,
 ) -> Terms:
     """The evidence lower bound: 1/L sum_l log p(x|z_l) - w KL(q(z|x) || p(z)).
 
@@ -63,6 +70,7 @@ def elbo(
         free_nats: F, in nats a latent dimension (Kingma et al. 2016, "Improved variational inference with inverse
             autoregressive flow", eq. 15).
         capacity: C, in nats, or None (Burgess et al. 2018, "Understanding disentangling in beta-VAE", eq. 8).
+        mean: Of values (B, …) over the records; where these are a part of a batch, over all of it.
 
     Returns:
         The terms; `bound` is the evidence lower bound where w is 1, F is 0 and C is None.
@@ -75,9 +83,9 @@ def elbo(
     likelihood = draws.mean(dim=-1)
     by_dimension = vae.kl_by_dimension(posterior)
     kl = by_dimension.sum(dim=-1)
-    paid = by_dimension.mean(dim=0).clamp(min=free_nats).sum() if free_nats else kl
+    paid = mean(by_dimension).clamp(min=free_nats).sum() if free_nats else kl
     if capacity is not None:
-        paid = (capacity - paid.mean()).abs()
+        paid = (capacity - mean(paid)).abs()
     # Every draw counts as much as any other.
     every = torch.full_like(kl, draws.shape[-1])
     return Terms(likelihood, kl, likelihood - kl_weight * paid, every)

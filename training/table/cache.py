@@ -67,6 +67,8 @@ def cached(
     config: TrainingConfig,
     *,
     keep: bool = False,
+    leads: bool = True,
+    wait: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Cached]:
     """The training records of a data set as the network takes them, for as long as they are needed.
@@ -80,28 +82,37 @@ def cached(
         streamed: The data set.
         config: Everything that decides the result.
         keep: Leave the cache there, for another run of the same data and configuration.
+        leads: Whether this process writes the cache; of several that train together one does, and all map it.
+        wait: Returns once each of them has called it.
         say: Told where it is, and how large.
 
     Raises:
-        ConfigInvalid: The disk has too little space, or another run of the same data is using the folder.
+        ConfigInvalid: The disk has too little space, another run of the same data is using the folder, or the process
+            that leads has another folder.
         DataInvalid: A value that does not fit its field, named by file and row.
         OSError: The cache cannot be written.
     """
     assert isinstance(record, TableSchema), "images are read whole"
     place = folder / f"{_PREFIX}{_fingerprint(record, streamed, config)}"
+    order, widths = Blocks(streamed.train), _widths(record)
+    if not leads:
+        wait()
+        if not all((place / name).exists() for name in widths):
+            raise ConfigInvalid(f"{place}: is not there; several machines need a --cache DIR that all of them see")
+        yield Cached(_mapped(place, streamed.train, widths, "c"), order)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     _remove_stale(folder, place, say)
     if (place / _COMPLETE).exists():
         say(f"the cache of standardised rows in {place} is taken up")
     with _locked(place):
         try:
-            order = Blocks(streamed.train)
-            widths = _widths(record)
             if not (place / _COMPLETE).exists():
                 _make_room(place, streamed.train, widths, say)
                 _fill(place, order, widths, record, streamed, config.seed)
                 if keep:
                     _complete(place, widths)
+            wait()
             yield Cached(_mapped(place, streamed.train, widths, "c"), order)
         finally:
             if not keep:
