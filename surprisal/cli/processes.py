@@ -45,14 +45,23 @@ def speaks() -> bool:
     return not are_there() or os.environ["RANK"] == "0"
 
 
-def check(data: Path, processes: int | None, *, schema_only: bool) -> None:
-    """Refuse what several processes cannot do, and more of them than there are cores.
+def begin(data: Path, processes: int | None, folder: Path, *, schema_only: bool) -> None:
+    """Where several processes are asked for, have them make the same call on this machine, and end as they do.
+
+    What they cannot do is refused, and more of them than there are cores.
 
     Args:
         data: What is to be trained on.
         processes: `--processes`.
+        folder: Where they keep checkpoints.
         schema_only: `--schema-only`.
     """
+    _check(data, processes, schema_only=schema_only)
+    if processes is not None and processes > 1 and not are_there():
+        _launch(processes, folder)
+
+
+def _check(data: Path, processes: int | None, *, schema_only: bool) -> None:
     begun = int(os.environ["WORLD_SIZE"]) if are_there() else 1
     if begun > 1 and processes not in (None, begun):
         fail(f"--processes {processes}: torchrun has begun {begun}; leave --processes out", CALL_WRONG)
@@ -66,13 +75,7 @@ def check(data: Path, processes: int | None, *, schema_only: bool) -> None:
         fail(f"--processes {processes}: there are {_cores()} cores here; take as many processes at most", CALL_WRONG)
 
 
-def begin(processes: int, folder: Path) -> NoReturn:
-    """Have so many processes make the same call on this machine, and end as they do.
-
-    Args:
-        processes: How many.
-        folder: Where they keep checkpoints.
-    """
+def _launch(processes: int, folder: Path) -> NoReturn:
     try:
         from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -78,9 +78,7 @@ def train(
     began = time.monotonic()
     _check(out, schema_only=schema_only, as_json=as_json)
     name = name or data.name.split(".")[0].lower()
-    several.check(data, processes, schema_only=schema_only)
-    if processes is not None and processes > 1 and not several.are_there():
-        several.begin(processes, out / name)
+    several.begin(data, processes, out / name, schema_only=schema_only)
     told = Progress(quiet=quiet or not several.speaks(), drawn=not as_json)
     said: dict[str, Any] = {"label": label or None, "normal": normal, "exclude": exclude or None}
     said |= {"contamination": contamination, **reading_options.settings(read)}
