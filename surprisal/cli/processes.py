@@ -40,6 +40,11 @@ def are_there() -> bool:
     return all(name in os.environ for name in _NEEDED) and int(os.environ["WORLD_SIZE"]) > 1
 
 
+def here() -> int:
+    """How many processes train together on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if are_there() else 1
+
+
 def speaks() -> bool:
     """Whether this process says what happens: the only one, or the first of several."""
     return not are_there() or os.environ["RANK"] == "0"

@@ -244,7 +244,7 @@ def _settings(config: Path | None, data: Mapping[str, Any], preset: str | None, 
 def _read(path: Path, settings: "TrainingConfig", memory: str | None, told: Progress) -> "Data | Streamed":
     from training.data.budget import read_or_stream
 
-    return read_or_stream(path, settings, memory, told.say)
+    return read_or_stream(path, settings, memory, told.say, several.here())
 
 
 def _print_schema(read: "Data | Streamed", settings: "TrainingConfig", told: Progress) -> None:

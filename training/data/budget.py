@@ -71,7 +71,11 @@ class Choice:
 
 
 def read_or_stream(
-    path: Path, config: TrainingConfig, limit: str | None = None, say: Callable[[str], None] = lambda line: None
+    path: Path,
+    config: TrainingConfig,
+    limit: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    processes: int = 1,
 ) -> Data | Streamed:
     """Read a table whole, or where its training would take more memory than it may, a sample of it.
 
@@ -80,24 +84,26 @@ def read_or_stream(
         config: Everything that decides the result.
         limit: Most memory, as a person said it; see `Budget.of`.
         say: Told where it is not read whole, and why.
+        processes: How many train together on this machine: each would read the table.
 
     Raises:
         ConfigInvalid: It is not there, or of another kind; or `limit` is no size.
         DataInvalid: Damaged, without rows, with two columns of one name, or with too few normal rows.
     """
-    choice = choose(path, config.data.reading, Budget.of(limit))
+    choice = choose(path, config.data.reading, Budget.of(limit), processes)
     if choice.said:
         say(choice.said)
     return stream(path, config) if choice.streams else read(path, config.data.reading, config.kinds)
 
 
-def choose(path: Path, options: Options, budget: Budget) -> Choice:
+def choose(path: Path, options: Options, budget: Budget, processes: int = 1) -> Choice:
     """Whether the training of a table takes more memory than it may.
 
     Args:
         path: See `training.data.read.read`.
         options: What a person said of how it is written.
         budget: The memory.
+        processes: How many train together on this machine.
 
     Raises:
         ConfigInvalid: It is not there, or of another kind.
@@ -110,14 +116,15 @@ def choose(path: Path, options: Options, budget: Budget) -> Choice:
         found = parts.parts(path)
         on_disk = sum(part.path.stat().st_size for part in found)
         is_plain = all(part.kind in ("delimited", "ndjson") and not _is_packed(part) for part in found)
-        if is_plain and COPIES * _OF_TEXT * on_disk <= budget.bytes:
+        copies = COPIES * processes
+        if is_plain and copies * _OF_TEXT * on_disk <= budget.bytes:
             return Choice(False)
-        size = COPIES * estimated(found, options)
+        size = copies * estimated(found, options)
     if size <= budget.bytes:
         return Choice(False)
     return Choice(
         True,
-        f"training on {path} takes about {memory.words(size)} of memory, more than the {memory.words(budget.bytes)} "
+        f"training on {path}{f' by {processes} processes' if processes > 1 else ''} takes about {memory.words(size)} of memory, more than the {memory.words(budget.bytes)} "
         f"that --memory allows{'' if budget.is_given else ' by default'}: its rows are streamed from disk",
     )
 

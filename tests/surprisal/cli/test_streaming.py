@@ -88,6 +88,20 @@ def test_a_run_that_is_killed_is_taken_up_and_its_cache_is_removed(tmp_path: Pat
     assert sorted(each.name for each in folder.iterdir()) == ["1"]
 
 
+def test_several_processes_map_one_cache_and_train_as_one_does(tmp_path: Path) -> None:
+    calls = arguments(tmp_path / "one"), [*arguments(tmp_path / "two"), "--processes", "2"]
+    for call in calls:
+        command = [sys.executable, "-m", "surprisal", *call]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stderr.count("standardised rows are written to") == 1
+    assert "by 2 processes takes about" in ended.stderr
+    one, two = (store.load(tmp_path / each / "models", "payments", 1).manifest.training for each in ("one", "two"))
+    assert (one.rows, one.data_sha256) == (two.rows, two.data_sha256)
+    assert two.metrics["validation_elbo"] == pytest.approx(one.metrics["validation_elbo"], abs=1e-3)
+    assert not list((tmp_path / "two").rglob(".cache-*"))
+
+
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", -1.0)
     path = files(tmp_path / "payments")
