@@ -28,7 +28,10 @@ SMALL = {
     "ordinary": ["{ordinary}", "--epochs", "1"],
     "training": ["--rows", "300", "--fields", "3", "--epochs", "1", "--repeats", "1"],
     "combined": ["--turns", "2"],
-    "streaming": "--rows 2500 --fits 2500 --turns 1 --seeds 2 --small 1500 --memory 10k --batch 64".split(),
+    "streaming": [
+        *("--rows", "2500", "--fits", "2500", "--turns", "1", "--seeds", "2", "--small", "1500"),
+        *("--memory", "10k", "--batch", "64"),
+    ],
     "score_file": ["--models", "{models}", "--rows", "500", "--repeats", "1"],
     "soak": ["--models", "{models}", "--seconds", "2", "--burst", "1", "--overload-seconds", "1", "--records", "4"],
     "counts": ["--models", "{models}", "--requests", "400", "--turns", "1", "--seconds", "1"],

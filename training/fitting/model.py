@@ -129,7 +129,7 @@ def fit(
     if resume and not (part and not run.checkpoint.exists):
         run.resume()
     validation_elbo, noise = run.run(report), noise_table(vae.latent_size, config.seed)
-    kept = trained_on if on_disk else run.kept()
+    kept = run.kept(trained_on if on_disk else None)
     scorer = _scorer(run, record, kept, torch.from_numpy(noise[: config.scoring.samples]), config.seed)
     given = (scorer, scores_of(record, scorer.names), noise, validation_elbo)
     return Model(*given, tuple(run.history), run.checkpoint.forget)

@@ -68,6 +68,22 @@ def batch_at(records: Batch, places: Tensor, device: torch.device) -> Batch:
 
 
 @torch.no_grad()
+def bounds(vae: VAE, records: Batch, places: Tensor, noise: Tensor) -> Tensor:
+    """(n,) the ELBO of the records at some places, in nats.
+
+    Args:
+        vae: The model.
+        records: Among which they are.
+        places: (n,), where the model is.
+        noise: eps, (n, L, K) float32, where the model is.
+    """
+    every = torch.arange(len(places), device=noise.device)
+    return torch.cat(
+        [elbo(vae, batch_at(records, places[some], noise.device), noise[some]).bound for some in passes(vae, every, 1)]
+    )
+
+
+@torch.no_grad()
 def likeliest_records(vae: VAE, records: Batch, noise: Tensor, left_out: float) -> Tensor:
     """Places, in order, of all but the given share of records, those whose ELBO is the lowest.
 
@@ -78,7 +94,4 @@ def likeliest_records(vae: VAE, records: Batch, noise: Tensor, left_out: float) 
         left_out: The share.
     """
     every = torch.arange(records.rows, device=noise.device)
-    bounds = [
-        elbo(vae, batch_at(records, places, noise.device), noise[places]).bound for places in passes(vae, every, 1)
-    ]
-    return likeliest(torch.cat(bounds), left_out)
+    return likeliest(bounds(vae, records, every, noise), left_out)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from bundle.folder import durable_file
@@ -19,8 +18,7 @@ from bundle.record.schema import RecordSchema, TableSchema
 from reading import memory
 from training.config import TrainingConfig
 from training.data import schema, statistics
-from training.data.read import Data
-from training.data.streamed import Streamed, Typed
+from training.data.streamed import Streamed
 from training.errors import ConfigInvalid
 from training.network.order import BLOCK_ROWS, Blocks
 from training.table.batch import Preprocess, Standardised
@@ -150,21 +148,13 @@ def _fill(place: Path, order: Blocks, widths: _Widths, record: TableSchema, stre
     for part in streamed.training(statistics.sources(record)):
         if not part.rows.size:
             continue
-        tensors = schema.tensors(record, _as_data(part, streamed), part.rows)
+        tensors = schema.tensors(record, streamed.data(part), part.rows)
         batch = preprocess.standardise({kind: torch.from_numpy(values) for kind, values in tensors.items()})
         places = torch.from_numpy(order.dealt(done, part.rows.size, seed))
         for target, values in zip(to, batch, strict=True):
             target[places] = values
         done += part.rows.size
     assert done == order.rows, f"{done} of {order.rows} rows were there"
-
-
-def _as_data(part: Typed, streamed: Streamed) -> Data:
-    """A block as data of its own; errors name its file."""
-    files = streamed.files
-    name = Path(part.block.file).name if files.are_several else streamed.sample.name
-    table = pa.table({column: read.column for column, read in part.columns.items()})
-    return Data(name, "", table, blocks=(part.block,))
 
 
 def _mapped(place: Path, rows: int, widths: _Widths, mode: str) -> Standardised:

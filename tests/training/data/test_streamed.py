@@ -260,7 +260,7 @@ def test_few_texts_among_numbers_are_missing_and_said_as_in_memory_and_many_end_
     streamed = stream(path, FEW, sample_rows=400)
     fields = kinds.chosen(streamed.sample, streamed.parts.normal, FEW).fields
     record = schema.fit(streamed.sample, streamed.parts.train, fields, FEW)
-    found, said = statistics.exact(record, streamed, {field.name: field for field in fields}, FEW)
+    found, _, said = statistics.exact(record, streamed, {field.name: field for field in fields}, FEW)
     whole = read(path)
     assert "2 cells are missing ('broken'; rows 1400, 1401)" in whole.columns["x"]
     assert said == ("x: 2 cells are missing (a number is expected: part-2.csv, row 400; part-2.csv, row 401)",)
