@@ -129,7 +129,9 @@ class Cut:
         for values, known in zip(densities, self._sorted, strict=True):
             before, behind = (torch.searchsorted(known, values, right=right) for right in (False, True))
             ranks.append(before + part * (behind - before))
-        return (torch.maximum(*ranks) <= self._last).numpy()
+        # Rows that are alike have the ranks from `before` on, as many as they are, and the last one that stays stays.
+        stays: npt.NDArray[np.bool_] = (torch.maximum(*ranks) < self._last + 1).numpy()
+        return stays
 
     def _distances(self, places: Tensor) -> Tensor:
         return _distances(places, self._reference, self._neighbour)

@@ -1,6 +1,7 @@
 """A data set that is streamed: its split, its sample, and statistics that are those of memory."""
 
 import shutil
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,11 @@ def exact(streamed: Streamed, settings: TrainingConfig) -> RecordSchema:
     return statistics.exact(record, streamed, {field.name: field for field in fields}, settings)[0]
 
 
-def training_rows(streamed: Streamed) -> list[tuple[str, int]]:
+def training_rows(streamed: Streamed, names: Sequence[str] = ()) -> list[tuple[str, int]]:
     """File and number of every row that is trained on."""
     return [
         (Path(part.block.file).name, int(part.block.numbers[row]))
-        for part in streamed.training([])
+        for part in streamed.training(names)
         for row in part.rows.tolist()
     ]
 
