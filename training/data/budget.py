@@ -21,8 +21,8 @@ SHARE = 0.5
 """Of the memory that the machine or the container has, by default."""
 COPIES = 7
 """Times the size of a table that its training takes at most: as it is read, as its values mean, as tensors."""
-_OF_TEXT = 2
-"""Times its size on disk that plain text takes in a table at most: a cell has five bytes beside its letters."""
+_OF_TEXT = 3
+"""Times its size on disk that plain text takes in a table at most: a digit and its comma become five bytes."""
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _SIZE = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*")
 
