@@ -1,7 +1,7 @@
 """What it costs to train on more rows than memory holds: memory, time of each pass, steps, and the ELBO.
 
     python benchmarks/streaming.py [--rows 30000000] [--epochs 1] [--batch 4096] [--fits 1000000] [--turns 5]
-                                   [--seeds 5] [--small 60000] [--memory 1GiB] [--folder DIR]
+                                   [--seeds 5] [--small 60000] [--small-epochs 40] [--memory 1GiB] [--folder DIR]
 
 A table of 30 columns is simulated, sorted by category, and written as Parquet in parts; it is deleted afterwards.
 
@@ -204,14 +204,15 @@ def epoch(made: Prepared, streamed: Streamed, settings: TrainingConfig, records:
     return records.records.rows / run.history[0].seconds
 
 
-def compare(folder: Path, rows: int, seeds: int) -> None:
+def compare(folder: Path, rows: int, seeds: int, epochs: int) -> None:
     """Print the ELBO of fresh rows by networks that were trained streamed and in memory."""
     path = folder / "small.parquet"
     pyarrow.parquet.write_table(simulate(rows, 1, 0.0, 1.0), path)
     fresh = simulate(max(100, rows // 6), 2, 0.0, 1.0)
     reached: dict[str, list[float]] = {"streamed": [], "in memory": []}
     for seed in range(seeds):
-        settings = config.build({"seed": seed, "data": {"calibration_most": min(SPARED, rows // 10)}})
+        held_out = {"calibration_most": min(SPARED, rows // 10)}
+        settings = config.build({"seed": seed, "data": held_out, "fit": {"epochs": epochs, "batch_size": 256}})
         streamed = stream(path, settings, sample_rows=rows // 8)
         made = prepare_streamed(streamed, settings, lambda line: None)
         with cached(folder / "cache", made.record, streamed, settings) as on_disk:
@@ -221,8 +222,9 @@ def compare(folder: Path, rows: int, seeds: int) -> None:
         made = prepare(data, settings, lambda line: None)
         model = fit(data, made.record, made.train, made.validation, settings, CPU)
         reached["in memory"].append(measured(model, made, fresh))
+        print(f"seed {seed}: {', '.join(f'{name} {values[-1]:.3f}' for name, values in reached.items())}", flush=True)
     for name, values in reached.items():
-        print(f"{name}: ELBO {statistics.mean(values):.3f} nats ({', '.join(f'{each:.3f}' for each in values)})")
+        print(f"{name}: ELBO {statistics.mean(values):.3f} nats")
     deviation = statistics.stdev(reached["in memory"]) if seeds > 1 else float("nan")
     difference = statistics.mean(reached["streamed"]) - statistics.mean(reached["in memory"])
     share = f"{difference / deviation:+.1f} of the deviation of seeds ({deviation:.3f})"
@@ -252,6 +254,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--small", type=int, default=60_000)
+    parser.add_argument("--small-epochs", type=int, default=40)
     parser.add_argument("--memory", default="1GiB")
     parser.add_argument("--folder", type=Path, help="where it is written; by default a temporary folder")
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
@@ -271,7 +274,7 @@ def main() -> None:
         if given.fits:
             steps(folder, write(folder / "fits", given.fits), given.batch, given.turns)
         if given.seeds:
-            compare(folder, given.small, given.seeds)
+            compare(folder, given.small, given.seeds, given.small_epochs)
     finally:
         shutil.rmtree(folder)
 

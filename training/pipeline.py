@@ -198,10 +198,10 @@ def _fit(run: _Run, prepared: Prepared) -> Model:
 
 def _on_disk(run: _Run, prepared: Prepared) -> AbstractContextManager[Cached | None]:
     """The training rows on disk where they are streamed; nothing where they are in memory."""
-    if isinstance(run.source, Data):
+    if prepared.streamed is None:
         return nullcontext()
     folder, ranks = run.disk.folder or run.out / run.name, run.ranks
-    given = (folder, prepared.record, run.source, run.config)
+    given = (folder, prepared.record, prepared.streamed, run.config)
     return cached(*given, keep=run.disk.keep, leads=ranks.leads, wait=ranks.wait, say=run.say)
 
 
@@ -289,7 +289,7 @@ def _describe(run: _Run, prepared: Prepared, model: Model, exported: _Exported, 
 def _left_out(prepared: Prepared, calibrated: _Calibrated) -> dict[str, int]:
     """How many rows count as likely anomalies and serve nothing; empty where there are none."""
     parts = prepared.parts
-    rows = parts.train.size + parts.validation.size - prepared.train.size - prepared.validation.size
+    rows = prepared.left_out
     rows += parts.calibration.size - calibrated.calibration.records if parts.calibration.size else 0
     return {"left_out": rows} if rows else {}
 

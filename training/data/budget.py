@@ -21,8 +21,8 @@ SHARE = 0.5
 """Of the memory that the machine or the container has, by default."""
 COPIES = 7
 """Times the size of a table that its training takes at most: as it is read, as its values mean, as tensors."""
-_OF_TEXT = 2
-"""Times its size on disk that plain text takes in a table at most: a cell has five bytes beside its letters."""
+_OF_TEXT = 3
+"""Times its size on disk that plain text takes in a table at most: a digit and its comma become five bytes."""
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _SIZE = re.compile(r"(?i)\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*")
 
@@ -122,10 +122,11 @@ def choose(path: Path, options: Options, budget: Budget, processes: int = 1) -> 
         size = copies * estimated(found, options)
     if size <= budget.bytes:
         return Choice(False)
+    by = f" by {processes} processes" if processes > 1 else ""
     return Choice(
         True,
-        f"training on {path}{f' by {processes} processes' if processes > 1 else ''} takes about {memory.words(size)} of memory, more than the {memory.words(budget.bytes)} "
-        f"that --memory allows{'' if budget.is_given else ' by default'}: its rows are streamed from disk",
+        f"training on {path}{by} takes about {memory.words(size)} of memory, more than the "
+        f"{memory.words(budget.bytes)} that --memory allows{'' if budget.is_given else ' by default'}: its rows are streamed from disk",
     )
 
 

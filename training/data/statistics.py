@@ -159,7 +159,7 @@ class Strangers:
 
 def exact(
     record: RecordSchema, streamed: Streamed, fields: Mapping[str, FieldConfig], config: TrainingConfig
-) -> tuple[RecordSchema, tuple[str, ...]]:
+) -> tuple[RecordSchema, int, tuple[str, ...]]:
     """Read all training rows, and put their statistics in the place of the sample's.
 
     Means, scales, bounds, missing rates and vocabularies are those of all rows. Which fields there are, of which kind,
@@ -172,7 +172,7 @@ def exact(
         config: Bounds of vocabularies.
 
     Returns:
-        The fields; and what is to be said of cells that are missing.
+        The fields; how many rows they are of; and what is to be said of cells that are missing.
 
     Raises:
         DataInvalid: A value that does not fit its field, named by file and row.
@@ -186,7 +186,7 @@ def exact(
         for each in sums:
             each.add(part, streamed)
     said = tuple(strangers.lines())
-    return schema_of(each.fitted(rows, fields.get(each.source), config) for each in sums), said
+    return schema_of(each.fitted(rows, fields.get(each.source), config) for each in sums), rows, said
 
 
 def sources(record: RecordSchema) -> tuple[str, ...]:

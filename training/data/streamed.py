@@ -1,7 +1,7 @@
 """A data set that is not in memory: what is known of its rows, a sample of them, and the rest a block at a time."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from training.config import TrainingConfig
 from training.data.files import Files
 from training.data.labels import ANOMALY, NORMAL, Labels
 from training.data.read import Data, Rows, digest, of_table, refusals
+from training.data.row_hash import Hashes
 from training.data.smallest import Smallest
 from training.data.split import ROWS_HELD_OUT, Split, held_out
 from training.errors import ConfigInvalid, DataInvalid
@@ -35,6 +36,9 @@ ANOMALY_ROWS = 2**15
 """Labelled anomalies that a model is evaluated on; the report and the metrics need no more."""
 _SPARE = 4
 """Times as many rows of the sample as either held-out part may have at most."""
+
+
+Keeps = Callable[[Data, Rows, Hashes], npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Streamed:
         rows: How many rows they have.
         normal: How many of these are normal.
         last: The hash of the last row that is held out: normal rows above it are trained on.
+        keeps: Says of rows of a block that would be trained on, and of their hashes, which of them are; by default all.
+        kept: How many rows are trained on, where `keeps` leaves some out and they have been counted.
     """
 
     sample: Data
@@ -76,11 +82,14 @@ class Streamed:
     rows: int
     normal: int
     last: np.uint64
+    keeps: Keeps | None = None
+    kept: int | None = None
 
     @property
     def train(self) -> int:
         """How many rows are trained on."""
-        return self.normal - self.parts.validation.size - self.parts.calibration.size
+        every = self.normal - self.parts.validation.size - self.parts.calibration.size
+        return every if self.kept is None else self.kept
 
     @property
     def is_whole(self) -> bool:
@@ -100,7 +109,17 @@ class Streamed:
             for piece in self.files.pieces():
                 is_normal = self.labels.of(piece.block.table) == NORMAL
                 rows = np.flatnonzero(is_normal & (piece.hashes > self.last))
-                yield Typed(piece.block, rows, self.likeness.of(piece.block.table, names))
+                part = Typed(piece.block, rows, self.likeness.of(piece.block.table, names))
+                if self.keeps is not None and rows.size:
+                    kept = self.keeps(self.data(part), rows, piece.hashes[rows])
+                    part = replace(part, rows=rows[kept])
+                yield part
+
+    def data(self, part: Typed) -> Data:
+        """A block as data of its own; errors name its file."""
+        name = Path(part.block.file).name if self.files.are_several else self.sample.name
+        table = pa.table({column: read.column for column, read in part.columns.items()})
+        return Data(name, "", table, blocks=(part.block,))
 
     def place(self, block: Block, row: int) -> str:
         """Where a row of a block stands, as `Data.place` says it."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 from training.config import FitConfig, ObjectiveConfig
 from training.errors import ConfigInvalid, NotANumber
 from training.fitting.checkpoint import Checkpoint, State
-from training.fitting.objective import Objective, batch_at, likeliest_records
+from training.fitting.objective import Objective, batch_at, bounds, likeliest_records
 from training.fitting.progress import EpochCallback, Progress
 from training.fitting.ranks import ALONE, Ranks
+from training.fitting.trimming import likeliest
 from training.fitting.validation import ADVICE, Best, Validation
 from training.network.batch import Batch
 from training.network.objectives import Terms
@@ -188,10 +189,15 @@ class Fit:
             self._step(number, places, 1.0)
 
     @torch.no_grad()
-    def kept(self) -> Batch:
-        """The training records, without the share that may be anomalies and is the least likely by now."""
+    def kept(self, records: Batch | None = None) -> Batch:
+        """The training records, without the share that may be anomalies and is the least likely by now.
+
+        Args:
+            records: A sample of them; by default all.
+        """
+        records = self.train if records is None else records
         # One process asks, once the others may have ended.
-        return self.train.take(self._likeliest(ALONE).to(self.train.device)) if self.contamination else self.train
+        return records.take(self._likeliest(records, ALONE).to(records.device)) if self.contamination else records
 
     def _state(self) -> State:
         best = self.validation.best
@@ -222,22 +228,40 @@ class Fit:
     def _batches(self) -> Iterable[Tensor]:
         """The places of each batch of an epoch."""
         if self.order is not None:
-            return self.order.batches(self.plan.batch_size, self.generator)
+            kept = self._above_cut(self.order) if self._trims else None
+            return self.order.batches(self.plan.batch_size, self.generator, kept)
         return torch.split(self._order(), self.plan.batch_size)
+
+    @property
+    def _trims(self) -> bool:
+        """Whether it is time to leave out the records that are the least likely."""
+        return self.contamination > 0 and self.epoch > max(_UNTRIMMED, _UNTRIMMED_SHARE * self.plan.epochs)
+
+    @torch.no_grad()
+    def _above_cut(self, order: Blocks) -> Callable[[Tensor], Tensor]:
+        """Which records on disk are among the likeliest: the bound that they need is that of some blocks at random."""
+
+        def found(places: Tensor) -> Tensor:
+            noise = torch.randn(len(places), 1, self.vae.latent_size, generator=self.generator, device=self.device)
+            return bounds(self.vae, self.train, places, noise, self.ranks)
+
+        of_some = found(next(order.windows(self.generator)))
+        cut = of_some[likeliest(of_some, self.contamination)].min()
+        return lambda places: found(places) >= cut
 
     @torch.no_grad()
     def _order(self) -> Tensor:
         """The epoch's training records in random order, once it is time without those that are the least likely."""
         order = torch.randperm(self.rows, generator=self.generator, device=self.device)
-        if not self.contamination or self.epoch <= max(_UNTRIMMED, _UNTRIMMED_SHARE * self.plan.epochs):
+        if not self._trims:
             return order
         kept = torch.zeros(self.rows, dtype=torch.bool, device=self.device)
-        kept[self._likeliest(self.ranks)] = True
+        kept[self._likeliest(self.train, self.ranks)] = True
         return order[kept[order]]
 
-    def _likeliest(self, ranks: Ranks) -> Tensor:
-        noise = torch.randn(self.rows, 1, self.vae.latent_size, generator=self.generator, device=self.device)
-        return likeliest_records(self.vae, self.train, noise, self.contamination, ranks)
+    def _likeliest(self, records: Batch, ranks: Ranks) -> Tensor:
+        noise = torch.randn(records.rows, 1, self.vae.latent_size, generator=self.generator, device=self.device)
+        return likeliest_records(self.vae, records, noise, self.contamination, ranks)
 
     def _step(self, number: int, places: Tensor, warmth: float) -> Terms:
         """Follow the gradient of the batch at some places, the epoch's `number`th; this process's terms, before it."""

@@ -121,7 +121,7 @@ def fit(
     given = (data, record, train, validation, config, target)
     begun = partial(optimise, *given, folder=folder, resume=resume, part=part)
     run = begun(report=report, on_disk=on_disk, ranks=ranks, say=say)
-    kept = _standardised(run.vae.cpu(), record, data, train, _CPU) if on_disk else run.kept()
+    kept = run.kept(_standardised(run.vae, record, data, train, target) if on_disk else None)
     noise = noise_table(run.vae.latent_size, config.seed)
     scorer = _scorer(run, record, kept, torch.from_numpy(noise[: config.scoring.samples]), config.seed)
     scores = scores_of(record, scorer.names)
@@ -186,7 +186,8 @@ def _scorer(run: Fit, record: RecordSchema, kept: Batch, noise: Tensor, seed: in
 def _standardised(vae: VAE, record: RecordSchema, data: Data, rows: Rows, target: torch.device) -> Batch:
     """Rows as the network takes them, where they are trained on if they fit."""
     tensors = schema.tensors(record, data, rows)
-    batch: Batch = vae.standardise({kind: torch.from_numpy(values) for kind, values in tensors.items()})
+    here = next(vae.parameters()).device
+    batch: Batch = vae.standardise({kind: torch.from_numpy(values).to(here) for kind, values in tensors.items()})
     size = sum(values.nbytes for values in tensors.values())
     return batch.to(target if target.type == "cpu" or size < _MOST_OF_MEMORY * _free(target) else _CPU)
 

@@ -71,6 +71,24 @@ def batch_at(records: Batch, places: Tensor, device: torch.device) -> Batch:
 
 
 @torch.no_grad()
+def bounds(vae: VAE, records: Batch, places: Tensor, noise: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """(n,) the ELBO of the records at some places, in nats.
+
+    Args:
+        vae: The model.
+        records: Among which they are.
+        places: (n,), where the model is.
+        noise: eps, (n, L, K) float32, where the model is.
+        ranks: The processes that share the places; all of them get every ELBO.
+    """
+    own = ranks.share(torch.arange(len(places), device=noise.device))
+    found = [
+        elbo(vae, batch_at(records, places[some], noise.device), noise[some]).bound for some in passes(vae, own, 1)
+    ]
+    return ranks.gather(torch.cat(found), len(places))
+
+
+@torch.no_grad()
 def likeliest_records(vae: VAE, records: Batch, noise: Tensor, left_out: float, ranks: Ranks = ALONE) -> Tensor:
     """Places, in order, of all but the given share of records, those whose ELBO is the lowest.
 
@@ -81,6 +99,5 @@ def likeliest_records(vae: VAE, records: Batch, noise: Tensor, left_out: float, 
         left_out: The share.
         ranks: The processes that share the records; all of them get the places.
     """
-    own = ranks.share(torch.arange(records.rows, device=noise.device))
-    bounds = [elbo(vae, batch_at(records, places, noise.device), noise[places]).bound for places in passes(vae, own, 1)]
-    return likeliest(ranks.gather(torch.cat(bounds), records.rows), left_out)
+    every = torch.arange(records.rows, device=noise.device)
+    return likeliest(bounds(vae, records, every, noise, ranks), left_out)

@@ -1,7 +1,7 @@
 """What a run is made of before anything is fitted: rows by what they serve, and fields with their statistics."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bundle.record.schema import RecordSchema
 from training import modality
@@ -11,7 +11,6 @@ from training.data.kinds import Inferred
 from training.data.read import Data, Rows
 from training.data.split import Split, of_labels, split
 from training.data.streamed import Streamed
-from training.errors import ConfigInvalid
 from training.fitting import trimming, words
 
 Say = Callable[[str], None]
@@ -27,7 +26,7 @@ class Prepared:
         record: The fields.
         train: Rows to train on; of a table that is streamed those of the sample, which stand for all.
         validation: Rows that stop the training.
-        rows: How many rows are trained on.
+        streamed: The table, where it is streamed.
     """
 
     parts: Split
@@ -35,7 +34,18 @@ class Prepared:
     record: RecordSchema
     train: Rows
     validation: Rows
-    rows: int
+    streamed: Streamed | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows are trained on."""
+        return self.streamed.train if self.streamed else self.train.size
+
+    @property
+    def left_out(self) -> int:
+        """How many rows to train on and to stop by are left out as likely anomalies."""
+        every = self.parts.train.size if self.streamed is None else replace(self.streamed, kept=None).train
+        return every - self.rows + self.parts.validation.size - self.validation.size
 
 
 def prepare(data: Data, config: TrainingConfig, say: Say) -> Prepared:
@@ -54,7 +64,7 @@ def prepare(data: Data, config: TrainingConfig, say: Say) -> Prepared:
     for line in of_labels(data.table, config.data):
         say(line)
     prepared = _of_parts(data, parts, config, say)
-    say(words.of_rows(prepared.record, parts, prepared.train, prepared.validation, prepared.rows))
+    say(_of_rows(prepared))
     return prepared
 
 
@@ -67,24 +77,24 @@ def prepare_streamed(streamed: Streamed, config: TrainingConfig, say: Say) -> Pr
         say: Told what was decided.
 
     Raises:
-        ConfigInvalid: The configuration asks for what is not there, or for what takes all rows in memory.
+        ConfigInvalid: The configuration asks for what is not there.
         DataInvalid: The data cannot be trained on.
     """
-    if config.data.contamination:
-        raise ConfigInvalid(
-            "--contamination compares all rows with each other, which takes them in memory: give more --memory, or "
-            "train on fewer rows"
-        )
     for line in _lines(streamed, config.data):
         say(line)
     prepared = _of_parts(streamed.sample, streamed.parts, config, say)
     say("reading all training rows for the exact statistics of these fields")
     fields = {field.name: field for field in prepared.inferred.fields}
-    record, said = statistics.exact(prepared.record, streamed, fields, config)
+    if config.data.contamination:
+        parts = streamed.parts
+        cut = trimming.Cut(streamed.sample, parts.train, parts.validation, prepared.inferred.fields, config)
+        streamed = replace(streamed, keeps=cut.keeps)
+    record, rows, said = statistics.exact(prepared.record, streamed, fields, config)
     for line in said:
         say(line)
-    say(words.of_rows(record, streamed.parts, prepared.train, prepared.validation, streamed.train))
-    return Prepared(streamed.parts, prepared.inferred, record, prepared.train, prepared.validation, rows=streamed.train)
+    prepared = replace(prepared, record=record, streamed=replace(streamed, kept=rows))
+    say(_of_rows(prepared))
+    return prepared
 
 
 def _of_parts(data: Data, parts: Split, config: TrainingConfig, say: Say) -> Prepared:
@@ -99,7 +109,12 @@ def _of_parts(data: Data, parts: Split, config: TrainingConfig, say: Say) -> Pre
     logged = {field.name for field in record.fields if field.kind == "numeric" and field.transform == "log"}
     for column, said in transform.describe(data, train, fields, logged).items():
         say(f"{column}: {said}")
-    return Prepared(parts, inferred, record, train, validation, train.size)
+    return Prepared(parts, inferred, record, train, validation)
+
+
+def _of_rows(prepared: Prepared) -> str:
+    rows = {"train": prepared.rows, "validation": prepared.validation.size, "left_out": prepared.left_out}
+    return words.of_rows(prepared.record, prepared.parts, rows)
 
 
 def _lines(streamed: Streamed, config: DataConfig) -> Iterator[str]:

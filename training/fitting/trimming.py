@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from training import modality
 from training.config import FieldConfig, TrainingConfig
 from training.data import schema, transform
 from training.data.read import Data, Rows
+from training.data.row_hash import Hashes
 from training.detectors.robust_scale import asinh
 from training.errors import DataInvalid
 
@@ -82,6 +85,58 @@ def prepare(
         ) from error
 
 
+class Cut:
+    """Which rows are among the likeliest, by what a sample of them says; see `prepare`.
+
+    A row goes where its rank in the sample, by the density that thinks less of it, is beyond that of the sample's last
+    row that stays. Rows that are alike have a part of their places each, by their hash.
+
+    Args:
+        data: The sample.
+        train: Its rows for the optimiser.
+        validation: Its rows that stop it.
+        fields: What the columns are.
+        config: See `prepare`.
+    """
+
+    def __init__(
+        self, data: Data, train: Rows, validation: Rows, fields: Iterable[FieldConfig], config: TrainingConfig
+    ) -> None:
+        share = config.data.contamination
+        self._record = _fitted(data, train, validation, tuple(fields), config)
+        places = modality.of(self._record).places(data, np.concatenate([train, validation]))
+        self._reference, self._neighbour = _reference(places, share, config.seed)
+        self._gaussian = _Gaussian.of(places, share)
+        densities = (self._distances(places), self._gaussian.distances(places))
+        order = torch.randperm(len(places), generator=torch.Generator().manual_seed(config.seed))
+        ranks = torch.maximum(*(_rank(each, order) for each in densities))
+        self._sorted = tuple(each.sort().values for each in densities)
+        of_train = ranks[: train.size]
+        self._last = float(of_train[likeliest(-of_train, _left_out(share))].max())
+
+    def keeps(self, data: Data, rows: Rows, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        """(n,) which of some rows stay.
+
+        Args:
+            data: A table of the same columns.
+            rows: (n,) of it.
+            hashes: (n,) theirs.
+        """
+        places = modality.of(self._record).places(data, rows)
+        part = torch.from_numpy(hashes.astype(np.float64) / 2**64)
+        densities = (self._distances(places), self._gaussian.distances(places))
+        ranks = []
+        for values, known in zip(densities, self._sorted, strict=True):
+            before, behind = (torch.searchsorted(known, values, right=right) for right in (False, True))
+            ranks.append(before + part * (behind - before))
+        # Rows that are alike have the ranks from `before` on, as many as they are, and the last one that stays stays.
+        stays: npt.NDArray[np.bool_] = (torch.maximum(*ranks) < self._last + 1).numpy()
+        return stays
+
+    def _distances(self, places: Tensor) -> Tensor:
+        return _distances(places, self._reference, self._neighbour)
+
+
 def values_lost(
     data: Data, before: Rows, train: Rows, record: RecordSchema, fields: Iterable[FieldConfig], config: TrainingConfig
 ) -> dict[str, str]:
@@ -137,8 +192,15 @@ def likeliest(likelihoods: Tensor, left_out: float) -> Tensor:
 def _strangeness(places: Tensor, share: float, seed: int) -> Tensor:
     """(n,) each row's rank by the density that thinks less of it, higher = less likely."""
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
-    distances = _distances(places, places[order[:_REFERENCE_ROWS]], share)
-    return torch.maximum(_rank(distances, order), _rank(_mahalanobis(places, share), order))
+    distances = _distances(places, *_reference(places, share, seed))
+    return torch.maximum(_rank(distances, order), _rank(_Gaussian.of(places, share).distances(places), order))
+
+
+def _reference(places: Tensor, share: float, seed: int) -> tuple[Tensor, int]:
+    """Rows among which neighbours are looked for, and which neighbour counts; of them a row is its own first."""
+    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
+    reference = places[order[:_REFERENCE_ROWS]]
+    return reference, min(math.ceil(share * len(reference)) + 2, len(reference))
 
 
 def _rank(values: Tensor, order: Tensor) -> Tensor:
@@ -148,24 +210,43 @@ def _rank(values: Tensor, order: Tensor) -> Tensor:
     return rank
 
 
-def _distances(places: Tensor, reference: Tensor, share: float) -> Tensor:
-    """(n,) distances to the k-th nearest of the reference rows; a row that is one of them is its own first."""
-    neighbour = min(math.ceil(share * len(reference)) + 2, len(reference))
+def _distances(places: Tensor, reference: Tensor, neighbour: int) -> Tensor:
+    """(n,) distances to the k-th nearest of the reference rows."""
     pieces = torch.split(places, _ROWS)
     return torch.cat([torch.cdist(piece, reference).kthvalue(neighbour, dim=1).values for piece in pieces])
 
 
-def _mahalanobis(places: Tensor, share: float) -> Tensor:
-    """(n,) squared distances from the centre of the rows that are nearest to it, in units of their covariance."""
-    values = asinh(places).double()
-    rows, columns = values.shape
-    kept = torch.arange(rows)
-    distances = torch.zeros(rows, dtype=torch.float64)
-    for _ in range(_ROUNDS):
-        centred = values - values[kept].mean(dim=0)
-        covariance = centred[kept].T @ centred[kept] / max(1, len(kept) - 1)
-        even = covariance.diagonal().mean().clamp(min=1e-12) * torch.eye(columns, dtype=torch.float64)
-        covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * even
-        distances = (centred * torch.linalg.solve(covariance, centred.T).T).sum(dim=1)
-        kept = distances.argsort(stable=True)[: max(2, round(rows * (1 - max(_LEAST_TRIMMED, _left_out(share)))))]
-    return distances
+@dataclass(frozen=True)
+class _Gaussian:
+    """Fitted to the rows that are nearest to its centre.
+
+    Args:
+        centre: (D,) float64.
+        covariance: (D, D) float64.
+    """
+
+    centre: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def of(cls, places: Tensor, share: float) -> "_Gaussian":
+        """Of (n, D) rows, of which a share may be anomalies."""
+        values = asinh(places).double()
+        rows, columns = values.shape
+        kept = torch.arange(rows)
+        for step in range(_ROUNDS):
+            centre = values[kept].mean(dim=0)
+            centred = values[kept] - centre
+            covariance = centred.T @ centred / max(1, len(kept) - 1)
+            even = covariance.diagonal().mean().clamp(min=1e-12) * torch.eye(columns, dtype=torch.float64)
+            found = cls(centre, (1 - _SHRINKAGE) * covariance + _SHRINKAGE * even)
+            if step + 1 < _ROUNDS:
+                order = found.distances(places).argsort(stable=True)
+                kept = order[: max(2, round(rows * (1 - max(_LEAST_TRIMMED, _left_out(share)))))]
+        return found
+
+    def distances(self, places: Tensor) -> Tensor:
+        """(n,) squared distances from the centre, in units of the covariance."""
+        centred = asinh(places).double() - self.centre
+        distances: Tensor = (centred * torch.linalg.solve(self.covariance, centred.T).T).sum(dim=1)
+        return distances

@@ -1,10 +1,9 @@
 """What a run says in the terminal of its rows, its folds and its draws."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bundle.record.schema import RecordSchema
 from training.config import TrainingConfig
-from training.data.read import Rows
 from training.data.split import Split
 from training.fitting.progress import Progress
 
@@ -12,15 +11,15 @@ _FEW_SAMPLES, _FEW_OF_DRAWS = 1.5, 0.05
 """Effective samples, and their share of the draws, below which a weighted objective is warned about."""
 
 
-def of_rows(record: RecordSchema, parts: Split, train: Rows, validation: Rows, rows: int) -> str:
-    """Which rows serve what, and what for; `rows` are trained on, which may be more than the table holds."""
-    left_out = parts.train.size + parts.validation.size - train.size - validation.size
+def of_rows(record: RecordSchema, parts: Split, rows: Mapping[str, int]) -> str:
+    """Which rows serve what, and what for; `rows` has those of `train` and `validation`, and those `left_out`."""
+    left_out = rows["left_out"]
     calibrating = f", {parts.calibration.size} held out for the p-values" if parts.calibration.size else ""
     trimmed = f", {left_out} left out as the likeliest anomalies" if left_out else ""
     anomalies = f", {parts.anomalies.size} labelled anomalies for evaluation" if parts.anomalies.size else ""
     return (
-        f"{len(record.fields)} fields; {rows} rows to train on, {validation.size} for validation (they end the "
-        f"training){trimmed}{calibrating}{anomalies}"
+        f"{len(record.fields)} fields; {rows['train']} rows to train on, {rows['validation']} for validation (they end "
+        f"the training){trimmed}{calibrating}{anomalies}"
     )
 
 

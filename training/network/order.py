@@ -1,6 +1,6 @@
 """The order of training records that are on disk: blocks of them in random order, some at a time shuffled together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,25 +62,36 @@ class Blocks:
             found.append(places[max(0, first - start) : first + rows - start])
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
-    def batches(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    def batches(
+        self, size: int, generator: torch.Generator, kept: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[Tensor]:
         """The places of an epoch's rows, (size,) int64 a batch; the last may have fewer.
 
         Args:
             size: Of a batch.
             generator: Of the order; the places are where it is.
+            kept: Says of places (n,) which of them the epoch has, (n,) bool; by default all.
         """
         left = torch.empty(0, dtype=torch.int64, device=generator.device)
-        order = torch.randperm(self.count, generator=generator, device=generator.device)
-        for some in torch.split(order, TOGETHER):
-            bounds = ((self._start(np.array([block, block + 1]))).tolist() for block in some.tolist())
-            window = torch.cat([torch.arange(*each, device=generator.device) for each in bounds])
-            shuffled = window[torch.randperm(len(window), generator=generator, device=generator.device)]
-            places = torch.cat([left, shuffled])
+        for window in self.windows(generator):
+            places = torch.cat([left, window if kept is None else window[kept(window)]])
             whole = len(places) // size * size
             yield from torch.split(places[:whole], size) if whole else ()
             left = places[whole:]
         if len(left):
             yield left
+
+    def windows(self, generator: torch.Generator) -> Iterator[Tensor]:
+        """The places of an epoch's rows in random order, those of blocks that are shuffled together at a time.
+
+        Args:
+            generator: Of the order; the places are where it is.
+        """
+        order = torch.randperm(self.count, generator=generator, device=generator.device)
+        for some in torch.split(order, TOGETHER):
+            bounds = (self._start(np.array([block, block + 1])).tolist() for block in some.tolist())
+            window = torch.cat([torch.arange(*each, device=generator.device) for each in bounds])
+            yield window[torch.randperm(len(window), generator=generator, device=generator.device)]
 
     def _start(self, blocks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Where blocks begin: each has the same number of rows, and the first ones a row more."""

@@ -1,17 +1,15 @@
 """Standardised training records on disk, mapped into memory, which the system gives back as it likes."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from bundle.folder import durable_file
@@ -19,8 +17,7 @@ from bundle.record.schema import RecordSchema, TableSchema
 from reading import memory
 from training.config import TrainingConfig
 from training.data import schema, statistics
-from training.data.read import Data
-from training.data.streamed import Streamed, Typed
+from training.data.streamed import Streamed
 from training.errors import ConfigInvalid
 from training.network.order import BLOCK_ROWS, Blocks
 from training.table.batch import Preprocess, Standardised
@@ -149,9 +146,15 @@ def _make_room(place: Path, rows: int, widths: _Widths, say: Callable[[str], Non
     say(f"{rows:,} standardised rows are written to {place}, {taken} of {left} that are free there")
     for name, (columns, kind) in widths.items():
         with (place / name).open("wb") as file:
-            if size_of_tensor := rows * columns * kind.itemsize:
-                # A full disk is an error here; later, in mapped memory, it would end the process.
-                os.posix_fallocate(file.fileno(), 0, size_of_tensor)
+            _allocate(file, rows * columns * kind.itemsize)
+
+
+def _allocate(file: BinaryIO, size: int) -> None:
+    """Take so many bytes of the disk: a full one is an error here, and later, in mapped memory, ends the process."""
+    if size and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.truncate(size)
 
 
 def _fill(place: Path, order: Blocks, widths: _Widths, record: TableSchema, streamed: Streamed, seed: int) -> None:
@@ -161,21 +164,13 @@ def _fill(place: Path, order: Blocks, widths: _Widths, record: TableSchema, stre
     for part in streamed.training(statistics.sources(record)):
         if not part.rows.size:
             continue
-        tensors = schema.tensors(record, _as_data(part, streamed), part.rows)
+        tensors = schema.tensors(record, streamed.data(part), part.rows)
         batch = preprocess.standardise({kind: torch.from_numpy(values) for kind, values in tensors.items()})
         places = torch.from_numpy(order.dealt(done, part.rows.size, seed))
         for target, values in zip(to, batch, strict=True):
             target[places] = values
         done += part.rows.size
     assert done == order.rows, f"{done} of {order.rows} rows were there"
-
-
-def _as_data(part: Typed, streamed: Streamed) -> Data:
-    """A block as data of its own; errors name its file."""
-    files = streamed.files
-    name = Path(part.block.file).name if files.are_several else streamed.sample.name
-    table = pa.table({column: read.column for column, read in part.columns.items()})
-    return Data(name, "", table, blocks=(part.block,))
 
 
 def _mapped(place: Path, rows: int, widths: _Widths, mode: str) -> Standardised:
@@ -203,7 +198,7 @@ def _locked(place: Path) -> Iterator[None]:
     """Keep a cache for this process; the system lets go of it whatever way the process ends."""
     place.mkdir(exist_ok=True)
     with (place / _LOCK).open("w") as lock:
-        if not _lock(lock):
+        if not _lock(lock) and os.name == "posix":
             raise ConfigInvalid(
                 f"{place}: another run of the same data and configuration uses this cache; wait for it, or give "
                 "--cache DIR"
@@ -212,6 +207,11 @@ def _locked(place: Path) -> Iterator[None]:
 
 
 def _lock(file: IO[str]) -> bool:
+    """Whether a lock is had; where the system has none it is not, and no cache counts as left."""
+    try:
+        import fcntl  # not on every system
+    except ImportError:
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

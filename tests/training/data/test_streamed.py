@@ -1,6 +1,7 @@
 """A data set that is streamed: its split, its sample, and statistics that are those of memory."""
 
 import shutil
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,11 @@ def exact(streamed: Streamed, settings: TrainingConfig) -> RecordSchema:
     return statistics.exact(record, streamed, {field.name: field for field in fields}, settings)[0]
 
 
-def training_rows(streamed: Streamed) -> list[tuple[str, int]]:
+def training_rows(streamed: Streamed, names: Sequence[str] = ()) -> list[tuple[str, int]]:
     """File and number of every row that is trained on."""
     return [
         (Path(part.block.file).name, int(part.block.numbers[row]))
-        for part in streamed.training([])
+        for part in streamed.training(names)
         for row in part.rows.tolist()
     ]
 
@@ -260,7 +261,7 @@ def test_few_texts_among_numbers_are_missing_and_said_as_in_memory_and_many_end_
     streamed = stream(path, FEW, sample_rows=400)
     fields = kinds.chosen(streamed.sample, streamed.parts.normal, FEW).fields
     record = schema.fit(streamed.sample, streamed.parts.train, fields, FEW)
-    found, said = statistics.exact(record, streamed, {field.name: field for field in fields}, FEW)
+    found, _, said = statistics.exact(record, streamed, {field.name: field for field in fields}, FEW)
     whole = read(path)
     assert "2 cells are missing ('broken'; rows 1400, 1401)" in whole.columns["x"]
     assert said == ("x: 2 cells are missing (a number is expected: part-2.csv, row 400; part-2.csv, row 401)",)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from bundle.record.fields import NumericField
 from bundle.record.schema import TableSchema
@@ -17,7 +18,8 @@ from training.fitting.checkpoint import Checkpoint
 from training.fitting.fit import Fit, Plan
 from training.fitting.progress import Progress
 from training.network.importance import importance_weighted
-from training.network.objectives import elbo
+from training.network.objectives import Terms, elbo
+from training.network.order import Blocks
 from training.network.vae import VAE
 from training.table.batch import Standardised
 
@@ -43,12 +45,21 @@ def fitting(
     fingerprint: str = "a",
     patience: int = 20,
     contamination: float = 0.0,
+    order: Blocks | None = None,
 ) -> Fit:
     config = FitConfig(epochs=epochs, batch_size=32, patience=patience, learning_rate=1e-2)
     parts = batch(vae, 400, 1), batch(vae, 100, 2)
     left = Checkpoint(kept_in, fingerprint)
     return Fit(
-        vae, *parts, ObjectiveConfig(), config, names=NAMES, seed=3, checkpoint=left, contamination=contamination
+        vae,
+        *parts,
+        ObjectiveConfig(),
+        config,
+        names=NAMES,
+        seed=3,
+        checkpoint=left,
+        contamination=contamination,
+        order=order,
     )
 
 
@@ -90,19 +101,24 @@ def interrupt_at(epoch: int) -> Callable[[Progress], None]:
     return report
 
 
+BLOCKS = Blocks(400, block_rows=3)
+"""So many that they are not all shuffled together."""
+
+
+@pytest.mark.parametrize("order", [None, BLOCKS])
 @pytest.mark.parametrize("contamination", [0.0, 0.1])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contamination: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contamination: float, order: Blocks | None
 ) -> None:
     monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", -1.0)
     whole = model()
-    first = fitting(whole, contamination=contamination)
+    first = fitting(whole, contamination=contamination, order=order)
     expected = first.run()
     last = tmp_path / "checkpoint" / "last.pt"
     with pytest.raises(KeyboardInterrupt):
-        fitting(model(), last, contamination=contamination).run(interrupt_at(3))
+        fitting(model(), last, contamination=contamination, order=order).run(interrupt_at(3))
     resumed = model(seed=99)
-    second = fitting(resumed, last, contamination=contamination)
+    second = fitting(resumed, last, contamination=contamination, order=order)
     assert second.resume() == 3
     assert second.run() == expected
     assert same(weights(whole), weights(resumed))
@@ -111,6 +127,39 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert [epoch.epoch for epoch in second.history] == [1, 2, 3, 4, 5, 6]
     second.checkpoint.forget()
     assert not any(last.parent.iterdir())
+
+
+def test_in_blocks_it_learns_as_much_as_in_one_permutation() -> None:
+    reached = [fitting(model(), epochs=40, order=order).run() for order in (None, BLOCKS)]
+    assert reached[0] == pytest.approx(reached[1], abs=0.1)
+
+
+def test_records_on_disk_are_trimmed_by_the_bound_of_some_of_their_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = model()
+    fitted = fitting(vae, epochs=20, contamination=0.1, order=BLOCKS)
+    far = torch.arange(0, 400, 10)
+    fitted.train.numeric[far] = 6.0 * torch.sign(fitted.train.numeric[far])  # type: ignore[attr-defined]
+    seen: list[int] = []
+    step = fitted._step
+
+    def counted(number: int, places: Tensor, warmth: float) -> Terms:
+        numeric = fitted.train.numeric[places]  # type: ignore[attr-defined]
+        seen[-1] += int((numeric.abs() == 6.0).all(dim=1).sum())
+        rows[-1] += len(places)
+        return step(number, places, warmth)
+
+    rows: list[int] = []
+
+    def begins(progress: Progress) -> None:
+        seen.append(0)
+        rows.append(0)
+
+    begins(Progress(0, 0, 0.0, 0.0, 0.0, 0.0, False))
+    monkeypatch.setattr(fitted, "_step", counted)
+    fitted.run(begins)
+    assert (rows[0], seen[0]) == (400, 40), "not before the first epochs"
+    assert sum(rows[10:20]) / 10 == pytest.approx(360, abs=15)
+    assert sum(seen[10:20]) / 10 <= 2
 
 
 def test_the_first_epoch_leaves_a_checkpoint_and_forgetting_it_leaves_those_of_others(tmp_path: Path) -> None:

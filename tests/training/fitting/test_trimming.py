@@ -7,7 +7,7 @@ import pytest
 from bundle.record.schema import TableSchema
 from tests.conftest import as_data
 from training import config
-from training.data import kinds, schema
+from training.data import kinds, row_hash, schema
 from training.data.read import Data
 from training.errors import DataInvalid
 from training.fitting import trimming
@@ -15,9 +15,9 @@ from training.fitting import trimming
 ROWS, STRANGE = 600, 30
 
 
-def contaminated() -> Data:
+def contaminated(seed: int = 0) -> Data:
     """Two numbers that go together, a category; the last rows are alike and break their dependence."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     size = random.normal(size=ROWS)
     numbers = np.stack([size, size + 0.2 * random.normal(size=ROWS)], axis=1)
     numbers[-STRANGE:] = [1.5, -1.5] + 0.01 * random.normal(size=(STRANGE, 2))
@@ -72,6 +72,34 @@ def test_of_rows_that_are_alike_those_that_go_are_spread_over_the_file() -> None
     quarters = np.bincount(gone // 500, minlength=4)
     assert quarters.sum() == 600
     assert quarters.max() < 2 * quarters.min()
+
+
+def test_rows_beyond_a_sample_go_by_what_it_says_of_them() -> None:
+    """The sample is the table above; the rows beyond it are as many, of which the first are as their last."""
+    settings, every = config.build({"data": {"contamination": STRANGE / ROWS}}), np.arange(ROWS)
+    sample, beyond = contaminated(), contaminated(seed=1)
+    fields = kinds.infer(sample, every, settings).fields
+    train, validation = every[every % 10 > 0], every[every % 10 == 0]
+    cut = trimming.Cut(sample, train, validation, fields, settings)
+    hashes = row_hash.hashes(0, 0, ROWS)
+    kept = cut.keeps(beyond, every, hashes)
+    assert not kept[-STRANGE:].any()
+    assert kept.mean() == pytest.approx(1 - 3 * STRANGE / ROWS, abs=0.03)
+    assert np.array_equal(cut.keeps(beyond, every[200:300], hashes[200:300]), kept[200:300])
+    _, stay, _ = trimming.prepare(sample, train, validation, fields, settings)
+    of_sample = np.intersect1d(np.flatnonzero(cut.keeps(sample, every, hashes)), train)
+    assert np.setxor1d(of_sample, stay).size <= 1, "but for rounding those that go are the same"
+
+
+def test_of_rows_beyond_a_sample_that_are_alike_a_share_goes_by_their_hashes() -> None:
+    random = np.random.default_rng(0)
+    columns = {name: random.choice(["a", "b", "c"][:kinds], 4000) for name, kinds in (("x", 2), ("y", 2), ("z", 3))}
+    data, every = as_data(pa.table(columns)), np.arange(4000)
+    settings = config.build({"data": {"contamination": 0.1}})
+    fields = kinds.infer(data, every, settings).fields
+    cut = trimming.Cut(data, every[:1800], every[1800:2000], fields, settings)
+    kept = cut.keeps(data, every[2000:], row_hash.hashes(0, 0, 2000))
+    assert kept.mean() == pytest.approx(0.7, abs=0.04)
 
 
 def test_values_that_only_rows_left_out_have_are_said() -> None:
