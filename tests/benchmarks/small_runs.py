@@ -28,6 +28,7 @@ SMALL = {
     "ordinary": ["{ordinary}", "--epochs", "1"],
     "training": ["--rows", "300", "--fields", "3", "--epochs", "1", "--repeats", "1"],
     "combined": ["--turns", "2"],
+    "scale": ["{scale}", "--rows", "400"],
     "score_file": ["--models", "{models}", "--rows", "500", "--repeats", "1"],
     "soak": ["--models", "{models}", "--seconds", "2", "--burst", "1", "--overload-seconds", "1", "--records", "4"],
     "counts": ["--models", "{models}", "--requests", "400", "--turns", "1", "--seconds", "1"],
@@ -41,6 +42,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "combined": {"ROWS": 600, "WARM_UP": 1},
     "explanation": {"RECORDS": 300},
     "soak": {"REST_SECONDS": 0.1},
+    "scale": {"FILE_ROWS": 100, "TRAINED": 600, "EPOCHS": 1},
     "reload": {"SETTLED": 1, "CLIENTS": 4, "FOLLOWED_SECONDS": 3.0},
 }
 """What no argument makes small enough."""
@@ -52,6 +54,7 @@ def main() -> None:
     """Run them all."""
     folder, chosen = Path(sys.argv[1]), sys.argv[2:]
     models, tables, ordinary = folder / "models", folder / "tables", folder / "ordinary"
+    scale = folder / "scale"
     vars(fit)["_STEPS"] = 1  # trainings are as short as they can be
     tables.mkdir()
     random = np.random.default_rng(0)
@@ -70,7 +73,10 @@ def main() -> None:
             model.train(models, rows=600, epochs=8)
         module = importlib.import_module(f"benchmarks.{name}")
         vars(module).update(SMALLER.get(name, {}))
-        sys.argv = [name, *(each.format(models=models, tables=tables, ordinary=ordinary) for each in arguments)]
+        sys.argv = [
+            name,
+            *(each.format(models=models, tables=tables, ordinary=ordinary, scale=scale) for each in arguments),
+        ]
         started = time.perf_counter()
         with Path(folder, f"{name}.txt").open("w") as printed, contextlib.redirect_stdout(printed):
             try:
