@@ -32,6 +32,7 @@ SMALL = {
         *["--rows", "2500", "--fits", "2500", "--turns", "1", "--seeds", "2"],
         *["--small", "1500", "--memory", "10k", "--batch", "64"],
     ],
+    "scale": ["{scale}", "--rows", "400"],
     "score_file": ["--models", "{models}", "--rows", "500", "--repeats", "1"],
     "soak": ["--models", "{models}", "--seconds", "2", "--burst", "1", "--overload-seconds", "1", "--records", "4"],
     "counts": ["--models", "{models}", "--requests", "400", "--turns", "1", "--seconds", "1"],
@@ -45,6 +46,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "combined": {"ROWS": 600, "WARM_UP": 1},
     "explanation": {"RECORDS": 300},
     "soak": {"REST_SECONDS": 0.1},
+    "scale": {"FILE_ROWS": 100, "TRAINED": 600, "EPOCHS": 1},
     "reload": {"SETTLED": 1, "CLIENTS": 4, "FOLLOWED_SECONDS": 3.0},
 }
 """What no argument makes small enough."""
@@ -56,6 +58,7 @@ def main() -> None:
     """Run them all."""
     folder, chosen = Path(sys.argv[1]), sys.argv[2:]
     models, tables, ordinary = folder / "models", folder / "tables", folder / "ordinary"
+    scale = folder / "scale"
     vars(fit)["_STEPS"] = 1  # trainings are as short as they can be
     tables.mkdir()
     random = np.random.default_rng(0)
@@ -74,7 +77,10 @@ def main() -> None:
             model.train(models, rows=600, epochs=8)
         module = importlib.import_module(f"benchmarks.{name}")
         vars(module).update(SMALLER.get(name, {}))
-        sys.argv = [name, *(each.format(models=models, tables=tables, ordinary=ordinary) for each in arguments)]
+        sys.argv = [
+            name,
+            *(each.format(models=models, tables=tables, ordinary=ordinary, scale=scale) for each in arguments),
+        ]
         started = time.perf_counter()
         with Path(folder, f"{name}.txt").open("w") as printed, contextlib.redirect_stdout(printed):
             try:

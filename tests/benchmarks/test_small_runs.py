@@ -37,6 +37,13 @@ SAID = {
         r"streamed - in memory: [-+]\d+\.\d+ nats",
     ],
     "combined": [r"graph, one thread +│ +\d", r"POST /score, one worker +│ +\d"],
+    "scale": [
+        r"local, of ONNX Runtime alone +│ +[\d,]+ │ +\d+\.\d\d │ +[\d,]+ │ +\d+\.\d\d │ +\d+",
+        r"Ray, of local +│ +[\d,]+ │ +\d+\.\d\d │ +[\d,]+ │ +\d+\.\d\d │ +\d+",
+        "killed with|before it could be killed",
+        r"requests to storage: get \d+, head \d+, put 2 a shard; .*list \d+, put 3 a run$",
+        r"on paper, 10,000,000,000 rows in 100,000,000 files on 100 machines",
+    ],
     "score_file": [r"surprisal score, whole command +│ +[\d,]+ │ +\d\.\d\d", r"peak memory of its process \d+ MiB"],
     "soak": [r"JSON arrays \(200\) +│ +[\d,]+ │ +none", r"no JSON \(400\) +│ +\d+ │ +none", "ask again at once"],
     "counts": [

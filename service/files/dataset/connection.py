@@ -32,7 +32,7 @@ def require() -> None:
         import ray  # noqa: F401
     except ImportError as error:
         raise ClusterFailed(
-            f"--engine ray: this needs {error.name}, which is not installed: pip install 'surprisal-vae[ray]'"
+            f"engine ray: this needs {error.name}, which is not installed: pip install 'surprisal-vae[ray]'"
         ) from None
 
 
@@ -79,13 +79,13 @@ def _require_answer(address: str) -> None:
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdecimal():
         raise ClusterFailed(
-            f"--address {address}: HOST:PORT of the cluster's head is expected, as 10.0.0.1:6379; from outside the "
+            f"address {address}: HOST:PORT of the cluster's head is expected, as 10.0.0.1:6379; from outside the "
             "cluster have it run the command: ray job submit -- surprisal score …"
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise ClusterFailed(f"--address {address}: no cluster answers there: {error}") from error
+        raise ClusterFailed(f"address {address}: no cluster answers there: {error}") from error
 
 
 @contextlib.contextmanager
