@@ -121,9 +121,7 @@ def take_part(
     resume: bool,
 ) -> None:
     """Train with the first of several processes, which alone speaks and writes; arguments and errors as of `train`."""
-    run = _Run(
-        data, out, name, config, device_of(device, ranks), resume, lambda line: None, lambda progress: None, ranks
-    )
+    run = _Run(data, out, name, config, device_of(device, ranks), resume, ranks=ranks)
     prepared = _prepare(run)
     optimise(*_given(run, prepared), folder=out / name, resume=resume, ranks=ranks)
     if prepared.parts.folds:
@@ -141,9 +139,9 @@ class _Run:
     config: TrainingConfig
     target: torch.device
     resume: bool
-    say: Say
-    report: EpochCallback
-    ranks: Ranks
+    say: Say = lambda line: None
+    report: EpochCallback = lambda progress: None
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
