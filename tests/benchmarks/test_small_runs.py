@@ -30,6 +30,7 @@ SAID = {
         r"^2 trained, 1 refused; nearest \d+\.\d%",
     ],
     "training": ["ours / bare"],
+    "processes": ["hidden 512, batch 4096", r"two processes / one process, two threads: \d+\.\d\d \(from "],
     "combined": [r"graph, one thread +│ +\d", r"POST /score, one worker +│ +\d"],
     "score_file": [r"surprisal score, whole command +│ +[\d,]+ │ +\d\.\d\d", r"peak memory of its process \d+ MiB"],
     "soak": [r"JSON arrays \(200\) +│ +[\d,]+ │ +none", r"no JSON \(400\) +│ +\d+ │ +none", "ask again at once"],

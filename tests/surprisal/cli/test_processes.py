@@ -91,7 +91,8 @@ def test_what_is_wrong_with_the_data_is_said_once(call: list[str], tmp_path: Pat
     with begin("surprisal", *call, tmp_path, "--label", "nothing", "--processes", 2) as process:
         printed, said = process.communicate(timeout=100)
     assert (process.returncode, printed) == (2, "")
-    assert said == "surprisal: there is no column 'nothing' to be the label\n"
+    assert said.startswith("surprisal: there is no column 'nothing' to be the label")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_the_process_that_ended_the_others_is_named(
     (folder / "stderr.log").write_text("a line\nthe last line\n")
     if left:
         (folder / "error.json").write_text(json.dumps({"message": left}))
-    with pytest.raises(Failed, match="") as ended:
+    with pytest.raises(Failed) as ended:
         processes._end({rank: failure(rank, code) for rank, code in statuses.items()}, 3, tmp_path, tmp_path / "m")
     assert ended.value.message.startswith(said)
     assert ended.value.code == status
