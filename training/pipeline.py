@@ -126,8 +126,7 @@ def take_part(
     disk: Disk,
 ) -> None:
     """Train with the first of several processes, which alone speaks and writes; arguments and errors as of `train`."""
-    silent: tuple[Say, EpochCallback] = (lambda line: None, lambda progress: None)
-    run = _Run(data, out, name, config, device_of(device, ranks), resume, *silent, disk, ranks)
+    run = _Run(data, out, name, config, device_of(device, ranks), resume, disk=disk, ranks=ranks)
     prepared = _prepare(run)
     with _on_disk(run, prepared) as on_disk:
         optimise(*_given(run, prepared), folder=out / name, resume=resume, on_disk=on_disk, ranks=ranks)
@@ -146,10 +145,10 @@ class _Run:
     config: TrainingConfig
     target: torch.device
     resume: bool
-    say: Say
-    report: EpochCallback
-    disk: Disk
-    ranks: Ranks
+    say: Say = lambda line: None
+    report: EpochCallback = lambda progress: None
+    disk: Disk = Disk()
+    ranks: Ranks = ALONE
 
     @property
     def data(self) -> Data:

@@ -5,8 +5,10 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -123,6 +125,7 @@ def one_voice() -> Iterator[None]:
         yield
         return
     first = speaks()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     with contextlib.nullcontext() if first else contextlib.redirect_stderr(io.StringIO()):
         try:
             yield
@@ -135,6 +138,18 @@ def one_voice() -> Iterator[None]:
             print(f"surprisal: {message}", file=sys.stderr)
             _leave(message, Path(path), first=first)
             raise SystemExit(WORK_FAILED) from error
+    # What it did is done and written. Threads of torch now and then abort a process that takes leave of them, and that
+    # would count as a failure of the training.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _end_with(parent: int) -> None:
+    """End this process once the one that has begun it is gone, killed: it would go on unseen."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _leave(message: str, path: Path, *, first: bool) -> None:

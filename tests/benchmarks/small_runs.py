@@ -27,6 +27,7 @@ SMALL = {
     "gpu": ["--device", "cpu", "--batches", "2", "--samples", "1", "--seconds", "0.01", "--no-compile"],
     "ordinary": ["{ordinary}", "--epochs", "1"],
     "training": ["--rows", "300", "--fields", "3", "--epochs", "1", "--repeats", "1"],
+    "processes": ["--turns", "1", "--seconds", "0.01", "--seeds", "0"],
     "combined": ["--turns", "2"],
     "streaming": [
         *["--rows", "2500", "--fits", "2500", "--turns", "1", "--seeds", "2"],

@@ -36,6 +36,7 @@ SAID = {
         r"streamed / in memory: \d\.\d\d",
         r"streamed - in memory: [-+]\d+\.\d+ nats",
     ],
+    "processes": ["hidden 512, batch 4096", r"two processes / one process, two threads: \d+\.\d\d \(from "],
     "combined": [r"graph, one thread +│ +\d", r"POST /score, one worker +│ +\d"],
     "scale": [
         r"local, of ONNX Runtime alone +│ +[\d,]+ │ +\d+\.\d\d │ +[\d,]+ │ +\d+\.\d\d │ +\d+",

@@ -130,6 +130,7 @@ def main() -> None:
         found = {"gradients": gradients(ranks), "trained": trained(ranks), "refusal": refusal(ranks)}
         if ranks.leads:
             torch.save(found, Path(sys.argv[1]))
+    os._exit(0)  # as the command does
 
 
 if __name__ == "__main__":
