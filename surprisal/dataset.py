@@ -20,6 +20,7 @@ def score_dataset(
     false_alarm_rate: float | None = None,
     explain: bool = False,
     latent: bool = False,
+    keep: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     only_flagged: bool = False,
     on_error: Literal["fail", "skip"] = "fail",
@@ -42,7 +43,8 @@ def score_dataset(
         false_alarm_rate: Share of normal records to be flagged; by default the bundle's.
         explain: Whether the three most surprising fields of each row are written.
         latent: Whether latent means are written.
-        columns: Columns of the files that are carried along; None for all.
+        keep: Columns of the files that are carried along, in order; None for all.
+        columns: Columns of scores that are written, in order; None for all.
         only_flagged: Whether anomalies alone are written.
         on_error: Whether a row that does not fit fails its shard, or is put aside with its reason.
         strict: Whether a file that lacks a field of the model fails.
@@ -62,11 +64,18 @@ def score_dataset(
     from service.files.dataset.run import Request
     from service.files.selection import Selection
 
-    wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
-    given = {name: value for name, value in wanted.items() if value is not None}
-    selection = Selection(None if columns is None else tuple(columns), latent, only_flagged)
+    given = _given(samples=samples, score=score, false_alarm_rate=false_alarm_rate, explain=explain or None)
+    selection = Selection(_names(keep), _names(columns), latent, only_flagged)
     request = Request(Path(model), str(source), str(out), given, selection, {}, on_error, strict, workers)
     return _scored(request, say, report)
+
+
+def _given(**wanted: object) -> dict[str, object]:
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _names(columns: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if columns is None else tuple(columns)
 
 
 def _scored(request: "Request", say: Callable[[str], None], report: Callable[["Progress"], None]) -> "Summary":

@@ -23,7 +23,7 @@ from service.engine.graph import Graph
 from service.engine.question import Question
 from service.engine.verdicts import Verdicts, answered, judge
 from service.errors import Fault, RequestInvalid
-from service.files.form import Form, said_columns
+from service.files.form import Form, said_columns, scores_written
 from service.files.npz import NpzFile
 from service.files.piece import Piece, blocks, rows_of
 from service.files.scored_rows import ScoredRows
@@ -181,14 +181,13 @@ class Scoring:
             aside: Takes rows that are to be written elsewhere out of each block, and gives the others.
 
         Raises:
-            ColumnsRefused: The file has not the columns that are asked for, or some are called like those of scores.
-                Nothing has been scored.
+            ColumnsRefused: Columns are asked for that are not there, or that are doubled; nothing has been scored.
             FileInvalid: Damaged, or a value that does not fit its field.
             OSError: It cannot be read or written.
         """
         pieces = blocks(file.pieces(), rows_of(self.schema))
         first = next(pieces)
-        form = self._form(file, first.table.column_names, question, selection, writer)
+        form = self._form(file, first.table.column_names, question, selection, writer, aside is None)
         sieve, done = selection.sieve(rows_of(self.schema)), Scored()
         with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
             behind = _Behind(writing, lambda rows, why: writer.write_table(form.table(rows, why)))
@@ -199,8 +198,7 @@ class Scoring:
                     behind.put(rows, self.explanations(rows.tensors, question))
                     written += len(rows)
                 done = done.and_of(scored, piece.share, unknown(self.schema, piece), missing(self.schema, piece))
-                done = replace(done, written=done.written + written)
-                report(done)
+                report(done := replace(done, written=done.written + written))
             for rows in sieve.rest():
                 behind.put(rows, self.explanations(rows.tensors, question))
                 done = replace(done, written=done.written + len(rows))
@@ -208,14 +206,20 @@ class Scoring:
         return done
 
     def _form(
-        self, file: RecordFile, found: Sequence[str], question: Question, selection: Selection, writer: Target
+        self,
+        file: RecordFile,
+        found: Sequence[str],
+        question: Question,
+        selection: Selection,
+        writer: Target,
+        faults: bool,
     ) -> Form:
         # An array of images numbers them itself.
         numbers_itself = isinstance(file, NpzFile) and isinstance(self.schema, ImageSchema)
         numbered = not (selection.everything or (numbers_itself and selection.carries(answer_names.ROW)))
-        asked = {"flat": writer.flat, "latent": selection.latent, "explain": question.explain, "numbered": numbered}
-        carried = selection.carried(found, answer_names.added(self.schema, self.manifest.latent_size, **asked))
-        return Form(self.schema, carried, numbered, selection.latent, writer.flat, writer.text)
+        scores = scores_written(self.manifest, question, selection, flat=writer.flat, faults=faults)
+        carried = selection.carried(found, (answer_names.ROW, *scores) if numbered else scores)
+        return Form(self.schema, carried, scores, numbered, selection.latent, writer.flat, writer.text)
 
     def _scored(self, piece: Piece, before: int, question: Question, form: Form) -> ScoredRows:
         # A field's own column names its categories in an explanation.

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from bundle.contents import answer_names
 from reading.errors import FileInvalid
 from reading.opening import opened_part
 from reading.options import Options
@@ -237,7 +236,7 @@ class _Errors:
 
 
 class _Bare:
-    """A writer of tables without what stands elsewhere; see `service.files.target.Writer`.
+    """A writer of tables without what folders say; see `service.files.target.Writer`.
 
     Args:
         target: Where they are written.
@@ -246,7 +245,7 @@ class _Bare:
 
     def __init__(self, target: Writer, folders: Iterable[str]) -> None:
         self._target = target
-        self._elsewhere = {answer_names.ERROR, *folders}
+        self._elsewhere = frozenset(folders)
         self.flat, self.text = target.flat, target.text
 
     def write_table(self, table: pa.Table) -> None:

@@ -15,6 +15,7 @@ from service.files.dataset.driver import Progress, Summary
 from service.files.dataset.job import Job
 from service.files.dataset.place import Place, without_secrets
 from service.files.dataset.plan import Plan
+from service.files.form import scores_written
 from service.files.scoring import Scoring
 from service.files.selection import Selection
 
@@ -67,6 +68,7 @@ def run(request: Request, say: Callable[[str], None], report: Callable[[Progress
     bundle = root / name / str(number)
     scoring = Scoring(bundle)
     question = scoring.question(request.wanted)
+    scores_written(scoring.manifest, question, request.selection, flat=False, faults=False)
     scorer, _ = scoring.open(question)
     found = source.found(request.source)
     if found.passed_over:
@@ -80,8 +82,8 @@ def run(request: Request, say: Callable[[str], None], report: Callable[[Progress
     job = Job(bundle, found.place, out, request.wanted, request.selection, options, skip, request.strict)
     asked: dict[str, Any] = {"samples": question.samples, "score": question.score, "explain": question.explain}
     asked |= {"false_alarm_rate": question.false_alarm_rate, "on_error": request.on_error, "strict": request.strict}
-    asked |= {"columns": request.selection.columns, "latent": request.selection.latent}
-    asked |= {"only_flagged": request.selection.only_flagged, "read": _said(options), "release": version(_RELEASE)}
+    asked |= {name: getattr(request.selection, name) for name in ("keep", "columns", "latent", "only_flagged")}
+    asked |= {"read": _said(options), "release": version(_RELEASE)}
     model = {"name": name, "version": str(number), "digest": scoring.manifest.digest}
     plan = Plan(model, {each: _plain(value) for each, value in asked.items()}, scorer.provider, {})
     workers = request.workers or cpus.available()
