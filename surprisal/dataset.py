@@ -31,8 +31,8 @@ def score_dataset(
 ) -> "Summary":
     """Score every row of a data set once, a shard at a time, on processes of this machine.
 
-    A shard is a run of row groups of a Parquet file, or another file as a whole. The same call goes on where it was
-    interrupted, and gives the same bytes. Start it under `if __name__ == "__main__":`, as processes need it.
+    A shard is a run of row groups of a Parquet file, of lines of a text file, or a file as a whole. The same call goes
+    on where it was interrupted, and gives the same bytes. Start it under `if __name__ == "__main__":`.
 
     Args:
         model: models/NAME (the version that is served) or models/NAME/VERSION.

@@ -158,7 +158,8 @@ class Worker:
                 shutil.copyfileobj(there, here)
             part = replace(part, path=copy, filesystem=None)
         opened = opened_part(part, job.options, job.skip)
-        file = TableRecords(opened, schema, job.options, job.skip, True)
+        forms = None if shard.text is None else shard.text.forms
+        file = TableRecords(opened, schema, job.options, job.skip, True, forms)
         absent = schema.absent(file.columns)
         if len(absent) == len(schema.names) or (absent and job.strict):
             raise FileInvalid(f"{job.source.named(shard.path)}: has no column {', '.join(absent)}")
@@ -184,7 +185,7 @@ class Worker:
             unknown={name: count for name, count in scored.unknown.items() if count},
             missing={name: count for name, count in scored.missing.items() if count},
             absent=tuple(absent),
-            said=tuple(file.said),
+            said=_said(file),
         )
         self._publish(done, content, errors.table(shard, file.skipped))
         return done
@@ -209,6 +210,11 @@ class Worker:
             raise FileInvalid(f"{name}: is gone since the run began")
         if (entry.size, entry.changed) != (shard.size, shard.changed):
             raise FileInvalid(f"{name}: has changed since the run began; name another OUT, or put the file back")
+
+
+def _said(file: TableRecords) -> tuple[str, ...]:
+    read_as = (f"read as: {', '.join(file.said)}",) if file.said else ()
+    return (*read_as, *file.notes)
 
 
 class _Errors:

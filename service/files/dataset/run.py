@@ -1,23 +1,28 @@
 """A data set scored by one call, from the paths that a person names to what came of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from bundle.contents import answer_names
 from bundle.folder import store
 from reading.errors import NotRead
 from reading.options import Options
 from service.engine import cpus
+from service.files.dataset import columns as source_columns
 from service.files.dataset import driver, local, source
 from service.files.dataset.driver import Progress, Summary
 from service.files.dataset.job import Job
+from service.files.dataset.local import Outcome
 from service.files.dataset.place import Place, without_secrets
 from service.files.dataset.plan import Plan
+from service.files.dataset.shard import Shard
+from service.files.dataset.source import Source
 from service.files.form import scores_written
 from service.files.scoring import Scoring
-from service.files.selection import Selection
+from service.files.selection import ColumnsRefused, Selection
 
 OnError = Literal["fail", "skip"]
 
@@ -68,7 +73,7 @@ def run(request: Request, say: Callable[[str], None], report: Callable[[Progress
     bundle = root / name / str(number)
     scoring = Scoring(bundle)
     question = scoring.question(request.wanted)
-    scores_written(scoring.manifest, question, request.selection, flat=False, faults=False)
+    scores = scores_written(scoring.manifest, question, request.selection, flat=False, faults=False)
     scorer, _ = scoring.open(question)
     found = source.found(request.source)
     if found.passed_over:
@@ -78,6 +83,7 @@ def run(request: Request, say: Callable[[str], None], report: Callable[[Progress
     if found.holds(out):
         raise NotRead(f"{out.shown}: lies in IN, so the scores would be scored the next time; name an OUT beside IN")
     options = replace(Options.kept(scoring.manifest.training.config), **request.read)
+    _require_columns(found, request.selection, options, scores)
     skip = request.on_error == "skip"
     job = Job(bundle, found.place, out, request.wanted, request.selection, options, skip, request.strict)
     asked: dict[str, Any] = {"samples": question.samples, "score": question.score, "explain": question.explain}
@@ -88,7 +94,21 @@ def run(request: Request, say: Callable[[str], None], report: Callable[[Progress
     plan = Plan(model, {each: _plain(value) for each, value in asked.items()}, scorer.provider, {})
     workers = request.workers or cpus.available()
     threads = max(1, cpus.available() // workers)
-    return driver.score(job, found, plan, lambda job, shards: local.run(job, shards, workers, threads), report)
+
+    def engine(job: Job, shards: Sequence[Shard]) -> Iterator[Outcome]:
+        return local.run(job, shards, workers, threads)
+
+    return driver.score(job, found, plan, engine, scoring.schema, report)
+
+
+def _require_columns(found: Source, selection: Selection, options: Options, scores: Sequence[str]) -> None:
+    """Refuse names of columns before OUT belongs to them; of other files than the first the shard is refused."""
+    columns = source_columns.of(found.place, found.entries[0], options)
+    if columns is not None:
+        try:
+            selection.carried(columns, scores if selection.everything else (answer_names.ROW, *scores))
+        except ColumnsRefused as error:
+            raise ColumnsRefused(f"{found.place.named(found.entries[0].path)}: {error}") from error
 
 
 _RELEASE = "surprisal-vae"

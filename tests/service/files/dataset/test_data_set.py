@@ -346,6 +346,8 @@ def test_columns_are_kept_and_written_as_they_are_named(score: Score, tmp_path: 
     ):
         with pytest.raises(ColumnsRefused, match=told):
             score(selection=Selection(columns=columns))
+    with pytest.raises(ColumnsRefused, match=r"part-0\.parquet: --keep: there is no column 'nothing', but .*'day'"):
+        score(selection=Selection(keep=("nothing",)))
     assert not (tmp_path / "out").exists(), "nothing is planned"
     score(selection=Selection(keep=("hour", "amount"), columns=("p_value", "is_anomaly")))
     pairs = zip(sorted(digests(tmp_path / "whole")), sorted(digests(tmp_path / "out")), strict=True)
