@@ -156,27 +156,38 @@ def are_days(values: npt.NDArray[np.float64]) -> bool:
     return bool(len(values)) and bool(within.all())
 
 
-def of_numbers(values: npt.NDArray[np.float64]) -> npt.NDArray[np.datetime64] | None:
-    """Numbers read as timestamps.
+def counted(values: npt.NDArray[np.float64]) -> str | None:
+    """In which way numbers are timestamps.
 
     Args:
         values: (n,) days as yyyymmdd, moments as yyyymmddhhmm or yyyymmddhhmmss, or the time since 1970 in one of
             `UNITS`; NaN is missing.
 
     Returns:
-        (n,) datetime64 in microseconds, NaT where missing; None where the numbers are neither.
+        What `strptime` takes, or the name of the unit; None where the numbers are neither.
+    """
+    present = values[~np.isnan(values)]
+    if are_days(present):
+        return {12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}.get(len(f"{present.max():.0f}"), "%Y%m%d")
+    return next((unit for unit, scale in UNITS.items() if len(present) and _within(present, scale)), None)
+
+
+def of_numbers(values: npt.NDArray[np.float64], way: str) -> npt.NDArray[np.datetime64]:
+    """Numbers read as timestamps.
+
+    Args:
+        values: (n,) numbers; NaN is missing.
+        way: See `counted`.
+
+    Returns:
+        (n,) datetime64 in microseconds, NaT where missing or no such timestamp.
     """
     missing = np.isnan(values)
-    present = values[~missing]
-    if are_days(present):
-        texts = pa.chunked_array(
-            [pa.array([None if gone else f"{value:.0f}" for value, gone in zip(values, missing, strict=True)])]
-        )
-        digits = len(f"{present.max():.0f}")
-        return _by_strptime(texts, {12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}.get(digits, "%Y%m%d"))
-    scale = next((scale for scale in UNITS.values() if len(present) and _within(present, scale)), None)
-    if scale is None:
-        return None
+    if way not in UNITS:
+        texts = [None if gone else f"{value:.0f}" for value, gone in zip(values, missing, strict=True)]
+        return _by_strptime(pa.chunked_array([pa.array(texts, pa.string())]), way)
+    scale = UNITS[way]
+    missing |= (values < SECONDS[0] * scale) | (values >= SECONDS[1] * scale)
     micros = np.round(np.where(missing, 0, values) / scale * 1e6).astype("datetime64[us]")
     return np.where(missing, np.datetime64("NaT"), micros)
 

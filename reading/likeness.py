@@ -14,7 +14,7 @@ from bundle.record.fields import DateOrder
 from reading import dates, numbers
 from reading.formats.ndjson import AS_JSON
 from reading.options import Options
-from reading.typed import numbered_timestamps, plain, texts_of, without_missing_numbers
+from reading.typed import Counted, counted, numbered_timestamps, plain, texts_of, without_missing_numbers
 
 _TRUE, _FALSE = "true", "false"
 _EXACT = (
@@ -130,24 +130,20 @@ class Likeness:
         if self._options.date_format is not None:
             return partial(self._dates, self._options.date_format)
         form = dates.looked_at(column, self._options, self._comma_likely, self._orders.get(name))
-        return self._numbered if form is None else partial(self._dates, form)
+        return partial(self._numbered, counted(column, self._options)) if form is None else partial(self._dates, form)
 
     def _dates(self, form: dates.DateFormat | str, texts: pa.ChunkedArray) -> Read:
         values, wrong = dates.parse(_filled(texts), form, self._options)
         expected = f"a timestamp as {form} is expected"
         return Read(_moments(values), np.flatnonzero(wrong), expected, are_few=isinstance(form, str))
 
-    def _numbered(self, column: pa.ChunkedArray) -> Read:
+    def _numbered(self, how: Counted | None, column: pa.ChunkedArray) -> Read:
         filled = ~np.asarray(pc.is_null(_without_missing(column, self._options)))
-        if not filled.any():
-            return Read(_moments(np.full(len(column), np.datetime64("NaT"), "datetime64[us]")), _NONE)
-        found = numbered_timestamps(column, self._options)
-        if found is None:
-            # One that is none makes none of all: each by itself tells which.
-            each = [numbered_timestamps(column.slice(row, 1), self._options) for row in range(len(column))]
-            values = np.array([np.datetime64("NaT") if one is None else one[0][0] for one in each], "datetime64[us]")
-            return Read(_moments(values), np.flatnonzero(np.isnat(values) & filled), "a timestamp is expected")
-        return Read(_moments(found[0]), np.flatnonzero(found[1]), "a timestamp is expected", are_few=True)
+        if how is None or not filled.any():
+            nothing = np.full(len(column), np.datetime64("NaT"), "datetime64[us]")
+            return Read(_moments(nothing), np.flatnonzero(filled), "a timestamp is expected")
+        values, wrong = numbered_timestamps(column, how, self._options)
+        return Read(_moments(values), np.flatnonzero(wrong), "a timestamp is expected", are_few=True)
 
 
 def _without_missing(column: pa.ChunkedArray, options: Options) -> pa.ChunkedArray:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +14,7 @@ from reading.errors import FileInvalid
 from reading.formats.columnar import ArrowFile, ParquetFile
 from reading.formats.delimited import DelimitedFile
 from reading.formats.ndjson import AS_JSON, NdjsonFile, in_json
+from reading.formats.section import Section
 from reading.options import Options
 from reading.parts import Part, parts
 
@@ -54,10 +55,9 @@ class TableFile(_OneFile, Protocol):
     """Columns that some of these files lack; they are missing in all their rows."""
 
 
-_KINDS: Mapping[str, Callable[[Path, Options, bool], _OneFile]] = {
+_TEXTS: Mapping[str, Callable[[Path, Options, bool, Section | None, Any], _OneFile]] = {
     "delimited": DelimitedFile,
     "ndjson": NdjsonFile,
-    "arrow": ArrowFile,
 }
 
 
@@ -111,7 +111,9 @@ def read(file: TableFile) -> tuple[pa.Table, list[Block]]:
 def _plain(part: Part, options: Options, skip: bool) -> TableFile:
     if part.kind == "parquet":
         return _Plain(ParquetFile(part.path, options, skip, part.groups, part.filesystem), part.path)
-    return _Plain(_KINDS[part.kind](part.path, options, skip), part.path)
+    if part.kind == "arrow":
+        return _Plain(ArrowFile(part.path, options, skip), part.path)
+    return _Plain(_TEXTS[part.kind](part.path, options, skip, part.section, part.found), part.path)
 
 
 class _Plain:

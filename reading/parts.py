@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from reading.errors import FileInvalid, NotRead
 from reading.formats import raw
+from reading.formats.section import Section
 
 STANDARD_INPUT = "-"
 ENDINGS = {
@@ -49,7 +50,9 @@ class Part:
         kind: One of the values of `ENDINGS`.
         constants: Columns that its folders name, as `day=2026-01-05` does; None where one is empty.
         groups: Of a Parquet file, which of its row groups; None for all.
-        filesystem: Of pyarrow, where the path is; None for this machine's. Parquet alone is read elsewhere.
+        filesystem: Of pyarrow, where the path is; None for this machine's. Parquet and sections are read elsewhere.
+        section: Of a file of text, which of its lines; None for all.
+        found: Where it is a section, what was found of the whole file: its `Dialect`, or the schema of NDJSON.
     """
 
     path: Path
@@ -57,6 +60,8 @@ class Part:
     constants: dict[str, str | None] = field(default_factory=dict)
     groups: range | None = None
     filesystem: Any = None
+    section: Section | None = None
+    found: Any = None
 
 
 def kind(path: Path) -> str | None:

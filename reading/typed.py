@@ -120,25 +120,52 @@ def without_missing_numbers(column: pa.ChunkedArray, options: Options) -> pa.Chu
     return pc.if_else(wrong, pa.scalar(None, column.type), column)
 
 
-def numbered_timestamps(
-    column: pa.ChunkedArray, options: Options
-) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.bool_]] | None:
-    """A column of numbers, or of text that is numbers, read as timestamps; see `dates.of_numbers`.
+@dataclass(frozen=True)
+class Counted:
+    """How the numbers of a column are timestamps.
 
-    Returns:
-        (n,) datetime64 in microseconds, NaT where missing; and (n,) whether a cell is filled and no timestamp. None
-        where the numbers are no timestamps.
+    Args:
+        form: How they are written, where they are text.
+        way: See `dates.counted`.
     """
-    strangers = np.zeros(len(column), bool)
+
+    form: numbers.NumberFormat | None
+    way: str
+
+
+def counted(column: pa.ChunkedArray, options: Options) -> Counted | None:
+    """How a column of numbers, or of text that is numbers, holds timestamps; None where it holds none."""
+    form = None
     if types.is_string(column.type):
         form = numbers.looked_at(column, options)
         if form is None:
             return None
+    way = dates.counted(_numbers_of(column, form, options)[0])
+    return None if way is None else Counted(form, way)
+
+
+def numbered_timestamps(
+    column: pa.ChunkedArray, found: Counted, options: Options
+) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.bool_]]:
+    """A column of numbers, or of text that is numbers, read as timestamps.
+
+    Returns:
+        (n,) datetime64 in microseconds, NaT where missing; and (n,) whether a cell is filled and no timestamp.
+    """
+    values, strangers = _numbers_of(column, found.form, options)
+    read = dates.of_numbers(values, found.way)
+    return read, strangers | (np.isnat(read) & ~np.isnan(values))
+
+
+def _numbers_of(
+    column: pa.ChunkedArray, form: numbers.NumberFormat | None, options: Options
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """(n,) numbers, NaN where missing; and (n,) whether a cell is filled and no number."""
+    strangers = np.zeros(len(column), bool)
+    if form is not None:
         read = numbers.parse(column, form, options)
         column, strangers = read.values, read.strangers
-    values = np.asarray(without_missing_numbers(column, options)).astype(np.float64)
-    found = dates.of_numbers(values)
-    return None if found is None else (found, strangers | (np.isnat(found) & ~np.isnan(values)))
+    return np.asarray(without_missing_numbers(column, options)).astype(np.float64), strangers
 
 
 def texts_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -213,10 +240,10 @@ def _timestamps(
 
 
 def _timestamps_of_numbers(column: pa.ChunkedArray, options: Options, rows: Sequence[int]) -> Typed:
-    found = numbered_timestamps(column, options)
+    found = counted(column, options)
     if found is None:
         return Typed(column)
-    values, wrong = found
+    values, wrong = numbered_timestamps(column, found, options)
     return Typed(pa.chunked_array([pa.array(values)]), _strangers_said(pc.cast(column, pa.string()), wrong, rows))
 
 

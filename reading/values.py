@@ -1,6 +1,7 @@
 """The columns of a file as the fields of a model take them, some rows at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,25 @@ from reading import dates, numbers
 from reading.formats.ndjson import AS_JSON
 from reading.opening import TableFile
 from reading.options import Options
-from reading.typed import numbered_timestamps, plain, texts_of, without_missing_numbers
+from reading.typed import Counted, counted, numbered_timestamps, plain, texts_of, without_missing_numbers
 
 _TRUE, _FALSE = ("true", "1", "1.0"), ("false", "0", "0.0")
 _UNSEEN = numbers.NumberFormat(unseen=True)
+_MARK = r"\d[.,]\d"
 _Timestamps = tuple[npt.NDArray[np.datetime64], npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Forms:
+    """How the numbers and timestamps of a whole file are written, for whoever reads a section of it.
+
+    Args:
+        numbers: By column of text that holds numbers.
+        timestamps: By column that holds timestamps.
+    """
+
+    numbers: dict[str, numbers.NumberFormat]
+    timestamps: dict[str, dates.DateFormat | Counted]
 
 
 class Values:
@@ -34,10 +49,11 @@ class Values:
         schema: The model's fields, none of which is an image where `of` is called.
         file: The file; its schema and its signs for a decimal comma are looked at.
         options: What a person said of it.
+        forms: How they are written, where that was found already; nothing is looked for then.
     """
 
-    def __init__(self, schema: RecordSchema, file: TableFile, options: Options) -> None:
-        self._schema, self._file, self._options = schema, file, options
+    def __init__(self, schema: RecordSchema, file: TableFile, options: Options, forms: Forms | None = None) -> None:
+        self._schema, self._file, self._options, self._forms = schema, file, options, forms
         self._numbers: dict[str, numbers.NumberFormat] = {}
         self._dates: dict[str, dates.DateFormat] = {}
         self.said: dict[str, str] = {}
@@ -71,6 +87,51 @@ class Values:
                     given[name] = self._timestamp(name, column, problems)
         return given, problems
 
+    def look(self, tables: Iterable[pa.Table]) -> Forms:
+        """How numbers and timestamps are written: of each column the first of some tables decides that tells.
+
+        Args:
+            tables: Rows of the file; no more of them are taken once all columns have told.
+        """
+        fields, forms = {each.name: each for each in self._schema.fields}, Forms({}, {})
+        for table in tables:
+            told = True
+            for name in filter(self._schema.takes, table.column_names):
+                column = plain(self._without_json(table[name], name))
+                match fields.get(name):
+                    case NumericField():
+                        told &= self._tells_numbers(name, column, forms)
+                    case None:
+                        told &= self._tells_timestamps(name, column, forms)
+            if told:
+                break
+        return forms
+
+    def _tells_numbers(self, name: str, column: pa.ChunkedArray, forms: Forms) -> bool:
+        if not types.is_string(column.type):
+            return True
+        before = forms.numbers.get(name)
+        if before is None or before.unseen:
+            found = numbers.looked_at(column, self._options, self._file.comma_likely)
+            forms.numbers[name] = found or before or self._likely
+        return not forms.numbers[name].unseen
+
+    def _tells_timestamps(self, name: str, column: pa.ChunkedArray, forms: Forms) -> bool:
+        is_text = types.is_string(column.type)
+        if not _may_be_timestamps(column.type) or (is_text and self._options.date_format is not None):
+            return True
+        if name not in forms.timestamps:
+            found = (self._date_format(name, column) if is_text else None) or counted(column, self._options)
+            if found is not None:
+                forms.timestamps[name] = found
+        return name in forms.timestamps
+
+    @property
+    def _likely(self) -> numbers.NumberFormat:
+        """How numbers are written of which none was seen."""
+        comma = self._file.comma_likely if self._options.decimal is None else self._options.decimal == ","
+        return numbers.NumberFormat(",", ".", unseen=True) if comma else _UNSEEN
+
     def with_types(self, table: pa.Table, given: Mapping[str, npt.NDArray[Any]]) -> pa.Table:
         """The table with numbers and flags where fields that take them stand as text.
 
@@ -96,17 +157,26 @@ class Values:
             if types.is_integer(column.type) or types.is_floating(column.type):
                 column = without_missing_numbers(column, self._options)
             return np.asarray(column)
-        form = self._numbers.get(name)
-        if form is None:
-            form = numbers.looked_at(column, self._options, self._file.comma_likely) or _UNSEEN
-            if not form.unseen:
-                self._numbers[name] = form
-            if form.is_said:
-                guess = " (a guess; decimal says it)" if form.is_guess else ""
-                self.said[name] = f"{form}{guess}"
-        read = numbers.parse(column, form, self._options)
+        read = numbers.parse(column, self._number_format(name, column), self._options)
         _report(problems, name, read.strangers, "a number is expected")
         return np.asarray(read.values)
+
+    def _number_format(self, name: str, column: pa.ChunkedArray) -> numbers.NumberFormat:
+        form = self._numbers.get(name)
+        if form is not None:
+            return form
+        if self._forms is None:
+            form = numbers.looked_at(column, self._options, self._file.comma_likely) or _UNSEEN
+        else:
+            form = self._forms.numbers.get(name, self._likely)
+            if form.unseen and pc.any(pc.match_substring_regex(column, _MARK)).as_py():
+                form = replace(form, unseen=False, is_guess=True)
+        if not form.unseen:
+            self._numbers[name] = form
+        if form.is_said:
+            guess = " (a guess; decimal says it)" if form.is_guess else ""
+            self.said[name] = f"{form}{guess}"
+        return form
 
     def _boolean(self, name: str, column: pa.ChunkedArray, problems: list[Problem]) -> npt.NDArray[Any]:
         if not types.is_string(column.type):
@@ -121,22 +191,26 @@ class Values:
     def _timestamp(self, name: str, column: pa.ChunkedArray, problems: list[Problem]) -> npt.NDArray[Any]:
         if types.is_date(column.type):
             column = pc.cast(column, pa.timestamp("us"))
-        form = self._date_format(name, column) if types.is_string(column.type) else None
-        if form is not None:
-            read: _Timestamps | None = dates.parse(column, form, self._options)
-        elif types.is_string(column.type) or types.is_integer(column.type) or types.is_floating(column.type):
-            read = numbered_timestamps(column, self._options)
-        else:
-            read = None
-        if read is None:
+        is_text = types.is_string(column.type)
+        if not _may_be_timestamps(column.type):
             return np.asarray(column)
-        values, strangers = read
+        form: dates.DateFormat | Counted | str | None
+        if is_text and self._options.date_format is not None:
+            form = self._options.date_format
+        elif self._forms is not None:
+            form = self._forms.timestamps.get(name)
+        else:
+            form = (self._date_format(name, column) if is_text else None) or counted(column, self._options)
+        if form is None:
+            return np.asarray(column)
+        if isinstance(form, Counted):
+            values, strangers = numbered_timestamps(column, form, self._options)
+        else:
+            values, strangers = dates.parse(column, form, self._options)
         _report(problems, name, strangers, "a timestamp is expected")
         return values
 
-    def _date_format(self, name: str, column: pa.ChunkedArray) -> dates.DateFormat | str | None:
-        if self._options.date_format is not None:
-            return self._options.date_format
+    def _date_format(self, name: str, column: pa.ChunkedArray) -> dates.DateFormat | None:
         if name not in self._dates:
             order = self._schema.date_orders.get(name)
             form = dates.looked_at(column, self._options, self._file.comma_likely, order)
@@ -146,6 +220,10 @@ class Values:
             if form.is_guess:
                 self.said[name] = f"{form} (a guess; date_format says it)"
         return self._dates[name]
+
+
+def _may_be_timestamps(kind: pa.DataType) -> bool:
+    return bool(types.is_string(kind) or types.is_integer(kind) or types.is_floating(kind))
 
 
 def _category(column: pa.ChunkedArray, missing: Sequence[str]) -> npt.NDArray[Any]:

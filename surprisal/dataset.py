@@ -21,6 +21,7 @@ def score_dataset(
     false_alarm_rate: float | None = None,
     explain: bool = False,
     latent: bool = False,
+    keep: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     only_flagged: bool = False,
     on_error: Literal["fail", "skip"] = "fail",
@@ -33,8 +34,8 @@ def score_dataset(
 ) -> "Summary":
     """Score every row of a data set once, a shard at a time, on processes of this machine or on a Ray cluster.
 
-    A shard is a run of row groups of a Parquet file, or another file as a whole. The same call goes on where it was
-    interrupted, and gives the same bytes. Start it under `if __name__ == "__main__":`, as processes need it.
+    A shard is a run of row groups of a Parquet file, of lines of a text file, or a file as a whole. The same call goes
+    on where it was interrupted, and gives the same bytes. Start it under `if __name__ == "__main__":`.
 
     Args:
         model: models/NAME (the version that is served) or models/NAME/VERSION.
@@ -45,7 +46,8 @@ def score_dataset(
         false_alarm_rate: Share of normal records to be flagged; by default the bundle's.
         explain: Whether the three most surprising fields of each row are written.
         latent: Whether latent means are written.
-        columns: Columns of the files that are carried along; None for all.
+        keep: Columns of the files that are carried along, in order; None for all.
+        columns: Columns of scores that are written, in order; None for all.
         only_flagged: Whether anomalies alone are written.
         on_error: Whether a row that does not fit fails its shard, or is put aside with its reason.
         strict: Whether a file that lacks a field of the model fails.
@@ -66,20 +68,27 @@ def score_dataset(
     """
     from service.files.selection import Selection
 
-    wanted = {"samples": samples, "score": score, "false_alarm_rate": false_alarm_rate, "explain": explain or None}
-    chosen = Selection(None if columns is None else tuple(columns), latent, only_flagged)
+    given = _given(samples=samples, score=score, false_alarm_rate=false_alarm_rate, explain=explain or None)
+    chosen = Selection(_names(keep), _names(columns), latent, only_flagged)
     how = {"on_error": on_error, "strict": strict, "workers": workers, "engine": engine, "address": address}
-    return _scored(_request((model, source, out), wanted, chosen, how), say, report)
+    return _scored(_request((model, source, out), given, chosen, how), say, report)
 
 
 def _request(
-    paths: Sequence[str | PathLike[str]], wanted: Mapping[str, object], chosen: "Selection", how: Mapping[str, Any]
+    paths: Sequence[str | PathLike[str]], given: Mapping[str, object], chosen: "Selection", how: Mapping[str, Any]
 ) -> "Request":
     from service.files.dataset.run import Request
 
     model, source, out = paths
-    given = {name: value for name, value in wanted.items() if value is not None}
     return Request(Path(model), str(source), str(out), given, chosen, **how)
+
+
+def _given(**wanted: object) -> dict[str, object]:
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _names(columns: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if columns is None else tuple(columns)
 
 
 def _scored(request: "Request", say: Callable[[str], None], report: Callable[["Progress"], None]) -> "Summary":

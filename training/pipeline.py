@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -147,7 +147,7 @@ class _Run:
     resume: bool
     say: Say = lambda line: None
     report: EpochCallback = lambda progress: None
-    disk: Disk = Disk()
+    disk: Disk = field(default_factory=Disk)
     ranks: Ranks = ALONE
 
     @property

@@ -16,6 +16,7 @@ from service.files.dataset.place import Place
 from service.files.dataset.plan import Plan
 from service.files.dataset.shard import Shard
 from service.files.dataset.source import Source
+from service.files.scoring import Scoring
 from service.files.selection import Selection
 
 KEYS_A_PAGE = 1000
@@ -114,5 +115,5 @@ def requests(bundle: Path, source: Path, out: Path, files: int) -> Requests:
     def engine(job: Job, shards: Sequence[Shard]) -> Iterator[Done]:
         return map(Worker(job).do, shards)
 
-    driver.score(job, found, Plan({}, {}, "", {}), engine)
+    driver.score(job, found, Plan({}, {}, "", {}), engine, Scoring(bundle).schema)
     return of_source + of_out

@@ -70,6 +70,24 @@ def explained(record: RecordSchema) -> tuple[dict[str, str], ...]:
     return tuple({part: f"explanation_{rank}_{part}" for part in parts} for rank in ranks)
 
 
+def of_scores(record: RecordSchema, latent_size: int, *, flat: bool, latent: bool, explain: bool) -> tuple[str, ...]:
+    """The columns that stand behind those of a file, in order.
+
+    Args:
+        record: The bundle's fields.
+        latent_size: K.
+        flat: Whether it is CSV, which holds no lists.
+        latent: Whether latent means are written.
+        explain: Whether records are explained.
+    """
+    return (
+        *VERDICTS,
+        ERROR,
+        *(latent_means(latent_size, flat=flat) if latent else ()),
+        *(name for columns in explained(record) if explain for name in columns.values()),
+    )
+
+
 def added(
     record: RecordSchema, latent_size: int, *, flat: bool, latent: bool, explain: bool, numbered: bool
 ) -> tuple[str, ...]:
@@ -83,13 +101,8 @@ def added(
         explain: Whether records are explained.
         numbered: Whether rows are numbered; that column stands before those of the file.
     """
-    return (
-        *((ROW,) if numbered else ()),
-        *VERDICTS,
-        ERROR,
-        *(latent_means(latent_size, flat=flat) if latent else ()),
-        *(name for columns in explained(record) if explain for name in columns.values()),
-    )
+    scores = of_scores(record, latent_size, flat=flat, latent=latent, explain=explain)
+    return (ROW, *scores) if numbered else scores
 
 
 def every(record: RecordSchema, latent_size: int) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 import codecs
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import pyarrow.csv
 from reading.block import Block
 from reading.errors import FileInvalid
 from reading.formats import raw
-from reading.formats.dialect import looked_at
+from reading.formats.dialect import Dialect, looked_at
+from reading.formats.section import Section
 from reading.options import Options
 
 _HEAD = 2**20
@@ -51,29 +52,44 @@ class DelimitedFile:
         path: The file.
         options: What a person said of it.
         skip: Whether rows of too few or too many cells are passed over, and counted.
+        section: What of the file is read; None for all.
+        dialect: What was found of the whole file, where a section of its rows is read.
     """
 
     is_text: bool = True
 
-    def __init__(self, path: Path, options: Options, skip: bool = False) -> None:
-        self._path, self._skip = path, skip
-        encoding, is_guess = (_known(options.encoding), False) if options.encoding else raw.encoding(path)
-        with raw.opened(path) as unpacked:
-            start = unpacked.stream.read(_HEAD + 1)
-        self._dialect = looked_at(
-            self._decoded(start[:_HEAD], encoding), len(start) <= _HEAD, encoding, options, str(path)
-        )
-        names = self._dialect.names
-        self.schema = pa.schema([(name, pa.string()) for name in names[: len(names) - self._dialect.left_out]])
+    def __init__(
+        self,
+        path: Path,
+        options: Options,
+        skip: bool = False,
+        section: Section | None = None,
+        dialect: Dialect | None = None,
+    ) -> None:
+        self._path, self._skip, self._section = path, skip, section
+        self._before = 0 if section is None else section.before
+        packed = None if dialect else raw.packing(path, section)
+        # The header stands before the sections.
+        self.dialect = replace(dialect, before=0, after=0) if dialect else self._looked_at(options)
+        names = self.dialect.names
+        self.schema = pa.schema([(name, pa.string()) for name in names[: len(names) - self.dialect.left_out]])
         self.skipped: list[str] = []
-        self.comma_likely = self._dialect.decimal_comma
-        packed = raw.packing(path)
-        written = None if encoding in _UNSAID else encoding + (" (a guess)" if is_guess else "")
-        self.said: tuple[str, ...] = tuple(each for each in (*self._dialect.said, written, packed) if each)
+        self.comma_likely = self.dialect.decimal_comma
+        self.said: tuple[str, ...] = (*self.dialect.said, packed) if packed else self.dialect.said
+
+    def _looked_at(self, options: Options) -> Dialect:
+        said = options.encoding
+        encoding, is_guess = (_known(said), False) if said else raw.encoding(self._path, self._section)
+        with raw.opened(self._path, self._section) as unpacked:
+            start = unpacked.stream.read(_HEAD + 1)
+        head = self._decoded(start[:_HEAD], encoding)
+        found = looked_at(head, len(start) <= _HEAD, encoding, options, str(self._path))
+        written = () if encoding in _UNSAID else (encoding + (" (a guess)" if is_guess else ""),)
+        return replace(found, said=(*found.said, *written))
 
     def blocks(self) -> Iterator[Block]:
         """See `TableFile.blocks`."""
-        following = 1
+        following = 1 + self._before
         ragged = _Ragged({})
         for table, share in self._tables(ragged):
             numbers: Sequence[int] = range(following, following + table.num_rows)
@@ -92,13 +108,13 @@ class DelimitedFile:
         read, parse, convert = self._settings(ragged)
         try:
             with (
-                raw.opened(self._path) as unpacked,
+                raw.opened(self._path, self._section) as unpacked,
                 pyarrow.csv.open_csv(unpacked.stream, read, parse, convert) as reader,
             ):
                 for batch in reader:
                     table = pa.Table.from_batches([batch]).select(range(len(self.schema)))
                     table = table.rename_columns(self.schema.names)
-                    yield (_without_a_space(table) if self._dialect.spaced else table), unpacked.share
+                    yield (_without_a_space(table) if self.dialect.spaced else table), unpacked.share
         except UnicodeDecodeError as error:
             raise FileInvalid(self._not_text(error)) from error
         except pa.ArrowInvalid as error:
@@ -139,14 +155,14 @@ class DelimitedFile:
 
     def _swallowed(self, text: str) -> int:
         """How many lines behind the first have the cells of a whole row."""
-        cells = len(self._dialect.names)
-        return sum(line.count(self._dialect.delimiter) == cells - 1 for line in text.splitlines()[1:])
+        cells = len(self.dialect.names)
+        return sum(line.count(self.dialect.delimiter) == cells - 1 for line in text.splitlines()[1:])
 
     def _settings(self, ragged: _Ragged) -> tuple[Any, Any, Any]:
-        dialect = self._dialect
+        dialect = self.dialect
 
         def refuse(row: Any) -> str:
-            number = row.number - dialect.before - dialect.after
+            number = row.number - dialect.before - dialect.after + self._before
             cells = f"{row.actual_columns} {'cell' if row.actual_columns == 1 else 'cells'}"
             said = f"row {number} has {cells}, and there are {row.expected_columns} columns ({_short(row.text)})"
             # An open quote may take the rest of a file, which is more than a row to pass over.

@@ -15,6 +15,7 @@ import pyarrow as pa
 from reading.block import Block
 from reading.errors import FileInvalid
 from reading.formats import raw
+from reading.formats.section import Section
 from reading.options import Options
 
 AS_JSON = {b"written": b"json"}
@@ -41,16 +42,29 @@ class NdjsonFile:
         path: The file.
         options: Nothing of it is looked at: JSON says by itself how it is written.
         skip: Whether lines that are no JSON object are passed over, and counted.
+        section: What of the file is read; None for all.
+        schema: That of the whole file, where a section of its lines is read: then it is read once.
     """
 
     comma_likely: bool = False
     is_text: bool = False
 
-    def __init__(self, path: Path, options: Options, skip: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: Options,
+        skip: bool = False,
+        section: Section | None = None,
+        schema: pa.Schema | None = None,
+    ) -> None:
         del options
-        self._path, self._skip = path, skip
+        self._path, self._skip, self._section = path, skip, section
         self.skipped: list[str] = []
-        _refuse_other_encodings(path)
+        self.said: tuple[str, ...] = ()
+        if schema is not None:
+            self.schema = schema
+            return
+        _refuse_other_encodings(path, section)
         kinds: dict[str, _Kinds] = {}
         for _, objects, _ in self._lines():
             for each in objects:
@@ -59,8 +73,8 @@ class NdjsonFile:
         if not kinds:
             raise FileInvalid(f"{path}: holds no rows")
         self.schema = pa.schema([_field(name, found) for name, found in kinds.items()])
-        packed = raw.packing(path)
-        self.said: tuple[str, ...] = (packed,) if packed else ()
+        packed = raw.packing(path, section)
+        self.said = (packed,) if packed else ()
 
     def blocks(self) -> Iterator[Block]:
         """See `TableFile.blocks`."""
@@ -71,8 +85,9 @@ class NdjsonFile:
     def _lines(self) -> Iterator[tuple[Sequence[int], list[dict[str, Any]], float]]:
         """Numbers of lines and their objects, some at a time, and how much of the file has been read."""
         self.skipped = []
-        with raw.opened(self._path) as unpacked:
-            lines = enumerate(unpacked.stream, start=1)
+        before = 0 if self._section is None else self._section.before
+        with raw.opened(self._path, self._section) as unpacked:
+            lines = enumerate(unpacked.stream, start=1 + before)
             while some := list(islice(lines, _ROWS)):
                 numbers, objects = [], []
                 for number, line in some:
@@ -101,8 +116,8 @@ class NdjsonFile:
         self.skipped.append(what)
 
 
-def _refuse_other_encodings(path: Path) -> None:
-    with raw.opened(path) as unpacked:
+def _refuse_other_encodings(path: Path, section: Section | None) -> None:
+    with raw.opened(path, section) as unpacked:
         start = unpacked.stream.read(2)
     if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise FileInvalid(f"{path}: is UTF-16, and JSON is UTF-8: iconv -f UTF-16 -t UTF-8 {path.name}")

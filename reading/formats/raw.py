@@ -15,6 +15,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from reading.errors import FileInvalid
+from reading.formats.section import Section
 
 PACKED = (".gz", ".bz2", ".zst", ".xz", ".zip")
 """Endings of packed files; which of them a file is, its first bytes say."""
@@ -45,9 +46,9 @@ _BOMS = (
 _BROKEN = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
-def packing(path: Path) -> str | None:
-    """How a file is packed, by its first bytes; None if it is not."""
-    with path.open("rb") as file:
+def packing(path: Path, section: Section | None = None) -> str | None:
+    """How a file, or a section of it, is packed, by its first bytes; None if it is not."""
+    with path.open("rb") if section is None else section.open(str(path)) as file:
         start = file.read(8)
     return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), None)
 
@@ -73,13 +74,17 @@ class Unpacked:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Unpacked]:
-    """Open a file, unpacked where it is packed.
+def opened(path: Path, section: Section | None = None) -> Iterator[Unpacked]:
+    """Open a file, unpacked where it is packed; or a section of it, which is not.
 
     Raises:
         FileInvalid: Damaged, or an archive of several files.
         OSError: It cannot be read.
     """
+    if section is not None:
+        with section.open(str(path)) as stream:
+            yield Unpacked(stream, stream, section.stop - section.start)
+        return
     try:
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(path.open("rb"))
@@ -93,7 +98,7 @@ def opened(path: Path) -> Iterator[Unpacked]:
         raise FileInvalid(f"{path}: the packed file is damaged or cut off: {error}") from error
 
 
-def encoding(path: Path) -> tuple[str, bool]:
+def encoding(path: Path, section: Section | None = None) -> tuple[str, bool]:
     """The encoding of a text file, and whether that is a guess.
 
     All of it is read: most files are ASCII for long before the first letter that tells encodings apart.
@@ -102,7 +107,7 @@ def encoding(path: Path) -> tuple[str, bool]:
         FileInvalid: Damaged, or UTF-8 but for few bytes.
         OSError: It cannot be read.
     """
-    with opened(path) as unpacked:
+    with opened(path, section) as unpacked:
         file = unpacked.stream
         start = file.read(_CHUNK)
         for mark, name in _BOMS:

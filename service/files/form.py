@@ -9,10 +9,13 @@ import pyarrow as pa
 
 from bundle.contents import answer_names
 from bundle.contents.explanation import Explanations
+from bundle.contents.manifest import Manifest
 from bundle.record.schema import ImageSchema, RecordSchema
 from service.codecs import arrow, explained
+from service.engine.question import Question
 from service.engine.verdicts import Verdicts
 from service.files.scored_rows import ScoredRows
+from service.files.selection import Selection
 from service.files.target import images_as_text
 
 
@@ -23,6 +26,7 @@ class Form:
     Args:
         schema: The bundle's fields.
         carried: Columns of the file that was scored, in order.
+        scores: Columns of scores, in order.
         numbered: Whether a column `row` stands before them.
         latent: Whether there are latent means.
         flat: Whether a column of lists is written as several columns.
@@ -31,6 +35,7 @@ class Form:
 
     schema: RecordSchema
     carried: tuple[str, ...]
+    scores: tuple[str, ...]
     numbered: bool
     latent: bool
     flat: bool
@@ -50,7 +55,8 @@ class Form:
         found: dict[str, Any] = {answer_names.ROW: pa.array(rows.numbers)} if self.numbered else {}
         found |= dict(zip(table.column_names, table.columns, strict=True))
         said = said_columns(rows.verdicts, explanations, rows.table, latent=self.latent, flat=self.flat)
-        found |= _with_faults(said, rows.faults)
+        said = _with_faults(said, rows.faults)
+        found |= {name: said[name] for name in self.scores}
         made = pa.table(found)
         # How a column's text is to be understood stands in its field.
         fields = [
@@ -61,14 +67,12 @@ class Form:
 
 
 def _with_faults(said: dict[str, Any], faults: npt.NDArray[np.object_]) -> dict[str, Any]:
-    """What is said of rows, nothing of those that have a fault, and the faults behind the verdicts."""
+    """What is said of rows, nothing of those that have a fault, and the faults."""
     wrong = np.array([fault is not None for fault in faults], bool)
     if wrong.any():
         places = pa.array(np.arange(len(faults)), mask=wrong)
         said = {name: pa.array(array).take(places) for name, array in said.items()}
-    error = {answer_names.ERROR: pa.array(faults, pa.string())}
-    last = [*said].index(answer_names.VERDICTS[-1]) + 1
-    return {**dict([*said.items()][:last]), **error, **dict([*said.items()][last:])}
+    return said | {answer_names.ERROR: pa.array(faults, pa.string())}
 
 
 def said_columns(
@@ -86,3 +90,36 @@ def said_columns(
     means = answer_names.latent_means(verdicts.latent_size, flat=flat)
     found = {name: array for name, array in arrow.columns(verdicts, flat).items() if latent or name not in means}
     return found if explanations is None else found | explained.flat(explanations, records)
+
+
+def scores_written(
+    manifest: Manifest, question: Question, selection: Selection, *, flat: bool, faults: bool
+) -> tuple[str, ...]:
+    """The columns of scores that are written, in order.
+
+    Args:
+        manifest: The bundle's.
+        question: What is asked of records.
+        selection: What is written.
+        flat: Whether OUT holds no lists.
+        faults: Whether rows without a score are written, too, and say why.
+
+    Raises:
+        ColumnsRefused: A column is asked for that this call does not write.
+    """
+    record, size = manifest.record, manifest.latent_size
+    asked = {"latent": selection.latent, "explain": question.explain}
+    offered = answer_names.of_scores(record, size, flat=flat, **asked)
+    reasons = (name for columns in answer_names.explained(record) for name in columns.values())
+    elsewhere = {
+        **dict.fromkeys(answer_names.latent_means(size, flat=not flat), _IN_CSV if flat else _AS_A_LIST),
+        **dict.fromkeys(answer_names.latent_means(size, flat=flat), "add --latent"),
+        **dict.fromkeys(reasons, "add --explain"),
+        answer_names.ERROR: "rows without a score are in _surprisal/errors, with the reason",
+        answer_names.ROW: "it stands in OUT by itself with --only-flagged or --top",
+    }
+    return selection.scores([name for name in offered if faults or name != answer_names.ERROR], elsewhere)
+
+
+_IN_CSV = "CSV holds no lists; name latent_mean_0 and so on, and add --latent"
+_AS_A_LIST = "name latent_mean, which is a list, and add --latent"

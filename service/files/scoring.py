@@ -7,26 +7,26 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from bundle.contents import answer_names
 from bundle.contents.explanation import Explanations
 from bundle.folder import contents, store
-from bundle.record.fields import MISSING, UNKNOWN, CategoricalField, NumericField, TableField, Tensors
-from bundle.record.schema import ImageSchema, RecordSchema, TableSchema
+from bundle.record.fields import Tensors
+from bundle.record.schema import ImageSchema
 from service.codecs import columns
 from service.engine.graph import Graph
 from service.engine.question import Question
 from service.engine.verdicts import Verdicts, answered, judge
 from service.errors import Fault, RequestInvalid
-from service.files.form import Form, said_columns
+from service.files import placed
+from service.files.counts import missing, unknown
+from service.files.form import Form, said_columns, scores_written
 from service.files.npz import NpzFile
 from service.files.piece import Piece, blocks, rows_of
-from service.files.scored_rows import ScoredRows
+from service.files.scored_rows import Places, ScoredRows
 from service.files.selection import Selection
 from service.files.source import RecordFile
 from service.files.target import Target
@@ -82,8 +82,8 @@ class Scored:
 class Scoring:
     """A bundle that answers questions about records; its graphs are opened once, when a question first takes them.
 
-    Runs of the graph are cut at fixed numbers of rows from the first on, so that the same rows have the same scores to
-    the last bit whatever the format, the reader's pieces and the number of threads, on one kind of processor.
+    A row of a file has the same scores to the last bit whatever the format, the reader's pieces, the shards that the
+    file is cut into and the number of threads, on one kind of processor; see `service.files.placed`.
 
     Args:
         bundle: models/NAME (the served version) or models/NAME/VERSION.
@@ -132,34 +132,40 @@ class Scoring:
                 self._explainer = open_explainer(self._bundle, self._settings)
             return self._scorer, self._explainer if question.explain else None
 
-    def verdicts(self, tensors: Tensors, question: Question) -> Verdicts:
+    def verdicts(self, tensors: Tensors, question: Question, numbers: Places | None = None) -> Verdicts:
         """What is said of records, but for why; may be called from many threads.
 
         Args:
             tensors: The graph's inputs, B records: one block, of at most `rows_of` records.
             question: What is asked of them.
+            numbers: (B,) the place of each in its file; None where they are no rows of a file.
         """
         scorer, _ = self.open(question)
         samples = question.samples
-        outputs = scorer.run(tensors, samples, rows_a_run=scorer.rows_a_run(samples))
+        outputs = self._run(scorer, tensors, samples, numbers)
         verdicts = judge(self.manifest, self._calibration, outputs, samples)
         if (question.score, question.false_alarm_rate) == (self._usual.score, self._usual.false_alarm_rate):
             return verdicts
         return answered(verdicts, self.manifest, self._calibration, question)
 
-    def explanations(self, tensors: Tensors, question: Question) -> Explanations | None:
+    def explanations(self, tensors: Tensors, question: Question, numbers: Places | None = None) -> Explanations | None:
         """Why records are strange, where that is asked; may be called from many threads.
 
         Args:
             tensors: The graph's inputs, B records: one block, of at most `rows_of` records.
             question: What is asked of them.
+            numbers: (B,) the place of each in its file; None where they are no rows of a file.
         """
         _, explainer = self.open(question)
         if explainer is None:
             return None
-        samples = question.samples
-        outputs = explainer.run(tensors, samples, rows_a_run=explainer.rows_a_run(samples))
+        outputs = self._run(explainer, tensors, question.samples, numbers)
         return Explanations(self.manifest, tensors, outputs)
+
+    def _run(self, graph: Graph, tensors: Tensors, samples: int, numbers: Places | None) -> Tensors:
+        if numbers is None:
+            return graph.run(tensors, samples, rows_a_run=graph.rows_a_run(samples))
+        return placed.run(graph, tensors, numbers, samples, rows_of(self.schema))
 
     def file(
         self,
@@ -181,14 +187,13 @@ class Scoring:
             aside: Takes rows that are to be written elsewhere out of each block, and gives the others.
 
         Raises:
-            ColumnsRefused: The file has not the columns that are asked for, or some are called like those of scores.
-                Nothing has been scored.
+            ColumnsRefused: Columns are asked for that are not there, or that are doubled; nothing has been scored.
             FileInvalid: Damaged, or a value that does not fit its field.
             OSError: It cannot be read or written.
         """
         pieces = blocks(file.pieces(), rows_of(self.schema))
         first = next(pieces)
-        form = self._form(file, first.table.column_names, question, selection, writer)
+        form = self._form(file, first.table.column_names, question, selection, writer, aside is None)
         sieve, done = selection.sieve(rows_of(self.schema)), Scored()
         with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
             behind = _Behind(writing, lambda rows, why: writer.write_table(form.table(rows, why)))
@@ -196,26 +201,31 @@ class Scoring:
                 scored = self._scored(piece, done.rows, question, form)
                 written = 0
                 for rows in sieve.add(scored if aside is None else aside(scored)):
-                    behind.put(rows, self.explanations(rows.tensors, question))
+                    behind.put(rows, self.explanations(rows.tensors, question, rows.numbers))
                     written += len(rows)
                 done = done.and_of(scored, piece.share, unknown(self.schema, piece), missing(self.schema, piece))
-                done = replace(done, written=done.written + written)
-                report(done)
+                report(done := replace(done, written=done.written + written))
             for rows in sieve.rest():
-                behind.put(rows, self.explanations(rows.tensors, question))
+                behind.put(rows, self.explanations(rows.tensors, question, rows.numbers))
                 done = replace(done, written=done.written + len(rows))
             behind.wait()
         return done
 
     def _form(
-        self, file: RecordFile, found: Sequence[str], question: Question, selection: Selection, writer: Target
+        self,
+        file: RecordFile,
+        found: Sequence[str],
+        question: Question,
+        selection: Selection,
+        writer: Target,
+        faults: bool,
     ) -> Form:
         # An array of images numbers them itself.
         numbers_itself = isinstance(file, NpzFile) and isinstance(self.schema, ImageSchema)
         numbered = not (selection.everything or (numbers_itself and selection.carries(answer_names.ROW)))
-        asked = {"flat": writer.flat, "latent": selection.latent, "explain": question.explain, "numbered": numbered}
-        carried = selection.carried(found, answer_names.added(self.schema, self.manifest.latent_size, **asked))
-        return Form(self.schema, carried, numbered, selection.latent, writer.flat, writer.text)
+        scores = scores_written(self.manifest, question, selection, flat=writer.flat, faults=faults)
+        carried = selection.carried(found, (answer_names.ROW, *scores) if numbered else scores)
+        return Form(self.schema, carried, scores, numbered, selection.latent, writer.flat, writer.text)
 
     def _scored(self, piece: Piece, before: int, question: Question, form: Form) -> ScoredRows:
         # A field's own column names its categories in an explanation.
@@ -223,7 +233,7 @@ class Scoring:
         rows = piece.table.num_rows
         numbers = np.arange(before + 1, before + 1 + rows) if piece.numbers is None else piece.numbers
         faults = np.full(rows, None, object)
-        verdicts = self.verdicts(piece.tensors, question)
+        verdicts = self.verdicts(piece.tensors, question, numbers)
         if piece.faults:
             places = np.array(sorted(piece.faults))
             faults[places] = [piece.faults[place] for place in places.tolist()]
@@ -232,49 +242,6 @@ class Scoring:
             table[places] = np.nan
             verdicts = Verdicts(table)
         return ScoredRows(numbers, piece.table.select(kept), piece.tensors, verdicts, faults)
-
-
-def unknown(schema: RecordSchema, piece: Piece) -> dict[str, int]:
-    """By categorical field, how many rows hold a text that the model does not know.
-
-    Args:
-        schema: The bundle's fields.
-        piece: Some rows.
-    """
-    return {
-        each.name: int((values == UNKNOWN).sum())
-        for each, values in _columns(schema, piece)
-        if isinstance(each, CategoricalField)
-    }
-
-
-def missing(schema: RecordSchema, piece: Piece) -> dict[str, int]:
-    """By field, how many rows hold nothing.
-
-    Args:
-        schema: The bundle's fields.
-        piece: Some rows.
-    """
-    return {
-        each.name: int((np.isnan(values) if isinstance(each, NumericField) else values == MISSING).sum())
-        for each, values in _columns(schema, piece)
-    }
-
-
-def _columns(schema: RecordSchema, piece: Piece) -> Iterator[tuple[TableField, npt.NDArray[Any]]]:
-    """Each field of a table with its column of the tensors; an image has none."""
-    match schema:
-        case ImageSchema():
-            return
-        case TableSchema():
-            kinds: tuple[tuple[str, Sequence[TableField]], ...] = (
-                ("numeric", schema.numeric),
-                ("boolean", schema.boolean),
-                ("categorical", schema.categorical),
-            )
-            for kind, fields in kinds:
-                if kind in piece.tensors:
-                    yield from zip(fields, piece.tensors[kind].T, strict=True)
 
 
 class _Behind:

@@ -1,19 +1,19 @@
 """What of a scored file is written: which of its columns, and which of its rows."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from reading.errors import FileInvalid
+from reading.errors import NotRead
 from service.files.scored_rows import ScoredRows, strangest_first
 
 _SAID = 20
 """Columns that are named where another one was asked for."""
 
 
-class ColumnsRefused(FileInvalid):
+class ColumnsRefused(NotRead):
     """Columns that were asked for are not there, or have names that the columns of scores have."""
 
 
@@ -32,12 +32,14 @@ class Selection:
     """What is asked.
 
     Args:
-        columns: Of the file's columns those that are carried along, in order; None for all.
+        keep: Of the file's columns those that are carried along, in order; None for all.
+        columns: Of the columns of scores those that are written, in order; None for all.
         latent: Whether latent means are written.
         only_flagged: Whether anomalies alone are written.
         top: How many rows are written, the strangest first; None for all, in the file's order.
     """
 
+    keep: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
     latent: bool = False
     only_flagged: bool = False
@@ -50,7 +52,7 @@ class Selection:
 
     def carries(self, name: str) -> bool:
         """Whether a column of the file is written, if there is one of that name."""
-        return self.columns is None or name in self.columns
+        return self.keep is None or name in self.keep
 
     def carried(self, found: Sequence[str], added: Collection[str]) -> tuple[str, ...]:
         """The columns of the file that are written, in order.
@@ -62,22 +64,51 @@ class Selection:
         Raises:
             ColumnsRefused: A column that is not there, is asked for twice, or is called like one that is added.
         """
-        columns = tuple(found) if self.columns is None else self.columns
+        columns = tuple(found) if self.keep is None else self.keep
         if unknown := [name for name in columns if name not in found]:
             more = ", …" if len(found) > _SAID else ""
-            raise ColumnsRefused(f"there is no column {unknown[0]!r}, but {_listed(found[:_SAID]) or 'none'}{more}")
+            raise ColumnsRefused(
+                f"--keep: there is no column {unknown[0]!r}, but {_listed(found[:_SAID]) or 'none'}{more}; columns of "
+                "scores are named with --columns"
+            )
         if twice := [name for name in columns if columns.count(name) > 1]:
             if not twice[0]:
                 raise ColumnsRefused(
                     f"{len(twice)} columns have no name, and OUT can hold one such: name them, or leave them out with "
-                    "--columns"
+                    "--keep"
                 )
-            raise ColumnsRefused(f"column {twice[0]!r} is asked for twice")
+            raise ColumnsRefused(f"--keep: column {twice[0]!r} is asked for twice")
         if taken := [name for name in columns if name in added]:
             raise ColumnsRefused(
                 f"a column is called {_listed(taken)}, and so is one that scores are written to: rename it, or leave "
-                "it out with --columns"
+                "it out with --keep"
             )
+        return columns
+
+    def scores(self, offered: Sequence[str], elsewhere: Mapping[str, str]) -> tuple[str, ...]:
+        """The columns of scores that are written, in order.
+
+        Args:
+            offered: All that this call can write.
+            elsewhere: What to do for one that it cannot, by its name.
+
+        Raises:
+            ColumnsRefused: A column that is none of them, or is asked for twice; or none is asked for.
+        """
+        columns = tuple(offered) if self.columns is None else self.columns
+        if not columns:
+            raise ColumnsRefused("--columns: no column of scores is named; leave it out for all of them")
+        for name in columns:
+            if name in offered:
+                continue
+            if name in elsewhere:
+                raise ColumnsRefused(f"--columns: this call does not write {name!r}: {elsewhere[name]}")
+            raise ColumnsRefused(
+                f"--columns: there is no column of scores {name!r}, but {_listed(offered)}; columns of IN are named "
+                "with --keep"
+            )
+        if twice := [name for name in columns if columns.count(name) > 1]:
+            raise ColumnsRefused(f"--columns: column {twice[0]!r} is asked for twice")
         return columns
 
     def sieve(self, rows: int) -> Sieve:

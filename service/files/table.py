@@ -17,7 +17,7 @@ from reading.formats.ndjson import AS_JSON
 from reading.notes import by_note
 from reading.opening import TableFile
 from reading.options import Options
-from reading.values import Values
+from reading.values import Forms, Values
 from service.codecs import columns
 from service.errors import RequestInvalid
 from service.files.piece import Piece, fault, first_of_rows, rows_of
@@ -36,12 +36,21 @@ class TableRecords:
         skip: Whether a row that does not fit is answered by its fault, in place of the end of the run. A row that
             holds nothing always is.
         typed: Whether cells of text are given as the numbers and flags that their fields take them for.
+        forms: How numbers and timestamps are written, where that was found already.
     """
 
-    def __init__(self, file: TableFile, schema: RecordSchema, options: Options, skip: bool, typed: bool) -> None:
+    def __init__(
+        self,
+        file: TableFile,
+        schema: RecordSchema,
+        options: Options,
+        skip: bool,
+        typed: bool,
+        forms: Forms | None = None,
+    ) -> None:
         self._schema, self._skip, self._typed = schema, skip, typed
         self._file = file
-        self._reader = Values(schema, self._file, options)
+        self._reader = Values(schema, self._file, options, forms)
         self.columns: list[str] = list(self._file.schema.names)
         # Images are far larger as tensors than in files.
         self._rows = rows_of(schema) if isinstance(schema, ImageSchema) else sys.maxsize

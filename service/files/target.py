@@ -150,7 +150,7 @@ class _CsvWriter(Writer):
         except pa.ArrowException as error:
             raise FileInvalid(
                 f"{self._path}: column {name!r} holds {column.type}, which cannot be written as text; leave it out "
-                "with --columns, or write a Parquet file"
+                "with --keep, or write a Parquet file"
             ) from error
         plain = pa.types.is_primitive(column.type) or pa.types.is_decimal(column.type)
         return text if plain else _quoted(text)

@@ -35,6 +35,10 @@ AddressOption = Annotated[
 ]
 
 
+_NAMED = 10
+"""Ways in which shards were read that are told."""
+
+
 @dataclass(frozen=True)
 class Call:
     """What the command was given; see `surprisal.cli.score.score_file`."""
@@ -184,6 +188,8 @@ def _say(call: Call, summary: "Summary", told: Progress) -> None:
     target = without_secrets(call.target)
     for name, count in summary.absent.items():
         told.say(f"{count:,} shards have no column {name}; missing in every row")
+    for said, count in summary.said.most_common(_NAMED):
+        told.say(f"{count:,} shards: {said}")
     if summary.unknown:
         counted = ", ".join(f"{name} in {count:,} rows" for name, count in summary.unknown.items())
         told.say(f"texts that the model does not know, because training never or hardly ever saw them: {counted}")

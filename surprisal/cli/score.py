@@ -28,6 +28,12 @@ _NAMED = 10
 """Lines that were passed over which are named."""
 _ENOUGH = 20
 """Rows of which more than half flagged are no chance."""
+_Keep = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Columns of IN that OUT has; by default all, '' for none.")
+]
+_Columns = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Columns of scores that OUT has, as p_value; by default all.")
+]
 
 _SourceArgument = Annotated[
     str,
@@ -53,9 +59,8 @@ def score_file(
     explain: Annotated[
         bool, typer.Option("--explain", help="Add the three most surprising fields of each row; of an image its map.")
     ] = False,
-    columns: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Columns of IN that OUT has; by default all, '' for none.")
-    ] = None,
+    keep: _Keep = None,
+    columns: _Columns = None,
     latent: Annotated[bool, typer.Option("--latent", help="Add the latent means.")] = False,
     only_flagged: Annotated[bool, typer.Option("--only-flagged", help="Write rows that are flagged alone.")] = False,
     top: Annotated[int | None, typer.Option(min=1, help="Write so many rows alone, the strangest first.")] = None,
@@ -87,7 +92,7 @@ def score_file(
     given = {name: value for name, value in wanted.items() if value is not None}
     call = dataset.Call(bundle, source, target, given, read, on_error, strict, workers, engine, address)
     dataset.check_engine(call)
-    selection = Selection(_names(columns), latent, only_flagged, top)
+    selection = Selection(_names("--keep", keep), _names("--columns", columns), latent, only_flagged, top)
     summary = _summary(call, selection, Progress(quiet=quiet, drawn=not as_json), as_json)
     if as_json:
         _print(summary | {"seconds": round(time.monotonic() - began, 3)})
@@ -243,14 +248,14 @@ def _question(scoring: "Scoring", given: Mapping[str, object]) -> "Question":
         fail(f"--{name.replace('_', '-')}{value}: {error.faults[0].detail}", CALL_WRONG)
 
 
-def _names(columns: str | None) -> tuple[str, ...] | None:
+def _names(option: str, columns: str | None) -> tuple[str, ...] | None:
     """The names of columns as a row of CSV has them, so that one that holds a comma can be quoted."""
     if columns is None:
         return None
     try:
         return tuple(name for row in csv.reader([columns], strict=True) for name in row)
     except csv.Error as error:
-        fail(f"--columns {columns}: {error}", CALL_WRONG)
+        fail(f"{option} {columns}: {error}", CALL_WRONG)
 
 
 def _absent(places: _Files, scoring: "Scoring", file: "RecordFile", progress: Progress) -> list[str]:

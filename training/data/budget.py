@@ -126,7 +126,8 @@ def choose(path: Path, options: Options, budget: Budget, processes: int = 1) -> 
     return Choice(
         True,
         f"training on {path}{by} takes about {memory.words(size)} of memory, more than the "
-        f"{memory.words(budget.bytes)} that --memory allows{'' if budget.is_given else ' by default'}: its rows are streamed from disk",
+        f"{memory.words(budget.bytes)} that --memory allows{'' if budget.is_given else ' by default'}: its rows are "
+        "streamed from disk",
     )
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
+from bundle.record.schema import RecordSchema
 from reading.errors import FileInvalid
+from reading.options import Options
 from service.files.dataset.job import DONE, Done, Job, read_done
 from service.files.dataset.outcome import Failed, Outcome
 from service.files.dataset.place import Place
@@ -59,7 +61,8 @@ class Summary:
         errors: Rows without a score.
         unknown: By categorical field, how many rows hold a text that training never saw.
         missing: By field, how many rows hold nothing.
-        absent: Fields of the model that files lack, and how many files.
+        absent: Fields of the model that files lack, and in how many shards.
+        said: How files were read where a reader could expect otherwise, and in how many shards.
     """
 
     shards: int
@@ -72,10 +75,16 @@ class Summary:
     unknown: Counter[str] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
     absent: Counter[str] = field(default_factory=Counter)
+    said: Counter[str] = field(default_factory=Counter)
 
 
 def score(
-    job: Job, source: Source, plan: Plan, engine: Engine, report: Callable[[Progress], None] = lambda done: None
+    job: Job,
+    source: Source,
+    plan: Plan,
+    engine: Engine,
+    schema: RecordSchema,
+    report: Callable[[Progress], None] = lambda done: None,
 ) -> Summary:
     """Score what is left of a data set.
 
@@ -84,6 +93,7 @@ def score(
         source: The files of IN.
         plan: The same question, as it is kept in OUT.
         engine: Scores shards.
+        schema: The model's fields.
         report: Told after every shard.
 
     Raises:
@@ -99,7 +109,7 @@ def score(
     for path in (SUCCESS, MANIFEST):  # until what is new is there, too
         if job.out.entry(path) is not None:
             job.out.remove(path)
-    shards = _cut(source, plan.digest)
+    shards = _cut(source, plan.digest, schema, job.options)
     done = _done(job.out, shards)
     left = [shard for shard in shards if shard.key not in done]
     failed: list[Failed] = []
@@ -117,9 +127,9 @@ def score(
     return _finish(job.out, plan, [done[shard.key] for shard in shards], len(left))
 
 
-def _cut(source: Source, plan: str) -> list[Shard]:
+def _cut(source: Source, plan: str, schema: RecordSchema, options: Options) -> list[Shard]:
     with ThreadPoolExecutor(_READERS) as pool:
-        parts = pool.map(lambda entry: list(cut(source.place, entry, plan)), source.entries)
+        parts = pool.map(lambda entry: list(cut(source.place, entry, plan, schema, options)), source.entries)
         return [shard for part in parts for shard in part]
 
 
@@ -165,6 +175,7 @@ def _finish(out: Place, plan: Plan, done: Sequence[Done], scored: int) -> Summar
         summary.unknown.update(each.unknown)
         summary.missing.update(each.missing)
         summary.absent.update(each.absent)
+        summary.said.update(each.said)
     manifest = {"plan": plan.digest, **totals, "shards": [asdict(each) for each in done]}
     out.publish(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
     out.publish(SUCCESS, b"")

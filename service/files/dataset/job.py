@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from bundle.contents import answer_names
 from reading.errors import FileInvalid
 from reading.opening import opened_part
 from reading.options import Options
@@ -160,7 +159,8 @@ class Worker:
                 shutil.copyfileobj(there, here)
             part = replace(part, path=copy, filesystem=None)
         opened = opened_part(part, job.options, job.skip)
-        file = TableRecords(opened, schema, job.options, job.skip, True)
+        forms = None if shard.text is None else shard.text.forms
+        file = TableRecords(opened, schema, job.options, job.skip, True, forms)
         absent = schema.absent(file.columns)
         if len(absent) == len(schema.names) or (absent and job.strict):
             raise FileInvalid(f"{job.source.named(shard.path)}: has no column {', '.join(absent)}")
@@ -186,7 +186,7 @@ class Worker:
             unknown={name: count for name, count in scored.unknown.items() if count},
             missing={name: count for name, count in scored.missing.items() if count},
             absent=tuple(absent),
-            said=tuple(file.said),
+            said=_said(file),
         )
         self._publish(done, content, errors.table(shard, file.skipped))
         return done
@@ -211,6 +211,11 @@ class Worker:
             raise FileInvalid(f"{name}: is gone since the run began")
         if (entry.size, entry.changed) != (shard.size, shard.changed):
             raise FileInvalid(f"{name}: has changed since the run began; name another OUT, or put the file back")
+
+
+def _said(file: TableRecords) -> tuple[str, ...]:
+    read_as = (f"read as: {', '.join(file.said)}",) if file.said else ()
+    return (*read_as, *file.notes)
 
 
 class _Errors:
@@ -238,7 +243,7 @@ class _Errors:
 
 
 class _Bare:
-    """A writer of tables without what stands elsewhere; see `service.files.target.Writer`.
+    """A writer of tables without what folders say; see `service.files.target.Writer`.
 
     Args:
         target: Where they are written.
@@ -247,7 +252,7 @@ class _Bare:
 
     def __init__(self, target: Writer, folders: Iterable[str]) -> None:
         self._target = target
-        self._elsewhere = {answer_names.ERROR, *folders}
+        self._elsewhere = frozenset(folders)
         self.flat, self.text = target.flat, target.text
 
     def write_table(self, table: pa.Table) -> None:

@@ -1,23 +1,27 @@
 """A data set scored by one call, from the paths that a person names to what came of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from bundle.contents import answer_names
 from bundle.folder import store
 from reading.errors import NotRead
 from reading.options import Options
 from service.engine import cpus
 from service.files.dataset import cluster, connection, driver, local, source
+from service.files.dataset import columns as source_columns
 from service.files.dataset.driver import Progress, Summary
 from service.files.dataset.job import Job
 from service.files.dataset.machine import RELEASE, Terms
 from service.files.dataset.place import Place, without_secrets
 from service.files.dataset.plan import Plan
+from service.files.dataset.source import Source
+from service.files.form import scores_written
 from service.files.scoring import Scoring
-from service.files.selection import Selection
+from service.files.selection import ColumnsRefused, Selection
 
 OnError = Literal["fail", "skip"]
 EngineName = Literal["local", "ray"]
@@ -76,6 +80,7 @@ def run(request: Request, say: Callable[[str], None], report: Callable[[Progress
     bundle = root / name / str(number)
     scoring = Scoring(bundle)
     question = scoring.question(request.wanted)
+    scores = scores_written(scoring.manifest, question, request.selection, flat=False, faults=False)
     scorer, _ = scoring.open(question)
     found = source.found(request.source)
     if found.passed_over:
@@ -85,15 +90,16 @@ def run(request: Request, say: Callable[[str], None], report: Callable[[Progress
     if found.holds(out):
         raise NotRead(f"{out.shown}: lies in IN, so the scores would be scored the next time; name an OUT beside IN")
     options = replace(Options.kept(scoring.manifest.training.config), **request.read)
+    _require_columns(found, request.selection, options, scores)
     skip = request.on_error == "skip"
     job = Job(bundle, found.place, out, request.wanted, request.selection, options, skip, request.strict)
     asked: dict[str, Any] = {"samples": question.samples, "score": question.score, "explain": question.explain}
     asked |= {"false_alarm_rate": question.false_alarm_rate, "on_error": request.on_error, "strict": request.strict}
-    asked |= {"columns": request.selection.columns, "latent": request.selection.latent}
-    asked |= {"only_flagged": request.selection.only_flagged, "read": _said(options), "release": version(RELEASE)}
+    asked |= {name: getattr(request.selection, name) for name in ("keep", "columns", "latent", "only_flagged")}
+    asked |= {"read": _said(options), "release": version(RELEASE)}
     model = {"name": name, "version": str(number), "digest": scoring.manifest.digest}
     plan = Plan(model, {each: _plain(value) for each, value in asked.items()}, scorer.provider, {})
-    return driver.score(job, found, plan, _engine(request, plan), report)
+    return driver.score(job, found, plan, _engine(request, plan), scoring.schema, report)
 
 
 def _engine(request: Request, plan: Plan) -> driver.Engine:
@@ -104,6 +110,16 @@ def _engine(request: Request, plan: Plan) -> driver.Engine:
     workers = request.workers or cpus.available()
     threads = max(1, cpus.available() // workers)
     return lambda job, shards: local.run(job, shards, workers, threads)
+
+
+def _require_columns(found: Source, selection: Selection, options: Options, scores: Sequence[str]) -> None:
+    """Refuse names of columns before OUT belongs to them; of other files than the first the shard is refused."""
+    columns = source_columns.of(found.place, found.entries[0], options)
+    if columns is not None:
+        try:
+            selection.carried(columns, scores if selection.everything else (answer_names.ROW, *scores))
+        except ColumnsRefused as error:
+            raise ColumnsRefused(f"{found.place.named(found.entries[0].path)}: {error}") from error
 
 
 def _said(options: Options) -> dict[str, Any]:

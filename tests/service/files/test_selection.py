@@ -120,18 +120,30 @@ def test_columns_are_carried_in_the_order_that_is_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "found", "words"),
+    ("keep", "found", "words"),
     [
         (("a", "c"), ["a", "b"], "there is no column 'c', but 'a', 'b'"),
         (("a", "a"), ["a", "b"], "'a' is asked for twice"),
         (None, ["", "a", ""], "2 columns have no name"),
         (("a", "elbo"), ["a", "elbo"], "'elbo'"),
-        (None, ["a", "elbo"], "rename it, or leave it out with --columns"),
+        (None, ["a", "elbo"], "rename it, or leave it out with --keep"),
         (("c",), [f"x{number}" for number in range(2000)], "'x19', …"),
     ],
 )
-def test_columns_that_cannot_be_carried_are_refused(
-    columns: tuple[str, ...] | None, found: list[str], words: str
-) -> None:
+def test_columns_that_cannot_be_carried_are_refused(keep: tuple[str, ...] | None, found: list[str], words: str) -> None:
     with pytest.raises(ColumnsRefused, match=words):
-        Selection(columns).carried(found, ["row", "elbo"])
+        Selection(keep).carried(found, ["row", "elbo"])
+
+
+def test_columns_of_scores_are_written_in_the_order_that_is_asked() -> None:
+    offered = ["elbo", "p_value"]
+    assert Selection().scores(offered, {}) == ("elbo", "p_value")
+    assert Selection(columns=("p_value", "elbo")).scores(offered, {}) == ("p_value", "elbo")
+    for columns, words in (
+        ((), "no column of scores is named"),
+        (("amount",), "there is no column of scores 'amount', but 'elbo', 'p_value'; columns of IN .* --keep"),
+        (("elbo", "elbo"), "'elbo' is asked for twice"),
+        (("elbo", "error"), "does not write 'error': look there"),
+    ):
+        with pytest.raises(ColumnsRefused, match=words):
+            Selection(columns=columns).scores(offered, {"error": "look there"})

@@ -94,7 +94,7 @@ def test_a_program_gets_lines_of_json(models: Path, source: Path, tmp_path: Path
 def test_quiet_is_quiet_and_errors_are_said(models: Path, source: Path, tmp_path: Path) -> None:
     done = score(models, source, tmp_path, "--quiet")
     assert (done.stdout, done.stderr) == ("", "")
-    wrong = surprisal("score", models / NAME, source, tmp_path / "out.csv", "--quiet", "--columns", "nothing")
+    wrong = surprisal("score", models / NAME, source, tmp_path / "out.csv", "--quiet", "--keep", "nothing")
     assert wrong.returncode == 2
     assert "'nothing'" in wrong.stderr
 

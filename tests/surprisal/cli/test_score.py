@@ -86,20 +86,41 @@ def test_a_file_has_the_columns_that_it_is_said_to_get(
 
 
 @pytest.mark.parametrize(
-    ("columns", "carried"),
+    ("keep", "carried"),
     [("country,fraud", ["country", "fraud"]), ("amount", ["amount"]), ("", [])],
 )
 def test_columns_that_are_asked_for_are_carried(
-    models: Path, source: Path, table: pa.Table, tmp_path: Path, columns: str, carried: list[str]
+    models: Path, source: Path, table: pa.Table, tmp_path: Path, keep: str, carried: list[str]
 ) -> None:
-    out = scored(models, source, tmp_path / "out.parquet", "--columns", columns)
+    out = scored(models, source, tmp_path / "out.parquet", "--keep", keep)
     assert names(out) == [*carried, *answer_names.VERDICTS, answer_names.ERROR]
     assert pyarrow.parquet.read_table(out).select(carried).equals(table.select(carried))
 
 
+@pytest.mark.parametrize("suffix", FORMS)
+def test_columns_of_scores_that_are_asked_for_are_written_in_that_order(
+    models: Path, source: Path, tmp_path: Path, suffix: str
+) -> None:
+    asked = ["p_value", "explanation_2_field", "is_anomaly"]
+    out, whole = tmp_path / f"out.{suffix}", tmp_path / f"whole.{suffix}"
+    scored(models, source, out, "--explain", "--top", 9, "--keep", "hour", "--columns", ",".join(asked))
+    assert names(out) == ["row", "hour", *asked]
+    scored(models, source, whole, "--explain", "--top", 9)
+    assert read(out) == [{name: row[name] for name in names(out)} for row in read(whole)]
+
+
+def test_a_column_of_in_may_have_the_name_of_one_that_is_not_written(
+    models: Path, table: pa.Table, tmp_path: Path
+) -> None:
+    pyarrow.parquet.write_table(table.append_column("elbo", table["hour"]), tmp_path / "in.parquet")
+    out = scored(models, tmp_path / "in.parquet", tmp_path / "out.parquet", "--columns", "p_value")
+    assert pyarrow.parquet.read_table(out)["elbo"].equals(table["hour"])
+    assert names(out)[-1] == "p_value"
+
+
 def test_a_name_that_holds_a_comma_is_quoted(models: Path, table: pa.Table, tmp_path: Path) -> None:
     pyarrow.parquet.write_table(table.append_column("a, b", table["hour"]), tmp_path / "in.parquet")
-    out = scored(models, tmp_path / "in.parquet", tmp_path / "out.csv", "--columns", 'hour,"a, b"')
+    out = scored(models, tmp_path / "in.parquet", tmp_path / "out.csv", "--keep", 'hour,"a, b"')
     assert names(out)[:2] == ["hour", "a, b"]
     assert all(row["hour"] == row["a, b"] for row in read(out))
 
@@ -209,7 +230,7 @@ def test_a_category_that_the_model_does_not_know_is_named_as_it_stands(
     unknown = pa.array(["Atlantis"] * 15 + [None] * 15)
     rows = rows.set_column(rows.column_names.index("country"), "country", unknown)
     pyarrow.parquet.write_table(rows, tmp_path / "in.parquet")
-    out = scored(models, tmp_path / "in.parquet", tmp_path / "out.parquet", "--explain", "--columns", "")
+    out = scored(models, tmp_path / "in.parquet", tmp_path / "out.parquet", "--explain", "--keep", "")
     told = [
         (at < 15, row[f"explanation_{rank}_value"], row[f"explanation_{rank}_direction"])
         for at, row in enumerate(read(out))
@@ -223,7 +244,7 @@ def test_a_category_that_the_model_does_not_know_is_named_as_it_stands(
 def test_images_of_an_array_are_numbered_once(image_models: Path, tmp_path: Path) -> None:
     images = np.concatenate([simulate_images(30, seed=41), simulate_images(5, seed=41, strange=True)])
     np.savez(tmp_path / "scans.npz", X=images)
-    for options, row in (((), [0]), (("--columns", ""), [0]), (("--columns", "row"), [0])):
+    for options, row in (((), [0]), (("--keep", ""), [0]), (("--keep", "row"), [0])):
         out = tmp_path / "out.csv"
         done = surprisal(
             "score", image_models / IMAGES, tmp_path / "scans.npz", out, "--only-flagged", "--explain", *options
@@ -245,9 +266,18 @@ def refused(done: Ended, out: Path, code: int) -> str:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--columns", "country,nothing"), "no column 'nothing', but 'amount'"),
-        (("--columns", "country,country"), "'country' is asked for twice"),
-        (("--columns", '"country'), '--columns "country: '),
+        (("--keep", "country,nothing"), "no column 'nothing', but 'amount'"),
+        (("--keep", "country,country"), "'country' is asked for twice"),
+        (("--keep", '"country'), '--keep "country: '),
+        (("--keep", "elbo"), "columns of scores are named with --columns"),
+        (("--columns", "elbo,country"), "no column of scores 'country', but 'reconstruction_probability', "),
+        (("--columns", "country"), "columns of IN are named with --keep"),
+        (("--columns", "elbo,elbo"), "'elbo' is asked for twice"),
+        (("--columns", ""), "no column of scores is named"),
+        (("--columns", "explanation_1_field"), "does not write 'explanation_1_field': add --explain"),
+        (("--columns", "latent_mean_0"), "does not write 'latent_mean_0': add --latent"),
+        (("--columns", "latent_mean", "--latent"), "CSV holds no lists; name latent_mean_0"),
+        (("--columns", "row"), "it stands in OUT by itself with --only-flagged or --top"),
         (("--top", "0"), "--top"),
         (("--top", "few"), "--top"),
     ],
@@ -267,11 +297,11 @@ def test_a_column_of_scores_is_never_doubled(
     pyarrow.parquet.write_table(table.append_column(taken, pa.array(np.zeros(ROWS))), source)
     said = refused(surprisal("score", models / NAME, source, out, *options), out, 2)
     assert f"in.parquet: a column is called {taken!r}" in said
-    assert "rename it, or leave it out with --columns" in said
+    assert "rename it, or leave it out with --keep" in said
     if options:  # What is not written is in nobody's way.
         assert read(scored(models, source, out))[0][taken] == 0
         out.unlink()
-    assert len(read(scored(models, source, out, *options, "--columns", "country")))
+    assert len(read(scored(models, source, out, *options, "--keep", "country")))
 
 
 def test_in_is_never_overwritten(models: Path, source: Path, tmp_path: Path) -> None:
@@ -308,7 +338,7 @@ def test_the_file_at_fault_is_named(models: Path, source: Path, tmp_path: Path) 
 
 
 def test_rows_go_to_standard_output(models: Path, source: Path, whole: Rows) -> None:
-    done = process("score", models / NAME, source, "-", "--columns", "country", "--top", 3)
+    done = process("score", models / NAME, source, "-", "--keep", "country", "--top", 3)
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["country"] for row in found] == [whole[row["row"] - 1]["country"] for row in found]

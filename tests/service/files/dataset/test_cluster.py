@@ -22,6 +22,7 @@ import pyarrow.parquet
 import pytest
 
 from bundle.folder import store
+from bundle.record.schema import TableSchema
 from reading.options import Options
 from service.files.dataset import cluster, run
 from service.files.dataset.connection import ClusterFailed
@@ -298,7 +299,7 @@ def actor(models: Path, source: Path, tmp_path: Path) -> Callable[..., Actor]:
 def test_what_differs_is_said(actor: Callable[..., Actor], source: Path, changed: dict[str, Any], told: str) -> None:
     entry = Place.of(str(source)).entry("day=0/part-00.parquet")
     assert entry is not None
-    (shard,) = cut(Place.of(str(source)), entry, "plan")
+    (shard,) = cut(Place.of(str(source)), entry, "plan", TableSchema(fields=()), Options())
     assert actor().begin(shard) is None
     stopped = actor(**changed).begin(shard)
     assert stopped is not None

@@ -26,7 +26,7 @@ from service.files.dataset.outcome import TRIES
 from service.files.dataset.place import Place
 from service.files.dataset.plan import PlanDiffers
 from service.files.dataset.shard import Shard
-from service.files.selection import Selection
+from service.files.selection import ColumnsRefused, Selection
 from surprisal import score_dataset
 from tests.conftest import NAME, children_of, until
 from tests.service.files.dataset.conftest import FILES, GROUP, ROWS, Score, digests
@@ -336,3 +336,26 @@ def test_in_python_it_is_one_call(models: Path, source: Path, tmp_path: Path) ->
     assert said == [f"{source}: passed over, by their endings: 1 .txt~"]
     with pytest.raises(ValueError, match="samples"):
         score_dataset(models / NAME, source, tmp_path / "other", samples=3)
+
+
+def test_columns_are_kept_and_written_as_they_are_named(score: Score, tmp_path: Path) -> None:
+    score("whole")
+    for columns, told in (
+        (("amount",), "columns of IN are named with --keep"),
+        (("error",), "rows without a score are in _surprisal/errors"),
+        (("explanation_1_value",), "add --explain"),
+    ):
+        with pytest.raises(ColumnsRefused, match=told):
+            score(selection=Selection(columns=columns))
+    with pytest.raises(ColumnsRefused, match=r"part-0\.parquet: --keep: there is no column 'nothing', but .*'day'"):
+        score(selection=Selection(keep=("nothing",)))
+    assert not (tmp_path / "out").exists(), "nothing is planned"
+    score(selection=Selection(keep=("hour", "amount"), columns=("p_value", "is_anomaly")))
+    pairs = zip(sorted(digests(tmp_path / "whole")), sorted(digests(tmp_path / "out")), strict=True)
+    for whole, part in pairs:
+        table = pyarrow.parquet.read_table(tmp_path / "out" / part, partitioning=None)
+        assert table.column_names == ["hour", "amount", "p_value", "is_anomaly"]
+        every = pyarrow.parquet.read_table(tmp_path / "whole" / whole, partitioning=None)
+        assert table.equals(every.select(table.column_names))
+    with pytest.raises(PlanDiffers, match=r"columns was \['p_value', 'is_anomaly'\] and is None now; keep was"):
+        score()
