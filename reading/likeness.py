@@ -97,7 +97,7 @@ class Likeness:
             return lambda texts: Read(_filled(texts), _NONE)
         if types.is_integer(column.type) or types.is_floating(column.type):
             if types.is_timestamp(kind):
-                return self._numbered
+                return partial(self._numbered, counted(column, self._options))
             if types.is_string(kind):
                 return lambda whole: Read(pc.cast(without_missing_numbers(whole, self._options), pa.string()), _NONE)
             return self._typed_numbers

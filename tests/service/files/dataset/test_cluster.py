@@ -22,7 +22,6 @@ import pyarrow.parquet
 import pytest
 
 from bundle.folder import store
-from bundle.record.schema import TableSchema
 from reading.options import Options
 from service.files.dataset import cluster, run
 from service.files.dataset.connection import ClusterFailed
@@ -296,10 +295,13 @@ def actor(models: Path, source: Path, tmp_path: Path) -> Callable[..., Actor]:
         ({"source": Place.of("/nowhere")}, r"has no /nowhere/day=0/part-00\.parquet; every machine"),
     ],
 )
-def test_what_differs_is_said(actor: Callable[..., Actor], source: Path, changed: dict[str, Any], told: str) -> None:
+def test_what_differs_is_said(
+    actor: Callable[..., Actor], models: Path, source: Path, changed: dict[str, Any], told: str
+) -> None:
     entry = Place.of(str(source)).entry("day=0/part-00.parquet")
     assert entry is not None
-    (shard,) = cut(Place.of(str(source)), entry, "plan", TableSchema(fields=()), Options())
+    record = store.load(models, NAME, 1).manifest.record
+    (shard,) = cut(Place.of(str(source)), entry, "plan", record, Options())
     assert actor().begin(shard) is None
     stopped = actor(**changed).begin(shard)
     assert stopped is not None
