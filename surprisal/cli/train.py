@@ -248,12 +248,13 @@ def _read(path: Path, settings: "TrainingConfig", memory: str | None, told: Prog
 
 
 def _print_schema(read: "Data | Streamed", settings: "TrainingConfig", told: Progress) -> None:
-    from training.data.split import of_labels, split
+    from training.data.split import attainable, of_labels, split
     from training.data.streamed import Streamed
 
     if isinstance(read, Streamed):
         table, parts = read.sample, read.parts
     else:
+        settings = attainable(read, settings)
         table, parts = read, split(read, settings.data, settings.scoring.false_alarm_rate, settings.seed)
     if table.said:
         told.say(f"{table.name} read as: {', '.join(table.said)}")

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from bundle.contents.calibration import least_rate, records_needed
 from bundle.record.categories import category_text
 from bundle.wording import like
-from training.config import DataConfig
+from training.config import DataConfig, TrainingConfig
 from training.data import image_files
 from training.data.read import Data, Rows
 from training.errors import ConfigInvalid, DataInvalid
@@ -103,6 +103,25 @@ def held_out(rows: int, most: int, false_alarm_rate: float, config: DataConfig) 
         return None
     calibration = min(max(round(config.calibration_share * rows), needed), most)
     return calibration, min(max(round(config.validation_share * rows), 1), most)
+
+
+def attainable(data: Data, config: TrainingConfig) -> TrainingConfig:
+    """The configuration; where it names no false-alarm rate, and rows are too few for the default, with the least.
+
+    Args:
+        data: The data.
+        config: Everything that decides the result.
+
+    Raises:
+        ConfigInvalid: The label is no column, or no row has the normal value.
+    """
+    if "false_alarm_rate" in config.scoring.model_fields_set:
+        return config
+    rows = by_label(data.table, config.data)[0].size
+    least = float(least_rate(math.floor(rows * (1 - config.data.contamination))))
+    if rows < _LEAST or least <= config.scoring.false_alarm_rate:
+        return config
+    return config.model_copy(update={"scoring": config.scoring.model_copy(update={"false_alarm_rate": least})})
 
 
 def set_aside(shuffled: Rows, config: DataConfig) -> tuple[Rows, Rows]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bundle.record.schema import RecordSchema
-from training.config import TrainingConfig
+from training.config import ScoringConfig, TrainingConfig
 from training.data.split import Split
 from training.fitting.progress import Progress
 
@@ -44,6 +44,18 @@ def of_end(history: Sequence[Progress], patience: int) -> str:
     if last.epoch == last.epochs:
         return f"all {last.epochs} epochs are over; {kept}"
     return f"training ends early, after epoch {last.epoch} of {last.epochs}: {patience} in a row were no better; {kept}"
+
+
+def of_rate(config: TrainingConfig) -> str:
+    """That rows are too few for the default false-alarm rate.
+
+    Args:
+        config: With the rate that they allow.
+    """
+    return (
+        f"the normal rows are too few for the default false-alarm rate of {ScoringConfig().false_alarm_rate:g}: it is "
+        f"{config.scoring.false_alarm_rate:g}, the least that they allow; scoring.false_alarm_rate sets another"
+    )
 
 
 def of_folds(parts: Split) -> str:

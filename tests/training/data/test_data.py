@@ -1,6 +1,7 @@
 """Data files and their split."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from bundle.contents.calibration import least_rate
 from tests.conftest import as_data
 from tests.training.conftest import mixed_table
+from training import config
 from training.config import DataConfig
 from training.data import image_files
 from training.data.read import Data, read
-from training.data.split import split
+from training.data.split import attainable, split
 from training.errors import ConfigInvalid, DataInvalid
 
 
@@ -150,6 +153,23 @@ def test_the_rate_that_is_named_instead_is_answered(contamination: float) -> Non
             split(data, DataConfig(contamination=contamination), 0.005, 0)
         named = float(str(refused.value).split("for a rate of ")[1].split()[0])
         assert split(data, DataConfig(contamination=contamination), named, 0).folds
+
+
+@pytest.mark.parametrize("contamination", [0.0, 0.2])
+def test_where_no_rate_is_named_few_rows_take_the_least_that_they_allow(contamination: float) -> None:
+    named = config.build({"scoring": {"false_alarm_rate": 0.01}, "data": {"contamination": contamination}})
+    none_named = config.build({"data": {"contamination": contamination}})
+    for rows in range(1, 140):
+        data = as_data(pa.table({"x": np.arange(float(rows))}))
+        assert attainable(data, named) is named
+        found = attainable(data, none_named)
+        if rows < 20 or rows * (1 - contamination) >= 99:
+            assert found is none_named
+            continue
+        rate = found.scoring.false_alarm_rate
+        assert rate == float(least_rate(math.floor(rows * (1 - contamination)))) > 0.01
+        assert split(data, found.data, rate, 0).folds
+        assert found == none_named.model_copy(update={"scoring": found.scoring})
 
 
 def test_what_contamination_will_take_from_the_calibration_is_allowed_for() -> None:
