@@ -161,11 +161,6 @@ def _end(failures: "Mapping[int, ProcessFailure]", processes: int, left: Path, f
     """Say which process ended the others and why, unless the first one has said it."""
     rank, failure = min(failures.items(), key=lambda each: _precedence(each[1]))
     code = failure.exitcode if failure.exitcode in (WORK_FAILED, CALL_WRONG, STOPPED) else WORK_FAILED
-    print(
-        {r: f.exitcode for r, f in failures.items()},
-        [(str(q)[-20:], q.read_text()[-200:]) for q in left.glob("*/attempt_0/*/*")],
-        file=sys.stderr,
-    )
     if _message(left, 0):
         raise SystemExit(code)
     process = f"process {rank + 1} of {processes} (rank {rank}, pid {failure.pid})"
