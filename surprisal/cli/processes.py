@@ -126,23 +126,28 @@ def one_voice() -> Iterator[None]:
         return
     first = speaks()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    status = 0
     with contextlib.nullcontext() if first else contextlib.redirect_stderr(io.StringIO()):
         try:
             yield
-        except Failed as failed:
-            _leave(failed.message, Path(path), first=first)
-            raise
-        except Exception as error:
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else WORK_FAILED if ended.code else 0
+            if isinstance(ended, Failed):
+                _leave(ended.message, Path(path), first=first)
+        except Exception as error:  # noqa: BLE001 - said in one sentence, with its place
             where = traceback.extract_tb(error.__traceback__)[-1]
             message = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
             print(f"surprisal: {message}", file=sys.stderr)
             _leave(message, Path(path), first=first)
-            raise SystemExit(WORK_FAILED) from error
-    # What it did is done and written. Threads of torch now and then abort a process that takes leave of them, and that
-    # would count as a failure of the training.
+            status = WORK_FAILED
+    _exit(status)
+
+
+def _exit(status: int) -> NoReturn:
+    """End at once: threads of gloo now and then abort a process that clears up, which would count as its death."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def _end_with(parent: int) -> None:
@@ -181,8 +186,12 @@ def _end(failures: "Mapping[int, ProcessFailure]", processes: int, left: Path, f
 
 
 def _precedence(failure: "ProcessFailure") -> int:
-    """Lower for what is the cause of others: a signal, then a fault, then the loss of another process."""
-    return 0 if failure.exitcode < 0 else 2 if failure.exitcode == LOST else 1
+    """Lower for what is more likely the cause: the others end by SIGTERM, or because they have lost one."""
+    if failure.exitcode == LOST:
+        return 3
+    if failure.signal_name() == "SIGTERM":
+        return 2
+    return 0 if failure.exitcode < 0 else 1
 
 
 def _message(left: Path, rank: int) -> str:

@@ -55,8 +55,9 @@ def said(count: int, threads: int, shared: float, single: float) -> str:
     """
     one = f"one process with {threads} threads" if threads else "one process on one GPU"
     took = f"({1000 * single:.1f} ms a step, {count} processes {1000 * shared:.1f} ms)"
+    took += "" if threads else "; several GPUs are experimental: nobody has trained on them yet"
     if single < _ALIKE * shared:
-        return f"{one} takes {single / shared:.2g} of the time of {count} processes {took}: leave out --processes"
+        return f"{one} takes {single / shared:.2g} of the time of {count} processes; leave out --processes {took}"
     if shared < _ALIKE * single:
         return f"{count} processes are {single / shared:.2g} times as fast as {one} {took}"
     return f"{count} processes are about as fast as {one} {took}"

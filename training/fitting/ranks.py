@@ -36,7 +36,7 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
-    group: torch.distributed.ProcessGroup | None = None
+    group: "torch.distributed.ProcessGroup | None" = None
 
     @property
     def leads(self) -> bool:
@@ -112,7 +112,7 @@ class _Sum(torch.autograd.Function):
     """The sum over processes. Each one's loss depends on it, so its gradient is the sum of their gradients."""
 
     @staticmethod
-    def forward(context: Any, values: Tensor, group: torch.distributed.ProcessGroup | None) -> Tensor:
+    def forward(context: Any, values: Tensor, group: "torch.distributed.ProcessGroup | None") -> Tensor:
         context.group = group
         return _summed(values, group)
 
@@ -121,7 +121,7 @@ class _Sum(torch.autograd.Function):
         return _summed(gradient, context.group), None
 
 
-def _summed(values: Tensor, group: torch.distributed.ProcessGroup | None) -> Tensor:
+def _summed(values: Tensor, group: "torch.distributed.ProcessGroup | None") -> Tensor:
     whole = values.detach().clone(memory_format=torch.contiguous_format)
     with _together():
         torch.distributed.all_reduce(whole, group=group)

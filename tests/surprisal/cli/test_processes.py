@@ -90,7 +90,7 @@ def test_a_killed_process_ends_all_and_another_number_goes_on(call: list[str], e
 def test_what_is_wrong_with_the_data_is_said_once(call: list[str], tmp_path: Path) -> None:
     with begin("surprisal", *call, tmp_path, "--label", "nothing", "--processes", 2) as process:
         printed, said = process.communicate(timeout=100)
-    assert (process.returncode, printed) == (2, "")
+    assert (process.returncode, printed) == (2, ""), said
     assert said.startswith("surprisal: there is no column 'nothing' to be the label")
     assert said.count("\n") == 1
 
@@ -128,6 +128,7 @@ def as_rank(rank: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["surprisal", "train"])
     monkeypatch.setattr(processes, "_SECONDS", 0.1)
+    monkeypatch.setattr(processes, "_exit", sys.exit)
     return path
 
 
@@ -153,6 +154,8 @@ def failure(rank: int, status: int) -> ProcessFailure:
     [
         ({0: processes.LOST, 2: -9}, "", "process 3 of 3 (rank 2, pid 102) was ended by SIGKILL, as the system", 1),
         ({0: processes.LOST, 1: 2}, "no such column", "process 2 of 3 (rank 1, pid 101): no such column", 2),
+        ({0: -15, 1: 2}, "no such column", "process 2 of 3 (rank 1, pid 101): no such column", 2),
+        ({0: processes.LOST, 1: -15}, "", "process 2 of 3 (rank 1, pid 101) was ended by SIGTERM, and the others", 1),
         ({1: 77}, "", "process 2 of 3 (rank 1, pid 101) ended with status 77: the last line; no epoch was over", 1),
     ],
 )

@@ -23,11 +23,12 @@ def test_measuring_leaves_a_training_as_it_was() -> None:
 
 def test_it_is_said_which_is_faster_and_by_how_much() -> None:
     assert pace.said(2, 2, 0.010, 0.004) == (
-        "one process with 2 threads takes 0.4 of the time of 2 processes (4.0 ms a step, 2 processes 10.0 ms): leave "
-        "out --processes"
+        "one process with 2 threads takes 0.4 of the time of 2 processes; leave out --processes (4.0 ms a step, "
+        "2 processes 10.0 ms)"
     )
     assert pace.said(2, 0, 0.010, 0.016) == (
-        "2 processes are 1.6 times as fast as one process on one GPU (16.0 ms a step, 2 processes 10.0 ms)"
+        "2 processes are 1.6 times as fast as one process on one GPU (16.0 ms a step, 2 processes 10.0 ms); "
+        "several GPUs are experimental: nobody has trained on them yet"
     )
     assert pace.said(2, 2, 0.010, 0.0105) == (
         "2 processes are about as fast as one process with 2 threads (10.5 ms a step, 2 processes 10.0 ms)"
