@@ -1,7 +1,8 @@
 """What it costs to train on more rows than memory holds: memory, time of each pass, steps, and the ELBO.
 
     python benchmarks/streaming.py [--rows 30000000] [--epochs 1] [--batch 4096] [--hidden 256 128]
-                                   [--fits 1000000] [--turns 5] [--seeds 5] [--small 60000] [--small-epochs 40] [--memory 1GiB] [--folder DIR]
+                                   [--fits 1000000] [--turns 5] [--seeds 5] [--small 60000]
+                                   [--small-epochs 40] [--memory 1GiB] [--folder DIR]
 
 A table of 30 columns is simulated, sorted by category, and written as Parquet in parts; it is deleted afterwards.
 
