@@ -163,7 +163,7 @@ def _fill(place: Path, order: Blocks, widths: _Widths, record: TableSchema, stre
 
 
 def _mapped(place: Path, rows: int, widths: _Widths) -> Standardised:
-    """The files as tensors; shared, because private memory that could be written may be no larger than the machine's."""
+    """The files as tensors; shared, because private memory that can be written may be no larger than the machine's."""
     tensors = []
     for name, (columns, kind) in widths.items():
         if rows * columns:
