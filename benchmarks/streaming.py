@@ -1,7 +1,8 @@
 """What it costs to train on more rows than memory holds: memory, time of each pass, steps, and the ELBO.
 
-    python benchmarks/streaming.py [--rows 30000000] [--epochs 1] [--batch 4096] [--fits 1000000] [--turns 5]
-                                   [--seeds 5] [--small 60000] [--small-epochs 40] [--memory 1GiB] [--folder DIR]
+    python benchmarks/streaming.py [--rows 30000000] [--epochs 1] [--batch 4096] [--hidden 256 128]
+                                   [--fits 1000000] [--turns 5] [--seeds 5] [--small 60000]
+                                   [--small-epochs 40] [--memory 1GiB] [--folder DIR]
 
 A table of 30 columns is simulated, sorted by category, and written as Parquet in parts; it is deleted afterwards.
 
@@ -94,10 +95,10 @@ def write(folder: Path, rows: int) -> Path:
     return folder
 
 
-def whole(folder: Path, data: Path, epochs: int, batch: int, memory: str) -> None:
+def whole(folder: Path, data: Path, given: argparse.Namespace) -> None:
     """Train on all of it in a process of its own, and print its memory and the time of each pass."""
-    command = [sys.executable, __file__, "--train", str(data), "--folder", str(folder), "--memory", memory]
-    command += ["--epochs", str(epochs), "--batch", str(batch)]
+    command = [sys.executable, __file__, "--train", str(data), "--folder", str(folder), "--memory", given.memory]
+    command += ["--epochs", str(given.epochs), "--batch", str(given.batch), "--hidden", *map(str, given.hidden)]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     most = {"RssAnon": 0, "RssFile": 0}
     while running.poll() is None:
@@ -113,7 +114,7 @@ def whole(folder: Path, data: Path, epochs: int, batch: int, memory: str) -> Non
     print(f"epoch 1: {rows / took['epoch 1']:,.0f} rows/s", flush=True)
 
 
-def train(data: Path, folder: Path, epochs: int, batch: int, memory: str) -> None:
+def train(given: argparse.Namespace) -> None:
     """What `surprisal train` does; the last line is the seconds of each pass, and the rows that are trained on."""
     marks, at = {"loading": time.monotonic()}, iter(PASSES)
     mark = next(at)
@@ -131,9 +132,10 @@ def train(data: Path, folder: Path, epochs: int, batch: int, memory: str) -> Non
             marks["further epochs"] = time.monotonic()
 
     began = time.monotonic()
-    settings = config.build({"fit": {"epochs": epochs, "batch_size": batch}})
-    table = read_or_stream(data, settings, memory, say)
-    made = pipeline.train(table, folder / "models", "whole", settings, device="cpu", say=say, report=report)
+    fitted = {"epochs": given.epochs, "batch_size": given.batch}
+    settings = config.build({"fit": fitted, "network": {"hidden": tuple(given.hidden)}})
+    table = read_or_stream(given.train, settings, given.memory, say)
+    made = pipeline.train(table, given.folder / "models", "whole", settings, device="cpu", say=say, report=report)
     ordered = sorted((moment, name) for name, moment in marks.items())
     ends = [*(moment for moment, _ in ordered[1:]), time.monotonic()]
     took = {name: end - start for (start, name), end in zip(ordered, ends, strict=True)}
@@ -170,22 +172,21 @@ def steps(folder: Path, data: Path, batch: int, turns: int) -> None:
     made = prepare_streamed(streamed, settings, lambda line: None)
     with cached(folder / "cache", made.record, streamed, settings) as on_disk:
         in_memory = Cached(type(on_disk.records)(*(part.clone() for part in on_disk.records)), on_disk.order)
-        epoch(made, streamed, settings, on_disk, blocks=True)
-        pairs = [
-            (
-                epoch(made, streamed, settings, on_disk, blocks=True),
-                epoch(made, streamed, settings, in_memory, blocks=False),
-            )
-            for _ in range(turns)
-        ]
-    for name, rates in zip(("streamed", "in memory"), zip(*pairs, strict=True), strict=True):
-        print(f"{name}: {statistics.median(rates):,.0f} rows/s (median of {turns}, batches of {batch})")
-    ratios = sorted(ours / theirs for ours, theirs in pairs)
-    print(f"streamed / in memory: {statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f})")
+        given = (made, streamed, settings)
+        epoch(*given, on_disk, blocks=True)
+        pairs = [(epoch(*given, on_disk, blocks=True), epoch(*given, in_memory, blocks=False)) for _ in range(turns)]
+    for place, clock in enumerate(("rows/s", "rows a second of the processor's")):
+        both = [[turn[place] for turn in turns_of] for turns_of in zip(*pairs, strict=True)]
+        ratios = sorted(ours / theirs for ours, theirs in zip(*both, strict=True))
+        medians = ", ".join(f"{statistics.median(rates):,.0f}" for rates in both)
+        print(f"{clock}, streamed and in memory: {medians} (medians of {turns}, batches of {batch})")
+        print(f"streamed / in memory: {statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 
-def epoch(made: Prepared, streamed: Streamed, settings: TrainingConfig, records: Cached, *, blocks: bool) -> float:
-    """Rows/s of one epoch, the validation behind it included."""
+def epoch(
+    made: Prepared, streamed: Streamed, settings: TrainingConfig, records: Cached, *, blocks: bool
+) -> tuple[float, float]:
+    """Rows/s of one epoch, the validation behind it included, by the clock and by the processor's time."""
     torch.manual_seed(settings.seed)
     vae = modality.of(made.record).vae(settings.network)
     tensors = schema.tensors(made.record, streamed.sample, made.validation[:SPARED])
@@ -200,8 +201,9 @@ def epoch(made: Prepared, streamed: Streamed, settings: TrainingConfig, records:
         seed=settings.seed,
         order=records.order if blocks else None,
     )
+    began = time.process_time()
     run.run()
-    return records.records.rows / run.history[0].seconds
+    return records.records.rows / run.history[0].seconds, records.records.rows / (time.process_time() - began)
 
 
 def compare(folder: Path, rows: int, seeds: int, epochs: int) -> None:
@@ -250,6 +252,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=30_000_000)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--hidden", type=int, nargs="+", default=[256, 128], help="of the network of the first part")
     parser.add_argument("--fits", type=int, default=1_000_000)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=5)
@@ -260,7 +263,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.train:
-        train(given.train, given.folder, given.epochs, given.batch, given.memory)
+        train(given)
         return
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.platform()}, {torch.get_num_threads()} threads")
     folder = Path(tempfile.mkdtemp(prefix="streaming-", dir=given.folder))
@@ -269,7 +272,7 @@ def main() -> None:
             data = write(folder / "data", given.rows)
             size = sum(part.stat().st_size for part in data.iterdir())
             print(f"{given.rows:,} rows x 30 columns, {size / 2**30:.2f} GiB of Parquet", flush=True)
-            whole(folder, data, given.epochs, given.batch, given.memory)
+            whole(folder, data, given)
             shutil.rmtree(data)
         if given.fits:
             steps(folder, write(folder / "fits", given.fits), given.batch, given.turns)

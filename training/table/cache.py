@@ -96,7 +96,7 @@ def cached(
         wait()
         if not all((place / name).exists() for name in widths):
             raise ConfigInvalid(f"{place}: is not there; several machines need a --cache DIR that all of them see")
-        yield Cached(_mapped(place, streamed.train, widths, "c"), order)
+        yield Cached(_mapped(place, streamed.train, widths), order)
         return
     folder.mkdir(parents=True, exist_ok=True)
     _remove_stale(folder, place, say)
@@ -110,7 +110,7 @@ def cached(
                 if keep:
                     _complete(place, widths)
             wait()
-            yield Cached(_mapped(place, streamed.train, widths, "c"), order)
+            yield Cached(_mapped(place, streamed.train, widths), order)
         finally:
             if not keep:
                 shutil.rmtree(place, ignore_errors=True)
@@ -159,7 +159,7 @@ def _allocate(file: BinaryIO, size: int) -> None:
 
 def _fill(place: Path, order: Blocks, widths: _Widths, record: TableSchema, streamed: Streamed, seed: int) -> None:
     preprocess = Preprocess(record)
-    to = _mapped(place, order.rows, widths, "r+")
+    to = _mapped(place, order.rows, widths)
     done = 0
     for part in streamed.training(statistics.sources(record)):
         if not part.rows.size:
@@ -173,11 +173,12 @@ def _fill(place: Path, order: Blocks, widths: _Widths, record: TableSchema, stre
     assert done == order.rows, f"{done} of {order.rows} rows were there"
 
 
-def _mapped(place: Path, rows: int, widths: _Widths, mode: str) -> Standardised:
+def _mapped(place: Path, rows: int, widths: _Widths) -> Standardised:
+    """The files as tensors; shared, because private memory that can be written may be no larger than the machine's."""
     tensors = []
     for name, (columns, kind) in widths.items():
         if rows * columns:
-            array = np.memmap(place / name, kind, mode=mode, shape=(rows, columns))  # type: ignore[call-overload]
+            array = np.memmap(place / name, kind, mode="r+", shape=(rows, columns))
             tensors.append(torch.from_numpy(array))
         else:
             tensors.append(torch.from_numpy(np.empty((rows, columns), kind)))
