@@ -66,10 +66,8 @@ def score_dataset(
         ValueError: The bundle cannot answer what is asked, or an address is given without a cluster.
         OSError: IN cannot be read or OUT cannot be written.
     """
-    from service.files.selection import Selection
-
     given = _given(samples=samples, score=score, false_alarm_rate=false_alarm_rate, explain=explain or None)
-    chosen = Selection(_names(keep), _names(columns), latent, only_flagged)
+    chosen = _selection(keep, columns, latent, only_flagged)
     how = {"on_error": on_error, "strict": strict, "workers": workers, "engine": engine, "address": address}
     return _scored(_request((model, source, out), given, chosen, how), say, report)
 
@@ -87,8 +85,13 @@ def _given(**wanted: object) -> dict[str, object]:
     return {name: value for name, value in wanted.items() if value is not None}
 
 
-def _names(columns: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if columns is None else tuple(columns)
+def _selection(
+    keep: Sequence[str] | None, columns: Sequence[str] | None, latent: bool, only_flagged: bool
+) -> "Selection":
+    from service.files.selection import Selection
+
+    names = (None if each is None else tuple(each) for each in (keep, columns))
+    return Selection(*names, latent, only_flagged)
 
 
 def _scored(request: "Request", say: Callable[[str], None], report: Callable[["Progress"], None]) -> "Summary":

@@ -27,7 +27,6 @@ from training import modality
 from training.config import TrainingConfig
 from training.data import schema
 from training.data.read import Data, Rows
-from training.data.split import attainable
 from training.data.streamed import Streamed
 from training.errors import ConfigInvalid, ParityFailed
 from training.evaluation.calibrate import calibrate, detection, presumed_normal, summary
@@ -37,7 +36,7 @@ from training.export.golden import choose_and_replay
 from training.export.graphs import Graphs
 from training.fitting import cross_fit, words
 from training.fitting.model import Model, fit, optimise
-from training.fitting.prepared import Prepared, prepare, prepare_streamed
+from training.fitting.prepared import Prepared, prepare, prepare_streamed, with_attainable_rate
 from training.fitting.progress import EpochCallback
 from training.fitting.ranks import ALONE, Ranks, device_of
 from training.table.cache import Cached, Disk, cached
@@ -103,7 +102,7 @@ def train(
     """
     if not store.valid_name(name):
         raise ConfigInvalid(f"{name!r} is no model name; --name takes lower-case letters, digits, '.', '_' and '-'")
-    config = _attainable(data, config, say)
+    config = with_attainable_rate(data, config, say)
     run = _Run(data, out, name, config, device_of(device, ranks), resume, say, report, disk or Disk(), ranks)
     prepared = _prepare(run)
     model = _fit(run, prepared)
@@ -128,7 +127,7 @@ def take_part(
     disk: Disk,
 ) -> None:
     """Train with the first of several processes, which alone speaks and writes; arguments and errors as of `train`."""
-    config = _attainable(data, config)
+    config = with_attainable_rate(data, config)
     run = _Run(data, out, name, config, device_of(device, ranks), resume, disk=disk, ranks=ranks)
     prepared = _prepare(run)
     with _on_disk(run, prepared) as on_disk:
@@ -136,14 +135,6 @@ def take_part(
     if prepared.parts.folds:
         given = (run.data, prepared.parts, prepared.inferred.fields, config, run.target)
         cross_fit.take_part(*given, folder=out / name, resume=resume, ranks=ranks)
-
-
-def _attainable(data: Data | Streamed, config: TrainingConfig, say: Say = lambda line: None) -> TrainingConfig:
-    """The configuration with a false-alarm rate that few rows allow, where it names none."""
-    found = attainable(data, config) if isinstance(data, Data) else config
-    if found is not config:
-        say(words.of_rate(found))
-    return found
 
 
 @dataclass(frozen=True)

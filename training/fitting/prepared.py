@@ -9,7 +9,7 @@ from training.config import DataConfig, TrainingConfig
 from training.data import kinds, overview, statistics, transform
 from training.data.kinds import Inferred
 from training.data.read import Data, Rows
-from training.data.split import Split, of_labels, split
+from training.data.split import Split, attainable, of_labels, split
 from training.data.streamed import Streamed
 from training.fitting import trimming, words
 
@@ -46,6 +46,23 @@ class Prepared:
         """How many rows to train on and to stop by are left out as likely anomalies."""
         every = self.parts.train.size if self.streamed is None else replace(self.streamed, kept=None).train
         return every - self.rows + self.parts.validation.size - self.validation.size
+
+
+def with_attainable_rate(data: Data | Streamed, config: TrainingConfig, say: Say = lambda line: None) -> TrainingConfig:
+    """The configuration; where it names no false-alarm rate, with one that the rows allow.
+
+    Args:
+        data: The table, or one in files, whose rows are never too few.
+        config: Everything that decides the result.
+        say: Told where the default is too low.
+
+    Raises:
+        ConfigInvalid: The label is no column, or no row has the normal value.
+    """
+    found = attainable(data, config) if isinstance(data, Data) else config
+    if found is not config:
+        say(words.of_rate(found))
+    return found
 
 
 def prepare(data: Data, config: TrainingConfig, say: Say) -> Prepared:
