@@ -90,8 +90,8 @@ def _selection(
 ) -> "Selection":
     from service.files.selection import Selection
 
-    names = (None if each is None else tuple(each) for each in (keep, columns))
-    return Selection(*names, latent, only_flagged)
+    kept, written = (None if each is None else tuple(each) for each in (keep, columns))
+    return Selection(kept, written, latent, only_flagged)
 
 
 def _scored(request: "Request", say: Callable[[str], None], report: Callable[["Progress"], None]) -> "Summary":
