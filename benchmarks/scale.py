@@ -20,6 +20,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -182,13 +183,15 @@ def _cluster() -> Iterator[tuple[str, list[int]]]:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     from ray.cluster_utils import Cluster
 
-    machine = {"num_cpus": PROCESSORS, "object_store_memory": OBJECTS, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=machine)
-    processes = [each.process.pid for kind in cluster.head_node.all_processes.values() for each in kind]
-    try:
-        yield cluster.address, processes
-    finally:
-        cluster.shutdown()
+    # Ray's sockets have paths of at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
+        machine = {"num_cpus": PROCESSORS, "object_store_memory": OBJECTS, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=machine | {"temp_dir": folder})
+        processes = [each.process.pid for kind in cluster.head_node.all_processes.values() for each in kind]
+        try:
+            yield cluster.address, processes
+        finally:
+            cluster.shutdown()
 
 
 def killed(models: Path, source: Path, out: Path, undisturbed: float) -> str:
