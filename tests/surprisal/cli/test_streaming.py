@@ -66,10 +66,10 @@ def test_a_table_that_is_streamed_gives_a_bundle_of_all_its_rows(tmp_path: Path)
 
 
 def test_a_run_that_is_killed_is_taken_up_and_its_cache_is_removed(tmp_path: Path) -> None:
-    call = arguments(tmp_path, epochs=400)
+    call = arguments(tmp_path, epochs=150)
     with subprocess.Popen([sys.executable, "-m", "surprisal", *call], stderr=subprocess.PIPE, text=True) as running:
         folder = tmp_path / "models" / "payments"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not list(folder.glob(".checkpoint-*")):
             assert running.poll() is None, running.stderr.read() if running.stderr else ""
             assert time.monotonic() < deadline
@@ -77,12 +77,12 @@ def test_a_run_that_is_killed_is_taken_up_and_its_cache_is_removed(tmp_path: Pat
         running.send_signal(signal.SIGKILL)
     (left,) = folder.glob(".cache-*")
     assert (left / "numeric").stat().st_size > 0
-    (tmp_path / "settings.toml").write_text(SETTINGS.format(epochs=400) + "patience = 1\n")
+    (tmp_path / "settings.toml").write_text(SETTINGS.format(epochs=150) + "patience = 1\n")
     other = surprisal(*call, "--resume")
     assert other.returncode == 2
     assert "there is no checkpoint of this data and configuration" in other.stderr
     assert f"which was killed has left in {left}" in other.stderr
-    (tmp_path / "settings.toml").write_text(SETTINGS.format(epochs=400))
+    (tmp_path / "settings.toml").write_text(SETTINGS.format(epochs=150))
     resumed = surprisal(*call, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert sorted(each.name for each in folder.iterdir()) == ["1"]
