@@ -4,6 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
+WRITING = ".writing-"
+"""How the name of a file begins that is not yet whole."""
+
 
 def write(path: Path, content: bytes) -> None:
     """Write a new file and wait until the disk has it.
@@ -35,7 +38,7 @@ def replace(path: Path, content: bytes) -> None:
     Raises:
         OSError: It cannot be written; what was there stays.
     """
-    handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=WRITING, dir=path.parent)
     os.close(handle)
     beside = Path(name)
     try:

@@ -1,11 +1,15 @@
 """The run over a data set: what is left is scored, counted, and declared complete when nothing is missing."""
 
+import contextlib
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from threading import Thread
 
+from bundle.folder import durable_file
 from bundle.record.schema import RecordSchema
 from reading.errors import FileInvalid
 from reading.options import Options
@@ -21,6 +25,8 @@ MANIFEST = f"{FOLDER}/manifest.json"
 SUCCESS = "_SUCCESS"
 """Below OUT, written last: all that was asked for is there."""
 _READERS = 16
+_STALE = 3600 * 10**9
+"""Nanoseconds after which nobody is writing a file any more."""
 _NAMED = 10
 
 Engine = Callable[[Job, Sequence[Shard]], Iterator[Outcome]]
@@ -106,6 +112,7 @@ def score(
     _refuse_others_files(job.out)
     plan = plan.of(source.entries)
     settle(job.out, plan)
+    _remove_stale(job.out, plan)
     for path in (SUCCESS, MANIFEST):  # until what is new is there, too
         if job.out.entry(path) is not None:
             job.out.remove(path)
@@ -127,10 +134,39 @@ def score(
     return _finish(job.out, plan, [done[shard.key] for shard in shards], len(left))
 
 
+def _remove_stale(out: Place, plan: Plan) -> None:
+    """Remove files that a killed process was writing.
+
+    Another run of the same plan may be writing now. It takes seconds, so that a file that nobody has touched for an
+    hour, by the clock of the folder itself, is nobody's.
+    """
+    written = out.entry(plan.path)
+    if not out.is_local or written is None:
+        return
+    for each in out.entries():
+        name = PurePosixPath(each.path).name
+        if name.startswith(durable_file.WRITING) and written.changed - each.changed > _STALE:
+            with contextlib.suppress(FileNotFoundError):  # the other run has removed it
+                out.remove(each.path)
+
+
 def _cut(source: Source, plan: str, schema: RecordSchema, options: Options) -> list[Shard]:
-    with ThreadPoolExecutor(_READERS) as pool:
-        parts = pool.map(lambda entry: list(cut(source.place, entry, plan, schema, options)), source.entries)
-        return [shard for part in parts for shard in part]
+    """All shards; files are looked at side by side, by threads that the end of the process does not wait for."""
+    found: list[Future[list[Shard]]] = [Future() for _ in source.entries]
+    waiting = deque(zip(source.entries, found, strict=True))
+
+    def work() -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                entry, future = waiting.popleft()
+                try:
+                    future.set_result([*cut(source.place, entry, plan, schema, options)])
+                except Exception as error:  # noqa: BLE001 - raised where it is waited for
+                    future.set_exception(error)
+
+    for _ in range(min(_READERS, len(found))):
+        Thread(target=work, daemon=True).start()
+    return [shard for each in found for shard in each.result()]
 
 
 def _done(out: Place, shards: Sequence[Shard]) -> dict[str, Done]:

@@ -58,10 +58,12 @@ class Place:
         if "://" not in text:
             return cls(pyarrow.fs.LocalFileSystem(), Path(text).absolute().as_posix(), text)
         shown = without_secrets(text)
+        # What is small is put in one request then: of an upload in parts that fails the parts stay, and are paid for.
+        whole = f"{text}{'&' if '?' in text else '?'}allow_delayed_open=true" if text.startswith("s3://") else text
         try:
-            filesystem, root = pyarrow.fs.FileSystem.from_uri(text)
+            filesystem, root = pyarrow.fs.FileSystem.from_uri(whole)
         except (pa.ArrowException, OSError, ValueError) as error:
-            reason = " ".join(str(error).replace(text, shown).split())
+            reason = " ".join(str(error).replace(whole, shown).replace(text, shown).split())
             raise PlaceInvalid(f"{shown}: cannot be reached: {reason}") from error
         return cls(filesystem, root.rstrip("/"), shown)
 

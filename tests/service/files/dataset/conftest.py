@@ -47,7 +47,8 @@ def score(models: Path, source: Path, tmp_path: Path) -> Score:
         say: Any = lambda line: None,
         **asked: Any,
     ) -> Summary:
-        request = Request(bundle=models / NAME, source=str(source), out=str(tmp_path / out), workers=1)
+        named = out if "://" in out else str(tmp_path / out)
+        request = Request(bundle=models / NAME, source=str(source), out=named, workers=1)
         return run.run(replace(request, **asked), say, report)
 
     return call
