@@ -186,6 +186,8 @@ def _cluster() -> Iterator[tuple[str, list[int]]]:
     # Ray's sockets have paths of at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
         machine = {"num_cpus": PROCESSORS, "object_store_memory": OBJECTS, "include_dashboard": False}
+        # Ray notes its address there wherever its other files are.
+        Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
         cluster = Cluster(initialize_head=True, head_node_args=machine | {"temp_dir": folder})
         processes = [each.process.pid for kind in cluster.head_node.all_processes.values() for each in kind]
         try:

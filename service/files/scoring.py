@@ -132,13 +132,13 @@ class Scoring:
                 self._explainer = open_explainer(self._bundle, self._settings)
             return self._scorer, self._explainer if question.explain else None
 
-    def verdicts(self, tensors: Tensors, question: Question, numbers: Places | None = None) -> Verdicts:
+    def verdicts(self, tensors: Tensors, question: Question, numbers: Places) -> Verdicts:
         """What is said of records, but for why; may be called from many threads.
 
         Args:
             tensors: The graph's inputs, B records: one block, of at most `rows_of` records.
             question: What is asked of them.
-            numbers: (B,) the place of each in its file; None where they are no rows of a file.
+            numbers: (B,) the place of each in its file or table, from 1.
         """
         scorer, _ = self.open(question)
         samples = question.samples
@@ -148,13 +148,13 @@ class Scoring:
             return verdicts
         return answered(verdicts, self.manifest, self._calibration, question)
 
-    def explanations(self, tensors: Tensors, question: Question, numbers: Places | None = None) -> Explanations | None:
+    def explanations(self, tensors: Tensors, question: Question, numbers: Places) -> Explanations | None:
         """Why records are strange, where that is asked; may be called from many threads.
 
         Args:
             tensors: The graph's inputs, B records: one block, of at most `rows_of` records.
             question: What is asked of them.
-            numbers: (B,) the place of each in its file; None where they are no rows of a file.
+            numbers: (B,) the place of each in its file or table, from 1.
         """
         _, explainer = self.open(question)
         if explainer is None:
@@ -162,9 +162,7 @@ class Scoring:
         outputs = self._run(explainer, tensors, question.samples, numbers)
         return Explanations(self.manifest, tensors, outputs)
 
-    def _run(self, graph: Graph, tensors: Tensors, samples: int, numbers: Places | None) -> Tensors:
-        if numbers is None:
-            return graph.run(tensors, samples, rows_a_run=graph.rows_a_run(samples))
+    def _run(self, graph: Graph, tensors: Tensors, samples: int, numbers: Places) -> Tensors:
         return placed.run(graph, tensors, numbers, samples, rows_of(self.schema))
 
     def file(
@@ -307,6 +305,8 @@ def of_table(scoring: Scoring, question: Question, table: pa.Table, *, latent: b
     parts = []
     for start in range(0, table.num_rows, rows):
         some = {name: values[start : start + rows] for name, values in tensors.items()}
-        verdicts, why = scoring.verdicts(some, question), scoring.explanations(some, question)
+        numbers = np.arange(start + 1, min(start + rows, table.num_rows) + 1)
+        verdicts = scoring.verdicts(some, question, numbers)
+        why = scoring.explanations(some, question, numbers)
         parts.append(pa.table(said_columns(verdicts, why, table.slice(start, rows), latent=latent, flat=False)))
     return pa.concat_tables(parts)

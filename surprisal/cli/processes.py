@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from reading.parts import STANDARD_INPUT
 from surprisal.cli.failure import CALL_WRONG, STOPPED, WORK_FAILED, Failed, fail, needs_training
 
 if TYPE_CHECKING:
@@ -69,6 +68,8 @@ def begin(data: Path, processes: int | None, folder: Path, *, schema_only: bool)
 
 
 def _check(data: Path, processes: int | None, *, schema_only: bool) -> None:
+    from reading.parts import STANDARD_INPUT
+
     begun = int(os.environ["WORLD_SIZE"]) if are_there() else 1
     if begun > 1 and processes not in (None, begun):
         fail(f"--processes {processes}: torchrun has begun {begun}; leave --processes out", CALL_WRONG)

@@ -192,4 +192,5 @@ def test_rows_that_are_ragged_are_named_or_passed_over_and_counted(
     path.write_text("\n".join(lines))
     with pytest.raises(FileInvalid, match=r"in\.csv: row 51 has 3 cells, and there are 6 columns"):
         scores(path)
-    same(scores(path, skip=True), expected)
+    # What is passed over counts, so the rows behind it have other numbers.
+    same(scores(path, skip=True), expected, reordered=True)

@@ -56,6 +56,8 @@ class Machines:
     def __init__(self, folder: str) -> None:
         from ray.cluster_utils import Cluster  # only now, because Ray reads its variables as it is imported
 
+        # Ray notes its address there wherever its other files are.
+        Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
         self.cluster = Cluster(
             initialize_head=True, head_node_args=MACHINE | {"include_dashboard": False, "temp_dir": folder}
         )
