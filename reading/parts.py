@@ -37,7 +37,7 @@ ENDINGS = {
 """What the endings of files mean, in any case; behind each of text one of `raw.PACKED` may stand."""
 _WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 _EMPTY_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-_LOOSE = (".txt", ".dat", ".data")
+LOOSE = (".txt", ".dat", ".data")
 """Beside other files these are notes and not records."""
 
 
@@ -171,7 +171,7 @@ def _below(folder: Path) -> list[Part]:
         # Programs that write in parallel leave parts without a byte.
         if known is not None and path.stat().st_size:
             found.append(Part(path, known, constants(inside.parts[:-1])))
-    named = [each for each in found if each.path.suffix.lower() not in _LOOSE]
+    named = [each for each in found if each.path.suffix.lower() not in LOOSE]
     if not (named or found):
         raise NotRead(f"{folder}: holds no file that ends in {', '.join(ENDINGS)}, nor any image")
     return _of_one_kind(folder, named or found)

@@ -197,8 +197,10 @@ class Values:
         form: dates.DateFormat | Counted | str | None
         if is_text and self._options.date_format is not None:
             form = self._options.date_format
-        elif self._forms is not None:
-            form = self._forms.timestamps.get(name)
+        elif self._forms is not None and name in self._forms.timestamps:
+            form = self._forms.timestamps[name]
+            if isinstance(form, dates.DateFormat):
+                self._say_guess(name, form)
         else:
             form = (self._date_format(name, column) if is_text else None) or counted(column, self._options)
         if form is None:
@@ -217,9 +219,12 @@ class Values:
             if form is None:
                 return None
             self._dates[name] = form
-            if form.is_guess:
-                self.said[name] = f"{form} (a guess; date_format says it)"
+            self._say_guess(name, form)
         return self._dates[name]
+
+    def _say_guess(self, name: str, form: dates.DateFormat) -> None:
+        if form.is_guess:
+            self.said[name] = f"{form} (a guess; date_format says it)"
 
 
 def _may_be_timestamps(kind: pa.DataType) -> bool:

@@ -63,7 +63,7 @@ def score_dataset(
     Raises:
         bundle.errors.BundleError: There is no such bundle, or it is refused.
         reading.errors.FileInvalid: IN cannot be read, OUT holds something else, there is no cluster, or shards failed.
-        ValueError: The bundle cannot answer what is asked, or an address is given without a cluster.
+        ValueError: The bundle cannot answer, an argument has no such value, or an address is given without a cluster.
         OSError: IN cannot be read or OUT cannot be written.
     """
     given = _given(samples=samples, score=score, false_alarm_rate=false_alarm_rate, explain=explain or None)
@@ -98,6 +98,14 @@ def _scored(request: "Request", say: Callable[[str], None], report: Callable[["P
     from service.errors import RequestInvalid
     from service.files.dataset import run
 
+    for name, value, known in (
+        ("engine", request.engine, ("local", "ray")),
+        ("on_error", request.on_error, ("fail", "skip")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} {value!r}: one of {', '.join(known)} is expected")
+    if request.workers is not None and request.workers < 1:
+        raise ValueError(f"workers {request.workers}: at least 1 is expected")
     if request.address is not None and request.engine != "ray":
         raise ValueError(f"address {request.address}: is that of a Ray cluster; give engine='ray' as well")
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 FILE = "file"
 """The column of a table that names each one."""
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp")
 _MASKS = ("ground_truth", "masks")
 """Folders that hold, by custom, where in an image its defect lies, and no image of their own."""
 
@@ -28,7 +28,7 @@ def files(folder: Path) -> dict[str, Path]:
     found = sorted(path for path in _below(folder) if _is_image(path) and not _is_mask(path, folder))
     named = {path.relative_to(folder).as_posix(): path for path in found}
     if not named:
-        raise ValueError(f"{folder}: holds no file that ends in {', '.join(_SUFFIXES)}")
+        raise ValueError(f"{folder}: holds no file that ends in {', '.join(SUFFIXES)}")
     if strange := [name for name in named if name != name.encode(errors="replace").decode()]:
         raise ValueError(f"{folder}: the file name {strange[0]!r} is no text in UTF-8; rename it")
     return named
@@ -62,7 +62,7 @@ def passed_over(folder: Path) -> str | None:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _SUFFIXES and path.is_file()
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def _is_mask(path: Path, folder: Path) -> bool:

@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -128,9 +128,16 @@ def check_engine(call: Call) -> None:
 
 def _check(call: Call, selection: "Selection") -> None:
     from reading.parts import STANDARD_INPUT
+    from service.files import WRITABLE
+    from service.files.dataset.place import without_secrets
 
     if call.source == STANDARD_INPUT:
         fail("-: standard input is no data set; name a file for OUT", CALL_WRONG)
+    if call.target == STANDARD_INPUT:
+        fail("-: a data set is scored into a folder, and not to standard output; name one, as scores/", CALL_WRONG)
+    if PurePosixPath(call.target).suffix in WRITABLE and not call.target.endswith("/"):
+        target = without_secrets(call.target)
+        fail(f"{target}: is one file, and a data set is scored into a folder; name it {target}/", CALL_WRONG)
     if selection.top is not None:
         way_out = "write those that are flagged with --only-flagged, and sort them by p_value"
         fail(f"--top: of a data set each shard is written when it is scored; {way_out}", CALL_WRONG)

@@ -16,7 +16,7 @@ from reading.options import Options
 from service.files.dataset.job import DONE, Done, Job, read_done
 from service.files.dataset.outcome import Failed, Outcome
 from service.files.dataset.place import Place
-from service.files.dataset.plan import FOLDER, Plan, settle
+from service.files.dataset.plan import FOLDER, Plan, read, settle
 from service.files.dataset.shard import Shard, cut
 from service.files.dataset.source import Source
 
@@ -34,6 +34,10 @@ Engine = Callable[[Job, Sequence[Shard]], Iterator[Outcome]]
 
 class ShardsFailed(FileInvalid):
     """Some shards have no results; the others have, and a rerun takes up those that are left."""
+
+
+class Overtaken(FileInvalid):
+    """A later run scores more files into OUT, so that this one does not say what is complete."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ def score(
         PlanDiffers: OUT holds the scores of another run.
         FileInvalid: A file is damaged, or OUT holds files of somebody else.
         ShardsFailed: Some shards have no results.
+        Overtaken: A later run scores more files into OUT.
         OutFailed: OUT cannot be written.
         OSError: IN or OUT cannot be read.
     """
@@ -114,23 +119,24 @@ def score(
     settle(job.out, plan)
     _remove_stale(job.out, plan)
     for path in (SUCCESS, MANIFEST):  # until what is new is there, too
-        if job.out.entry(path) is not None:
-            job.out.remove(path)
-    shards = _cut(source, plan.digest, schema, job.options)
+        with contextlib.suppress(FileNotFoundError):  # another run has removed it
+            if job.out.entry(path) is not None:
+                job.out.remove(path)
+    shards, failed = _cut(source, plan.digest, schema, job.options)
+    count = len(shards) + len(failed)
     done = _done(job.out, shards)
     left = [shard for shard in shards if shard.key not in done]
-    failed: list[Failed] = []
     rows = 0
-    report(Progress(len(shards), len(done), 0, 0))
+    report(Progress(count, len(done), 0, len(failed)))
     for outcome in engine(job, left) if left else ():
         if isinstance(outcome, Failed):
             failed.append(outcome)
         else:
             done[outcome.key] = outcome
             rows += outcome.rows
-        report(Progress(len(shards), len(done), rows, len(failed)))
+        report(Progress(count, len(done), rows, len(failed)))
     if failed:
-        raise _failure(failed, len(shards), len(done))
+        raise _failure(failed, count, len(done))
     return _finish(job.out, plan, [done[shard.key] for shard in shards], len(left))
 
 
@@ -150,8 +156,11 @@ def _remove_stale(out: Place, plan: Plan) -> None:
                 out.remove(each.path)
 
 
-def _cut(source: Source, plan: str, schema: RecordSchema, options: Options) -> list[Shard]:
-    """All shards; files are looked at side by side, by threads that the end of the process does not wait for."""
+def _cut(source: Source, plan: str, schema: RecordSchema, options: Options) -> tuple[list[Shard], list[Failed]]:
+    """All shards, and files that cannot be cut, because they are damaged.
+
+    Files are looked at side by side, by threads that the end of the process does not wait for.
+    """
     found: list[Future[list[Shard]]] = [Future() for _ in source.entries]
     waiting = deque(zip(source.entries, found, strict=True))
 
@@ -166,7 +175,14 @@ def _cut(source: Source, plan: str, schema: RecordSchema, options: Options) -> l
 
     for _ in range(min(_READERS, len(found))):
         Thread(target=work, daemon=True).start()
-    return [shard for each in found for shard in each.result()]
+    shards: list[Shard] = []
+    failed: list[Failed] = []
+    for entry, each in zip(source.entries, found, strict=True):
+        try:
+            shards += each.result()
+        except FileInvalid as error:
+            failed.append(Failed(Shard(*entry, 0, 0, None, ""), str(error)))
+    return shards, failed
 
 
 def _done(out: Place, shards: Sequence[Shard]) -> dict[str, Done]:
@@ -188,7 +204,7 @@ def _done(out: Place, shards: Sequence[Shard]) -> dict[str, Done]:
 
 def _refuse_others_files(out: Place) -> None:
     """A folder that holds files, and no plan of ours, belongs to somebody else."""
-    entries = out.entries()
+    entries = [each for each in out.entries() if not each.path.startswith(f"{FOLDER}/{durable_file.WRITING}")]
     if entries and not any(each.path.startswith(f"{FOLDER}/plan-") for each in entries):
         raise FileInvalid(
             f"{out.shown}: holds files already, as {entries[0].path}, and no plan of a run; name another OUT"
@@ -212,6 +228,11 @@ def _finish(out: Place, plan: Plan, done: Sequence[Done], scored: int) -> Summar
         summary.missing.update(each.missing)
         summary.absent.update(each.absent)
         summary.said.update(each.said)
+    if later := sorted(read(out, plan.path).inputs.keys() - plan.inputs.keys()):
+        raise Overtaken(
+            f"{out.shown}: a later run scores more files into it, as {later[0]}. All shards of this run are done, and "
+            "not declared complete: the same command does so once the later run has ended"
+        )
     manifest = {"plan": plan.digest, **totals, "shards": [asdict(each) for each in done]}
     out.publish(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
     out.publish(SUCCESS, b"")

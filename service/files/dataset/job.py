@@ -166,9 +166,10 @@ class Worker:
             raise FileInvalid(f"{job.source.named(shard.path)}: has no column {', '.join(absent)}")
         errors = _Errors()
         path = folder / "scored.parquet"
+        elsewhere = [name for name in part.constants if job.selection.carries(name)]
         with writer(path) as target:
             scored = self._scoring.file(
-                file, self._question, job.selection, _Bare(target, part.constants), lambda done: None, errors.take
+                file, self._question, job.selection, _Bare(target, elsewhere), lambda done: None, errors.take
             )
         self._require_unchanged(shard)
         content = path.read_bytes()
@@ -247,7 +248,7 @@ class _Bare:
 
     Args:
         target: Where they are written.
-        folders: Columns that folders name; OUT has the same folders.
+        folders: Columns of IN that folders name and that are carried; OUT has the same folders.
     """
 
     def __init__(self, target: Writer, folders: Iterable[str]) -> None:

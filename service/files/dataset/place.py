@@ -2,10 +2,11 @@
 
 import os
 import re
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -58,12 +59,15 @@ class Place:
         if "://" not in text:
             return cls(pyarrow.fs.LocalFileSystem(), Path(text).absolute().as_posix(), text)
         shown = without_secrets(text)
+        require_escapes(text)
         # What is small is put in one request then: of an upload in parts that fails the parts stay, and are paid for.
         whole = f"{text}{'&' if '?' in text else '?'}allow_delayed_open=true" if text.startswith("s3://") else text
         try:
             filesystem, root = pyarrow.fs.FileSystem.from_uri(whole)
         except (pa.ArrowException, OSError, ValueError) as error:
             reason = " ".join(str(error).replace(whole, shown).replace(text, shown).split())
+            if shown != text:  # it may quote a part of what is secret
+                raise PlaceInvalid(f"{shown}: cannot be reached; in keys / is written as %2F and @ as %40") from None
             raise PlaceInvalid(f"{shown}: cannot be reached: {reason}") from error
         return cls(filesystem, root.rstrip("/"), shown)
 
@@ -92,12 +96,16 @@ class Place:
     def entries(self, below: str = "") -> list[Entry]:
         """All files, sorted by path; none where there is no such folder.
 
+        On this machine links to folders are not followed: they, and links to nothing, are files without a byte.
+
         Args:
             below: A folder of the place.
 
         Raises:
             OSError: The folder cannot be read.
         """
+        if self.is_local:
+            return sorted(_walked(self.root, self.at(below)))
         selector = pyarrow.fs.FileSelector(self.at(below), allow_not_found=True, recursive=True)
         found = [each for each in self.filesystem.get_file_info(selector) if each.is_file]
         start = len(PurePosixPath(self.root).as_posix().rstrip("/")) + 1
@@ -157,9 +165,54 @@ def without_secrets(text: str) -> str:
     """
     if "://" not in text:
         return text
-    parts = urlsplit(text)
-    kept = [pair for pair in parts.query.split("&") if pair and not _SECRET.search(pair.partition("=")[0])]
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "&".join(kept), ""))
+    scheme, there, rest = text.partition("://")
+    if ":" in (authority := _authority(rest)) or "@" in authority:
+        rest = rest.rpartition("@")[2]  # keys may hold any letter
+    path, asked, query = rest.partition("#")[0].partition("?")
+    kept = [pair for pair in query.split("&") if pair and not _SECRET.search(pair.partition("=")[0])]
+    return f"{scheme}{there}{path}{asked if kept else ''}{'&'.join(kept)}"
+
+
+def _authority(rest: str) -> str:
+    """Of a URI behind its scheme all before its path."""
+    return re.split(r"[/?#]", rest, maxsplit=1)[0]
+
+
+def require_escapes(text: str) -> None:
+    """Check that a URI holds no letter that ends its keys or its path before it is meant to.
+
+    Raises:
+        PlaceInvalid: It does; a bucket has no port, so that a colon stands before a secret key.
+    """
+    rest = text.partition("://")[2]
+    authority = _authority(rest)
+    is_cut = text.startswith("s3://") and "@" in rest and ":" in authority and "@" not in authority
+    if "#" in rest or is_cut:
+        escapes = "in a URI # is written as %23, and in its keys / as %2F and @ as %40"
+        raise PlaceInvalid(f"{without_secrets(text)}: {escapes}")
+
+
+def _walked(root: str, folder: str) -> Iterator[Entry]:
+    """The files of a folder of this machine, by their paths below its root."""
+    for above, folders, files in os.walk(folder, onerror=_raise):
+        for name in (*files, *(each for each in folders if os.path.islink(f"{above}/{each}"))):  # noqa: PTH114
+            path = f"{above}/{name}"
+            try:
+                found = os.stat(path)  # noqa: PTH116
+            except OSError:
+                if not os.path.islink(path):  # noqa: PTH114
+                    continue  # another run has removed it
+                found = None
+            inside = path[len(root.rstrip("/")) + 1 :]
+            if found is None or stat.S_ISDIR(found.st_mode):
+                yield Entry(inside, 0, 0)
+            elif stat.S_ISREG(found.st_mode):
+                yield Entry(inside, found.st_size, found.st_mtime_ns)
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def writable(place: Place) -> bool:

@@ -66,13 +66,13 @@ def settle(out: Place, plan: Plan) -> None:
         OSError: OUT cannot be read or written.
     """
     for path in _plans(out):
-        before = _read(out, path)
+        before = read(out, path)
         if path != plan.path:
             raise PlanDiffers(f"{out.shown}: {_difference(before, plan)}; name another OUT")
         _require_same_files(out, before, plan)
     out.publish(plan.path, json.dumps(asdict(plan), indent=1, sort_keys=True).encode())
     if others := [path for path in _plans(out) if path != plan.path]:
-        raise PlanDiffers(f"{out.shown}: {_difference(_read(out, others[0]), plan)}; name another OUT")
+        raise PlanDiffers(f"{out.shown}: {_difference(read(out, others[0]), plan)}; name another OUT")
 
 
 def _plans(out: Place) -> list[str]:
@@ -85,7 +85,17 @@ def _below(out: Place) -> list[Entry]:
     return [each._replace(path=each.path[start:]) for each in out.entries(FOLDER)]
 
 
-def _read(out: Place, path: str) -> Plan:
+def read(out: Place, path: str) -> Plan:
+    """A plan that is kept.
+
+    Args:
+        out: OUT.
+        path: Where it stands, below OUT.
+
+    Raises:
+        PlanDiffers: It is no plan.
+        OSError: It cannot be read.
+    """
     try:
         found = json.loads(out.read(path))
         inputs = {name: (int(size), int(changed)) for name, (size, changed) in found["inputs"].items()}

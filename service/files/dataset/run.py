@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from bundle.contents import answer_names
 from bundle.folder import store
+from reading import parts
 from reading.errors import NotRead
 from reading.options import Options
 from service.engine import cpus
@@ -104,20 +105,28 @@ def run(request: Request, say: Callable[[str], None], report: Callable[[Progress
 
 def _engine(request: Request, plan: Plan) -> driver.Engine:
     """Scores shards by whom it was asked for, which no result depends on."""
+    terms = Terms(plan.options["release"], plan.model["digest"], plan.provider, plan.path)
     if request.engine == "ray":
-        terms = Terms(plan.options["release"], plan.model["digest"], plan.provider, plan.path)
         return lambda job, shards: cluster.run(job, shards, terms, request.workers, request.address)
     workers = request.workers or cpus.available()
     threads = max(1, cpus.available() // workers)
-    return lambda job, shards: local.run(job, shards, workers, threads)
+    return lambda job, shards: local.run(job, shards, terms, workers, threads)
 
 
 def _require_columns(found: Source, selection: Selection, options: Options, scores: Sequence[str]) -> None:
     """Refuse names of columns before OUT belongs to them; of other files than the first the shard is refused."""
+    added = scores if selection.everything else (answer_names.ROW, *scores)
+    for entry in found.entries:
+        # OUT has the same folders, so that whoever reads it would find their values in place of the scores.
+        if taken := [name for name in parts.constants(PurePosixPath(entry.path).parent.parts) if name in added]:
+            raise ColumnsRefused(
+                f"{found.place.named(entry.path)}: a folder is called {taken[0]}=…, and so is a column that scores are "
+                "written to: rename the folder, or name other columns with --columns"
+            )
     columns = source_columns.of(found.place, found.entries[0], options)
     if columns is not None:
         try:
-            selection.carried(columns, scores if selection.everything else (answer_names.ROW, *scores))
+            selection.carried(columns, added)
         except ColumnsRefused as error:
             raise ColumnsRefused(f"{found.place.named(found.entries[0].path)}: {error}") from error
 

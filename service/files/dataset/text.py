@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
@@ -87,7 +87,9 @@ def cut(place: Place, entry: Entry, schema: TableSchema, options: Options, size:
             return []
         texts = [Text(each, found, Forms({}, {})) for each in sections]
         looked_at = texts[:: max(1, len(texts) // _LOOKED_AT)]
-        files = [opened_part(each.part(path, kind, place), options, True) for each in looked_at]
+        constants = parts.constants(PurePosixPath(entry.path).parent.parts)
+        pieces = [replace(each.part(path, kind, place), constants=constants) for each in looked_at]
+        files = [opened_part(each, options, True) for each in pieces]
         forms = Values(schema, files[0], options).look(_first_tables(files))
     except FileInvalid:
         return []

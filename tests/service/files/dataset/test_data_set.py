@@ -22,6 +22,7 @@ from reading.errors import NotRead
 from service.files.dataset import local, plan
 from service.files.dataset.driver import Progress, ShardsFailed
 from service.files.dataset.job import DONE, ERRORS, Job, OutFailed
+from service.files.dataset.machine import Terms
 from service.files.dataset.outcome import TRIES
 from service.files.dataset.place import Place
 from service.files.dataset.plan import PlanDiffers
@@ -219,9 +220,9 @@ def test_a_shard_that_ends_its_process_each_time_fails_alone(
     shutil.copy(source / "day=0" / "part-0.parquet", source / DEADLY)
     given = local.run
 
-    def deadly(job: Job, shards: Sequence[Shard], workers: int, threads: int) -> object:
+    def deadly(job: Job, shards: Sequence[Shard], terms: Terms, workers: int, threads: int) -> object:
         place = DeadlyPlace(job.source.filesystem, job.source.root, job.source.shown)
-        return given(replace(job, source=place), shards, workers, threads)
+        return given(replace(job, source=place), shards, terms, workers, threads)
 
     monkeypatch.setattr(local, "run", deadly)
     with pytest.raises(ShardsFailed, match=rf"{DEADLY}: ended {TRIES} processes .*SIGKILL") as failed:
