@@ -252,13 +252,14 @@ def _print_schema(read: "Data | Streamed", settings: "TrainingConfig", told: Pro
     from training.data.streamed import Streamed
 
     if isinstance(read, Streamed):
-        table, parts = read.sample, read.parts
+        table, parts, of_label = read.sample, read.parts, read.of_labels(settings.data)
     else:
         settings = attainable(read, settings)
         table, parts = read, split(read, settings.data, settings.scoring.false_alarm_rate, settings.seed)
+        of_label = of_labels(table.table, settings.data)
     if table.said:
         told.say(f"{table.name} read as: {', '.join(table.said)}")
-    for line in of_labels(table.table, settings.data):
+    for line in of_label:
         told.say(line)
     print(_schema(table, parts, settings), end="")
 

@@ -104,7 +104,8 @@ def prepare_streamed(streamed: Streamed, config: TrainingConfig, say: Say) -> Pr
     fields = {field.name: field for field in prepared.inferred.fields}
     if config.data.contamination:
         parts = streamed.parts
-        cut = trimming.Cut(streamed.sample, parts.train, parts.validation, prepared.inferred.fields, config)
+        fields_of_cut = prepared.inferred.fields
+        cut = trimming.Cut(streamed.sample, parts.train, parts.validation, fields_of_cut, config, streamed.last)
         streamed = replace(streamed, keeps=cut.keeps)
     record, rows, said = statistics.exact(prepared.record, streamed, fields, config)
     for line in said:
@@ -147,7 +148,4 @@ def _lines(streamed: Streamed, config: DataConfig) -> Iterator[str]:
             "what is said next; means, scales, vocabularies and missing rates will be those of all training rows"
         )
     )
-    if config.normal is None:
-        yield from of_labels(streamed.sample.table, config)
-    else:
-        yield from streamed.labels.lines(config)
+    yield from streamed.of_labels(config)
