@@ -80,12 +80,17 @@ class Checkpoint:
             split: Which rows of which files are held out, where the data are a sample of what the run is trained on;
                 see `Streamed.split`. Empty where they are in memory.
         """
-        made_from = [data.sha256, config.model_dump(mode="json"), *([part] if part else [])]
+        made_from: list[object] = [data.sha256, config.model_dump(mode="json"), *([part] if part else [])]
         of_both = _digest(made_from)
         fingerprint = _digest([*made_from, split]) if split else of_both
         name = f".checkpoint-{of_both[:16]}" + (f"-{fingerprint[:16]}" if split else "")
         path = None if folder is None else folder / f"{name}.pt"
         return cls(path, fingerprint, f".checkpoint-{of_both[:16]}*.pt")
+
+    @property
+    def number(self) -> int:
+        """The fingerprint's first digits, below 2^63."""
+        return int(self.fingerprint[:15] or "0", 16)
 
     @property
     def exists(self) -> bool:

@@ -12,6 +12,7 @@ from training.data.read import Data, Rows
 from training.data.split import Split, attainable, of_labels, split
 from training.data.streamed import Streamed
 from training.fitting import trimming, words
+from training.fitting.checkpoint import Checkpoint
 
 Say = Callable[[str], None]
 
@@ -63,6 +64,18 @@ def with_attainable_rate(data: Data | Streamed, config: TrainingConfig, say: Say
     if found is not config:
         say(words.of_rate(found))
     return found
+
+
+def chosen(data: Data | Streamed, config: TrainingConfig) -> int:
+    """A number that differs where other rows are trained on or the configuration is another, below 2^63.
+
+    Args:
+        data: The table, or one in files.
+        config: Everything that decides the result.
+    """
+    if isinstance(data, Data):
+        return Checkpoint.of(None, data, config, "").number
+    return Checkpoint.of(None, data.sample, config, "", data.split).number
 
 
 def prepare(data: Data, config: TrainingConfig, say: Say) -> Prepared:

@@ -143,7 +143,7 @@ def test_of_a_vocabulary_that_is_given_no_other_texts_are_counted(
 
 def test_rows_too_few_to_be_streamed_take_more_memory_and_no_other_rate(tmp_path: Path) -> None:
     path = written(tmp_path / "a.parquet", numbers(67))
-    with pytest.raises(ConfigInvalid, match="67 normal rows are too few .* give more --memory"):
+    with pytest.raises(ConfigInvalid, match=r"67 normal rows are too few .* give more --memory"):
         stream(path, config.build({}))
     with pytest.raises(DataInvalid, match="or ask for a rate"):
         stream(path, config.build({"scoring": {"false_alarm_rate": 0.01}}))
