@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -171,7 +172,8 @@ def steps(folder: Path, data: Path, batch: int, turns: int) -> None:
     streamed = stream(data, settings)
     made = prepare_streamed(streamed, settings, lambda line: None)
     with cached(folder / "cache", made.record, streamed, settings) as on_disk:
-        in_memory = Cached(type(on_disk.records)(*(part.clone() for part in on_disk.records)), on_disk.order)
+        records = type(on_disk.records)(*(part.clone() for part in on_disk.records))
+        in_memory = replace(on_disk, records=records)
         given = (made, streamed, settings)
         epoch(*given, on_disk, blocks=True)
         pairs = [(epoch(*given, on_disk, blocks=True), epoch(*given, in_memory, blocks=False)) for _ in range(turns)]

@@ -64,6 +64,7 @@ class Likeness:
     ) -> None:
         self._options, self._comma_likely, self._orders = options, comma_likely, orders or {}
         self._json = {field.name for field in raw.schema if field.metadata == AS_JSON}
+        self._texts = {name for name in raw.column_names if name and types.is_string(self._plain(raw, name).type)}
         self._readers = {
             name: self._reader(name, self._plain(raw, name), typed[name].type)
             for name in typed.column_names
@@ -77,7 +78,12 @@ class Likeness:
             table: n rows as they stand in the file.
             names: Of columns that are neither nested nor without a name.
         """
-        return {name: self._readers[name](self._plain(table, name)) for name in names}
+        return {name: self._readers[name](self._alike(table, name)) for name in names}
+
+    def _alike(self, table: pa.Table, name: str) -> pa.ChunkedArray:
+        # Whole decimals are numbers or text by how large those of a block are.
+        column = self._plain(table, name)
+        return pc.cast(column, pa.string()) if name in self._texts else column
 
     def _plain(self, table: pa.Table, name: str) -> pa.ChunkedArray:
         return plain(texts_of(table[name]) if name in self._json else table[name])
@@ -110,6 +116,9 @@ class Likeness:
         return Read(read.values, np.flatnonzero(read.strangers), "a number is expected", are_few=True)
 
     def _typed_numbers(self, column: pa.ChunkedArray) -> Read:
+        if types.is_string(column.type):  # Whole decimals beyond int64.
+            values = without_missing_numbers(pc.cast(column, pa.float64()), self._options)
+            return Read(values, _beyond(values), _EXACT)
         column = without_missing_numbers(column, self._options)
         if types.is_floating(column.type):
             return Read(pc.if_else(pc.fill_null(pc.is_nan(column), False), pa.scalar(None, column.type), column), _NONE)

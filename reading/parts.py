@@ -111,6 +111,20 @@ def parts(path: Path) -> list[Part]:
     return _of_one_kind(path, [Part(each, _required(each), constants(each.parts[named:-1])) for each in filled])
 
 
+def root(path: Path) -> Path | None:
+    """The folder below which the files of a path have their names; None of a single file.
+
+    Args:
+        path: See `parts`.
+    """
+    if path.is_dir():
+        return path
+    if path.exists():
+        return None
+    fixed = [has_magic(part) for part in path.parts].index(True)
+    return Path(*path.parts[:fixed])
+
+
 @contextmanager
 def received() -> Iterator[Path]:
     """Standard input as a file with an ending that its first bytes tell; it is gone afterwards.

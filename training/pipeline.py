@@ -36,7 +36,7 @@ from training.export.golden import choose_and_replay
 from training.export.graphs import Graphs
 from training.fitting import cross_fit, words
 from training.fitting.model import Model, fit, optimise
-from training.fitting.prepared import Prepared, prepare, prepare_streamed, with_attainable_rate
+from training.fitting.prepared import Prepared, chosen, prepare, prepare_streamed, with_attainable_rate
 from training.fitting.progress import EpochCallback
 from training.fitting.ranks import ALONE, Ranks, device_of
 from training.table.cache import Cached, Disk, cached
@@ -178,6 +178,8 @@ class _Calibrated:
 
 
 def _prepare(run: _Run) -> Prepared:
+    # Before anything that they do together: those that have chosen otherwise would wait for each other.
+    run.ranks.refuse_others([chosen(run.source, run.config)], run.target)
     if isinstance(run.source, Data):
         return prepare(run.source, run.config, run.say)
     return prepare_streamed(run.source, run.config, run.say)

@@ -112,7 +112,7 @@ def _launch(processes: int, folder: Path) -> NoReturn:
         except SignalException as error:
             if error.sigval + 128 == STOPPED:
                 raise SystemExit(STOPPED) from error  # The first process has said where it stopped.
-            fail(f"stopped by {error.sigval.name}{_how_to_go_on(folder)}", 128 + error.sigval)
+            fail(f"stopped by {error.sigval.name}{_how_to_go_on(folder)}{_cache_left(folder)}", 128 + error.sigval)
         except ChildFailedError as error:
             _end(error.failures, processes, Path(left), folder)
     raise SystemExit(0)
@@ -205,6 +205,11 @@ def _how_to_go_on(folder: Path) -> str:
     if any(folder.glob(".checkpoint-*.pt")):
         return "; the checkpoint is kept: the same command with --resume goes on from there, by any number of processes"
     return "; no epoch was over, and nothing is kept: the same command begins again"
+
+
+def _cache_left(folder: Path) -> str:
+    """That streamed rows are still on the disk, where they are."""
+    return "; the next streamed run removes the cache that it has left" if any(folder.glob(".cache-*")) else ""
 
 
 def _cores() -> int:

@@ -1,11 +1,14 @@
 """`--memory`, `--cache` and `--keep-cache`: tables that memory does not hold."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from training.data.read import Data
+    from training.data.streamed import Streamed
     from training.table.cache import Disk
 
 MemoryOption = Annotated[
@@ -20,13 +23,20 @@ KeepCacheOption = Annotated[
 ]
 
 
-def disk(cache: Path | None, keep: bool) -> "Disk":
+def disk(cache: Path | None, keep: bool, table: "Data | Streamed", say: Callable[[str], None]) -> "Disk":
     """Where the rows of a table that is streamed are kept.
 
     Args:
-        cache: The folder; by default the model's.
-        keep: Whether they stay there.
+        cache: `--cache`, the folder; by default the model's.
+        keep: `--keep-cache`, whether they stay there.
+        table: Which is trained on.
+        say: Told where these options have no use.
     """
+    from training.data.streamed import Streamed
     from training.table.cache import Disk
 
+    said = [option for option, given in (("--cache", cache is not None), ("--keep-cache", keep)) if given]
+    if said and not isinstance(table, Streamed):
+        have = "has" if len(said) == 1 else "have"
+        say(f"{' and '.join(said)} {have} no use here: the table is read whole")
     return Disk(cache, keep)

@@ -18,6 +18,7 @@ from surprisal.cli.processes import ProcessesOption
 from surprisal.cli.progress import Interval, Progress
 from surprisal.cli.reading_options import ReadOption
 from surprisal.cli.streaming_options import CacheOption, KeepCacheOption, MemoryOption
+from surprisal.cli.termination import TERMINATED, Terminated, orderly
 
 if TYPE_CHECKING:
     from training.config import TrainingConfig
@@ -82,14 +83,14 @@ def train(
     told = Progress(quiet=quiet or not several.speaks(), drawn=not as_json)
     said: dict[str, Any] = {"label": label or None, "normal": normal, "exclude": exclude or None}
     said |= {"contamination": contamination, **reading_options.settings(read)}
-    with _refusals(told, resume, processes), _joined(device) as ranks:
+    with _refusals(told, resume, processes), orderly(), _joined(device) as ranks:
         settings = _settings(config, said, preset, seed)
         with told.without_bar():
             table = _read(data, settings, memory, told)
         if schema_only:
             _print_schema(table, settings, told)
             return
-        disk = streaming_options.disk(cache, keep_cache)
+        disk = streaming_options.disk(cache, keep_cache, table, told.say)
         if ranks is not None and not ranks.leads:
             _take_part(table, out, name, settings, ranks, device, resume, disk)
             return
@@ -118,8 +119,8 @@ def _refusals(told: Progress, resume: bool, processes: int | None) -> Iterator[N
         needs_training(error)
     try:
         yield
-    except KeyboardInterrupt:
-        fail(_stopped(told, resume), STOPPED)
+    except KeyboardInterrupt as error:
+        fail(_stopped(told, resume), TERMINATED if isinstance(error, Terminated) else STOPPED)
     except ConfigInvalid as error:
         fail(error, CALL_WRONG)
     except ProcessLost as error:
@@ -252,13 +253,14 @@ def _print_schema(read: "Data | Streamed", settings: "TrainingConfig", told: Pro
     from training.data.streamed import Streamed
 
     if isinstance(read, Streamed):
-        table, parts = read.sample, read.parts
+        table, parts, of_label = read.sample, read.parts, read.of_labels(settings.data)
     else:
         settings = attainable(read, settings)
         table, parts = read, split(read, settings.data, settings.scoring.false_alarm_rate, settings.seed)
+        of_label = of_labels(table.table, settings.data)
     if table.said:
         told.say(f"{table.name} read as: {', '.join(table.said)}")
-    for line in of_labels(table.table, settings.data):
+    for line in of_label:
         told.say(line)
     print(_schema(table, parts, settings), end="")
 

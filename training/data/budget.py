@@ -52,9 +52,10 @@ class Budget:
         if said is None:
             return cls(int(SHARE * (memory.container() or memory.machine())), False)
         found = _SIZE.fullmatch(said)
-        if found is None or not float(found[1]):
+        size = 0 if found is None else int(float(found[1]) * 2 ** _UNITS[found[2].upper()])
+        if not size:
             raise ConfigInvalid(f"--memory {said}: a number of bytes is expected, as 8GiB or 500MiB")
-        return cls(int(float(found[1]) * 2 ** _UNITS[found[2].upper()]), True)
+        return cls(size, True)
 
 
 @dataclass(frozen=True)
@@ -132,15 +133,17 @@ def choose(path: Path, options: Options, budget: Budget, processes: int = 1) -> 
 
 
 def estimated(found: list[Part], options: Options) -> int:
-    """The size of a table in memory, in bytes, by the first rows of its first file.
+    """The size of a table in memory, in bytes, by the first rows of its first file that has any.
 
     Args:
         found: Its files.
         options: What a person said of them.
     """
-    first = found[0]
-    block = next(iter(opening.opened_part(first, options).blocks()), None)
-    if block is None or not block.table.num_rows:
+    for first in found:
+        block = next((each for each in opening.opened_part(first, options).blocks() if each.table.num_rows), None)
+        if block is not None:
+            break
+    else:
         return 0
     if first.kind == "parquet":
         rows = sum(int(pyarrow.parquet.read_metadata(part.path).num_rows) for part in found)

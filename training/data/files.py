@@ -1,12 +1,12 @@
 """The files of a data set, read again and again: a block at a time, with the hash and the place of each row."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from glob import has_magic
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from reading import opening, parts
 from reading.block import Block
@@ -50,18 +50,26 @@ class Files:
         self.path = path
         self._options = options
         found = parts.parts(path)
-        root = _root(path)
+        root = parts.root(path)
         self._keys = {
             str(part.path): row_hash.key(seed, part.path.relative_to(root).as_posix() if root else part.path.name)
             for part in found
         }
         self._before = {each: _state(Path(each)) for each in self._keys}
         self.table = opening.opened(path, options)
+        fields = [pa.field(each.name, _values(each.type), metadata=each.metadata) for each in self.table.schema]
+        self.schema = pa.schema(fields, self.table.schema.metadata)
+        """Of the pieces: without dictionaries, of which each block has its own, and every column may have nulls."""
 
     @property
     def are_several(self) -> bool:
         """Whether rows are counted anew in each of several files."""
         return self.count > 1
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """Of the hashes, a number a file."""
+        return tuple(int(key) for key in self._keys.values())
 
     @property
     def count(self) -> int:
@@ -83,6 +91,8 @@ class Files:
                 self._refuse_changed(file)
             rows = block.table.num_rows
             places = np.stack([np.arange(place, place + rows), np.asarray(block.numbers, np.int64)], axis=1)
+            if block.table.schema != self.schema:
+                block = replace(block, table=block.table.cast(self.schema))
             yield Piece(block, row_hash.hashes(self._keys[file], row, rows), places)
             place, row = place + rows, row + rows
         for each in self._before:
@@ -96,14 +106,8 @@ class Files:
             )
 
 
-def _root(path: Path) -> Path | None:
-    """The folder below which files have their names; None of a single file."""
-    if path.is_dir():
-        return path
-    if path.exists():
-        return None
-    fixed = [has_magic(part) for part in path.parts].index(True)
-    return Path(*path.parts[:fixed])
+def _values(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _state(file: Path) -> tuple[int, int]:

@@ -43,7 +43,7 @@ class Labels:
 
     def __init__(self, files: Files, config: DataConfig) -> None:
         self._roles: dict[object, int] | None = None
-        nothing = files.table.schema.empty_table()
+        nothing = files.schema.empty_table()
         if config.label is None or config.normal is None:
             by_label(nothing, config)  # It refuses what cannot be meant.
             return
@@ -51,7 +51,11 @@ class Labels:
         if self._name not in nothing.column_names:
             meant = like(self._name, nothing.column_names)
             raise ConfigInvalid(f"there is no column {self._name!r} to be the label{meant}")
-        self._metadata = files.table.schema.field(self._name).metadata
+        if pa.types.is_nested(nothing[self._name].type):
+            raise ConfigInvalid(
+                f"the label {self._name!r} holds lists or objects; text, numbers or booleans can be one"
+            )
+        self._metadata = files.schema.field(self._name).metadata
         counts: Counter[object] = Counter()
         for piece in files.pieces():
             found = pc.value_counts(self._column(piece.block.table))
@@ -101,7 +105,16 @@ class Labels:
             )
 
     def _column(self, table: pa.Table) -> pa.ChunkedArray:
-        return plain(texts_of(table[self._name]) if self._metadata == AS_JSON else table[self._name])
+        column = table[self._name]
+        if self._metadata == AS_JSON:
+            return plain(texts_of(column))
+        if pa.types.is_decimal(column.type) and column.type.scale <= 0:
+            return pc.cast(column, pa.string())  # Else its type would depend on how large the values of a block are.
+        column = plain(column)
+        if pa.types.is_floating(column.type):
+            # NaN is how programs without nulls say missing.
+            return pc.if_else(pc.fill_null(pc.is_nan(column), False), pa.scalar(None, column.type), column)
+        return column
 
 
 def _roles(counts: Counter[object], config: DataConfig, files: Files) -> dict[object, int]:

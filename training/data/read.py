@@ -213,7 +213,7 @@ def _of_npz(path: Path) -> Data:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 digest of a file, or of the names and digests of the files that a path means; some bytes at a time.
+    """The SHA-256 digest of a file, or of the files that a path means, with their names below it.
 
     Args:
         path: See `read`.
@@ -226,7 +226,10 @@ def digest(path: Path) -> str:
     if found == [path]:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    root = parts.root(path)
     for each in found:
+        # A folder's name can be a value, as in day=2026-01-05.
+        name = each.relative_to(root).as_posix() if root else each.name
         with each.open("rb") as file:
-            of_all.update(f"{each.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+            of_all.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
     return of_all.hexdigest()

@@ -20,7 +20,7 @@ FOLDS = 10
 """Into how many parts few rows are divided: each model then misses a tenth of them."""
 _MOST_CALIBRATION = 1 / 3
 """Share of the normal rows that calibration may take before folds are the better use of them."""
-_LEAST = 20
+LEAST = 20
 """Normal rows that a model takes; of fewer a fold's model would be trained on a dozen."""
 _SHOWN_LABELS = 5
 ROWS_HELD_OUT, IMAGES_HELD_OUT = 10_000, 2000
@@ -96,13 +96,18 @@ def held_out(rows: int, most: int, false_alarm_rate: float, config: DataConfig) 
     Raises:
         DataInvalid: Too few normal rows for the rate.
     """
-    needed = math.ceil(records_needed(false_alarm_rate) / (1 - config.contamination) - 1e-9)
-    if needed > min(rows, most) or rows < _LEAST:
+    needed = calibration_rows(false_alarm_rate, config)
+    if needed > min(rows, most) or rows < LEAST:
         raise _too_few(rows, needed, most, false_alarm_rate, config)
     if needed > _MOST_CALIBRATION * rows:
         return None
     calibration = min(max(round(config.calibration_share * rows), needed), most)
     return calibration, min(max(round(config.validation_share * rows), 1), most)
+
+
+def calibration_rows(false_alarm_rate: float, config: DataConfig) -> int:
+    """The least rows that calibrate a false-alarm rate, those among them that contamination leaves out."""
+    return math.ceil(records_needed(false_alarm_rate) / (1 - config.contamination) - 1e-9)
 
 
 def attainable(data: Data, config: TrainingConfig) -> TrainingConfig:
@@ -119,7 +124,7 @@ def attainable(data: Data, config: TrainingConfig) -> TrainingConfig:
         return config
     rows = by_label(data.table, config.data)[0].size
     least = float(least_rate(math.floor(rows * (1 - config.data.contamination))))
-    if rows < _LEAST or least <= config.scoring.false_alarm_rate:
+    if rows < LEAST or least <= config.scoring.false_alarm_rate:
         return config
     return config.model_copy(update={"scoring": config.scoring.model_copy(update={"false_alarm_rate": least})})
 
@@ -137,9 +142,9 @@ def _too_few(rows: int, needed: int, most: int, false_alarm_rate: float, config:
             f"a false-alarm rate of {false_alarm_rate:g} takes {needed} rows for calibration, and "
             f"data.calibration_most allows {most}; raise it, or ask for a higher rate"
         )
-    least = max(needed, _LEAST)
+    least = max(needed, LEAST)
     rate = least_rate(math.floor(rows * (1 - config.contamination)))
-    otherwise = f", or ask for a rate of {rate} or more" if rows >= _LEAST else ""
+    otherwise = f", or ask for a rate of {rate} or more" if rows >= LEAST else ""
     return DataInvalid(
         f"{rows} normal rows are too few: a false-alarm rate of {false_alarm_rate:g} takes {least}; "
         f"give as many{otherwise}"

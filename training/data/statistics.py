@@ -29,10 +29,16 @@ class _Field:
     Args:
         field: As it was decided on the sample.
         source: The column that it comes from.
+        said: What a person said of it.
+        config: Which texts are missing values.
     """
 
-    def __init__(self, field: AnyField, source: str) -> None:
+    def __init__(self, field: AnyField, source: str, said: FieldConfig | None, config: TrainingConfig) -> None:
         self.field, self.source = field, source
+        self.said, self.config = said, config
+        given = (said and said.vocabulary) or ()
+        self.wanted = {None, *given, *config.data.reading.missing} if given else None
+        """Texts that are counted; None for all."""
         # Sums of what is left of numbers once the sample's mean is taken off keep digits that 1e9 would take.
         self.away = field.mean if isinstance(field, NumericField) else 0.0
         self.moments = Moments()
@@ -47,7 +53,8 @@ class _Field:
                 self._add_numbers(part, streamed)
             case CategoricalField(derived=None):
                 found = pc.value_counts(column.take(part.rows)).to_pylist()
-                self.counts.update({each["values"]: each["counts"] for each in found})
+                wanted = (each for each in found if self.wanted is None or category_text(each["values"]) in self.wanted)
+                self.counts.update({each["values"]: each["counts"] for each in wanted})
                 if len(self.counts) > MOST_TEXTS:
                     raise DataInvalid(
                         f"column {self.source!r} has more than {MOST_TEXTS:,} different texts, too many to count in "
@@ -69,9 +76,9 @@ class _Field:
         offset = self.field.offset
         self.moments += Moments.of((present if offset is None else started_log.forward(present, offset)) - self.away)
 
-    def fitted(self, rows: int, said: FieldConfig | None, config: TrainingConfig) -> AnyField:
+    def fitted(self, rows: int) -> AnyField:
         """The field with the statistics of all rows."""
-        name, known = self.field.name, dict(self.field)
+        name, known = self.field.name, dict[str, object]()
         match self.field:
             case NumericField():
                 sums = self.moments
@@ -81,17 +88,19 @@ class _Field:
                 extent = transform.scale(name, mean, sums.deviation, smallest, largest)
                 known |= {"mean": mean, "scale": extent, "nonnegative": self.smallest >= 0}
             case CategoricalField(derived=None):
-                return self._category(rows, said, config)
+                return self._category(rows)
             case ImageField():
                 raise AssertionError("images are read whole")
-        return type(self.field)(**known | {"missing_rate": schema.smoothed(self.missing, rows)})
+        known["missing_rate"] = schema.smoothed(self.missing, rows)
+        # By its members alone: it keeps besides what it has once computed from them.
+        return type(self.field).model_validate(self.field.model_dump() | known)
 
-    def _category(self, rows: int, said: FieldConfig | None, config: TrainingConfig) -> CategoricalField:
+    def _category(self, rows: int) -> CategoricalField:
         texts: Counter[str | None] = Counter()
         for value, count in self.counts.items():
             texts[category_text(value)] += count
-        vocabulary = (said and said.vocabulary) or schema.common(self.field.name, texts, config)
-        without = tuple(text for text in config.data.reading.missing if text not in vocabulary)
+        vocabulary = (self.said and self.said.vocabulary) or schema.common(self.field.name, texts, self.config)
+        without = tuple(text for text in self.config.data.reading.missing if text not in vocabulary)
         missing = texts[None] + sum(texts[text] for text in without)
         return CategoricalField(
             name=self.field.name,
@@ -177,7 +186,7 @@ def exact(
     Raises:
         DataInvalid: A value that does not fit its field, named by file and row.
     """
-    sums = [_Field(field, _source(field)) for field in record.fields]
+    sums = [_Field(field, source := _source(field), fields.get(source), config) for field in record.fields]
     strangers = Strangers(streamed, config.kinds)
     rows = 0
     for part in streamed.training(sources(record)):
@@ -186,7 +195,7 @@ def exact(
         for each in sums:
             each.add(part, streamed)
     said = tuple(strangers.lines())
-    return schema_of(each.fitted(rows, fields.get(each.source), config) for each in sums), rows, said
+    return schema_of(each.fitted(rows) for each in sums), rows, said
 
 
 def sources(record: RecordSchema) -> tuple[str, ...]:

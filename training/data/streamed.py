@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from reading.block import Block
 from reading.likeness import Likeness, Read
-from training.config import TrainingConfig
+from training.config import DataConfig, TrainingConfig
 from training.data.files import Files
 from training.data.labels import ANOMALY, NORMAL, Labels
 from training.data.read import Data, Rows, digest, of_table, refusals
 from training.data.row_hash import Hashes
 from training.data.smallest import Smallest
-from training.data.split import ROWS_HELD_OUT, Split, held_out
+from training.data.split import LEAST, ROWS_HELD_OUT, Split, calibration_rows, held_out, of_labels
 from training.errors import ConfigInvalid, DataInvalid
 
 SAMPLE_ROWS = 2**18
@@ -92,6 +92,11 @@ class Streamed:
         return every if self.kept is None else self.kept
 
     @property
+    def split(self) -> str:
+        """Which rows are held out, in a text that differs where others are, as they are once a file is renamed."""
+        return f"{self.files.keys} {self.last} {self.normal} {self.rows}"
+
+    @property
     def is_whole(self) -> bool:
         """Whether every normal row is in the sample."""
         return self.parts.normal.size == self.normal
@@ -114,6 +119,21 @@ class Streamed:
                     kept = self.keeps(self.data(part), rows, piece.hashes[rows])
                     part = replace(part, rows=rows[kept])
                 yield part
+
+    def of_labels(self, config: DataConfig) -> Iterator[str]:
+        """What a person would not expect of the labels, in words; see `split.of_labels`.
+
+        Args:
+            config: As before.
+
+        Raises:
+            ConfigInvalid: A label without text, numbers or booleans.
+        """
+        if config.normal is not None:
+            yield from self.labels.lines(config)
+            return
+        for line in of_labels(self.sample.table, config):
+            yield line if self.is_whole else f"{line} (counted in the sample)"
 
     def data(self, part: Typed) -> Data:
         """A block as data of its own; errors name its file."""
@@ -143,10 +163,10 @@ def stream(path: Path, config: TrainingConfig, sample_rows: int = SAMPLE_ROWS) -
         files = Files(path, config.data.reading, config.seed)
         labels = Labels(files, config.data)
         most = config.data.calibration_most or ROWS_HELD_OUT
-        wanted = min(sample_rows, max(LEAST_SAMPLE_ROWS, SAMPLE_CELLS // max(1, len(files.table.schema))))
+        wanted = min(sample_rows, max(LEAST_SAMPLE_ROWS, SAMPLE_CELLS // max(1, len(files.schema))))
         samples = {
-            NORMAL: Smallest(max(wanted, _SPARE * most), files.table.schema),
-            ANOMALY: Smallest(ANOMALY_ROWS, files.table.schema),
+            NORMAL: Smallest(max(wanted, _SPARE * most), files.schema),
+            ANOMALY: Smallest(ANOMALY_ROWS, files.schema),
         }
         counts: Counter[int] = Counter()
         ends: dict[str, tuple[int, str]] = {}
@@ -159,7 +179,11 @@ def stream(path: Path, config: TrainingConfig, sample_rows: int = SAMPLE_ROWS) -
         sha256 = digest(path)
     if not counts.total():
         raise DataInvalid(f"{path}: holds no rows")
-    sizes = held_out(counts[NORMAL], most, config.scoring.false_alarm_rate, config.data)
+    rate = config.scoring.false_alarm_rate
+    needed = calibration_rows(rate, config.data)
+    # In memory these rows would have the rate that they allow.
+    is_free = "false_alarm_rate" not in config.scoring.model_fields_set and LEAST <= counts[NORMAL] < needed <= most
+    sizes = None if is_free else held_out(counts[NORMAL], most, rate, config.data)
     if sizes is None:
         raise ConfigInvalid(
             f"{counts[NORMAL]} normal rows are too few to put any aside, and the models of their folds take them in "

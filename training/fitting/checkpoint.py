@@ -59,17 +59,17 @@ class Checkpoint:
     Args:
         path: The file, or None where none is kept.
         fingerprint: What the run is made from; another run's checkpoint is refused.
+        others: Pattern of the files of runs of the same data and configuration, streamed or not.
     """
 
-    def __init__(self, path: Path | None = None, fingerprint: str = "") -> None:
+    def __init__(self, path: Path | None = None, fingerprint: str = "", others: str = "") -> None:
         self.path = path
         self.fingerprint = fingerprint
+        self._others = others
         self._written = -math.inf
 
     @classmethod
-    def of(
-        cls, folder: Path | None, data: Data, config: TrainingConfig, part: str, *, streamed: bool = False
-    ) -> "Checkpoint":
+    def of(cls, folder: Path | None, data: Data, config: TrainingConfig, part: str, split: str = "") -> "Checkpoint":
         """The checkpoint of a run; runs of one name may go on side by side, each with its own.
 
         Args:
@@ -77,13 +77,20 @@ class Checkpoint:
             data: What the run is trained on.
             config: Everything that decides the result.
             part: Which of several models of the same data and configuration, in words; empty for the one that serves.
-            streamed: Whether the data are a sample of what the run is trained on: its rows come in another order, and
-                other rows are held out.
+            split: Which rows of which files are held out, where the data are a sample of what the run is trained on;
+                see `Streamed.split`. Empty where they are in memory.
         """
-        others = [*([part] if part else []), *(["streamed"] if streamed else [])]
-        made_from = [data.sha256, config.model_dump(mode="json"), *others]
-        fingerprint = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
-        return cls(None if folder is None else folder / f".checkpoint-{fingerprint[:16]}.pt", fingerprint)
+        made_from: list[object] = [data.sha256, config.model_dump(mode="json"), *([part] if part else [])]
+        of_both = _digest(made_from)
+        fingerprint = _digest([*made_from, split]) if split else of_both
+        name = f".checkpoint-{of_both[:16]}" + (f"-{fingerprint[:16]}" if split else "")
+        path = None if folder is None else folder / f"{name}.pt"
+        return cls(path, fingerprint, f".checkpoint-{of_both[:16]}*.pt")
+
+    @property
+    def number(self) -> int:
+        """The fingerprint's first digits, below 2^63."""
+        return int(self.fingerprint[:15] or "0", 16)
 
     @property
     def exists(self) -> bool:
@@ -118,7 +125,8 @@ class Checkpoint:
         """
         if self.path is None or not self.path.exists():
             raise ConfigInvalid(
-                "there is no checkpoint of this data and configuration to resume from; train without --resume"
+                "there is no checkpoint of this data and configuration to resume from; "
+                f"{self._way_out()}train without --resume"
             )
         try:
             content: _Content = torch.load(self.path, map_location=device, weights_only=True)
@@ -134,3 +142,16 @@ class Checkpoint:
         """Remove it, once its run has ended well."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+    def _way_out(self) -> str:
+        """What to do where a run of the same data and configuration has left one in which other rows are held out."""
+        if self.path is None or not any(self.path.parent.glob(self._others)):
+            return ""
+        return (
+            "there is one of the same data with other rows held out. --memory and --processes decide whether rows are "
+            "streamed, and the names of streamed files decide which are held out: give them as before, or "
+        )
+
+
+def _digest(made_from: list[object]) -> str:
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()

@@ -138,11 +138,7 @@ class Fit:
                 the model and the last checkpoint stays where it is.
             ProcessLost: Another process has ended.
         """
-        if not self.ranks.agree([int(self.checkpoint.fingerprint[:15] or "0", 16), self.epoch], self.device):
-            raise ConfigInvalid(
-                "the processes do not train the same: each needs the same data and configuration, and with --resume "
-                "the same checkpoint, so on several machines a models folder that all of them see"
-            )
+        self.ranks.refuse_others([self.checkpoint.number, self.epoch], self.device)
         try:
             while self.epoch < self.plan.epochs and self.validation.goes_on(self.epoch):
                 self.epoch += 1

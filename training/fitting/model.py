@@ -162,7 +162,7 @@ def optimise(
         config.fit,
         names=[field.name for field in record.by_kind],
         seed=config.seed,
-        checkpoint=Checkpoint.of(folder, data, config, part, streamed=on_disk is not None),
+        checkpoint=Checkpoint.of(folder, data, config, part, on_disk.split if on_disk else ""),
         contamination=config.data.contamination,
         order=on_disk.order if on_disk else None,
         ranks=ranks,

@@ -12,6 +12,7 @@ from training.data.read import Data, Rows
 from training.data.split import Split, attainable, of_labels, split
 from training.data.streamed import Streamed
 from training.fitting import trimming, words
+from training.fitting.checkpoint import Checkpoint
 
 Say = Callable[[str], None]
 
@@ -65,6 +66,18 @@ def with_attainable_rate(data: Data | Streamed, config: TrainingConfig, say: Say
     return found
 
 
+def chosen(data: Data | Streamed, config: TrainingConfig) -> int:
+    """A number that differs where other rows are trained on or the configuration is another, below 2^63.
+
+    Args:
+        data: The table, or one in files.
+        config: Everything that decides the result.
+    """
+    if isinstance(data, Data):
+        return Checkpoint.of(None, data, config, "").number
+    return Checkpoint.of(None, data.sample, config, "", data.split).number
+
+
 def prepare(data: Data, config: TrainingConfig, say: Say) -> Prepared:
     """Of a table in memory.
 
@@ -104,7 +117,8 @@ def prepare_streamed(streamed: Streamed, config: TrainingConfig, say: Say) -> Pr
     fields = {field.name: field for field in prepared.inferred.fields}
     if config.data.contamination:
         parts = streamed.parts
-        cut = trimming.Cut(streamed.sample, parts.train, parts.validation, prepared.inferred.fields, config)
+        fields_of_cut = prepared.inferred.fields
+        cut = trimming.Cut(streamed.sample, parts.train, parts.validation, fields_of_cut, config, streamed.last)
         streamed = replace(streamed, keeps=cut.keeps)
     record, rows, said = statistics.exact(prepared.record, streamed, fields, config)
     for line in said:
@@ -147,7 +161,4 @@ def _lines(streamed: Streamed, config: DataConfig) -> Iterator[str]:
             "what is said next; means, scales, vocabularies and missing rates will be those of all training rows"
         )
     )
-    if config.normal is None:
-        yield from of_labels(streamed.sample.table, config)
-    else:
-        yield from streamed.labels.lines(config)
+    yield from streamed.of_labels(config)

@@ -103,6 +103,19 @@ class Ranks:
         every[self.rank] = torch.tensor(values, dtype=torch.int64, device=device)
         return bool((_summed(every, self.group) == every[self.rank]).all())
 
+    def refuse_others(self, values: list[int], device: torch.device) -> None:
+        """End the training where not every process has the same numbers, below 2^63.
+
+        Raises:
+            ConfigInvalid: They differ in what they train.
+            ProcessLost: Another process has ended.
+        """
+        if not self.agree(values, device):
+            raise ConfigInvalid(
+                "the processes do not train the same: each needs the same data and configuration, the same --memory, "
+                "and with --resume the same checkpoint, so on several machines a models folder that all of them see"
+            )
+
 
 ALONE = Ranks()
 """A process that trains by itself."""

@@ -89,7 +89,8 @@ class Cut:
     """Which rows are among the likeliest, by what a sample of them says; see `prepare`.
 
     A row goes where its rank in the sample, by the density that thinks less of it, is beyond that of the sample's last
-    row that stays. Rows that are alike have a part of their places each, by their hash.
+    row that stays. Rows that are alike have a part of their places each, by their hash: of rows to train on, uniform
+    above that of the last row that is held out.
 
     Args:
         data: The sample.
@@ -97,11 +98,19 @@ class Cut:
         validation: Its rows that stop it.
         fields: What the columns are.
         config: See `prepare`.
+        last: The hash of the last row that is held out.
     """
 
     def __init__(
-        self, data: Data, train: Rows, validation: Rows, fields: Iterable[FieldConfig], config: TrainingConfig
+        self,
+        data: Data,
+        train: Rows,
+        validation: Rows,
+        fields: Iterable[FieldConfig],
+        config: TrainingConfig,
+        last: np.uint64,
     ) -> None:
+        self._held_out = float(last) / 2**64
         share = config.data.contamination
         self._record = _fitted(data, train, validation, tuple(fields), config)
         places = modality.of(self._record).places(data, np.concatenate([train, validation]))
@@ -123,7 +132,7 @@ class Cut:
             hashes: (n,) theirs.
         """
         places = modality.of(self._record).places(data, rows)
-        part = torch.from_numpy(hashes.astype(np.float64) / 2**64)
+        part = torch.from_numpy((hashes.astype(np.float64) / 2**64 - self._held_out) / (1 - self._held_out))
         densities = (self._distances(places), self._gaussian.distances(places))
         ranks = []
         for values, known in zip(densities, self._sorted, strict=True):

@@ -1,8 +1,10 @@
 """Standardised training records on disk, mapped into memory, which the system gives back as it likes."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from training.network.order import BLOCK_ROWS, Blocks
 from training.table.batch import Preprocess, Standardised
 
 _PREFIX = ".cache-"
+_OURS = re.compile(re.escape(_PREFIX) + "[0-9a-f]{16}")
 _LOCK, _COMPLETE = "lock", "complete"
 _SPARE = 2**28
 """Bytes of the disk that are left to others."""
@@ -50,10 +53,12 @@ class Cached:
     Args:
         records: All of them, in memory that is the system's cache of files (RssFile): it takes none of the process's.
         order: Of their blocks.
+        split: Which rows of which files they are; see `Streamed.split`.
     """
 
     records: Standardised
     order: Blocks
+    split: str
 
 
 @contextlib.contextmanager
@@ -94,30 +99,29 @@ def cached(
     order, widths = Blocks(streamed.train), _widths(record)
     if not leads:
         wait()
-        if not all((place / name).exists() for name in widths):
+        if not _are_whole(place, streamed.train, widths):
             raise ConfigInvalid(f"{place}: is not there; several machines need a --cache DIR that all of them see")
-        yield Cached(_mapped(place, streamed.train, widths), order)
+        yield Cached(_mapped(place, streamed.train, widths), order, streamed.split)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_stale(folder, place, say)
-    if (place / _COMPLETE).exists():
-        say(f"the cache of standardised rows in {place} is taken up")
+    _remove_stale(folder, say)
     with _locked(place):
         try:
-            if not (place / _COMPLETE).exists():
+            if not _taken_up(place, streamed.train, widths, say):
                 _make_room(place, streamed.train, widths, say)
                 _fill(place, order, widths, record, streamed, config.seed)
                 if keep:
                     _complete(place, widths)
             wait()
-            yield Cached(_mapped(place, streamed.train, widths), order)
+            yield Cached(_mapped(place, streamed.train, widths), order, streamed.split)
         finally:
-            if not keep:
+            if not (keep and (place / _COMPLETE).exists()):
                 shutil.rmtree(place, ignore_errors=True)
 
 
 def _fingerprint(record: TableSchema, streamed: Streamed, config: TrainingConfig) -> str:
-    made_from = (_FORM, BLOCK_ROWS, streamed.sample.sha256, record.model_dump_json(), config.model_dump_json())
+    data = (streamed.sample.sha256, streamed.split)
+    made_from = (_FORM, BLOCK_ROWS, *data, record.model_dump_json(), config.model_dump_json())
     return hashlib.sha256("\0".join(map(str, made_from)).encode()).hexdigest()[:16]
 
 
@@ -132,6 +136,24 @@ def _widths(record: TableSchema) -> _Widths:
         name: (kinds[name.removesuffix("_present")], whole if name == "categorical" else single)
         for name in Standardised._fields
     }
+
+
+def _taken_up(place: Path, rows: int, widths: _Widths, say: Callable[[str], None]) -> bool:
+    """Whether a cache is there that an earlier run has kept; one that has lost bytes since is made anew."""
+    if not (place / _COMPLETE).exists():
+        return False
+    if _are_whole(place, rows, widths):
+        say(f"the cache of standardised rows in {place} is taken up")
+        return True
+    say(f"the cache of standardised rows in {place} is damaged, and made anew")
+    (place / _COMPLETE).unlink()
+    return False
+
+
+def _are_whole(place: Path, rows: int, widths: _Widths) -> bool:
+    """Whether every file of a cache is there and has its size."""
+    sizes = {name: rows * columns * kind.itemsize for name, (columns, kind) in widths.items()}
+    return all((place / name).is_file() and (place / name).stat().st_size == size for name, size in sizes.items())
 
 
 def _make_room(place: Path, rows: int, widths: _Widths, say: Callable[[str], None]) -> None:
@@ -151,10 +173,18 @@ def _make_room(place: Path, rows: int, widths: _Widths, say: Callable[[str], Non
 
 def _allocate(file: BinaryIO, size: int) -> None:
     """Take so many bytes of the disk: a full one is an error here, and later, in mapped memory, ends the process."""
-    if size and hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, size)
-    else:
-        file.truncate(size)
+    try:
+        if size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise OSError(error.errno, error.strerror, file.name) from error
+        raise ConfigInvalid(
+            f"{file.name}: the disk is full, and {memory.words(size)} were wanted; --cache DIR puts the cache "
+            "elsewhere, or give more --memory"
+        ) from error
 
 
 def _fill(place: Path, order: Blocks, widths: _Widths, record: TableSchema, streamed: Streamed, seed: int) -> None:
@@ -220,14 +250,18 @@ def _lock(file: IO[str]) -> bool:
     return True
 
 
-def _remove_stale(folder: Path, ours: Path, say: Callable[[str], None]) -> None:
+def _remove_stale(folder: Path, say: Callable[[str], None]) -> None:
     """Remove caches that nobody uses and that are not whole; a kept one is somebody's."""
-    for place in sorted(folder.glob(f"{_PREFIX}*")):
+    for place in sorted(each for each in folder.iterdir() if _OURS.fullmatch(each.name)):
         if (place / _COMPLETE).exists():
             continue
-        with (place / _LOCK).open("a") as lock:
-            if not _lock(lock):
-                continue
-            size = sum(file.stat().st_size for file in place.iterdir())
-            shutil.rmtree(place)
+        try:
+            # Only a cache has one already; nothing is made in a folder of somebody else.
+            with (place / _LOCK).open("r+") as lock:
+                if not _lock(lock):
+                    continue
+                size = sum(file.stat().st_size for file in place.iterdir())
+                shutil.rmtree(place)
+        except OSError:
+            continue  # It is no cache, or not this user's to remove.
         say(f"removed {memory.words(size)} that a run which was killed has left in {place}")

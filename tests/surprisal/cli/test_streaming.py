@@ -1,5 +1,6 @@
 """`surprisal train --memory`: tables that are streamed, from the command to the bundle."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from bundle.folder import store
 from bundle.record.schema import TableSchema
+from tests.conftest import free_port
 from tests.surprisal.cli.command import surprisal
 from training import config, pipeline
 from training.data import transactions
@@ -157,3 +159,50 @@ def test_what_is_no_size_or_has_no_room_is_a_wrong_call(tmp_path: Path) -> None:
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "--memory plenty: a number of bytes is expected, as 8GiB or 500MiB" in wrong.stderr
     assert surprisal(*call, "--schema-only").stdout.startswith("# Surprisal training configuration.")
+
+
+def as_rank(rank: int, port: int, left: Path, *call: str) -> subprocess.Popen[str]:
+    """A process of two, with the variables that torchrun gives it."""
+    left.mkdir(parents=True)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    others = {"TORCHELASTIC_ERROR_FILE": left / "error.json"}
+    variables = os.environ | {name: str(value) for name, value in (address | place | others).items()}
+    command = [sys.executable, "-m", "surprisal", *call]
+    return subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
+
+
+def test_processes_that_choose_otherwise_are_refused_at_once(tmp_path: Path) -> None:
+    call, port = arguments(tmp_path), free_port()
+    calls = call, [*call[:-1], "8GiB"]
+    both = [as_rank(rank, port, tmp_path / "left" / str(rank), *each) for rank, each in enumerate(calls)]
+    try:
+        ended = [process.communicate(timeout=60)[1] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [2, 2], ended
+    for rank in range(2):
+        assert "the processes do not train the same" in (tmp_path / "left" / str(rank) / "error.json").read_text()
+
+
+def test_a_run_that_is_ended_by_sigterm_leaves_no_cache(tmp_path: Path) -> None:
+    call = arguments(tmp_path, epochs=1000)
+    with subprocess.Popen([sys.executable, "-m", "surprisal", *call], stderr=subprocess.PIPE, text=True) as running:
+        folder, deadline = tmp_path / "models" / "payments", time.monotonic() + 60
+        while not list(folder.glob(".checkpoint-*")):
+            assert running.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        running.terminate()
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 128 + signal.SIGTERM
+    assert "the checkpoint is kept: the same command with --resume goes on from there" in said
+    assert not list(folder.glob(".cache-*"))
+
+
+def test_options_of_the_cache_are_said_to_have_no_use_where_nothing_is_streamed(tmp_path: Path) -> None:
+    call = arguments(tmp_path)
+    ended = surprisal(*call[:-1], "8GiB", "--cache", tmp_path, "--keep-cache", "--label", "nothing")
+    assert (ended.returncode, list(tmp_path.glob(".cache-*"))) == (2, [])
+    assert "--cache and --keep-cache have no use here: the table is read whole" in ended.stderr

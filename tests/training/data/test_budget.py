@@ -33,7 +33,7 @@ def test_sizes_are_said_as_people_say_them(said: str, size: int) -> None:
     assert Budget.of(said) == Budget(size, True)
 
 
-@pytest.mark.parametrize("said", ["", "much", "-1GiB", "0", "8 GiB of it"])
+@pytest.mark.parametrize("said", ["", "much", "-1GiB", "0", "0.5", "8 GiB of it"])
 def test_what_is_no_size_is_refused(said: str) -> None:
     with pytest.raises(ConfigInvalid, match="a number of bytes is expected, as 8GiB"):
         Budget.of(said)

@@ -16,7 +16,7 @@ from tests.training.conftest import mixed_table
 from training import config
 from training.config import DataConfig
 from training.data import image_files
-from training.data.read import Data, read
+from training.data.read import Data, digest, read
 from training.data.split import attainable, split
 from training.errors import ConfigInvalid, DataInvalid
 
@@ -202,3 +202,11 @@ def test_rows_without_a_label_are_neither_normal_nor_anomalies() -> None:
     data = as_data(pa.table({"x": np.arange(600.0), "y": pa.array([0, None, 1] * 200)}))
     parts = split(data, DataConfig(label="y", normal="0"), 0.05, 0)
     assert (parts.normal.size, parts.anomalies.size) == (200, 200)
+
+
+def test_a_partition_that_is_renamed_is_other_data(tmp_path: Path) -> None:
+    (tmp_path / "all" / "day=1").mkdir(parents=True)
+    (tmp_path / "all" / "day=1" / "x.csv").write_text("a,b\n1,2\n")
+    before = digest(tmp_path / "all")
+    (tmp_path / "all" / "day=1").rename(tmp_path / "all" / "day=2")
+    assert digest(tmp_path / "all") != before

@@ -80,7 +80,7 @@ def test_rows_beyond_a_sample_go_by_what_it_says_of_them() -> None:
     sample, beyond = contaminated(), contaminated(seed=1)
     fields = kinds.infer(sample, every, settings).fields
     train, validation = every[every % 10 > 0], every[every % 10 == 0]
-    cut = trimming.Cut(sample, train, validation, fields, settings)
+    cut = trimming.Cut(sample, train, validation, fields, settings, np.uint64(0))
     hashes = row_hash.hashes(0, 0, ROWS)
     kept = cut.keeps(beyond, every, hashes)
     assert not kept[-STRANGE:].any()
@@ -97,9 +97,12 @@ def test_of_rows_beyond_a_sample_that_are_alike_a_share_goes_by_their_hashes() -
     data, every = as_data(pa.table(columns)), np.arange(4000)
     settings = config.build({"data": {"contamination": 0.1}})
     fields = kinds.infer(data, every, settings).fields
-    cut = trimming.Cut(data, every[:1800], every[1800:2000], fields, settings)
-    kept = cut.keeps(data, every[2000:], row_hash.hashes(0, 0, 2000))
-    assert kept.mean() == pytest.approx(0.7, abs=0.04)
+    hashes = row_hash.hashes(0, 0, 2000)
+    for held_out in (0.0, 0.4):
+        last = np.uint64(held_out * 2**64)
+        cut = trimming.Cut(data, every[:1800], every[1800:2000], fields, settings, last)
+        kept = cut.keeps(data, every[2000:][hashes > last], hashes[hashes > last])
+        assert kept.mean() == pytest.approx(0.7, abs=0.04), held_out
 
 
 def test_values_that_only_rows_left_out_have_are_said() -> None:

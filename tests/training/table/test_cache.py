@@ -5,11 +5,13 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 
 from bundle.record.schema import RecordSchema, TableSchema
-from tests.training.data.test_streamed import LABELLED, every_kind, exact, written
+from tests.training.data.test_streamed import FEW, LABELLED, every_kind, exact, written
 from training.data import schema
 from training.data.streamed import Streamed, stream
 from training.errors import ConfigInvalid
@@ -80,8 +82,8 @@ def test_what_a_killed_run_has_left_is_removed_and_what_another_one_uses_is_not(
     killed, used = tmp_path / ".cache-0123456789abcdef", tmp_path / ".cache-fedcba9876543210"
     killed.mkdir()
     used.mkdir()
-    (used / "lock").touch()
     for place in (killed, used):
+        (place / "lock").touch()
         (place / "numeric").write_bytes(bytes(2**20))
     said: list[str] = []
     with (used / "lock").open() as lock:
@@ -117,6 +119,50 @@ def test_a_disk_that_is_filled_by_others_meanwhile_is_an_error_and_no_end_of_the
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", full)
-    with pytest.raises(OSError, match="No space left"), cache.cached(tmp_path, record, streamed, LABELLED):
+    reason = r"/numeric: the disk is full, .* --cache DIR puts the cache elsewhere"
+    for keep in (False, True):
+        with pytest.raises(ConfigInvalid, match=reason), cache.cached(tmp_path, record, streamed, LABELLED, keep=keep):
+            pass
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_of_others_stay(tmp_path: Path, given: tuple[Streamed, RecordSchema]) -> None:
+    streamed, record = given
+    for name in (".cache-backup", ".cache-0123456789abcdef"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").touch()
+    (tmp_path / ".cache-file").touch()
+    (tmp_path / ".cache-fedcba9876543210").touch()
+    (tmp_path / ".cache-backup" / "lock").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with cache.cached(tmp_path, record, streamed, LABELLED):
         pass
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_kept_cache_that_has_lost_bytes_is_made_anew(tmp_path: Path, given: tuple[Streamed, RecordSchema]) -> None:
+    streamed, record = given
+    with cache.cached(tmp_path, record, streamed, LABELLED, keep=True) as cached:
+        first = [part.clone() for part in cached.records]
+    (place,) = tmp_path.iterdir()
+    content = (place / "numeric").read_bytes()
+    (place / "numeric").write_bytes(content[:-800])
+    said: list[str] = []
+    with cache.cached(tmp_path, record, streamed, LABELLED, keep=True, say=said.append) as cached:
+        assert all(torch.equal(one, other) for one, other in zip(first, cached.records, strict=True))
+    assert said[0] == f"the cache of standardised rows in {place} is damaged, and made anew"
+    assert (place / "numeric").read_bytes() == content
+
+
+def test_a_kept_cache_of_another_split_is_left_alone(tmp_path: Path) -> None:
+    texts = pa.table({name: [name, "x"] * 500 for name in "uvw"})
+    said: list[str] = []
+    for name in ("a.parquet", "b.parquet"):
+        pyarrow.parquet.write_table(texts, tmp_path / name)
+        streamed = stream(tmp_path / name, FEW)
+        # Texts alone: the statistics are nearly sure to be the same.
+        record = exact(stream(tmp_path / "a.parquet", FEW), FEW)
+        with cache.cached(tmp_path / "cache", record, streamed, FEW, keep=True, say=said.append):
+            pass
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert not [line for line in said if "taken up" in line]
