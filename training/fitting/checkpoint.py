@@ -145,7 +145,7 @@ class Checkpoint:
 
     def _way_out(self) -> str:
         """What to do where a run of the same data and configuration has left one in which other rows are held out."""
-        if self.path is None or not any(self.path.parent.glob(self._others)):
+        if self.path is None or not self._others or not any(self.path.parent.glob(self._others)):
             return ""
         return (
             "there is one of the same data with other rows held out. --memory and --processes decide whether rows are "

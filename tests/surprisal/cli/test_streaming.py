@@ -201,6 +201,17 @@ def test_a_run_that_is_ended_by_sigterm_leaves_no_cache(tmp_path: Path) -> None:
     assert not list(folder.glob(".cache-*"))
 
 
+def test_the_schema_of_a_table_that_is_streamed_says_how_many_rows_have_no_label(tmp_path: Path) -> None:
+    call = arguments(tmp_path)
+    table = payments(3000)
+    labels = [None if row % 3 == 0 else "no" for row in range(3000)]
+    table = table.select(NUMBERS).append_column(transactions.LABEL, pa.array(labels, pa.string()))
+    pyarrow.parquet.write_table(table, tmp_path / "some.parquet")
+    call[1] = str(tmp_path / "some.parquet")
+    said = surprisal(*call, "--schema-only").stderr
+    assert "1,000 rows have no 'fraud': they are neither learnt from nor evaluated" in said
+
+
 def test_options_of_the_cache_are_said_to_have_no_use_where_nothing_is_streamed(tmp_path: Path) -> None:
     call = arguments(tmp_path)
     ended = surprisal(*call[:-1], "8GiB", "--cache", tmp_path, "--keep-cache", "--label", "nothing")
