@@ -72,7 +72,7 @@ def score(call: Call, selection: "Selection", told: Progress, as_json: bool) -> 
     """Score what is left of a data set, and say what came of it; the same for a program."""
     from service.errors import RequestInvalid
     from service.files.dataset import run
-    from service.files.dataset.driver import ShardsFailed
+    from service.files.dataset.driver import Overtaken, ShardsFailed
     from service.files.dataset.job import OutFailed
     from service.files.dataset.place import without_secrets
 
@@ -97,7 +97,7 @@ def score(call: Call, selection: "Selection", told: Progress, as_json: bool) -> 
     except RequestInvalid as error:
         fault = error.faults[0]
         fail(f"--{fault.pointer.removeprefix('/').replace('_', '-')}: {fault.detail}", CALL_WRONG)
-    except (ShardsFailed, OutFailed) as error:
+    except (ShardsFailed, Overtaken, OutFailed) as error:
         fail(error, WORK_FAILED)
     _say(call, summary, told)
     files = {"in": without_secrets(call.source), "out": without_secrets(call.target)}

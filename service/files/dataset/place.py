@@ -196,7 +196,7 @@ def _walked(root: str, folder: str) -> Iterator[Entry]:
     """The files of a folder of this machine, by their paths below its root."""
     for above, folders, files in os.walk(folder, onerror=_raise):
         for name in (*files, *(each for each in folders if os.path.islink(f"{above}/{each}"))):  # noqa: PTH114
-            path = f"{above}/{name}"
+            path = f"{above.rstrip('/')}/{name}"
             try:
                 found = os.stat(path)  # noqa: PTH116
             except OSError:

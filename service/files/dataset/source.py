@@ -47,7 +47,7 @@ class Source:
         if self.place.filesystem != out.filesystem:
             return False
         root, below = _resolved(self.place, self.place.root), _resolved(out, out.root)
-        if any(_resolved(self.place, self.place.at(each.path)).startswith(below) for each in self.entries):
+        if any(f"{root}{each.path}".startswith(below) for each in self.entries):
             return True
         if not below.startswith(root) or not (self.is_folder or self.pattern):
             return False
