@@ -23,7 +23,6 @@ from reading.typed import Counted, counted, numbered_timestamps, plain, texts_of
 _TRUE, _FALSE = ("true", "1", "1.0"), ("false", "0", "0.0")
 _UNSEEN = numbers.NumberFormat(unseen=True)
 _MARK = r"\d[.,]\d"
-_Timestamps = tuple[npt.NDArray[np.datetime64], npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)

@@ -88,23 +88,6 @@ def of_scores(record: RecordSchema, latent_size: int, *, flat: bool, latent: boo
     )
 
 
-def added(
-    record: RecordSchema, latent_size: int, *, flat: bool, latent: bool, explain: bool, numbered: bool
-) -> tuple[str, ...]:
-    """The columns that a file gets, in order.
-
-    Args:
-        record: The bundle's fields.
-        latent_size: K.
-        flat: Whether it is CSV, which holds no lists.
-        latent: Whether latent means are written.
-        explain: Whether records are explained.
-        numbered: Whether rows are numbered; that column stands before those of the file.
-    """
-    scores = of_scores(record, latent_size, flat=flat, latent=latent, explain=explain)
-    return (ROW, *scores) if numbered else scores
-
-
 def every(record: RecordSchema, latent_size: int) -> frozenset[str]:
     """Every column that a file may get, whatever is asked and whatever its format is.
 
@@ -112,5 +95,6 @@ def every(record: RecordSchema, latent_size: int) -> frozenset[str]:
         record: The bundle's fields.
         latent_size: K.
     """
-    asked = {"latent": True, "explain": True, "numbered": True}
-    return frozenset(name for flat in (True, False) for name in added(record, latent_size, flat=flat, **asked))
+    asked = {"latent": True, "explain": True}
+    scores = (of_scores(record, latent_size, flat=flat, **asked) for flat in (True, False))
+    return frozenset((ROW, *(name for names in scores for name in names)))

@@ -11,17 +11,16 @@ TWO = TableSchema(
     )
 )
 IMAGE = ImageSchema(fields=(ImageField(name="image", height=3, width=2, channels=1),))
-NOTHING = {"flat": True, "latent": False, "explain": False, "numbered": False}
+NOTHING = {"flat": True, "latent": False, "explain": False}
 
 
 def test_a_file_gets_what_is_asked_for() -> None:
     always = (*answer_names.VERDICTS, "error")
-    assert answer_names.added(TWO, 2, **NOTHING) == always
-    assert answer_names.added(TWO, 2, **NOTHING | {"numbered": True}) == ("row", *always)
-    flat = answer_names.added(TWO, 2, **NOTHING | {"latent": True})
+    assert answer_names.of_scores(TWO, 2, **NOTHING) == always
+    flat = answer_names.of_scores(TWO, 2, **NOTHING | {"latent": True})
     assert flat == (*always, "latent_mean_0", "latent_mean_1")
-    assert answer_names.added(TWO, 2, **NOTHING | {"latent": True, "flat": False})[-1] == "latent_mean"
-    explained = set(answer_names.added(TWO, 2, **NOTHING | {"explain": True})) - set(always)
+    assert answer_names.of_scores(TWO, 2, **NOTHING | {"latent": True, "flat": False})[-1] == "latent_mean"
+    explained = set(answer_names.of_scores(TWO, 2, **NOTHING | {"explain": True})) - set(always)
     assert {name.partition("_")[2].partition("_")[0] for name in explained} == {"1", "2"}, "as many as there are fields"
     assert {"explanation_2_value", "explanation_1_interval_high"} <= explained
 
@@ -30,8 +29,8 @@ def test_every_name_is_among_those_that_training_is_told() -> None:
     for schema in (TWO, IMAGE):
         every = answer_names.every(schema, 3)
         for flat in (True, False):
-            everything = {"latent": True, "explain": True, "numbered": True, "flat": flat}
-            assert set(answer_names.added(schema, 3, **everything)) <= every
+            everything = {"latent": True, "explain": True, "flat": flat}
+            assert set(answer_names.of_scores(schema, 3, **everything)) <= every
         assert {"row", "elbo", "is_anomaly", "latent_mean", "latent_mean_2", "explanation_1_field"} <= every
         assert "latent_mean_3" not in every
     assert "explanation_1_surprisal_map" in answer_names.every(IMAGE, 3) - answer_names.every(TWO, 3)

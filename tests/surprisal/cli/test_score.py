@@ -78,10 +78,10 @@ def test_a_file_has_the_columns_that_it_is_said_to_get(
     manifest = store.load(models, NAME, 1).manifest
     asked = {"latent": "--latent" in options, "explain": "--explain" in options, "flat": suffix == "csv"}
     numbered = "--top" in options or "--only-flagged" in options
-    added = list(answer_names.added(manifest.record, manifest.latent_size, numbered=numbered, **asked))
+    added = answer_names.of_scores(manifest.record, manifest.latent_size, **asked)
     found = names(scored(models, source, tmp_path / f"out.{suffix}", *options))
     carried = names(source)
-    assert found == (["row", *carried, *added[1:]] if numbered else [*carried, *added])
+    assert found == [*(["row"] if numbered else []), *carried, *added]
     assert set(found) - set(carried) <= answer_names.every(manifest.record, manifest.latent_size)
 
 
